@@ -1,0 +1,1 @@
+"""Reading what a model wrote: pure functions, no ms-swift, no torch."""

@@ -1,0 +1,100 @@
+"""Settings that ms-swift's flags cannot say: endpoints, limits and reward weights, from the environment and one YAML file."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+
+class SettingsError(ValueError):
+    """A setting is missing or out of range; the message names the key, the value and the remedy."""
+
+
+class Settings(BaseSettings):
+    """Every key can be set as `OVERTAKE_<KEY>`, or in the YAML file that `OVERTAKE_CONFIG` names; the environment wins.
+
+    API keys are read from the environment only: a YAML file is copied into output folders (ms-swift-4.6: 2.12).
+    """
+
+    model_config = SettingsConfigDict(env_prefix="OVERTAKE_", extra="forbid", frozen=True)
+
+    rag_url: str = ""
+    """Address of the RAG service, e.g. http://127.0.0.1:8900 (the path of the endpoint is added)."""
+    rag_concurrency: int = Field(16, ge=1)
+    rag_timeout: float = Field(30.0, gt=0)
+    """Seconds for one attempt."""
+    rag_top_k: int = Field(5, ge=1, le=100)
+    rag_score_threshold: float = Field(0.5, ge=0, le=1)
+
+    kb_version: str = ""
+    """Any name for the state of the knowledge base: part of the cache key, so change it when documents change."""
+
+    teacher_base_url: str = ""
+    """OpenAI-compatible address that ends in /v1."""
+    teacher_model: str = ""
+    teacher_api_key: SecretStr = SecretStr("")
+    teacher_concurrency: int = Field(10, ge=1)
+    teacher_timeout: float = Field(30.0, gt=0)
+
+    judge_base_url: str = ""
+    """The judge has its own three; unset, the teacher judges."""
+    judge_model: str = ""
+    judge_api_key: SecretStr = SecretStr("")
+    judge_share: float = Field(0.3, ge=0, le=1)
+    """Share of groups that the judge scores in training (spec 1.8)."""
+
+    weight_judge: float = Field(0.35, ge=0)
+    weight_retrieval: float = Field(0.40, ge=0)
+    weight_win: float = Field(0.25, ge=0)
+    """Weights of the composite reward (spec 1.5)."""
+
+    batch_deadline: float = Field(300.0, gt=0)
+    """Seconds a whole batch of rewards may take; what has not answered by then abstains."""
+    cache_dir: Path = Path("~/.cache/overtake")
+    """Where answers of remote services and the ledger of calls are kept."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then the YAML file."""
+        config = os.environ.get("OVERTAKE_CONFIG")
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        return (*sources, YamlConfigSettingsSource(settings_cls, _checked(config))) if config else sources
+
+
+def _checked(config: str) -> Path:
+    """The YAML file's path, refused when it is absent or holds an API key."""
+    path = Path(config).expanduser()
+    if not path.is_file():
+        raise SettingsError(f"OVERTAKE_CONFIG names {config}, which is no file: correct the path or unset it")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.split(":")[0].strip().endswith("api_key"):
+            name = line.split(":")[0].strip()
+            raise SettingsError(f"{config} holds {name}: take it out and export OVERTAKE_{name.upper()} instead")
+    return path
+
+
+@lru_cache(maxsize=1)
+def load() -> Settings:
+    """The settings in force in this process, read once.
+
+    Raises SettingsError, naming the key and the value, when one is unknown or out of range.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"OVERTAKE_{'_'.join(map(str, item['loc'])).upper()}={_shown(item)}: {item['msg']}" for item in error.errors()]
+        raise SettingsError("; ".join(lines)) from None
+
+
+def _shown(item: Any) -> str:
+    return "…" if "key" in str(item["loc"]) else repr(item["input"])
