@@ -1,0 +1,43 @@
+"""Overtake: what ms-swift sees of this package. register() puts our rewards and datasets into its tables."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Name on the command line -> "module:Class", imported only inside register(). One class per reward: its name is the metric's name.
+REWARDS: dict[str, str] = {
+    "rag_competition": "overtake.rewards.rag_competition:RagCompetition",
+    "rag_retrieval": "overtake.rewards.rag_retrieval:RagRetrieval",
+    "rag_win": "overtake.rewards.rag_win:RagWin",
+    "teacher_judge": "overtake.rewards.teacher_judge:TeacherJudge",
+    "rewrite_rules": "overtake.rewards.rewrite_rules:RewriteRules",
+}
+# Name for --dataset -> "module:function" that makes its DatasetMeta (preprocessor and loader).
+DATASETS: dict[str, str] = {"overtake/query_rewrite": "overtake.preprocessors.query_rewrite:query_rewrite"}
+# Name for --callbacks -> "module:function" that takes args and trainer.
+CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.trainers.metrics:overtake_metrics"}
+# --rlhf_type -> "module.Class", imported by ms-swift when it trains.
+TRAINERS: dict[str, str] = {"grpo": "overtake.trainers.grpo.GRPOTrainer"}
+
+
+def load(target: str) -> Any:
+    """Return what "package.module:Name" names."""
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)
+
+
+def register() -> None:
+    """Fill ms-swift's tables. Doing it again changes nothing; ms-swift does it in every loader, rollout and server process."""
+    from swift.callbacks import callbacks_map
+    from swift.dataset import register_dataset
+    from swift.rewards import orms
+    from swift.trainers import TrainerFactory
+
+    for name, target in REWARDS.items():
+        orms[name] = load(target)
+    for target in DATASETS.values():
+        register_dataset(load(target)(), exist_ok=True)
+    for name, target in CALLBACKS.items():
+        callbacks_map[name] = load(target)
+    TrainerFactory.TRAINER_MAPPING.update(TRAINERS)

@@ -1,4 +1,4 @@
-"""OpenAI-compatible chat for teacher and judge: parameter rules of each model family, unusable answers named, price known or said unknown."""
+"""OpenAI-compatible chat for teacher and judge: parameter rules of a model family, unusable answers named, price known or said unknown."""
 
 import re
 import tomllib
@@ -74,12 +74,16 @@ def chat_call(to: Endpoint, messages: Sequence[dict[str, str]], limit: int, temp
 
     async def send() -> dict[str, Any]:
         spent = {"prompt_tokens": 0, "completion_tokens": 0}
+
+        def unusable(words: str) -> Unusable:
+            return Unusable(words, {"usage": spent, "usd": price(to.model, spent)})
+
         for factor in _LIMIT_FACTORS:
             answer = await _client(to).chat.completions.create(
                 model=to.model, messages=list(messages), **parameters(to.model, limit * factor, temperature)
             )
             if not getattr(answer, "choices", None):
-                raise Unusable(f"the answer holds no choices: {str(answer)[:200]}")
+                raise unusable(f"the answer holds no choices: {str(answer)[:200]}")
             choice = answer.choices[0]
             if answer.usage:
                 spent["prompt_tokens"] += answer.usage.prompt_tokens
@@ -88,9 +92,9 @@ def chat_call(to: Endpoint, messages: Sequence[dict[str, str]], limit: int, temp
                 continue  # the limit is raised: reasoning tokens count against it
             text = strip_think(choice.message.content or "")
             if not text:
-                raise Unusable(f"empty text with finish reason {choice.finish_reason!r}")
+                raise unusable(f"empty text with finish reason {choice.finish_reason!r}")
             return {"text": text, "model": answer.model, "usage": spent, "usd": price(to.model, spent)}
-        raise Unusable(f"cut off with finish reason 'length' even at {limit * _LIMIT_FACTORS[-1]} tokens: raise the token limit")
+        raise unusable(f"cut off with finish reason 'length' even at {limit * _LIMIT_FACTORS[-1]} tokens: raise the token limit")
 
     identity = {"base_url": to.base_url, "model": to.model, "messages": list(messages), "limit": limit, "temperature": temperature}
     return Call(identity, send)

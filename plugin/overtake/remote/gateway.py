@@ -51,7 +51,14 @@ Result = Ok | Failed
 
 
 class Unusable(Exception):
-    """The service answered, but not in the form that was agreed; the message quotes what came."""
+    """The service answered, but not in the form that was agreed; the message quotes what came.
+
+    `paid` holds the "usage" and "usd" of the useless answer, which is billed all the same.
+    """
+
+    def __init__(self, message: str, paid: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.paid = paid or {}
 
 
 class UnusableAgain(Unusable):
@@ -164,7 +171,7 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - whatever a client library raises is a failed call, never a crashed step
             self.meter.failed += 1
             result = Failed(f"{self.service}: {_words(error, self.attempt_seconds)}", outage=_is_transient(error))
-            value = {}
+            value = error.paid if isinstance(error, Unusable) else {}
         seconds = time.monotonic() - started
         self.meter.seconds += seconds
         self.meter.tokens += sum((value.get("usage") or {}).values())

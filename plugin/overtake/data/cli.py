@@ -1,0 +1,105 @@
+"""What the data tools share on the command line: one line for each error, and many calls with progress that stop early."""
+
+import re
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from overtake.data import tables
+from overtake.remote.gateway import Call, Failed, Gateway, Ok, Result
+from overtake.settings import SettingsError
+
+_FIRST = 20
+_FATAL = re.compile(r"HTTP (401|403|404)\b")
+
+
+class Stop(Exception):
+    """Going on would only cost; the message says why and what to do."""
+
+
+def run(work: Callable[[], int]) -> int:
+    """The exit code of `work`: 2 with one `error:` line for what the user can set right, 130 when interrupted."""
+    try:
+        return work()
+    except (tables.BadInput, SettingsError, Stop) as error:
+        words = str(error)
+    except OSError as error:
+        words = str(error.strerror or error) + (f": {error.filename}" if error.filename else "")
+    except sqlite3.Error as error:
+        words = f"the cache of answers cannot be used ({error}): free disk space, or export OVERTAKE_CACHE_DIR"
+    except KeyboardInterrupt:
+        print("interrupted: answers so far are kept in the cache; start again to go on, nothing is paid twice", file=sys.stderr)
+        return 130
+    print("error: " + " ".join(words.split()), file=sys.stderr)
+    return 2
+
+
+def ask(gateway: Gateway, calls: Sequence[Call], label: str) -> list[Result]:
+    """Run all calls with a progress bar; the first that is not in the cache goes alone, the next 20 before the rest.
+
+    Raises Stop when that first one finds the service dead or the key wrong, and when more than half of the 20 fail.
+    """
+    results: list[Result] = []
+    with tqdm(total=len(calls), desc=label, file=sys.stderr) as bar:
+
+        def more(count: int) -> list[Result]:
+            found = gateway.run(calls[len(results) : len(results) + count], on_result=lambda *_: bar.update())
+            results.extend(found)
+            return found
+
+        while len(results) < len(calls):
+            if not _from_cache(more(1)[0]):
+                break
+        _refuse_dead(gateway, results)
+        recent = [*results[-1:], *more(_FIRST - 1)]
+        reasons = Counter(result.reason for result in recent if isinstance(result, Failed))
+        if len(recent) == _FIRST and reasons.total() > _FIRST / 2:
+            raise Stop(f"{reasons.total()} of the first {_FIRST} calls failed, most often so: {reasons.most_common(1)[0][0]}")
+        more(len(calls))
+    return results
+
+
+def probe(gateway: Gateway, call: Call) -> None:
+    """Raise Stop when the service is dead or refuses the key: asked before anything else is paid for."""
+    _refuse_dead(gateway, gateway.run([call]))
+
+
+def _from_cache(result: Result) -> bool:
+    return isinstance(result, Ok) and result.cached
+
+
+def _refuse_dead(gateway: Gateway, results: Sequence[Result]) -> None:
+    last = results[-1] if results else None
+    if isinstance(last, Failed) and (last.outage or _FATAL.search(last.reason)):
+        raise Stop(
+            f"the first call to the {gateway.service} failed, nothing more was sent: {last.reason}; check its address, model and key"
+        )
+
+
+def beside(output: Path, name: str) -> Path:
+    """The file that goes with an output: rewrites.xlsx -> rewrites.xlsx.failed.jsonl."""
+    return output.with_name(f"{output.name}.{name}.jsonl")
+
+
+def write_beside(output: Path, name: str, rows: Sequence[dict[str, object]]) -> str:
+    """Write (or, when there is nothing to list, remove) the list beside an output; returns words for the summary."""
+    path = beside(output, name)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return ""
+    tables.write_aside({path: tables.json_lines(rows)})
+    return f", {name}: {path}"
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+positive.__name__ = "positive whole number"  # argparse names the type in its error

@@ -1,0 +1,60 @@
+"""Rewrites from a model folder, an adapter folder or an endpoint, with the very prompt of training."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from overtake.reading.tags import strip_think
+from overtake.remote.chat import Endpoint, chat_call, chat_gateway
+from overtake.remote.gateway import Ok
+
+MAX_NEW_TOKENS = 150
+_BATCH = 32
+
+
+def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]]) -> list[str]:
+    """Greedy answers of the model in `folder` (a full model, or a LoRA adapter whose base its adapter_config.json names).
+
+    Raises ValueError when the folder holds neither.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model: Any
+    if (folder / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+        tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype="auto"), folder)
+    elif (folder / "config.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    else:
+        raise ValueError(f"{folder} holds neither config.json nor adapter_config.json: give a model or checkpoint folder")
+    model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    prompts = [
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        for messages in conversations
+    ]
+    answers: list[str] = []
+    for start in tqdm(range(0, len(prompts), _BATCH), desc=f"rewriting with {folder.name}", unit="batch"):
+        inputs = tokenizer(prompts[start : start + _BATCH], return_tensors="pt", padding=True, add_special_tokens=False)
+        inputs = inputs.to(model.device)
+        with torch.inference_mode():
+            output = model.generate(
+                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=MAX_NEW_TOKENS, do_sample=False
+            )
+        texts = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        answers += [strip_think(text) for text in texts]
+    return answers
+
+
+def from_endpoint(model: str, base_url: str, key: str, conversations: Sequence[list[dict[str, str]]]) -> list[str | None]:
+    """Answers of a served model at temperature 0; None where the service gave none."""
+    to = Endpoint("teacher", base_url, model, key)
+    calls = [chat_call(to, messages, MAX_NEW_TOKENS, temperature=0.0) for messages in conversations]
+    return [result.value["text"] if isinstance(result, Ok) else None for result in chat_gateway("teacher").run(calls)]

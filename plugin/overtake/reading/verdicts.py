@@ -1,0 +1,53 @@
+"""Reading the JSON that a judge or an extractor was told to answer with: exactly one object, or an error."""
+
+import json
+import re
+from typing import Any
+
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
+
+
+def read_rewrite_verdict(text: str) -> tuple[float, str]:
+    """(score in 0..5, reason) of a judge's verdict on a rewrite. Raises ValueError for anything else than one strict object.
+
+    >>> read_rewrite_verdict('{"综合得分": 4.5, "评分理由": "术语准确"}')
+    (4.5, '术语准确')
+    """
+    verdict = _one_object(text, "综合得分", "评分理由")
+    score, reason = verdict["综合得分"], verdict["评分理由"]
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 5:
+        raise ValueError(f"综合得分 is {score!r}, no number from 0 to 5")
+    if not isinstance(reason, str):
+        raise ValueError(f"评分理由 is {str(reason)[:60]!r}, no text")
+    return float(score), reason.strip()
+
+
+def read_profile(text: str) -> tuple[str, str]:
+    """(profile, history) as prompts/extract_profile.txt asks for them; either may be "". Raises ValueError otherwise.
+
+    >>> read_profile('{"用户画像": "孕妇", "历史摘要": ""}')
+    ('孕妇', '')
+    """
+    found = _one_object(text, "用户画像", "历史摘要")
+    profile, history = found["用户画像"], found["历史摘要"]
+    if not isinstance(profile, str) or not isinstance(history, str):
+        raise ValueError(f"用户画像 and 历史摘要 must be text: {text.strip()[:200]}")
+    return profile.strip(), history.strip()
+
+
+def _one_object(text: str, *names: str) -> dict[str, Any]:
+    bare = text.strip()
+    fenced = _FENCE.fullmatch(bare)
+    try:
+        value = json.loads(fenced[1] if fenced else bare, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no single JSON object ({error}): {bare[:200]}") from None
+    if not isinstance(value, dict) or not value.keys() >= set(names):
+        raise ValueError(f"not an object with {' and '.join(names)}: {bare[:200]}")
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)

@@ -1,0 +1,116 @@
+"""First stage: BM25 over words and characters (tantivy, rjieba)."""
+
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import rjieba
+import tantivy
+
+from overtake.retrieval.corpus import Document
+
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_RUN = re.compile(r"[^\W_]+")
+_FIELD = "words"
+
+
+def normalise(text: str) -> str:
+    """Text as retrieval compares it: full-width forms folded, lower case, without characters that UTF-8 cannot hold."""
+    return unicodedata.normalize("NFKC", text.encode("utf-8", "ignore").decode("utf-8")).lower()
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, then the Han characters of its longer words; punctuation falls away.
+
+    The characters let 工资 meet 薪资. On STARD's raw questions they move nDCG@10 from .490 (words) to .532; README.md has the table.
+
+    >>> words("虾青素，怎么吃？")
+    ['虾', '青素', '怎么', '吃', '青', '素', '怎', '么']
+    """
+    # jieba keeps omega-3 whole, and whoever writes omega 3 would miss it.
+    found = [part for word in rjieba.cut(normalise(text)) for part in _RUN.findall(word)]
+    return found + [character for word in found if len(word) > 1 for character in _HAN.findall(word)]
+
+
+class Index:
+    """Documents that can be searched by BM25 (k1 1.2, b 0.75, tantivy's own).
+
+    >>> index = Index.build([Document("a", "虾青素", "抗氧化"), Document("b", "叶黄素", "护眼")])
+    >>> [doc_id for doc_id, _ in index.search("虾青素 护眼", 5)]
+    ['b', 'a']
+    """
+
+    def __init__(self, index: tantivy.Index) -> None:
+        self._schema = index.schema
+        self._searcher = index.searcher()
+
+    @classmethod
+    def build(cls, documents: Iterable[Document], folder: Path | None = None) -> "Index":
+        """Index documents in memory, or in a new folder that `open` reads again.
+
+        Raises FileExistsError when the folder exists; it appears only when the index is complete.
+        """
+        if folder is None:
+            return cls(_write(documents, None))
+        folder = Path(folder)
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists: delete it or name another folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            _write(documents, aside)
+            aside.rename(folder)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Index":
+        """Read an index that `build` wrote. Raises ValueError when the folder holds none."""
+        if not tantivy.Index.exists(str(folder)):
+            raise ValueError(f"{folder}: no index there: write one with Index.build(documents, folder)")
+        return cls(tantivy.Index.open(str(folder)))
+
+    def search(self, text: str, k: int) -> list[tuple[str, float]]:
+        """The k best documents as (id, BM25 score), best first, equal scores by id.
+
+        The text is words and nothing else: quotes, operators and field names have no meaning. A word that is repeated counts
+        again, as BM25 has it. Text without a word finds nothing.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}: ask for at least one document")
+        clauses = []
+        for word, times in Counter(words(text)).items():
+            term = tantivy.Query.term_query(self._schema, _FIELD, word, index_option="freq")
+            clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(term, float(times)) if times > 1 else term))
+        if not clauses:
+            return []
+        query, limit = tantivy.Query.boolean_query(clauses), k + 1
+        hits = self._searcher.search(query, limit, count=False).hits
+        # A tie across the cut would be broken by the place in the index: fetch on until it is whole.
+        while len(hits) == limit and hits[-1][0] == hits[k - 1][0]:
+            limit *= 4
+            hits = self._searcher.search(query, limit, count=False).hits
+        found = [(self._searcher.doc(address)["id"][0], score) for score, address in hits]
+        return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:k]
+
+
+def _write(documents: Iterable[Document], folder: Path | None) -> tantivy.Index:
+    schema = tantivy.SchemaBuilder()
+    schema.add_text_field("id", stored=True, tokenizer_name="raw")
+    schema.add_text_field(_FIELD, tokenizer_name="whitespace", index_option="freq")
+    index = tantivy.Index(schema.build(), path=None if folder is None else str(folder))
+    writer = index.writer(heap_size=128_000_000, num_threads=1)
+    try:
+        for document in documents:
+            writer.add_document(tantivy.Document(id=document.id, words=" ".join(words(f"{document.title} {document.text}"))))
+        writer.commit()
+    finally:
+        writer.wait_merging_threads()  # ends the threads that write into the folder
+    index.reload()
+    return index

@@ -1,0 +1,109 @@
+"""What the programs that serve knowledge bases share: their arguments, the listening socket, the ready file, the end."""
+
+import argparse
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from overtake.retrieval.service import KnowledgeBase
+
+
+class _Server(uvicorn.Server):
+    """Says that it is ready once it accepts requests."""
+
+    line = ""
+    url = ""
+    ready_file: Path | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.ready_file is not None:
+            aside = self.ready_file.with_name(f"{self.ready_file.name}.part")
+            aside.write_text(self.url, encoding="utf-8")
+            aside.replace(self.ready_file)
+        print(self.line, flush=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser, port: int) -> None:
+    """KB..., --host, --port and --ready-file."""
+    parser.add_argument("kb", nargs="+", metavar="KB", help="PATH, tenant=PATH or tenant/kb=PATH")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine only)")
+    parser.add_argument("--port", type=int, default=port, help="port to listen on; 0 picks a free one (default %(default)s)")
+    parser.add_argument("--ready-file", type=Path, help="file that gets the URL once requests are accepted")
+
+
+def named(argument: str) -> tuple[tuple[str, str], Path]:
+    """((tenant, kb), path) of one KB argument. Raises ValueError when a part is blank.
+
+    >>> named("shop/faq=kb/faq.jsonl")
+    (('shop', 'faq'), PosixPath('kb/faq.jsonl'))
+    """
+    name, equals, place = argument.partition("=")
+    if not equals or Path(argument).exists():
+        path = Path(argument).resolve()
+        return (path.name if path.is_dir() else path.stem, "default"), Path(argument)
+    tenant, slash, kb = name.partition("/")
+    if not (tenant and place) or (slash and not kb):
+        raise ValueError(f"{argument!r}: write PATH, tenant=PATH or tenant/kb=PATH")
+    return (tenant, kb or "default"), Path(place)
+
+
+def load(arguments: list[str]) -> dict[tuple[str, str], KnowledgeBase]:
+    """Read the knowledge bases. Raises ValueError for a bad file and for a name that stands twice."""
+    bases: dict[tuple[str, str], KnowledgeBase] = {}
+    for argument in arguments:
+        key, path = named(argument)
+        if key in bases:
+            raise ValueError(f"{argument!r}: {'/'.join(key)} stands twice: give each its own name as tenant/kb=PATH")
+        bases[key] = KnowledgeBase.load(path)
+    return bases
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ValueError when the address cannot be had."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise ValueError(f"cannot listen on {host} port {port} ({reason}): free it or give another --port (0: any free one)") from None
+
+
+def run(options: argparse.Namespace, make: Callable[[], tuple[Any, str]]) -> int:
+    """Serve until a signal ends it: 0 on SIGTERM, 130 on Ctrl-C, 2 for input that cannot be served.
+
+    `make` reads what is to be served: (the app, the line to print, in which {url} is replaced); it raises ValueError for bad input.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        if options.ready_file is not None and not options.ready_file.parent.is_dir():
+            raise ValueError(f"--ready-file {options.ready_file}: {options.ready_file.parent} is no folder: make it first")
+        app, line = make()
+        listening = listen(options.host, options.port)
+        return _serve(app, line, listening, options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(app: Any, line: str, listening: socket.socket, options: argparse.Namespace) -> int:
+    server = _Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    server.url = f"http://{host}:{listening.getsockname()[1]}"
+    server.line = line.replace("{url}", server.url)
+    server.ready_file = options.ready_file
+    try:
+        if options.ready_file is not None:
+            options.ready_file.unlink(missing_ok=True)
+        server.run(sockets=[listening])
+    finally:
+        if options.ready_file is not None:
+            options.ready_file.unlink(missing_ok=True)
+        listening.close()
+    return 0

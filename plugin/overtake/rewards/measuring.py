@@ -1,0 +1,237 @@
+"""Measuring a batch of rewrites: what the RAG service recalls for them and what the judge says of them. An outage is never a score."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from overtake import settings
+from overtake.reading.tags import strip_think
+from overtake.remote import chat, rag
+from overtake.remote.gateway import Call, Failed, Ok, Result
+from overtake.retrieval.metrics import quality
+from overtake.rewards.relevance import relevances
+
+_SMALLEST_TELLING_BATCH = 8
+
+
+class Outage(RuntimeError):
+    """A service is down: the run stops with its last checkpoint instead of training on noise."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rewrite and what its dataset row says; `group` is the same for the completions of one prompt."""
+
+    rewrite: str
+    """Without its think block; "" is a rewrite too, a worthless one."""
+    group: str
+    query_id: str
+    query: str
+    tenant: str
+    kb: str
+    gold: tuple[str, ...]
+    teacher_rewrite: str
+    teacher_recall: tuple[rag.Hit, ...] | None
+    """None: not in the data, to be asked live."""
+    teacher_judge: float | None
+    """0 to 5; None: not known."""
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Relevances of what the student's and the teacher's rewrite recall."""
+
+    student: list[float]
+    teacher: list[float]
+
+    @property
+    def student_quality(self) -> float:
+        """Spec 1.5's quality of the student's recall."""
+        return quality(self.student)
+
+    @property
+    def teacher_quality(self) -> float:
+        """Spec 1.5's quality of the teacher's recall."""
+        return quality(self.teacher)
+
+
+def column(columns: Mapping[str, Any], name: str, rows: int) -> list[Any]:
+    """A dataset column as the trainer hands it over: one value for each completion.
+
+    Raises ValueError when it is missing or of another length.
+    """
+    values = columns.get(name)
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"the dataset has no column {name}: make the training files with tools/convert.py")
+    if len(values) != rows:
+        raise ValueError(f"column {name} holds {len(values)} values for {rows} completions: they must be as many")
+    return list(values)
+
+
+def read_rows(completions: Sequence[str], columns: Mapping[str, Any]) -> list[Row]:
+    """Completions with their columns, read. Completions of one `prompt_id` are a group; without it (PPO) each stands alone.
+
+    Raises ValueError naming the column for a missing one, another length, or a value out of form.
+    """
+    count = len(completions)
+    names = ("query_id", "query", "tenant", "kb", "gold", "teacher_rewrite", "teacher_recall", "teacher_judge")
+    read = {name: ["" if value is None else value for value in column(columns, f"rag_{name}", count)] for name in names}
+    groups = column(columns, "prompt_id", count) if columns.get("prompt_id") else range(count)
+    rows = []
+    for index, (completion, group) in enumerate(zip(completions, groups, strict=True)):
+        here = {name: str(values[index]) for name, values in read.items()}
+        if not here["query"].strip():
+            raise ValueError(f"rag_query is empty in the row with rag_query_id {here['query_id']!r}: make the files with tools/convert.py")
+        recall = _json(here, "teacher_recall")
+        rows.append(
+            Row(
+                rewrite=strip_think(completion),
+                group=str(group),
+                query_id=here["query_id"],
+                query=here["query"],
+                tenant=here["tenant"],
+                kb=here["kb"] or "default",
+                gold=tuple(map(str, _json(here, "gold") or ())),
+                teacher_rewrite=here["teacher_rewrite"],
+                teacher_recall=None if recall is None else tuple(rag.hits({"recall": recall})),
+                teacher_judge=_points(here),
+            )
+        )
+    return rows
+
+
+def _json(row: Mapping[str, str], name: str) -> Any:
+    try:
+        value = json.loads(row[name]) if row[name] else None
+    except ValueError:
+        value = row[name]
+    if not isinstance(value, list | None):
+        raise ValueError(f"rag_{name} of {row['query_id']!r} is no JSON list: {row[name][:100]!r}; make the files with tools/convert.py")
+    return value
+
+
+def _points(row: Mapping[str, str]) -> float | None:
+    try:
+        points = float(row["teacher_judge"]) if row["teacher_judge"] else None
+    except ValueError:
+        points = -1.0
+    if points is not None and not 0 <= points <= 5:
+        raise ValueError(f"rag_teacher_judge of {row['query_id']!r} is {row['teacher_judge']!r}: it must be empty or 0 to 5")
+    return points
+
+
+def step_of(columns: Mapping[str, Any]) -> int | None:
+    """The trainer's step, the same on every rank; None when the caller has no trainer."""
+    return getattr(columns.get("trainer_state"), "global_step", None)
+
+
+def retrievals(rows: Sequence[Row], step: int | None = None) -> Callable[[], list[Retrieval | None]]:
+    """Start all retrievals of a batch; the function returned waits for them. None for a row that could not be measured.
+
+    An empty rewrite recalls nothing, which needs no call. The teacher's recall is asked for only where the data lacks it; a row
+    without the teacher's rewrite too has no baseline and abstains. The rewards of one step share what was measured.
+    Waiting raises Outage when most of a batch failed.
+    """
+    return _retrievals(tuple(rows)) if step is None else _retrievals_of_step(tuple(rows), step)
+
+
+def _retrievals(rows: tuple[Row, ...]) -> Callable[[], list[Retrieval | None]]:
+    wanted: dict[tuple[str, str, str, str], Call] = {}
+    for row in rows:
+        for text in (row.rewrite, row.teacher_rewrite if row.teacher_recall is None else ""):
+            if text:
+                wanted[row.query, text, row.tenant, row.kb] = rag.rag_call(row.query, text, row.tenant, row.kb)
+    # Equal rewrites are asked once, yet each counts in the outage rule, which is about samples.
+    door, deadline = rag.rag_gateway(), settings.load().batch_deadline
+    future = door.submit(list(wanted.values()), deadline)
+
+    def wait() -> list[Retrieval | None]:
+        results = dict(zip(wanted, future.result(), strict=True))
+        _stop_on_outage([results[row.query, row.rewrite, row.tenant, row.kb] for row in rows if row.rewrite])
+
+        def recall(row: Row, rewrite: str) -> list[float] | None:
+            result = results[row.query, rewrite, row.tenant, row.kb]
+            return relevances(rag.hits(result.value), row.gold) if isinstance(result, Ok) else None
+
+        measured: list[Retrieval | None] = []
+        for row in rows:
+            student = recall(row, row.rewrite) if row.rewrite else []
+            if row.teacher_recall is not None:
+                teacher: list[float] | None = relevances(row.teacher_recall, row.gold)
+            else:
+                teacher = recall(row, row.teacher_rewrite) if row.teacher_rewrite else None
+            measured.append(None if student is None or teacher is None else Retrieval(student, teacher))
+        return measured
+
+    return wait
+
+
+@lru_cache(maxsize=1)
+def _retrievals_of_step(rows: tuple[Row, ...], step: int) -> Callable[[], list[Retrieval | None]]:
+    return _retrievals(rows)
+
+
+def _stop_on_outage(results: Sequence[Result]) -> None:
+    """Raise Outage when more than half of 8 or more retrievals found the service down, or when it refused every one."""
+    failed = [result for result in results if isinstance(result, Failed)]
+    down = [result for result in failed if result.outage]
+    if len(results) >= _SMALLEST_TELLING_BATCH and (len(down) > len(results) / 2 or len(failed) == len(results)):
+        raise Outage(
+            f"{len(failed)} of {len(results)} retrievals of this batch failed; the last one: {failed[-1].reason}. Training on so few "
+            f"measurements would be training on noise, so the run stops. See to the RAG service at {settings.load().rag_url}, "
+            "then resume from the last checkpoint with --resume_from_checkpoint"
+        )
+
+
+def to_judge(rows: Sequence[Row], step: int | None, share: float) -> list[bool]:
+    """Which rows the judge is asked about: whole groups, drawn by a hash of query and step, where the teacher's own score is known.
+
+    The hash makes every rank and every process draw the same. Judging single completions is worse than no judge (spec trap 7).
+    """
+    return [row.teacher_judge is not None and _draw(row.query_id, step or 0) < share for row in rows]
+
+
+def _draw(query_id: str, step: int) -> float:
+    """A number in [0, 1) that depends on query and step alone.
+
+    >>> _draw("q1", 7) == _draw("q1", 7), _draw("q1", 7) == _draw("q1", 8)
+    (True, False)
+    """
+    digest = hashlib.sha256(json.dumps([query_id, step]).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def verdicts(rows: Sequence[Row], asked: Sequence[bool], step: int | None = None) -> Callable[[], list[float | None]]:
+    """Start the judge on the rows asked for; the function returned waits. 0 to 5 points, None for no verdict.
+
+    An empty rewrite is worth 0 points, which needs no call. The rewards of one step share the verdicts.
+    """
+    return _verdicts(tuple(rows), tuple(asked)) if step is None else _verdicts_of_step(tuple(rows), tuple(asked), step)
+
+
+def _verdicts(rows: tuple[Row, ...], asked: tuple[bool, ...]) -> Callable[[], list[float | None]]:
+    from overtake.remote.judging import judge_call
+
+    wanted = {
+        (row.query, row.rewrite): judge_call(row.query, row.rewrite) for row, ask in zip(rows, asked, strict=True) if ask and row.rewrite
+    }
+    future = chat.chat_gateway("judge").submit(list(wanted.values()), settings.load().batch_deadline) if wanted else None
+
+    def wait() -> list[float | None]:
+        results = dict(zip(wanted, future.result(), strict=True)) if future else {}
+
+        def points(row: Row) -> float | None:
+            result = results[row.query, row.rewrite]
+            return float(result.value["score"]) if isinstance(result, Ok) else None
+
+        return [None if not ask else points(row) if row.rewrite else 0.0 for row, ask in zip(rows, asked, strict=True)]
+
+    return wait
+
+
+@lru_cache(maxsize=1)
+def _verdicts_of_step(rows: tuple[Row, ...], asked: tuple[bool, ...], step: int) -> Callable[[], list[float | None]]:
+    return _verdicts(rows, asked)

@@ -1,0 +1,34 @@
+"""TeacherJudge: how much better the judge likes the student's rewrite than the teacher's, in (-1, 1); for a sample of the groups."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from overtake import settings
+from overtake.rewards import measuring
+
+
+def score(student: float, teacher: float) -> float:
+    """tanh(3 * (student - teacher)) of two verdicts of 0 to 5 points, each divided by 5 (spec 1.5).
+
+    >>> round(score(5, 4), 4)
+    0.537
+    """
+    return math.tanh(3 * (student / 5 - teacher / 5))
+
+
+class TeacherJudge:
+    """The judge part alone; None where the group was not sampled, the judge gave no verdict, or the teacher's own score is unknown."""
+
+    def __init__(self, args: Any = None, **_: Any) -> None:
+        self.args = args
+
+    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
+        """One score for each completion."""
+        rows, step = measuring.read_rows(completions, columns), measuring.step_of(columns)
+        asked = measuring.to_judge(rows, step, settings.load().judge_share)
+        verdicts = measuring.verdicts(rows, asked, step)()
+        return [
+            None if verdict is None or row.teacher_judge is None else score(verdict, row.teacher_judge)
+            for row, verdict in zip(rows, verdicts, strict=True)
+        ]

@@ -1,0 +1,199 @@
+"""The stand-in behind OpenAI's chat API: POST /v1/chat/completions, GET /v1/models, GET /health.
+
+Three tasks, told by their system prompt: prompts/rewrite_<tenant>.txt, judge_rewrite.txt and extract_profile.txt, word for word. Any other
+prompt is refused. `usage` counts characters: there is no tokenizer here. Limits on tokens count characters too.
+"""
+
+import hashlib
+import hmac
+import re
+import time
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from overtake import prompts
+from overtake.standin import judging
+from overtake.standin.rewriting import Rewriter
+
+NAME = "overtake-stand-in"
+"""The `model` of every answer, whatever was asked for."""
+STRICT = "gpt-5-stand-in"
+"""The same stand-in behind the parameter rules of GPT-5, for tests of clients."""
+
+_JUDGED = re.compile(r"原始问题：([^\n]*)\n改写：(.*)", re.DOTALL)
+_ASKED = re.compile(r"(?:用户画像：(?P<profile>[^\n]*)\n)?(?:历史摘要：(?P<history>[^\n]*)\n)?问题：(?P<question>.*)", re.DOTALL)
+
+
+class Message(BaseModel):
+    """One message; only text is understood."""
+
+    role: str
+    content: str
+
+
+class Completion(BaseModel):
+    """The request of POST /v1/chat/completions; fields that are not named here are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    stream: bool | None = False
+    n: int | None = 1
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+
+
+class Refused(Exception):
+    """A request that is answered with an error in OpenAI's form."""
+
+    def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+
+
+class Tasks:
+    """What the stand-in can be asked: rewriters by tenant. `judge_tenant` names the one that judges."""
+
+    def __init__(self, rewriters: dict[str, Rewriter], judge_tenant: str | None = None) -> None:
+        if judge_tenant is not None and judge_tenant not in rewriters:
+            raise ValueError(f"judge tenant {judge_tenant!r}: there are {', '.join(rewriters)}")
+        self._rewriters, self._judge = rewriters, judge_tenant
+        self._rewriting = {prompts.prompt(f"rewrite_{tenant}"): tenant for tenant in prompts.tenants()}
+
+    def answer(self, system: str, user: str) -> str:
+        """The answer to one task. Raises Refused for a prompt that is none of the three."""
+        if system in self._rewriting:
+            asked = _ASKED.fullmatch(user)
+            question = asked["question"] if asked else user
+            rewriter = self._for_tenant(self._rewriting[system], question)
+            return rewriter.rewrite(question, f"{asked['profile'] or ''} {asked['history'] or ''}" if asked else "")
+        if system == prompts.prompt("judge_rewrite"):
+            judged = _JUDGED.fullmatch(user)
+            if not judged:
+                raise Refused(400, "a rewrite is judged as two lines: 原始问题：… and 改写：…", "bad_task")
+            question, rewrite = judged.groups()
+            return judging.verdict(self._rewriters[self._judge] if self._judge else self._knowing(question), question, rewrite)
+        if system == prompts.prompt("extract_profile"):
+            return judging.profile(user)
+        raise Refused(
+            400,
+            f"{NAME} is no model: it knows three tasks only, by the system prompts rewrite_<tenant>, judge_rewrite and extract_profile of "
+            "this project; for any other prompt set OVERTAKE_TEACHER_BASE_URL to a real model",
+            "unknown_task",
+        )
+
+    def _for_tenant(self, tenant: str, question: str) -> Rewriter:
+        if tenant in self._rewriters:
+            return self._rewriters[tenant]
+        if tenant == "default":
+            return self._knowing(question)
+        raise Refused(400, f"no knowledge base of tenant {tenant!r}; there are: {', '.join(self._rewriters)}", "unknown_tenant")
+
+    def _knowing(self, question: str) -> Rewriter:
+        """The knowledge base that knows the question's words best; of equals the first."""
+        return max(self._rewriters.values(), key=lambda rewriter: rewriter.knows(question))
+
+
+def create_app(rewriters: dict[str, Rewriter], judge_tenant: str | None = None, api_key: str = "") -> FastAPI:
+    """The HTTP service over rewriters by tenant; with an `api_key`, /v1 answers only to it."""
+    tasks = Tasks(rewriters, judge_tenant)
+    app = FastAPI(title="Overtake teacher stand-in: no model", version="1")
+    started = int(time.time())
+
+    # async, and no thread: a request takes a few milliseconds of Python.
+    @app.post("/v1/chat/completions")
+    async def complete(body: Completion, request: Request) -> JSONResponse:
+        """One answer of the stand-in."""
+        _check_key(request, api_key)
+        _check(body)
+        system = "\n".join(message.content for message in body.messages if message.role in ("system", "developer")).strip()
+        users = [message.content.strip() for message in body.messages if message.role not in ("system", "developer")]
+        if len(users) != 1:
+            raise Refused(400, f"{len(users)} messages beside the system prompt: send one user message", "bad_task")
+        text = tasks.answer(system, users[0])
+        limit = min(body.max_tokens or len(text), body.max_completion_tokens or len(text))
+        finish, text = ("length" if limit < len(text) else "stop"), text[:limit]
+        asked = len(system) + len(users[0])
+        digest = hashlib.sha256(f"{system}\0{users[0]}".encode("utf-8", "backslashreplace")).hexdigest()[:16]
+        return JSONResponse(
+            {
+                "id": f"{NAME}-{digest}",
+                "object": "chat.completion",
+                "created": int(time.time()),
+                "model": NAME,
+                "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
+                "usage": {"prompt_tokens": asked, "completion_tokens": len(text), "total_tokens": asked + len(text)},
+            }
+        )
+
+    @app.get("/v1/models")
+    async def models(request: Request) -> JSONResponse:
+        """The two names the stand-in answers to."""
+        _check_key(request, api_key)
+        rows = [{"id": name, "object": "model", "created": started, "owned_by": "overtake"} for name in (NAME, STRICT)]
+        return JSONResponse({"object": "list", "data": rows})
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        """What it is and what it uses."""
+        uses = [
+            {"tenant_id": tenant, "documents": len(one.kb.documents), "lexicon": len(one.kb.lexicon), "labels": one.labelled}
+            for tenant, one in rewriters.items()
+        ]
+        return JSONResponse({"status": "ok", "model": NAME, "knowledge_bases": uses})
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> JSONResponse:
+        return _error(error.status, error.message, error.code, error.param)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        said = "; ".join(f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in error.errors())
+        return _error(400, said, "invalid_value")
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> JSONResponse:
+        return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}", "unknown_url")
+
+    return app
+
+
+def _check_key(request: Request, api_key: str) -> None:
+    sent = request.headers.get("authorization", "")
+    if api_key and not hmac.compare_digest(sent.encode(), f"Bearer {api_key}".encode()):
+        raise Refused(
+            401, "Incorrect API key provided." if sent else "You didn't provide an API key: send it as a Bearer token.", "invalid_api_key"
+        )
+
+
+def _check(body: Completion) -> None:
+    if body.model not in (NAME, STRICT):
+        raise Refused(
+            404, f"The model `{body.model}` does not exist: this stand-in answers to {NAME} and {STRICT}.", "model_not_found", "model"
+        )
+    if body.stream:
+        raise Refused(400, "stream=true: a stand-in answers whole; leave stream out.", "unsupported_value", "stream")
+    if body.n not in (None, 1):
+        raise Refused(400, f"n={body.n}: a stand-in gives one answer; leave n out.", "unsupported_value", "n")
+    if body.model != STRICT:
+        return
+    if body.max_tokens is not None:
+        said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        raise Refused(400, said, "unsupported_parameter", "max_tokens")
+    if body.temperature not in (None, 1):
+        said = f"Unsupported value: 'temperature' does not support {body.temperature:g} with this model. Only the default (1) value is supported."
+        raise Refused(400, said, "unsupported_value", "temperature")
+
+
+def _error(status: int, message: str, code: str | None, param: str | None = None) -> JSONResponse:
+    # A lone surrogate in what was sent must not break the answer that names it.
+    said = message.encode("utf-8", "backslashreplace").decode()
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return JSONResponse({"error": {"message": said, "type": kind, "param": param, "code": code}}, status_code=status)

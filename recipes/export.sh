@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Export: a checkpoint becomes a folder of its own, to deploy or to hand on. LoRA is merged into its base model; a full checkpoint is
+# copied without the optimiser's states. Runs anywhere with room for the weights in memory (32B: 65 GB) and twice that on disk.
+#   bash recipes/export.sh                                                         # the checkpoint written last
+#   ADAPTER=output/query_rewrite/grpo/checkpoint-50 bash recipes/export.sh
+#   OUTPUT_DIR=models/rewriter bash recipes/export.sh                              # default: beside the checkpoint, -merged
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+use_swift
+
+adapter=${ADAPTER:-$(newest query_rewrite)}
+[[ -n $adapter ]] || { want "there is no checkpoint under $ROOT/output/query_rewrite. Train first, or set ADAPTER="; adapter=$ROOT/output/query_rewrite/grpo/checkpoint-LAST; }
+adapter=$(absolute "$adapter")
+target=$(absolute "${OUTPUT_DIR:-$adapter-merged}")
+# ms-swift would keep the old weights in an existing folder and say nothing.
+[[ ! -e $target ]] || want "$target already exists. Remove it, or set OUTPUT_DIR= to a new folder"
+# Written aside and renamed when complete, so that a folder with that name is always whole.
+part=$target.part
+
+if is_model "$adapter"; then
+  echo "copying $adapter (a full checkpoint) to $target"
+  dry && exit
+  rm -rf "$part" && mkdir -p "$part"
+  find "$adapter" -maxdepth 1 -type f ! -name 'optimizer*' ! -name 'scheduler*' ! -name 'rng_state*' ! -name 'trainer_state.json' \
+    ! -name 'training_args.bin' ! -name '*.pth' -exec cp -t "$part" {} +
+else
+  is_adapter "$adapter" || want "$adapter is no checkpoint: neither adapter_config.json nor config.json is in it"
+  # shellcheck disable=SC2034
+  if [[ ${PROFILE:-} == cpu ]]; then RUN_ENV=(CUDA_VISIBLE_DEVICES=); else RUN_ENV=(); fi
+  set_flags --adapters "$adapter" --merge_lora true --output_dir "$part" "$@"
+  dry || rm -rf "$part"
+  run_swift export
+  dry && { echo "mv $part $target"; exit; }
+fi
+mv "$part" "$target"
+echo "exported: $target"

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# GRPO: the student takes itself past the teacher, rewarded by what its rewrites retrieve.
+# 4 x 80 GB for 32B with LoRA, rollouts by vLLM on the same cards. Not yet run on GPUs: the tests parse it, CI runs it on a CPU.
+# Needs rl_train.jsonl and rl_val.jsonl from tools/convert.py, the last checkpoint of sft_qwen32b.sh, and the retrieval service
+# (OVERTAKE_RAG_URL, or `bash recipes/serve_rag.sh`).
+#   bash recipes/grpo_rag.sh
+#   SFT_ADAPTER=output/query_rewrite/sft/checkpoint-100 bash recipes/grpo_rag.sh
+#   SFT_ADAPTER=none MODEL=Qwen/Qwen3-8B bash recipes/grpo_rag.sh --beta 0.01
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+flags=(
+  # The competition with the teacher lies in [-1, 1] and is what we want; the rules only break ties and stop rambling.
+  --reward_funcs rag_competition rewrite_rules --reward_weights 1.0 0.2
+  # Eight rewrites of one question are compared with each other; at 0.7 / 0.9 they differ and still read well.
+  --num_generations 8 --temperature 0.7 --top_p 0.9
+  # The teacher's rewrite has at most 150 tokens, so the student gets no more.
+  --max_completion_length 150 --max_length 2048
+  # Held near the SFT model: retrieval alone would be happy with a heap of keywords.
+  --beta 0.04 --scale_rewards group
+  --learning_rate 1e-5 --warmup_ratio 0.05
+  --lora_rank 16 --lora_alpha 32 --target_modules all-linear
+  # The budget of 30 USD is for 10 passes over 1000 rows; stop when the validation reward stops rising.
+  --num_train_epochs 10
+  # 4 cards x 4 x 4 = 64 rewrites, 8 questions, an update. Evaluation needs whole groups of 8 as well.
+  --per_device_train_batch_size 4 --gradient_accumulation_steps 4 --per_device_eval_batch_size 8 --dataloader_num_workers 4
+  --eval_strategy steps --eval_steps 50 --save_strategy steps --save_steps 50 --save_total_limit 3 --logging_steps 1
+  # completions.jsonl: what was written and what it earned, to be read by eye.
+  --log_completions true
+  # Calls, cache hits, cost and abstentions beside the rewards on the board.
+  --callbacks overtake_metrics
+)
+run_grpo query_rewrite "${flags[@]}" -- "$@"

@@ -1,0 +1,319 @@
+#!/usr/bin/env bash
+# shellcheck disable=SC2034
+# What every recipe shares: find the project, the environment and the hardware profile, put the flags together, run `swift`.
+#
+#   source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+#   run_sft query_rewrite --learning_rate 5e-5 -- "$@"
+#
+# The name (query_rewrite) is the folder under output/. A flag given twice keeps its last value; the order is: this file, the recipe's
+# numbers, the profile's where the hardware forces another, the caller's own ("$@", after the --). Settings, all of them optional:
+#   PROFILE      a file in recipes/profiles/; found from the GPUs when unset
+#   MODEL        hub name or folder; else the profile's, in RL the one the SFT checkpoint was trained on
+#   TUNER        lora (default) or full
+#   DATASET, VAL_DATASET   rows; else output/NAME/data/
+#   OUTPUT_DIR   else output/NAME/{sft,grpo,ppo}
+#   SFT_ADAPTER  the checkpoint RL starts from; else the last one under output/NAME/sft; `none` starts from MODEL itself
+#   DRY_RUN=1    print the command; ask no hardware, no file, no endpoint, no hub
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+DRY_RUN=${DRY_RUN:-0}
+TUNER=${TUNER:-lora}
+
+die() { echo "error: $*" >&2; exit 2; }
+note() { echo "$*" >&2; }
+dry() { [[ $DRY_RUN == 1 ]]; }
+# What stops a real run is only a remark in a dry one.
+want() { if dry; then note "note: $*"; else die "$*"; fi; }
+absolute() { realpath -m -- "$1"; }
+
+# ---------------------------------------------------------------- environment
+
+use_swift() {
+  dry && return
+  # Swift is a programming language too: only a script is ms-swift's launcher.
+  local found; found=$(command -v swift || true)
+  if [[ -z $found || $(head -c 2 "$found") != '#!' ]]; then
+    [[ -x $ROOT/.venv/bin/swift ]] || die "ms-swift is not installed. Run: bash install.sh"
+    # shellcheck source=/dev/null
+    source "$ROOT/.venv/bin/activate"
+  fi
+}
+
+# ---------------------------------------------------------------- hardware
+
+profiles() { local files=("$ROOT"/recipes/profiles/*.sh); files=("${files[@]##*/}"); echo "${files[*]%.sh}"; }
+
+# Memory of each GPU this process may use, one a line in MiB.
+gpus() {
+  [[ -z ${CUDA_VISIBLE_DEVICES-all} ]] && return
+  command -v nvidia-smi >/dev/null || return 0
+  nvidia-smi ${CUDA_VISIBLE_DEVICES:+-i "$CUDA_VISIBLE_DEVICES"} --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null || true
+}
+
+# A card sold as 80 GB shows 79 to 82 GB, one of 24 GB 22.5 and up, one of 16 GB 15 and up.
+card_class() {
+  if (($1 >= 75000)); then echo 80; elif (($1 >= 22000)); then echo 24; elif (($1 >= 14500)); then echo 16; else echo 0; fi
+}
+
+find_profile() {
+  local -a cards; mapfile -t cards < <(gpus | sort -n)
+  local count=${#cards[@]} class=0
+  ((count)) && class=$(card_class "${cards[0]}")
+  FOUND="$count GPUs, the smallest of ${cards[0]:-0} MiB"
+  FOUND_COUNT=$count FOUND_CLASS=$class
+  FOUND_PROFILE=
+  case $class in
+    80) if ((count >= 8)); then FOUND_PROFILE=8x80g; elif ((count >= 4)); then FOUND_PROFILE=4x80g; else FOUND_PROFILE=1x80g; fi ;;
+    16 | 24) FOUND_PROFILE=1x${class}g ;;
+  esac
+}
+
+# Sets what a profile may set, then reads it: GPUS and GPU_GB (what it wants), DEFAULT_MODEL, RUN_ENV, and flags for each launcher.
+use_profile() {
+  GPUS=0 GPU_GB=0 DEFAULT_MODEL='' RUN_ENV=() TRAIN_FLAGS=() SFT_FLAGS=() GRPO_FLAGS=() DEPLOY_FLAGS=()
+  if [[ -z ${PROFILE:-} ]]; then
+    find_profile
+    [[ -n $FOUND_PROFILE ]] || die "no GPU of 16 GB or more is visible and PROFILE is not set. Set PROFILE=cpu to train a small model here, or one of: $(profiles)"
+    PROFILE=$FOUND_PROFILE
+    note "profile $PROFILE ($FOUND)"
+  fi
+  [[ -f $ROOT/recipes/profiles/$PROFILE.sh ]] || die "PROFILE=$PROFILE is not a profile. There are: $(profiles)"
+  # shellcheck source=/dev/null
+  source "$ROOT/recipes/profiles/$PROFILE.sh"
+  ((GPUS)) || return 0
+  # More visible cards than processes would make ms-swift spread one model over several, which neither DeepSpeed nor vLLM takes.
+  [[ -n ${CUDA_VISIBLE_DEVICES:-} ]] || RUN_ENV+=("CUDA_VISIBLE_DEVICES=$(seq -s, 0 $((GPUS - 1)))")
+  dry && return
+  find_profile
+  ((FOUND_COUNT >= GPUS && FOUND_CLASS >= GPU_GB)) ||
+    die "PROFILE=$PROFILE wants $GPUS x $GPU_GB GB; found: $FOUND. Set PROFILE=${FOUND_PROFILE:-cpu}, or DRY_RUN=1 to see the command only"
+}
+
+# ---------------------------------------------------------------- flags
+
+# set_flags --a 1 --b 2 3: FLAGS in order, a later value replacing an earlier one.
+declare -A FLAG_AT=()
+FLAG_NAMES=() FLAG_VALUES=()
+set_flags() {
+  local name='' at
+  while (($#)); do
+    if [[ $1 == --?* ]]; then
+      name=${1%%=*}
+      if [[ -z ${FLAG_AT[$name]:-} ]]; then FLAG_NAMES+=("$name"); FLAG_AT[$name]=${#FLAG_NAMES[@]}; fi
+      at=${FLAG_AT[$name]}
+      FLAG_VALUES[at]=''
+      [[ $1 == *=* ]] && FLAG_VALUES[at]=" $(quote "${1#*=}")"
+    else
+      [[ -n $name ]] || die "expected a --flag, got: $1"
+      FLAG_VALUES[at]+=" $(quote "$1")"
+    fi
+    shift
+  done
+}
+drop_flags() {
+  local name at
+  for name; do
+    at=${FLAG_AT[$name]:-0}
+    if ((at)); then FLAG_NAMES[at - 1]=''; fi
+  done
+}
+has_flag() { [[ -n ${FLAG_AT[$1]:-} ]]; }
+# A word for the shell to read again; as it is when nothing in it needs quoting.
+quote() { if [[ $1 =~ ^[A-Za-z0-9_./:=,@%+#-]+$ ]]; then printf %s "$1"; else printf %q "$1"; fi; }
+
+# run_swift COMMAND: runs `swift COMMAND` with the flags set so far, one a line so that it can be read and copied.
+run_swift() {
+  local text='' variable name i
+  # ${RUN_ENV[@]+...}: an empty array is "unset" to older bash.
+  for variable in ${RUN_ENV[@]+"${RUN_ENV[@]}"}; do text+="${variable%%=*}=$(quote "${variable#*=}") "; done
+  text+="swift $1"
+  for i in "${!FLAG_NAMES[@]}"; do
+    name=${FLAG_NAMES[i]}
+    [[ -n $name ]] && text+=" \\"$'\n'"    $name${FLAG_VALUES[i + 1]}"
+  done
+  echo "$text"
+  dry && return
+  run_group bash -c "exec env $text"
+}
+
+# Runs a command in a process group of its own and ends the whole group with this script: torchrun's workers, data loaders and
+# vLLM engines otherwise outlive an interrupted launcher and keep the cards.
+run_group() {
+  local group status=0 second
+  set -m; "$@" </dev/null & group=$!; set +m
+  # One signal only: torchrun takes up to 30 s to end its workers, and a second signal would stop it in the middle of that.
+  trap 'trap "" INT TERM HUP; end_group "$group"' INT TERM HUP
+  wait "$group" || status=$?
+  trap "" INT TERM HUP
+  end_group "$group"
+  for ((second = 0; second < 40; second++)); do
+    kill -0 -- "-$group" 2>/dev/null || break
+    sleep 1
+  done
+  kill -KILL -- "-$group" 2>/dev/null || true
+  trap - INT TERM HUP
+  return "$status"
+}
+end_group() { [[ ${ENDED:-} == "$1" ]] || kill -TERM -- "-$1" 2>/dev/null || true; ENDED=$1; }
+
+# ---------------------------------------------------------------- files
+
+# The checkpoint with the highest step under a run's folder; nothing when there is none.
+last_checkpoint() {
+  [[ -d $1 ]] || return 0
+  find "$1" -maxdepth 1 -type d -name 'checkpoint-*' -printf '%f\n' | { grep -E '^checkpoint-[0-9]+$' || true; } | sort -t- -k2n | tail -n 1 |
+    while read -r name; do echo "$1/$name"; done
+}
+
+is_adapter() { [[ -f $1/adapter_config.json ]]; }
+is_model() { [[ -f $1/config.json ]]; }
+
+# What an adapter's run said of its base, a line each: model, model_type, template. args.json is ms-swift's, the other file PEFT's.
+base_of() {
+  python3 - "$1" <<'PY'
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+args = json.loads((folder / "args.json").read_text("utf-8")) if (folder / "args.json").exists() else {}
+model = args.get("model") or json.loads((folder / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+if not model:
+    sys.exit(f"error: {folder} does not name its base model. Set MODEL=")
+print(model, args.get("model_type") or "", args.get("template") or "", sep="\n")
+PY
+}
+
+# A local file or folder becomes absolute, so that `swift export` and `swift deploy` find it from any folder; a hub name stays.
+local_or_hub() { if [[ -e $1 ]]; then absolute "$1"; else echo "$1"; fi; }
+
+set_model() {
+  local model; model=$(local_or_hub "$1")
+  set_flags --model "$model"
+  # ms-swift compares local weights with the hub's at start: 7 s of retries without a network, and nothing to find for a folder.
+  if [[ -d $model ]]; then set_flags --check_model false; fi
+}
+
+# set_data NAME TRAIN VAL: the rows, checked before anything is loaded. DATA_TOOL is what makes them, for the message.
+DATA_TOOL=tools/convert.py
+set_data() {
+  local folder=$ROOT/output/$1/data train=${DATASET:-} val=${VAL_DATASET:-}
+  if [[ -z $train ]]; then
+    train=$folder/$2
+    val=${val:-$folder/$3}
+  elif [[ -z $val && -f $(dirname "$train")/$3 ]]; then
+    val=$(dirname "$train")/$3
+  fi
+  local file
+  for file in "$train" ${val:+"$val"}; do
+    # name#500 takes 500 rows; what does not look like a file is a hub dataset.
+    if [[ ${file%%#*} =~ \.(jsonl?|csv)$ && ! -s ${file%%#*} ]]; then
+      want "${file%%#*} does not exist or is empty. Make it: python $DATA_TOOL; or set DATASET= (and VAL_DATASET=)"
+    fi
+  done
+  set_flags --dataset "$(local_or_hub "$train")"
+  if [[ -n $val ]]; then set_flags --val_dataset "$(local_or_hub "$val")"; fi
+}
+
+# ---------------------------------------------------------------- launchers
+
+# begin NAME KIND: common to every training run.
+begin() {
+  [[ $TUNER == lora || $TUNER == full ]] || die "TUNER=$TUNER: lora or full"
+  use_profile
+  use_swift
+  OUTPUT_DIR=$(absolute "${OUTPUT_DIR:-$ROOT/output/$1/$2}")
+  set_flags --output_dir "$OUTPUT_DIR" --add_version false --external_plugins "$ROOT/plugin/register.py"
+  # ms-swift waits 208 days for a rank that hangs; half an hour is longer than any step.
+  set_flags --ddp_timeout 1800
+  set_flags --tuner_type "$TUNER"
+}
+
+# finish COMMAND KIND_FLAGS...: the recipe's flags are in; now the profile's, then the caller's.
+finish() {
+  local command=$1; shift
+  local -a caller=("$@")
+  set_flags ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"} ${KIND_FLAGS[@]+"${KIND_FLAGS[@]}"} ${caller[@]+"${caller[@]}"}
+  if [[ $TUNER == full ]]; then drop_flags --lora_rank --lora_alpha --lora_dropout --target_modules; fi
+  local last; last=$(last_checkpoint "$OUTPUT_DIR")
+  if [[ -n $last ]] && ! has_flag --resume_from_checkpoint; then
+    # Old and new checkpoints in one folder could not be told apart.
+    want "$OUTPUT_DIR already holds a run. Go on with it: add --resume_from_checkpoint $last; or set OUTPUT_DIR=, or remove the folder"
+  fi
+  run_swift "$command"
+}
+
+# Splits "recipe's flags -- caller's flags" into RECIPE and CALLER.
+split() {
+  RECIPE=() CALLER=()
+  while (($#)) && [[ $1 != -- ]]; do RECIPE+=("$1"); shift; done
+  (($#)) && shift
+  CALLER=("$@")
+}
+
+# run_sft NAME [FLAGS] -- "$@"
+run_sft() {
+  local name=$1; shift
+  split "$@"
+  begin "$name" sft
+  set_model "${MODEL:-$DEFAULT_MODEL}"
+  set_data "$name" train.jsonl val.jsonl
+  set_flags ${RECIPE[@]+"${RECIPE[@]}"}
+  KIND_FLAGS=(${SFT_FLAGS[@]+"${SFT_FLAGS[@]}"})
+  finish sft ${CALLER[@]+"${CALLER[@]}"}
+}
+
+# The checkpoint RL starts from becomes --model (full), or --adapters on its base; the KL term is then against it, not the base.
+set_start() {
+  local start=${SFT_ADAPTER:-} sft=$ROOT/output/$1/sft
+  if [[ $start == none ]]; then
+    set_model "${MODEL:-$DEFAULT_MODEL}"
+    return
+  fi
+  if [[ -z $start ]]; then
+    start=$(last_checkpoint "$sft")
+    if [[ -z $start ]]; then
+      want "there is no checkpoint under $sft. Run the SFT recipe first, or set SFT_ADAPTER= (a checkpoint, or none to start from MODEL)"
+      start=$sft/checkpoint-LAST
+    fi
+  fi
+  start=$(absolute "$start")
+  if is_adapter "$start" || { [[ ! -e $start && $TUNER == lora ]] && dry; }; then
+    [[ $TUNER == lora ]] || die "$start is a LoRA adapter, so TUNER=full cannot go on from it. Merge it first: ADAPTER=$start bash recipes/export.sh"
+    local base=$DEFAULT_MODEL type='' template='' said
+    if [[ -e $start ]]; then
+      said=$(base_of "$start")
+      { read -r base; read -r type; read -r template; } <<<"$said"
+    fi
+    set_model "${MODEL:-$base}"
+    # A model of one's own is not known by its name, so what the SFT run was told goes on.
+    if [[ -n $type ]]; then set_flags --model_type "$type"; fi
+    if [[ -n $template ]]; then set_flags --template "$template"; fi
+    set_flags --adapters "$start" --ref_adapters "$start"
+  elif is_model "$start" || { [[ ! -e $start ]] && dry; }; then
+    set_model "$start"
+  else
+    die "$start is no checkpoint: neither adapter_config.json nor config.json is in it"
+  fi
+}
+
+# run_grpo NAME [FLAGS] -- "$@"
+run_grpo() {
+  local name=$1; shift
+  split "$@"
+  begin "$name" grpo
+  set_flags --rlhf_type grpo
+  set_start "$name"
+  set_data "$name" rl_train.jsonl rl_val.jsonl
+  set_flags ${RECIPE[@]+"${RECIPE[@]}"}
+  KIND_FLAGS=(${GRPO_FLAGS[@]+"${GRPO_FLAGS[@]}"})
+  finish rlhf ${CALLER[@]+"${CALLER[@]}"}
+}
+
+# ---------------------------------------------------------------- what a run left
+
+# newest NAME [SUFFIX]: the checkpoint of a system that was written last, over all of its runs; with -merged, the export.
+newest() {
+  local folder=$ROOT/output/$1
+  [[ -d $folder ]] || return 0
+  find "$folder" -mindepth 2 -maxdepth 2 -type d -name 'checkpoint-*' -printf '%T@ %p\n' | sort -n |
+    { grep -E "/checkpoint-[0-9]+${2:-}\$" || true; } | tail -n 1 | cut -d' ' -f2-
+}

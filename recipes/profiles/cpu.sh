@@ -1,0 +1,11 @@
+# shellcheck shell=bash disable=SC2034
+# No GPU: a model of some millions of weights, to see the whole chain work on two cores. The GPUs of this machine are hidden.
+DEFAULT_MODEL=Qwen/Qwen2.5-0.5B-Instruct
+RUN_ENV=(CUDA_VISIBLE_DEVICES= ACCELERATE_USE_CPU=true VLLM_PLUGINS=none)
+# float32 alone would make ms-swift turn fp16 on, which a CPU only emulates. A worker process costs more than it loads here.
+TRAIN_FLAGS=(--torch_dtype float32 --fp16 false --bf16 false --gradient_checkpointing false --dataloader_num_workers 0
+  --dataloader_pin_memory false)
+SFT_FLAGS=(--per_device_train_batch_size 8 --gradient_accumulation_steps 1)
+# One question of 8 rewrites an update, sampled by transformers.
+GRPO_FLAGS=(--per_device_train_batch_size 8 --gradient_accumulation_steps 1)
+DEPLOY_FLAGS=(--torch_dtype float32 --infer_backend transformers)

@@ -1,0 +1,196 @@
+"""Rewards over HTTP: what is asked, what is shared, and what becomes of failures."""
+
+from dataclasses import replace
+
+import pytest
+from overtake.rewards import measuring, rag_competition, rag_retrieval, rag_win, teacher_judge
+from overtake.rewards.measuring import Outage, Row
+from overtake.rewards.rag_competition import RagCompetition
+from overtake.rewards.rag_retrieval import RagRetrieval
+from overtake.rewards.rag_win import RagWin
+from overtake.rewards.teacher_judge import TeacherJudge
+
+T = 0.6  # the teacher recalls one document of 0.6 in the columns: 0.6 * 0.6 + 0.4 * 0.6 = 0.6
+
+
+def expected(student, points=None, teacher_points=4):
+    """Spec 1.5 for a student of this retrieval quality and these points."""
+    judge = None if points is None else teacher_judge.score(points, teacher_points)
+    return pytest.approx(rag_competition.score(judge, rag_retrieval.score(student, T), rag_win.score(student, T)))
+
+
+def test_a_group_is_scored_by_retrieval_judge_and_win(services, batch):
+    services.recalls.update({"好": [("a", 0.9), ("b", 0.6), ("c", 0.3)], "差": [("a", 0.5)], "无": []})
+    services.points.update({"好": 5, "差": 3, "无": 1})
+    completions = ["<think>\n\n</think>\n\n好", "差", "无", ""]
+    # 好: .6 * .9 + .4 * .6 = .78. An empty completion recalls nothing and has 0 points, without a call.
+    scores = RagCompetition()(**batch(completions))
+    assert scores == [expected(0.78, 5), expected(0.5, 3), expected(0, 1), expected(0, 0)]
+    assert (services.calls("rag"), services.calls("judge")) == (3, 3)
+
+
+def test_the_rewards_of_a_step_share_one_measurement(services, batch):
+    services.recalls.update({"好": [("a", 0.9)], "差": 503})
+    services.points.update({"好": 5, "差": 3})
+    call = batch(["好", "差"])
+    assert RagRetrieval()(**call) == [pytest.approx(rag_retrieval.score(0.9, T)), None]
+    assert RagWin()(**call) == [0.5, None]
+    assert TeacherJudge()(**call) == [pytest.approx(teacher_judge.score(5, 4)), pytest.approx(teacher_judge.score(3, 4))]
+    RagCompetition()(**call)
+    assert (services.calls("rag"), services.calls("judge")) == (2, 2), "the failed call is not waited for again in this step"
+    assert RagWin()(**batch(["好", "差"], step=2)) == [0.5, None]
+    assert services.calls("rag") == 3, "the next step asks again for what failed, and only for that"
+
+
+def test_gold_labels_are_the_measure_where_there_are_any(services, batch):
+    services.recalls["好"] = [("a", 0.9), ("g", 0.6)]
+    # Student: .6 * 0 + .4 * .5 = .2; teacher recalled t alone: 0.
+    scores = RagRetrieval()(**batch(["好"], rag_gold='["g"]'))
+    assert scores == [pytest.approx(rag_retrieval.score(0.2, 0.0))]
+
+
+def test_the_teacher_is_asked_live_only_where_the_data_lacks_its_recall(services, batch):
+    services.recalls.update({"好": [("a", 0.9)], "胶原蛋白肽": [("t", 0.7)]})
+    assert RagRetrieval()(**batch(["好"] * 2, rag_teacher_recall="")) == [pytest.approx(rag_retrieval.score(0.9, 0.7))] * 2
+    assert services.asked["rag", "胶原蛋白肽"] == 1
+    assert RagRetrieval()(**batch(["好"], rag_teacher_recall="[]")) == [pytest.approx(rag_retrieval.score(0.9, 0.0))]
+    assert services.asked["rag", "胶原蛋白肽"] == 1, "an empty recall in the data is a measurement"
+    services.recalls["胶原蛋白肽"] = 500
+    assert RagRetrieval()(**batch(["好"], rag_teacher_recall="", rag_query="别的")) == [None]
+    assert RagRetrieval()(**batch(["好"], rag_teacher_recall="", rag_teacher_rewrite="")) == [None], "no baseline at all"
+
+
+def test_a_failed_retrieval_abstains_and_is_no_zero(services, batch):
+    services.recalls.update({"好": [("a", 0.9)], "断": 503, "拒": 422})
+    services.points.update({"好": 5, "断": 5, "拒": 5})
+    assert RagCompetition()(**batch(["好", "断", "拒"])) == [expected(0.9, 5), None, None]
+
+
+def test_members_without_a_verdict_abstain_when_others_have_one(services, batch):
+    services.recalls.update({"好": [("a", 0.9)], "差": [("a", 0.5)]})
+    services.points.update({"好": 5, "差": 503})
+    assert RagCompetition()(**batch(["好", "差"])) == [expected(0.9, 5), None]
+
+
+def test_a_group_without_any_verdict_is_scored_without_the_judge(services, batch):
+    services.recalls.update({"好": [("a", 0.9)], "差": [("a", 0.5)]})
+    services.points.update({"好": 503, "差": 503})
+    assert RagCompetition()(**batch(["好", "差", ""])) == [expected(0.9), expected(0.5), expected(0)]
+    # The teacher's own score is unknown: nobody is asked.
+    assert RagCompetition()(**batch(["好", "差"], step=2, rag_teacher_judge="")) == [expected(0.9), expected(0.5)]
+    assert services.calls("judge") == 2
+
+
+def test_a_group_split_over_ranks_abstains_when_this_rank_has_no_verdict(services, batch):
+    """The other rank may have verdicts, and two formulas in one group would be compared with each other."""
+    services.recalls.update({"好": [("a", 0.9)], "差": [("a", 0.5)]})
+    services.points.update({"好": 503, "差": 503})
+
+    class Args:
+        num_generations = 4
+
+    assert RagCompetition(Args())(**batch(["好", "差"])) == [None, None]
+    assert RagCompetition(Args())(**batch(["好", "差"] * 2, step=2)) == [expected(0.9), expected(0.5)] * 2
+
+
+def test_groups_are_apart(services, batch):
+    services.recalls.update({"好": [("a", 0.9)], "差": [("a", 0.5)]})
+    services.points.update({"好": 5, "差": 503})
+    call = batch(["好", "差", "差", "差"], prompt_id=["p0", "p0", "p1", "p1"])
+    assert RagCompetition()(**call) == [expected(0.9, 5), None, expected(0.5), expected(0.5)]
+
+
+def test_ppo_calls_without_groups(services, batch):
+    services.recalls.update({"好": [("a", 0.9)], "差": [("a", 0.5)]})
+    services.points.update({"好": 5, "差": 503})
+    call = batch(["好", "差"])
+    del call["prompt_id"], call["trainer_state"]
+    assert RagCompetition()(**call) == [expected(0.9, 5), expected(0.5)], "each row is a group of its own"
+
+
+def test_share_zero_and_weight_zero_ask_no_judge(services, batch, monkeypatch):
+    services.recalls["好"] = [("a", 0.9)]
+    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
+    measuring.settings.load.cache_clear()
+    assert RagCompetition()(**batch(["好"])) == [expected(0.9)]
+    assert TeacherJudge()(**batch(["好"])) == [None]
+    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "1")
+    monkeypatch.setenv("OVERTAKE_WEIGHT_JUDGE", "0")
+    measuring.settings.load.cache_clear()
+    # (.40 * tanh(.9) + .25 * .5) * .65 / .65
+    assert RagCompetition()(**batch(["好"], step=2)) == [pytest.approx(0.40 * rag_retrieval.score(0.9, T) + 0.125)]
+    assert services.calls("judge") == 0
+
+
+def rows(count, **fields):
+    """`count` members of the group of one query."""
+    plain = Row("改", "p", "q", "问", "t", "default", (), "师", (), 4.0)
+    return [replace(plain, **fields) for _ in range(count)]
+
+
+def test_the_judge_sample_is_whole_groups_about_as_many_as_asked_for():
+    drawn = 0
+    for number in range(2000):
+        asked = measuring.to_judge(rows(4, query_id=f"q{number}"), step=7, share=0.3)
+        assert len(set(asked)) == 1, "all members or none"
+        drawn += asked[0]
+    assert 0.27 < drawn / 2000 < 0.33
+    assert not any(measuring.to_judge(rows(4), 7, 0.0)) and all(measuring.to_judge(rows(4), 7, 1.0))
+
+
+def test_another_step_draws_other_groups():
+    queries = [f"q{number}" for number in range(200)]
+    first, second = ({query for query in queries if measuring.to_judge(rows(1, query_id=query), step, 0.3)[0]} for step in (1, 2))
+    assert first != second
+
+
+def test_most_of_a_batch_down_stops_the_run(services, batch):
+    services.recalls.update({f"断{number}": 503 for number in range(5)} | {f"好{number}": [("a", 0.9)] for number in range(4)})
+    call = batch(list(services.recalls)[:8])  # 5 of 8
+    with pytest.raises(Outage, match=r"5 of 8 retrievals.*HTTP 503.*http://127\.0\.0\.1.*--resume_from_checkpoint"):
+        RagRetrieval()(**call)
+    with pytest.raises(Outage):
+        RagCompetition()(**call)
+
+
+def test_half_of_a_batch_or_a_small_one_abstains(services, batch):
+    services.recalls.update({f"断{number}": 503 for number in range(7)} | {f"好{number}": [("a", 0.9)] for number in range(4)})
+    texts = list(services.recalls)
+    assert RagWin()(**batch(texts[:4] + texts[7:])) == [None] * 4 + [0.5] * 4
+    assert RagWin()(**batch(texts[:7], step=2)) == [None] * 7
+
+
+def test_a_service_that_refuses_everything_stops_the_run_too(services, batch):
+    services.recalls.update({f"拒{number}": 404 for number in range(8)})
+    with pytest.raises(Outage, match="HTTP 404"):
+        RagWin()(**batch(list(services.recalls)))
+
+
+@pytest.mark.parametrize("reward", [RagCompetition, RagRetrieval, RagWin, TeacherJudge])
+def test_columns_out_of_form_are_named(services, batch, reward):
+    call = batch(["好", "差"])
+    missing = {name: value for name, value in call.items() if name != "rag_teacher_recall"}
+    with pytest.raises(ValueError, match=r"no column rag_teacher_recall.*tools/convert\.py"):
+        reward(args=None)(**missing)
+    with pytest.raises(ValueError, match=r"rag_tenant holds 1 values for 2"):
+        reward()(**call | {"rag_tenant": ["t"]})
+    with pytest.raises(ValueError, match=r"rag_gold of 'q1'.*d7"):
+        reward()(**call | {"rag_gold": ["d7"] * 2})
+    with pytest.raises(ValueError, match=r"rag_teacher_judge of 'q1' is '9'"):
+        reward()(**call | {"rag_teacher_judge": ["9"] * 2})
+    with pytest.raises(ValueError, match=r"rag_query is empty"):
+        reward()(**call | {"rag_query": [None] * 2})
+    assert services.asked.total() == 0
+
+
+def test_the_parts_are_logged(services, batch, monkeypatch):
+    services.recalls.update({"好": [("a", 0.9)], "差": [("a", 0.5)], "断": 503})
+    services.points.update({"好": 5, "差": 3, "断": 3})
+    logged = {}
+    monkeypatch.setattr(rag_competition, "log_metrics", logged.update)
+    RagCompetition()(**batch(["好", "差", "断"]))
+    assert logged["rag/win_rate"] == [1.0, 0.0]
+    assert logged["rag/student_quality"] == pytest.approx([0.9, 0.5])
+    assert logged["rag/teacher_top1"] == [0.6, 0.6]
+    assert logged["rag/judged"] == [1.0, 1.0, 1.0]
+    assert logged["rag/abstained"] == [0.0, 0.0, 1.0]

@@ -1,0 +1,167 @@
+"""Real sockets for the data tools: a chat server and a RAG server that do as they are told, and fresh settings for each test."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from overtake import settings
+from overtake.remote import gateway
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """No setting from outside, a cache of its own, no gateway left by another test, and retries that do not wait."""
+    for name in [name for name in os.environ if name.startswith("OVERTAKE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OVERTAKE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(gateway, "_of_process", {})
+    monkeypatch.setattr(gateway, "_wait", lambda state: 0)
+    settings.load.cache_clear()
+    yield
+    settings.load.cache_clear()
+
+
+@pytest.fixture
+def again(monkeypatch):
+    """Forget what a process remembers, as a second start does; the cache on disk stays."""
+
+    def again():
+        monkeypatch.setattr(gateway, "_of_process", {})
+        settings.load.cache_clear()
+
+    return again
+
+
+@pytest.fixture
+def run(capsys):
+    """run("generate", *arguments) -> exit code, stdout, stderr without the progress bars."""
+
+    def run(name, *arguments):
+        spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        code = module.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip() and "it/s" not in line and "?it" not in line]
+        return SimpleNamespace(code=code, out=out, err="\n".join(line for line in lines if "s/it" not in line))
+
+    return run
+
+
+@pytest.fixture
+def start():
+    """start("generate", *arguments) -> the tool as a process of its own."""
+    running = []
+
+    def start(name, *arguments):
+        command = [sys.executable, str(TOOLS / f"{name}.py"), *map(str, arguments)]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def serve():
+    """serve(answer) -> a server on a free port; `answer(body)` gives (status, JSON value); `.requests` holds what was asked."""
+    servers = []
+
+    def serve(answer):
+        requests, lock = [], threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    requests.append(SimpleNamespace(path=self.path, key=self.headers.get("Authorization", ""), body=body))
+                status, value = answer(body)
+                data = json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return SimpleNamespace(url=f"http://127.0.0.1:{server.server_address[1]}", requests=requests)
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def said(text, finish="stop", tokens=(100, 10), model="stand-in"):
+    """A chat answer, as an OpenAI-compatible server words it."""
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
+    usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
+    return 200, {"id": "x", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": usage}
+
+
+@pytest.fixture
+def chat_server(fresh, serve):
+    """chat_server(reply): `reply(question, body)` gives a text, the arguments of `said` as a dict, or (status, JSON value)."""
+
+    def chat_server(reply):
+        def answer(body):
+            made = reply(body["messages"][-1]["content"], body)
+            return said(made) if isinstance(made, str) else said(**made) if isinstance(made, dict) else made
+
+        return serve(answer)
+
+    return chat_server
+
+
+@pytest.fixture
+def teacher(chat_server, monkeypatch):
+    """As chat_server, and the settings name it as the teacher."""
+
+    def teacher(reply=lambda question, body: f"{question.splitlines()[-1]} 专业术语", model="stand-in"):
+        server = chat_server(reply)
+        monkeypatch.setenv("OVERTAKE_TEACHER_BASE_URL", server.url + "/v1")
+        monkeypatch.setenv("OVERTAKE_TEACHER_MODEL", model)
+        monkeypatch.setenv("OVERTAKE_TEACHER_API_KEY", "secret-teacher-key")
+        settings.load.cache_clear()
+        return server
+
+    return teacher
+
+
+@pytest.fixture
+def rag(fresh, serve, monkeypatch):
+    """rag(recall) -> a RAG server that the settings name; `recall(sent, body)` gives [(doc_id, score), …] or a whole answer."""
+
+    def rag(recall):
+        def answer(body):
+            made = recall(body["rewritten_query"], body)
+            if not isinstance(made, list):
+                return made
+            return 200, {"data": {"recall": [{"doc_id": doc_id, "reranker_score": score} for doc_id, score in made]}}
+
+        server = serve(answer)
+        monkeypatch.setenv("OVERTAKE_RAG_URL", server.url)
+        settings.load.cache_clear()
+        return server
+
+    return rag

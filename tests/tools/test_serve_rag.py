@@ -1,0 +1,127 @@
+"""The service as a process: start, ask, end, and refusals that are one line."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / "tools" / "serve_rag.py"
+
+
+@pytest.fixture
+def kb(tmp_path):
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "corpus.jsonl").write_text('{"_id": "a", "title": "虾青素", "text": "抗氧化，保护皮肤"}\n', encoding="utf-8")
+    (folder / "lexicon.tsv").write_text("显老\t虾青素 抗氧化\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the tool and waits for its URL; whatever still runs at the end is killed."""
+    running = []
+
+    def start(*arguments):
+        ready = tmp_path / f"url{len(running)}"
+        command = [sys.executable, TOOL, *arguments, "--port", "0", "--ready-file", ready]
+        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        running.append(process)
+        end = time.monotonic() + 60
+        while not ready.exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end, "not ready after 60 s"
+            time.sleep(0.02)
+        return process, ready.read_text(), ready
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=60)
+
+
+def ask(url, **fields):
+    request = urllib.request.Request(f"{url}/api/chat/general_rag", json.dumps(fields).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, json.load(refusal)
+
+
+def test_it_answers_as_soon_as_the_ready_file_is_there_and_ends_with_0_on_sigterm(start, kb):
+    process, url, ready = start(kb, f"other/faq={kb / 'corpus.jsonl'}")
+    status, answer = ask(url, query="显老怎么办", tenant_id="shop")
+    assert (status, answer["data"]["rewritten_query"], answer["data"]["rewritten_by"]) == (200, "显老怎么办 虾青素 抗氧化", "service")
+    assert [hit["doc_id"] for hit in answer["data"]["recall"]] == ["a"]
+    assert ask(url, query="虾青素", tenant_id="other", kb_name="faq")[0] == 200
+    assert ask(url, query="虾青素", tenant_id="other")[0] == 404
+    assert ask(url, query="", tenant_id="shop") == (422, {"code": 422, "message": "query: blank; send text"})
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert out == f"serving {url}: shop/default 1 documents, other/faq 1 documents\n"
+    assert err == ""
+    assert not ready.exists()
+
+
+def test_ctrl_c_ends_it_with_130_and_without_a_traceback(start, kb):
+    process, _, _ = start(kb)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "")
+
+
+def test_a_busy_port_is_an_error_and_no_other_port_is_taken(kb, tmp_path):
+    ready = tmp_path / "url"
+    ready.write_text("http://the-one-that-runs")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = run(kb, "--port", port, "--ready-file", ready)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"error: cannot listen on 127.0.0.1 port {port} (Address already in use): free it or give another --port (0: any free one)\n"
+    )
+    assert ended.stdout == ""
+    assert ready.read_text() == "http://the-one-that-runs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["nowhere"], "nowhere: no such file: give a folder that holds corpus.jsonl", id="a folder that is not there"),
+        pytest.param(["=x"], "'=x': write PATH, tenant=PATH or tenant/kb=PATH", id="a blank tenant"),
+        pytest.param(["a/=x"], "'a/=x': write PATH, tenant=PATH or tenant/kb=PATH", id="a blank knowledge base"),
+        pytest.param(["t={kb}", "t/default={kb}"], "t/default stands twice: give each its own name", id="a name that stands twice"),
+        pytest.param(["{kb}", "--candidates", "0"], "--candidates is 0: give at least 1", id="no candidates"),
+        pytest.param(["{kb}", "--port", "70000"], "cannot listen on 127.0.0.1 port 70000", id="a port that is none"),
+        pytest.param(["{kb}", "--host", "999.1.1.1", "--port", "0"], "cannot listen on 999.1.1.1 port 0", id="a host that is none"),
+        pytest.param(["{kb}", "--ready-file", "{kb}/no/url"], "make it first", id="a ready file in no folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(kb, arguments, message):
+    ended = run(*(argument.format(kb=kb) for argument in arguments))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_bad_line_of_the_corpus_is_named(kb):
+    with (kb / "corpus.jsonl").open("a") as file:
+        file.write("{broken\n")
+    ended = run(kb)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert f"{kb / 'corpus.jsonl'}:2: not JSON" in ended.stderr

@@ -1,0 +1,36 @@
+"""Metrics from inside a reward reach ms-swift's own tables, and without the callback nothing happens."""
+
+from collections import defaultdict
+from types import SimpleNamespace
+
+import pytest
+from overtake.trainers import metrics
+from swift.metrics import MeanMetric
+from transformers import TrainerCallback
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    monkeypatch.setattr(metrics, "_trainer", None)
+    tables = {mode: defaultdict(lambda: MeanMetric(nan_value=None, device="cpu")) for mode in ("train", "eval")}
+    return SimpleNamespace(model=SimpleNamespace(training=True), custom_metrics=tables)
+
+
+def test_values_are_averaged_over_samples(trainer):
+    assert isinstance(metrics.overtake_metrics(None, trainer), TrainerCallback)
+    metrics.log_metrics({"rag/win_rate": [1.0, 0.0, 0.0]})
+    metrics.log_metrics({"rag/win_rate": [1.0], "rag/empty": []})
+    assert trainer.custom_metrics["train"]["rag/win_rate"].compute() == {"value": 0.5}
+    assert trainer.custom_metrics["train"]["rag/empty"].compute() == {"value": None}, "ms-swift leaves None out of the log"
+
+
+def test_evaluation_has_its_own_table(trainer):
+    metrics.overtake_metrics(None, trainer)
+    trainer.model.training = False
+    metrics.log_metrics({"rag/win_rate": [1.0]})
+    assert list(trainer.custom_metrics["eval"]) == ["rag/win_rate"] and not trainer.custom_metrics["train"]
+
+
+def test_without_the_callback_nothing_happens(trainer):
+    metrics.log_metrics({"rag/win_rate": [1.0]})
+    assert not trainer.custom_metrics["train"]

@@ -1,0 +1,81 @@
+"""Serve the teacher's stand-in, where there is no key for a teacher: POST /v1/chat/completions, GET /v1/models, GET /health.
+
+    python tools/serve_teacher.py datasets/query_rewrite/fivedoctors datasets/query_rewrite/chengla --port 8901
+    python tools/serve_teacher.py default=kb/statutes --hold-out kb/held_out.txt
+    export OVERTAKE_TEACHER_BASE_URL=http://127.0.0.1:8901/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
+
+It is no model: plugin/overtake/standin/README.md says what it does. Each KB is a folder (corpus.jsonl and, if there are, lexicon.tsv and
+labels) or a .jsonl file, as PATH or tenant=PATH; the tenant is that of prompts/rewrite_<tenant>.txt, and `default` serves any. Labels come
+from qrels/train.tsv, never from another split; from a single qrels.tsv only when --hold-out names the questions to leave out. Ends with
+0 on SIGTERM and 130 on Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from fastapi import FastAPI
+from overtake.retrieval import serving
+from overtake.retrieval.corpus import read_queries
+from overtake.standin.rewriting import Rewriter, read_labels
+from overtake.standin.service import NAME, create_app
+
+
+def held_out(path: Path | None, folders: list[Path]) -> set[str]:
+    """The question ids of a text file, one a line. Raises ValueError when one is of no question in any of the folders."""
+    if path is None:
+        return set()
+    ids = set(path.read_text(encoding="utf-8-sig").split())
+    if not ids:
+        raise ValueError(f"--hold-out {path}: no id in it: write one a line")
+    known = {key for folder in folders if (folder / "queries.jsonl").is_file() for key in read_queries(folder)}
+    if unknown := sorted(ids - known):
+        raise ValueError(f"--hold-out {path}: {unknown[0]!r} is the id of no question ({len(unknown)} such): correct the file")
+    return ids
+
+
+def rewriters(arguments: list[str], hold_out: Path | None) -> tuple[dict[str, Rewriter], list[str]]:
+    """(rewriters by tenant, a line for each that says what it uses). Raises ValueError for input that cannot be served."""
+    bases = serving.load(arguments)
+    paths = dict(serving.named(argument) for argument in arguments)
+    ids = held_out(hold_out, list(paths.values()))
+    made: dict[str, Rewriter] = {}
+    lines = []
+    for key, base in bases.items():
+        tenant, path = key[0], paths[key]
+        if tenant in made:
+            raise ValueError(f"tenant {tenant!r} has two knowledge bases: a prompt names the tenant only, give one")
+        labels = read_labels(path, ids) if path.is_dir() else {}
+        made[tenant] = Rewriter(base, labels)
+        unused = (
+            " (its qrels.tsv is not used: name the held-out ids with --hold-out)" if not labels and (path / "qrels.tsv").is_file() else ""
+        )
+        lines.append(
+            f"  {tenant}: {len(base.documents)} documents, {len(base.lexicon)} lexicon entries, {made[tenant].labelled} labelled questions{unused}"
+        )
+    return made, lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until a signal ends it; 2 for input that cannot be served."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    serving.add_arguments(parser, port=8901)
+    parser.add_argument("--hold-out", type=Path, metavar="FILE", help="question ids, one a line, whose labels are not used")
+    parser.add_argument("--judge-tenant", help="whose knowledge base judges (default: the one that knows the question's words best)")
+    parser.add_argument("--api-key-env", metavar="NAME", help="variable that holds the key which requests must bring (default: none asked)")
+    options = parser.parse_args(argv)
+
+    def make() -> tuple[FastAPI, str]:
+        key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
+        if options.api_key_env and not key:
+            raise ValueError(f"--api-key-env {options.api_key_env}: the variable is not set: export it or leave the option out")
+        made, lines = rewriters(options.kb, options.hold_out)
+        said = f"serving {{url}}/v1: {NAME}, no model but a teacher's stand-in (rewrites picked by retrieval, verdicts by rules)"
+        return create_app(made, options.judge_tenant, key), "\n".join([said, *lines])
+
+    return serving.run(options, make)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
