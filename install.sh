@@ -18,8 +18,8 @@ if [[ -z $stack ]]; then
   if [[ -n $(nvidia-smi -L 2>/dev/null) ]]; then stack=gpu; else stack=cpu; fi
 fi
 case $stack in
-  gpu) requirements=requirements.txt ;;
-  cpu) requirements=requirements-cpu.txt ;;
+  gpu) requirements="requirements.txt" ;;
+  cpu) requirements="requirements-cpu.txt" ;;
   *) die "OVERTAKE_STACK=$stack: cpu or gpu" ;;
 esac
 
@@ -63,7 +63,7 @@ for info in site.glob("*.dist-info"):
 PY
 
 # -qq leaves pip's errors, which is what one wants to read.
-install() { "$VENV/bin/python" -m pip install -qq "$@" || die "pip could not install: $*. The reason stands above; run install.sh again to go on"; }
+install() { "$VENV/bin/python" -m pip install -qq --no-warn-conflicts "$@" || die "pip could not install: $*. The reason stands above; run install.sh again to go on"; }
 
 # vLLM's version, and that of its CPU build, is written once.
 vllm=$(sed -n 's/^vllm==//p' requirements.txt)
@@ -81,7 +81,10 @@ say "overtake"
 # setuptools is in .venv already: nothing to fetch for the build.
 install --no-deps --no-build-isolation -e .
 
-say "checking the imports"
+say "checking what is there"
+# All that vLLM for the CPU may lack is what requirements-cpu.txt leaves out on purpose.
+lacking=$("$VENV/bin/python" -m pip check 2>/dev/null | grep -vE '^No broken|requires (torchvision|torchaudio|torchcodec|intel-openmp),' || true)
+[[ -z $lacking ]] || die "packages do not fit together: $lacking"
 "$VENV/bin/python" - "$stack" <<'PY' || die "the installation does not import. Remove .venv and run install.sh again"
 import sys
 from importlib.metadata import version

@@ -1,11 +1,12 @@
 """Make the quickstart's student: a Qwen3 of about a million parameters and its tokenizer, pre-trained on a knowledge base.
 
-    python tools/tiny_model.py OUT --corpus datasets/query_rewrite/fivedoctors --steps 600
+    python tools/tiny_model.py OUT --corpus datasets/query_rewrite/fivedoctors
 
-It stands in for the Qwen base that cannot be downloaded here. It reads documents only, never a question, a label or a
-rewrite: each clause of a document (some characters dropped) is followed by the document's title words and the clause's own
-words, so that the model learns to read characters and to write words. The tokenizer has one token for a character, one for
-each word of the knowledge base behind a space, and one for each line of the shipped prompts, so that prompts stay short.
+It stands in for the Qwen base that cannot be downloaded here. It reads documents only, never a question, a label or a rewrite.
+Its embeddings start from latent semantic analysis of the documents (Deerwester et al. 1990), so that characters and words that
+occur together start close to each other; then it learns to answer a few characters of a document, with noise between them, by
+the words of its title and of the clause. The tokenizer has one token for a character, one for each word of the knowledge base
+behind a space, and one for each line of the shipped prompts, so that a prompt is a dozen tokens long.
 """
 
 import argparse
@@ -59,7 +60,7 @@ def make_tokenizer(documents: list[Document], lines: list[str], extra: list[str]
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf" (?:{pattern})(?!\w)|[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL[:3]])
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in [*SPECIAL[3:6], *lines]])
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in [*SPECIAL[3:6], "system\n", "user\n", "assistant\n", *lines]])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token="<unk>", clean_up_tokenization_spaces=False
     )
@@ -73,20 +74,24 @@ def words(text: str) -> list[str]:
 
 
 def lessons(documents: list[Document], rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Endless (damaged clause, title words and clause words) pairs from documents drawn at random."""
+    """Endless (characters of a document's clauses with noise between, title words and half of the time clause words) pairs."""
     frequency = Counter(word for document in documents for word in set(words(document.text)))
+    characters = sorted({c for document in documents for c in document.text if "\u4e00" <= c <= "\u9fff"})
     while True:
         document = rng.choice(documents)
-        clauses = [clause for clause in re.split(r"[，。；：！？\s]", document.text) if len(clause) > 3]
+        clauses = [clause[:30] for clause in re.split(r"[，。；：！？、\s]", document.text) if len(clause) > 3]
         if not clauses:
             continue
-        clause = rng.choice(clauses)
-        damaged = "".join(c for c in clause[:40] if rng.random() > 0.15)
-        target = list(dict.fromkeys([word for word in words(clause[:40]) if frequency[word] < len(documents) * 0.2]))
+        chosen = rng.sample(clauses, min(rng.choice([1, 1, 2]), len(clauses)))
+        parts = ["".join(c for c in clause if rng.random() < rng.choice([0.5, 0.9])) for clause in chosen]
+        for _ in range(rng.choice([0, 1, 2])):
+            parts.insert(rng.randrange(len(parts) + 1), "".join(rng.choices(characters, k=rng.randrange(1, 6))))
+        name = re.split(r"[：:]", document.title)[0][:12]
+        target = [name, *words(document.title)[-3:]]
         if rng.random() < 0.5:
-            target = list(dict.fromkeys([*words(document.title)[-6:], *target]))
-        if target:
-            yield damaged, " ".join(target[:12])
+            rare = [word for word in words(" ".join(chosen)) if len(word) > 1 and frequency[word] < len(documents) * 0.2]
+            target += rare[:6]
+        yield "".join(parts), " ".join(dict.fromkeys(target))
 
 
 def make(arguments: argparse.Namespace) -> int:
@@ -102,7 +107,18 @@ def make(arguments: argparse.Namespace) -> int:
     lines = sorted({line for name in names for line in prompts.prompt(name).splitlines() if line.strip()})
     tokenizer = make_tokenizer(documents, lines, extra)
     model = make_model(tokenizer, arguments.width, arguments.layers, arguments.seed)
-    loss = pretrain(model, tokenizer, lessons(documents, random.Random(arguments.seed)), arguments.steps) if arguments.steps else math.nan
+    place_embeddings(model, tokenizer, documents)
+    loss = (
+        pretrain(
+            model,
+            tokenizer,
+            lessons(documents, random.Random(arguments.seed)),
+            prompts.prompt(f"rewrite_{arguments.tenant}"),
+            arguments.steps,
+        )
+        if arguments.steps
+        else math.nan
+    )
     aside = arguments.out.with_name(arguments.out.name + ".aside")
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
@@ -136,8 +152,32 @@ def make_model(tokenizer: Any, width: int, layers: int, seed: int) -> Any:
     return Qwen3ForCausalLM(config)
 
 
-def pretrain(model: Any, tokenizer: Any, pairs: Iterator[tuple[str, str]], steps: int) -> float:
-    """AdamW with a cosine schedule on the answer part of each pair, 32 pairs a step; returns the mean loss of the last tenth."""
+def place_embeddings(model: Any, tokenizer: Any, documents: list[Document]) -> None:
+    """Add to the random embeddings the unit vectors of latent semantic analysis over (token, document), weighted by idf.
+
+    Without this a model of this size remembers its training questions and does not generalise: held-out nDCG@10 after the same
+    SFT was .08 without and .27 with it.
+    """
+    import numpy as np
+    import torch
+
+    texts = [f"{document.title} {document.text}" for document in documents]
+    counts = np.zeros((len(tokenizer), len(texts)), dtype=np.float32)
+    for column, text in enumerate(texts):
+        spaced = " " + " ".join(words(text))
+        counts[list({*tokenizer(text).input_ids, *tokenizer(spaced).input_ids}), column] = 1
+    counts *= np.log(len(texts) / np.maximum(counts.sum(1, keepdims=True), 1))
+    weight = model.get_input_embeddings().weight.data
+    left, strength, _ = np.linalg.svd(counts, full_matrices=False)
+    rank = min(weight.shape[1], len(strength))
+    vectors = np.zeros(tuple(weight.shape), dtype=np.float32)
+    vectors[:, :rank] = left[:, :rank] * np.sqrt(strength[:rank])
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    weight.add_(torch.from_numpy(np.where(lengths > 1e-6, vectors / np.maximum(lengths, 1e-6), 0)))
+
+
+def pretrain(model: Any, tokenizer: Any, pairs: Iterator[tuple[str, str]], system: str, steps: int) -> float:
+    """AdamW with a cosine schedule on the answers, 32 pairs a step, in the form of a chat with `system`; returns the mean loss of the last tenth."""
     import torch
     from tqdm import tqdm
 
@@ -148,7 +188,7 @@ def pretrain(model: Any, tokenizer: Any, pairs: Iterator[tuple[str, str]], steps
         rate = _PEAK_RATE * min(1.0, (step + 1) / 50) * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        rows = [_encode(tokenizer, *next(pairs)) for _ in range(32)]
+        rows = [_encode(tokenizer, system, *next(pairs)) for _ in range(32)]
         longest = max(len(ids) for ids, _ in rows)
         ids = torch.tensor([ids + [tokenizer.pad_token_id] * (longest - len(ids)) for ids, _ in rows])
         labels = torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in rows])
@@ -162,9 +202,10 @@ def pretrain(model: Any, tokenizer: Any, pairs: Iterator[tuple[str, str]], steps
     return sum(tail) / len(tail)
 
 
-def _encode(tokenizer: Any, source: str, target: str) -> tuple[list[int], list[int]]:
-    given = tokenizer(source + "\n", add_special_tokens=False).input_ids
-    wanted = [*tokenizer(" " + target, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+def _encode(tokenizer: Any, system: str, source: str, target: str) -> tuple[list[int], list[int]]:
+    conversation = [{"role": "system", "content": system}, {"role": "user", "content": source}]
+    given = tokenizer(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)).input_ids
+    wanted = [*tokenizer(target).input_ids, tokenizer.eos_token_id]
     return given + wanted, [-100] * len(given) + wanted
 
 
@@ -173,10 +214,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder to write; refused when it holds a model")
     parser.add_argument("--corpus", type=Path, required=True, help="BEIR folder or .jsonl of documents")
-    parser.add_argument("--texts", type=Path, help="file of further text whose characters and words the tokenizer should know (train.jsonl)")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--tenant", default="default", help="whose prompt stands over the lessons")
+    parser.add_argument(
+        "--texts", type=Path, help="file of further text whose characters and words the tokenizer should know (train.jsonl)"
+    )
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=20)
     arguments = parser.parse_args(argv)
     return run(lambda: make(arguments))

@@ -56,7 +56,7 @@ def labels(path: Path) -> Qrels:
 def measured(rewrite: Result, original: Result, gold: dict[str, int]) -> Row | Unmeasured:
     """The columns of one row from its two retrievals; `gold` is the question's labels, empty when it has none."""
     relevant = sorted(doc_id for doc_id, score in gold.items() if score > 0)
-    lists = []
+    lists, qualities = [], []
     for name, result in (("rewrite", rewrite), ("original", original)):
         if isinstance(result, Failed):
             return Unmeasured(f"{name}: {result.reason}")
@@ -65,8 +65,10 @@ def measured(rewrite: Result, original: Result, gold: dict[str, int]) -> Row | U
             scores = relevances(found, relevant)
         except ValueError as error:
             return Unmeasured(f"{name}: {error}")
-        lists.append([(hit.doc_id, score) for hit, score in zip(found, scores, strict=True)])
-    (recall, before), (value, value_before) = lists, [quality([score for _, score in found]) for found in lists]
+        # Gold relevances may be more than the documents found: what was not recalled counts as 0.
+        lists.append([(hit.doc_id, score) for hit, score in zip(found, scores, strict=False)])
+        qualities.append(quality(scores))
+    (recall, before), (value, value_before) = lists, qualities
     return {
         "recall_count": len(recall),
         "top1_score": recall[0][1] if recall else 0.0,

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     teacher_api_key: SecretStr = SecretStr("")
     teacher_concurrency: int = Field(10, ge=1)
     teacher_timeout: float = Field(30.0, gt=0)
+    """Seconds for one request; asking again with a higher token limit is a request of its own."""
 
     judge_base_url: str = ""
     """The judge has its own three; unset, the teacher judges."""

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,17 @@ def write_adapter(folder: Path, base: str) -> None:
 
 
 @pytest.fixture
-def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """parse(argument class, words, processes): the arguments as ms-swift would start with them."""
     import swift.arguments
     import swift.arguments.base_args.base_args
     import swift.arguments.deploy_args
     import swift.model.model_meta
+    import torch
     import transformers.training_args
+    from accelerate.state import AcceleratorState
     from swift.utils import parse_args
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     def look_up(name: str, *_: object, **__: object) -> str:
         if Path(name).is_dir():
@@ -107,7 +111,15 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         assert rest == []
         return arguments
 
-    return parse
+    before = dict(os.environ)
+    yield parse
+    # Arguments are not innocent: they set up a process group's environment, an accelerator and ZeRO-3 for the whole process.
+    os.environ.clear()
+    os.environ.update(before)
+    unset_hf_deepspeed_config()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("profile", PROFILES)

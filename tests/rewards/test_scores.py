@@ -52,7 +52,7 @@ def test_gold_labels_replace_the_reranker():
     hits = [Hit("a", 0.9), Hit("b", 0.8), Hit("c", 0.7)]
     assert relevances(hits, ["b", "x"]) == [0.0, 1.0, 0.0]
     assert relevances(hits) == [0.9, 0.8, 0.7]
-    assert relevances([], ["b"]) == []
+    assert relevances([], ["b"]) == [0.0, 0.0, 0.0]
 
 
 def test_gold_labels_without_document_names_are_refused():

@@ -181,7 +181,7 @@ def test_a_published_development_side_is_kept_too(convert, labels):
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([row(i) for i in range(4)], [], "val.jsonl, rl_val.jsonl, test.jsonl would be empty: of 4 rows 4 train, 0 val, 0 test were drawn"),
+        ([row(i) for i in range(4)], [], "test.jsonl would be empty: of 4 rows 3 train, 1 val, 0 test were drawn"),
         (
             [row(i, top1_score=0.1) for i in range(20)],
             [],

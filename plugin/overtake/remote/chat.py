@@ -1,5 +1,6 @@
 """OpenAI-compatible chat for teacher and judge: parameter rules of a model family, unusable answers named, price known or said unknown."""
 
+import asyncio
 import re
 import tomllib
 from collections.abc import Sequence
@@ -69,19 +70,29 @@ def chat_gateway(role: str) -> Gateway:
 def chat_call(to: Endpoint, messages: Sequence[dict[str, str]], limit: int, temperature: float = 0.3) -> Call:
     """A chat request whose answer is {"text", "model", "usage", "usd"}; the text is stripped of its think block and never empty.
 
+    An answer that is cut off is asked for again with 4 and 16 times `limit` tokens, each time with the whole timeout; a retry after a
+    fault starts at the limit that was reached, and what was billed before it counts in "usage".
     Raises Unusable inside the gateway when the text stays empty or cut off even at 16 times `limit` tokens.
     """
+    spent = {"prompt_tokens": 0, "completion_tokens": 0}  # what no answer has reported yet
+    factors = list(_LIMIT_FACTORS)  # less those that were too small
+
+    def bill() -> dict[str, Any]:
+        usage = dict(spent)
+        spent.update(dict.fromkeys(spent, 0))
+        return {"usage": usage, "usd": price(to.model, usage)}
+
+    def unusable(words: str) -> Unusable:
+        return Unusable(words, bill())
 
     async def send() -> dict[str, Any]:
-        spent = {"prompt_tokens": 0, "completion_tokens": 0}
-
-        def unusable(words: str) -> Unusable:
-            return Unusable(words, {"usage": spent, "usd": price(to.model, spent)})
-
-        for factor in _LIMIT_FACTORS:
-            answer = await _client(to).chat.completions.create(
+        seconds, opened = settings.load().teacher_timeout, _client(to)
+        for factor in tuple(factors):
+            request = opened.chat.completions.create(
                 model=to.model, messages=list(messages), **parameters(to.model, limit * factor, temperature)
             )
+            async with asyncio.timeout(seconds):
+                answer = await request
             if not getattr(answer, "choices", None):
                 raise unusable(f"the answer holds no choices: {str(answer)[:200]}")
             choice = answer.choices[0]
@@ -89,15 +100,17 @@ def chat_call(to: Endpoint, messages: Sequence[dict[str, str]], limit: int, temp
                 spent["prompt_tokens"] += answer.usage.prompt_tokens
                 spent["completion_tokens"] += answer.usage.completion_tokens
             if choice.finish_reason == "length":
+                if len(factors) > 1:
+                    factors.remove(factor)
                 continue  # the limit is raised: reasoning tokens count against it
             text = strip_think(choice.message.content or "")
             if not text:
                 raise unusable(f"empty text with finish reason {choice.finish_reason!r}")
-            return {"text": text, "model": answer.model, "usage": spent, "usd": price(to.model, spent)}
+            return {"text": text, "model": answer.model, **bill()}
         raise unusable(f"cut off with finish reason 'length' even at {limit * _LIMIT_FACTORS[-1]} tokens: raise the token limit")
 
     identity = {"base_url": to.base_url, "model": to.model, "messages": list(messages), "limit": limit, "temperature": temperature}
-    return Call(identity, send)
+    return Call(identity, send, requests=len(_LIMIT_FACTORS))
 
 
 def price(model: str, usage: dict[str, int]) -> float | None:

@@ -6,7 +6,10 @@ a process run on one loop in a daemon thread that lives as long as the process.
 """
 
 import asyncio
+import atexit
+import contextlib
 import hashlib
+import inspect
 import json
 import os
 import sqlite3
@@ -26,6 +29,7 @@ from overtake import settings
 ATTEMPTS = 5
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_WAIT = 60.0
+_CLOSING_SECONDS = 2.0
 
 T = TypeVar("T")
 
@@ -73,6 +77,8 @@ class Call:
     """Everything that changes the answer: endpoint, model, text, parameters, knowledge-base version. No secrets."""
     send: Callable[[], Awaitable[dict[str, Any]]]
     """Sends once and returns a JSON value with the answer; tokens, if any, under "usage", the price under "usd"."""
+    requests: int = 1
+    """How many requests `send` may make, one after the other: an attempt may take the gateway's `attempt_seconds` for each of them."""
 
     @property
     def key(self) -> str:
@@ -164,7 +170,7 @@ class Gateway:
                 with attempt:
                     tries += 1
                     # The slot is given back while backing off, so that one slow row holds up nobody.
-                    async with self._slots, asyncio.timeout(self.attempt_seconds):
+                    async with self._slots, asyncio.timeout(self.attempt_seconds * call.requests):
                         value = await call.send()
             _store().put(key, value)
             result = Ok(value)
@@ -290,5 +296,36 @@ def gateway(service: str, concurrency: int, attempt_seconds: float) -> Gateway:
 
 
 def client(name: str, make: Callable[[], T]) -> T:
-    """A client object kept for the life of the process. To be called inside `Call.send`, so that it is made on the gateway's loop."""
+    """A client object kept for the life of the process. To be called inside `Call.send`, so that it is made on the gateway's loop.
+
+    At exit its `aclose()`, else its `close()`, is called on that loop.
+    """
     return _once(f"client-{name}", make)
+
+
+def _close_clients() -> None:
+    """End what is under way and close the clients, within _CLOSING_SECONDS; aiohttp prints complaints about sessions left open."""
+    made = dict(_of_process)  # no lock: whoever holds it may never return
+    if made.get("pid") != os.getpid() or "loop" not in made:
+        return  # nothing was called here; a forked child has no thread that runs its parent's loop
+
+    async def close() -> None:
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=_CLOSING_SECONDS / 2)
+        for name, one in made.items():
+            closing = getattr(one, "aclose", None) or getattr(one, "close", None)
+            if name.startswith("client-") and closing:
+                _of_process.pop(name, None)
+                with contextlib.suppress(Exception):
+                    ended = closing()
+                    if inspect.isawaitable(ended):
+                        await ended
+
+    with contextlib.suppress(Exception, KeyboardInterrupt):
+        asyncio.run_coroutine_threadsafe(close(), made["loop"]).result(_CLOSING_SECONDS)
+
+
+atexit.register(_close_clients)

@@ -66,7 +66,7 @@ def reading(call: Call, read: Callable[[str], dict[str, Any]], form: str, tries:
                     raise Unusable(f"no usable {form}: {error}", {"usage": spent, "usd": usd}) from None
         raise AssertionError("tries is at least 1")
 
-    return replace(call, identity={**call.identity, "form": form}, send=send)
+    return replace(call, identity={**call.identity, "form": form}, send=send, requests=call.requests * tries)
 
 
 def _one_line(text: str) -> str:

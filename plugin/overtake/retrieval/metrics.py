@@ -23,7 +23,8 @@ def quality(relevances: Sequence[float]) -> float:
 def evaluate_run(run: dict[str, list[str]], qrels: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:
     """hit@1, recall@5, ndcg@10 (ir_measures) and quality of gold relevance (1/0) for each question of the run.
 
-    `run` holds ranked document ids by question; an empty list scores 0 everywhere. Questions that only the qrels hold are left out.
+    `run` holds ranked document ids by question; an empty list scores 0 everywhere, and for quality a list shorter than three is filled
+    up with documents that are not relevant. Questions that only the qrels hold are left out.
     Raises ValueError for a question without a relevant document and for a document that stands twice in a list.
 
     >>> evaluate_run({"q": ["b", "a"]}, {"q": {"a": 1}})["q"]["recall@5"]
@@ -37,8 +38,12 @@ def evaluate_run(run: dict[str, list[str]], qrels: dict[str, dict[str, int]]) ->
         if len(set(ranked)) < len(ranked):
             raise ValueError(f"question {query!r}: a document stands twice in {ranked[:20]}: rank each once")
     names = {ir_measures.Success @ 1: "hit@1", ir_measures.R @ 5: "recall@5", ir_measures.nDCG @ 10: "ndcg@10"}
+    # Filled up, or finding fewer documents would be better than finding more.
     found = {
-        query: {**dict.fromkeys(names.values(), 0.0), "quality": quality([float(qrels[query].get(doc, 0) > 0) for doc in ranked[:3]])}
+        query: {
+            **dict.fromkeys(names.values(), 0.0),
+            "quality": quality([*(float(qrels[query].get(doc, 0) > 0) for doc in ranked), 0.0, 0.0, 0.0]),
+        }
         for query, ranked in run.items()
     }
     scored = {query: {doc: float(-rank) for rank, doc in enumerate(ranked)} for query, ranked in run.items() if ranked}

@@ -1,4 +1,4 @@
-"""The reference RAG service: candidates from the rewrite, scores from the user's own question.
+"""The reference RAG service: candidates from the rewrite, scores from the user's own question, order from both.
 
 `KnowledgeBase.retrieve` is the whole of it, for callers in the same process; `create_app` serves several over HTTP.
 """
@@ -31,6 +31,7 @@ class Hit:
     title: str
     content: str
     reranker_score: float
+    first_stage_score: float
     rank: int
 
 
@@ -66,15 +67,22 @@ class KnowledgeBase:
     def retrieve(
         self, query: str, rewrite: str | None, top_k: int = 5, score_threshold: float = 0.5, candidates: int = CANDIDATES
     ) -> list[Hit]:
-        """The recall list of a question, best score first.
+        """The recall list of a question, best document first.
 
-        The rewrite finds max(top_k, candidates) documents (None: the service rewrites; text without a word finds none); the question
-        scores them, equal scores in the order they were found; those below the threshold go, then all but top_k.
+        The rewrite finds max(top_k, candidates) documents (None: the service rewrites; text without a word finds none). The question
+        scores them: `reranker_score`, which no rewrite can change. The order is by that score plus the first stage's, the latter as a
+        share of its best; documents with a reranker score below the threshold go, then all but top_k. The sum is measured: on STARD's
+        raw questions nDCG@10 is .539 by it, .532 by the first stage alone, .526 by the reranker alone (README.md).
         """
-        found = [doc_id for doc_id, _ in self.index.search(self.own_rewrite(query) if rewrite is None else rewrite, max(top_k, candidates))]
-        scored = sorted(zip(self.reranker.score(query, found), found, strict=True), key=lambda pair: -pair[0])
-        kept = [(score, self.documents[doc_id]) for score, doc_id in scored if score >= score_threshold][:top_k]
-        return [Hit(document.id, document.title, document.text, score, rank) for rank, (score, document) in enumerate(kept, 1)]
+        found = self.index.search(self.own_rewrite(query) if rewrite is None else rewrite, max(top_k, candidates))
+        if not found:
+            return []
+        best = found[0][1]
+        scores = self.reranker.score(query, [doc_id for doc_id, _ in found])
+        scored = [(score, first / best, self.documents[doc_id]) for score, (doc_id, first) in zip(scores, found, strict=True)]
+        scored.sort(key=lambda item: -(item[0] + item[1]))
+        kept = [item for item in scored if item[0] >= score_threshold][:top_k]
+        return [Hit(doc.id, doc.title, doc.text, score, first, rank) for rank, (score, first, doc) in enumerate(kept, 1)]
 
 
 def _not_blank(text: str) -> str:
@@ -105,7 +113,8 @@ class Recalled(BaseModel):
     doc_id: str
     title: str
     content: str
-    reranker_score: float = Field(description="relevance to `query`, 0 to 1")
+    reranker_score: float = Field(description="relevance to `query`, 0 to 1; the rewrite has no part in it")
+    first_stage_score: float = Field(description="BM25 of the rewrite, as a share of the best document's")
     rank: int
 
 

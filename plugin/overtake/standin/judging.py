@@ -1,19 +1,21 @@
 """Verdicts by rules on a rewrite, and profiles by rules: in the form the prompts ask for, with none of a model's understanding.
 
-    score = 5 * (0.6 * kept + 0.4 * terms) - penalties, from 0 to 5 with one decimal
+    score = 5 * sqrt(kept * terms) - penalties, from 0 to 5 with one decimal
 
-    kept       share of the question's points that the rewrite holds. A point is a lexicon phrase (held: the phrase, or one of its terms)
-               or another rare word of the question; a question without points gives 0.5
+    kept       share of the question's points that the rewrite holds (Rewriter.points: lexicon phrases, words with associated terms, rare
+               words; each may be said in its own words or in the documents'); a question without points gives 0.5
     terms      share of the rewrite's words that are rare words of the knowledge base
     penalties  long:     0.5 for every 30 characters begun beyond 60
                lines:    1.0 when there is more than one
                repeated: 0.5 for every word said again
     at most 3.0 for a copy of the question; 0 for a rewrite without a word
 
-The rewrite is text to be counted, so nothing written in it is obeyed. Gold labels are never seen.
+The rewrite is text to be counted, so nothing written in it is obeyed. A verdict looks up no gold label and retrieves nothing; associated
+terms are counted over all labelled training questions, so the judge knows what the teacher knows and no more.
 """
 
 import json
+import math
 import re
 
 import rjieba
@@ -39,13 +41,12 @@ def judge(rewriter: Rewriter, question: str, rewrite: str) -> tuple[float, str]:
     if not normal(rewrite):
         return 0.0, "改写为空。"
     text = normalise(rewrite)
-    phrases, rest = rewriter.replace(normalise(question))
     words = split(rewrite)
-    points = [{phrase, *split(terms)} for phrase, terms in phrases] + [{word} for word in rewriter.rare(split(rest))]
+    points = rewriter.points(question)
     held = sum(any(name in text for name in point) for point in points)
     kept = held / len(points) if points else 0.5
     terms = len(rewriter.rare(words)) / len(words)
-    score = 5 * (0.6 * kept + 0.4 * terms)
+    score = 5 * math.sqrt(kept * terms)
     reasons = [f"保留要点{held}/{len(points)}", f"术语占比{terms:.0%}"]
     again = sum(len(word) > 1 for word in rjieba.cut(text)) - sum(len(word) > 1 for word in words)
     for said, loss in (

@@ -30,10 +30,9 @@ from overtake.retrieval.service import KnowledgeBase
 LONGEST = 150
 """Characters of a rewrite at most."""
 FREQUENT = 0.3
-"""A word in more than this share of the documents is no rare word. README.md has the measurement."""
+"""A word in more than this share of the documents is no rare word; below 0.2 the candidate `rare` loses on STARD."""
 RM3_SETTINGS = ((3, 2), (10, 3))
 """(documents read, terms added)."""
-
 
 _OF_LEXICON = ("mixed", "lexicon", "terms")
 
@@ -73,7 +72,9 @@ class Rewriter:
 
     def __init__(self, kb: KnowledgeBase, labels: Mapping[str, Collection[str]] | None = None) -> None:
         self.kb = kb
-        self._labels = {normal(question): set(gold) & kb.documents.keys() for question, gold in (labels or {}).items()}
+        self._labels: dict[str, set[str]] = {}
+        for question, gold in (labels or {}).items():
+            self._labels.setdefault(normal(question), set()).update(set(gold) & kb.documents.keys())
         # Longest first, so that a phrase inside a longer one is not found again.
         self._lexicon = sorted(((normalise(lay), terms) for lay, terms in kb.lexicon.items()), key=lambda pair: (-len(pair[0]), pair[0]))
         self._words = {key: split(f"{document.title} {document.text}") for key, document in kb.documents.items()}
@@ -137,7 +138,8 @@ class Rewriter:
     def _found(self, question: str, rewrite: str, gold: set[str]) -> tuple[float, bool]:
         """(retrieval quality of gold relevance, whether any right document was found)."""
         relevant = [float(hit.doc_id in gold) for hit in self.kb.retrieve(question, rewrite, top_k=10, score_threshold=0)]
-        return quality(relevant), any(relevant)
+        # Filled up, or finding fewer documents would be better than finding more.
+        return quality([*relevant, 0.0, 0.0, 0.0][:3]), any(relevant)
 
     def replace(self, text: str) -> tuple[list[tuple[str, str]], str]:
         """((phrase, terms) of the lexicon's phrases that stand in a normalised text, in its order; the text without them)."""
@@ -149,9 +151,23 @@ class Rewriter:
                 text = text.replace(phrase, " " * len(phrase))
         return [(phrase, terms) for _, phrase, terms in sorted(places)], text
 
+    def points(self, question: str) -> list[set[str]]:
+        """What a rewrite of the question should hold: for each point the words that express it.
+
+        A point is a lexicon phrase (that, or one of its terms), a word with associated terms (that, or one of its 8 strongest), or
+        another rare word. Frame words are none.
+        """
+        phrases, rest = self.replace(normalise(question))
+        points = [{phrase, *split(terms)} for phrase, terms in phrases]
+        for word in split(rest):
+            if not self._learned.is_frame(word):
+                terms = self._learned.strongest(word)
+                points += [{word, *terms}] if terms or self.rare([word]) else []
+        return points
+
     def rare(self, words: Iterable[str]) -> list[str]:
         """Those words of two characters or more that some documents hold, but not many."""
-        most = FREQUENT * len(self._words)
+        most = max(1.0, FREQUENT * len(self._words))
         return [word for word in words if len(word) > 1 and 0 < self._frequency[word] <= most]
 
     def knows(self, question: str) -> int:
@@ -195,12 +211,18 @@ class _Associations:
             self._terms[word] = {}
             for term, n in times.items():
                 gain = n / (asked[word] + 1) * math.log(n / (asked[word] + 1) / (answered[term] / len(labels)))
-                if gain > 0 and n > 1 and len(term) > 1 and frequency[term] <= 0.1 * len(words):
+                if gain > 0 and n > 1 and len(term) > 1 and frequency[term] <= max(1.0, 0.1 * len(words)):
                     self._terms[word][term] = gain
+
+        self._strongest = {word: sorted(gain, key=lambda term: (-gain[term], term))[:8] for word, gain in self._terms.items()}
 
     def is_frame(self, word: str) -> bool:
         """Whether 10 labelled questions or more hold the word and their documents hardly more often than any document."""
         return word in self._frame
+
+    def strongest(self, word: str) -> list[str]:
+        """At most 8 terms associated with a word, the strongest first."""
+        return self._strongest.get(word, [])
 
     def terms(self, words: Sequence[str], count: int) -> list[str]:
         """The terms most associated with the words: sum of p * log(p / p0), p the share of a word's questions answered by the term.

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import re
 import time
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -188,7 +187,8 @@ def _check(body: Completion) -> None:
         said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
         raise Refused(400, said, "unsupported_parameter", "max_tokens")
     if body.temperature not in (None, 1):
-        said = f"Unsupported value: 'temperature' does not support {body.temperature:g} with this model. Only the default (1) value is supported."
+        said = f"Unsupported value: 'temperature' does not support {body.temperature:g} with this model."
+        said += " Only the default (1) value is supported."
         raise Refused(400, said, "unsupported_value", "temperature")
 
 
