@@ -24,37 +24,35 @@ def hold_out(folder: Path, out: Path, share: float, seed: int) -> int:
         raise BadInput(f"--share {share}: give a share between 0 and 1")
     if out.exists():
         raise BadInput(f"{out} exists: remove it or choose another folder")
-    documents = read_corpus(folder)
-    queries = read_queries(folder)
-    published = (folder / "qrels" / "test.tsv").is_file()
-    labels = {} if published else {name: row for name, row in read_qrels(folder).items() if name in queries}
+    published = sorted((folder / "qrels").glob("*.tsv")) if (folder / "qrels" / "test.tsv").is_file() else []
+    try:
+        documents, queries = read_corpus(folder), read_queries(folder)
+        sides = {file.stem: read_qrels(folder, file.stem) for file in published}
+        labels = {} if published else {name: row for name, row in read_qrels(folder).items() if name in queries}
+    except ValueError as error:
+        raise BadInput(str(error)) from None
     known = {document.id for document in documents}
     absent = sorted({doc_id for row in labels.values() for doc_id in row} - known)
     if absent:
         raise BadInput(f"{folder}: qrels name {len(absent)} documents that the corpus lacks (first: {absent[0]}): correct either file")
+    if not published:
+        groups = sorted({normal(queries[name]["text"]) for name in labels})
+        held = set(random.Random(seed).sample(groups, round(len(groups) * share)))
+        for side, chosen in (("train", False), ("test", True)):
+            sides[side] = {name: row for name, row in labels.items() if (normal(queries[name]["text"]) in held) == chosen}
+            if not sides[side]:
+                raise BadInput(f"{folder}: no question is left for {side}: {len(labels)} questions have labels, --share is {share}")
     aside = out.with_name(out.name + ".aside")
     shutil.rmtree(aside, ignore_errors=True)
     (aside / "qrels").mkdir(parents=True)
     for name in ("corpus.jsonl", "queries.jsonl", "lexicon.tsv"):
         if (folder / name).is_file():
             shutil.copy(folder / name, aside / name)
-    if published:
-        for file in (folder / "qrels").glob("*.tsv"):
-            shutil.copy(file, aside / "qrels" / file.name)
-        sides = {file.stem: sum(1 for _ in file.open()) - 1 for file in sorted((aside / "qrels").glob("*.tsv"))}
-    else:
-        groups = sorted({normal(queries[name]["text"]) for name in labels})
-        held = set(random.Random(seed).sample(groups, round(len(groups) * share)))
-        sides = {}
-        for side, chosen in (("train", False), ("test", True)):
-            rows = {name: row for name, row in labels.items() if (normal(queries[name]["text"]) in held) == chosen}
-            lines = [f"{name}\t{doc_id}\t{score}\n" for name, row in rows.items() for doc_id, score in row.items()]
-            (aside / "qrels" / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines), encoding="utf-8")
-            sides[side] = len(rows)
-            if not rows:
-                raise BadInput(f"{folder}: no question is left for {side}: {len(labels)} questions have labels, --share is {share}")
+    for side, rows in sides.items():
+        lines = [f"{name}\t{doc_id}\t{score}\n" for name, row in rows.items() for doc_id, score in row.items()]
+        (aside / "qrels" / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines), encoding="utf-8")
     aside.rename(out)
-    print(f"{out}: {len(documents)} documents; questions: " + ", ".join(f"{count} {side}" for side, count in sides.items()))
+    print(f"{out}: {len(documents)} documents; questions: " + ", ".join(f"{len(rows)} {side}" for side, rows in sides.items()))
     return 0
 
 

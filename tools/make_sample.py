@@ -17,11 +17,14 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from overtake.data.cli import run
 from overtake.data.leaks import leaks
+from overtake.data.tables import BadInput
 
 TRAIN_PER_DOCUMENT = 4
 HELD_OUT_PER_DOCUMENT = 2
 SEED = 20
+_DRAWS = 1000
 
 
 def documents(source: dict[str, Any]) -> Iterator[dict[str, str]]:
@@ -35,29 +38,31 @@ def documents(source: dict[str, Any]) -> Iterator[dict[str, str]]:
 def questions(source: dict[str, Any], split: str) -> Iterator[dict[str, str]]:
     """The questions of one split ("train" or "heldout"), each with the id of the document that answers it.
 
-    Training phrases are those of the lexicon and those that only training rows know; frames without {lay} or {ask} are refused.
+    Training phrases are those of the lexicon and those that only training rows know.
+    Raises BadInput for a frame without {lay} or {ask}, and when there are too few frames and phrases for distinct questions.
     """
     rng = random.Random(f"{SEED}-{split}")
     frames = source["frames"][split]
     for frame in frames:
         if "{lay}" not in frame or "{ask}" not in frame:
-            raise SystemExit(f"frame {frame!r} must hold both {{lay}} and {{ask}}")
+            raise BadInput(f"frame {frame!r} of {split} must hold both {{lay}} and {{ask}}")
     per_document = TRAIN_PER_DOCUMENT if split == "train" else HELD_OUT_PER_DOCUMENT
     seen: set[str] = set()
     for concept in source["concepts"]:
         for position, aspect in enumerate(source["aspects"]):
             lay = _phrases(concept, split)
             ask = _phrases(source["aspects"][aspect], split)
-            made = 0
-            while made < per_document:
+            for number in range(per_document):
                 # The lay phrase is rotated so that each is used about equally often; the rest is drawn.
-                phrase = lay[(position * per_document + made) % len(lay)]
-                text = rng.choice(frames).format(lay=phrase, ask=rng.choice(ask))
-                if text in seen:
-                    continue
+                phrase = lay[(position * per_document + number) % len(lay)]
+                for _ in range(_DRAWS):
+                    text = rng.choice(frames).format(lay=phrase, ask=rng.choice(ask))
+                    if text not in seen:
+                        break
+                else:
+                    raise BadInput(f"{concept['id']}, {aspect}: no new {split} question in {_DRAWS} draws: write more frames or phrases")
                 seen.add(text)
-                made += 1
-                row = {"_id": f"{concept['id']}-{aspect}-{split}{made}", "text": text, "gold": f"{concept['id']}-{aspect}"}
+                row = {"_id": f"{concept['id']}-{aspect}-{split}{number + 1}", "text": text, "gold": f"{concept['id']}-{aspect}"}
                 if split == "train" and source.get("profiles") and rng.random() < 0.15:
                     row["user_profile"] = rng.choice(source["profiles"])
                 if split == "train" and source.get("histories") and rng.random() < 0.1:
@@ -79,14 +84,16 @@ def lexicon(source: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield phrase, " ".join(aspect["terms"])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write corpus.jsonl, queries.jsonl, qrels/, lexicon.tsv and questions.xlsx beside source.yaml."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder that holds source.yaml")
-    folder = parser.parse_args(argv).folder
-    source = yaml.safe_load((folder / "source.yaml").read_text(encoding="utf-8"))
-    docs, pairs = list(documents(source)), list(lexicon(source))
-    train, held_out = list(questions(source, "train")), list(questions(source, "heldout"))
+def make(folder: Path) -> int:
+    """Write corpus.jsonl, queries.jsonl, qrels/, lexicon.tsv and questions.xlsx beside source.yaml; 1 when a held-out question leaks."""
+    try:
+        source = yaml.safe_load((folder / "source.yaml").read_text(encoding="utf-8"))
+        docs, pairs = list(documents(source)), list(lexicon(source))
+        train, held_out = list(questions(source, "train")), list(questions(source, "heldout"))
+    except yaml.YAMLError as error:
+        raise BadInput(f"{folder / 'source.yaml'} is not readable as YAML: {error}") from None
+    except KeyError as error:
+        raise BadInput(f"{folder / 'source.yaml'}: {error} is missing; the shipped tenants' files show the form") from None
     shipped = [row["text"] for row in train] + [text for pair in pairs for text in pair]
     shipped += [text for row in train for text in (row.get("user_profile", ""), row.get("history_summary", ""))]
     found = list(leaks([row["text"] for row in held_out], shipped))
@@ -100,6 +107,14 @@ def main(argv: list[str] | None = None) -> int:
         f"{folder.name}: {len(docs)} documents, {len(train)} training and {len(held_out)} held-out questions, {len(pairs)} lexicon entries"
     )
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder that holds source.yaml")
+    folder = parser.parse_args(argv).folder
+    return run(lambda: make(folder))
 
 
 def _write(

@@ -74,7 +74,10 @@ def words(text: str) -> list[str]:
 
 
 def lessons(documents: list[Document], rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Endless (characters of a document's clauses with noise between, title words and half of the time clause words) pairs."""
+    """Endless (characters of a document's clauses with noise between, title words and half of the time clause words) pairs.
+
+    Only title words that stand in the text count; where there are none the clause's words are always asked for.
+    """
     frequency = Counter(word for document in documents for word in set(words(document.text)))
     characters = sorted({c for document in documents for c in document.text if "\u4e00" <= c <= "\u9fff"})
     while True:
@@ -86,11 +89,11 @@ def lessons(documents: list[Document], rng: random.Random) -> Iterator[tuple[str
         parts = ["".join(c for c in clause if rng.random() < rng.choice([0.5, 0.9])) for clause in chosen]
         for _ in range(rng.choice([0, 1, 2])):
             parts.insert(rng.randrange(len(parts) + 1), "".join(rng.choices(characters, k=rng.randrange(1, 6))))
-        name = re.split(r"[：:]", document.title)[0][:12]
-        target = [name, *words(document.title)[-3:]]
-        if rng.random() < 0.5:
+        # A title whose words stand in the text says what the document is about; one that does not is a number in a statute book.
+        target = [word for word in [re.split(r"[：:]", document.title)[0], *words(document.title)[-3:]] if word in document.text]
+        if not target or rng.random() < 0.5:
             rare = [word for word in words(" ".join(chosen)) if len(word) > 1 and frequency[word] < len(documents) * 0.2]
-            target += rare[:6]
+            target += rare[:8]
         yield "".join(parts), " ".join(dict.fromkeys(target))
 
 

@@ -1,10 +1,12 @@
 """Settings that ms-swift's flags cannot say: endpoints, limits and reward weights, from the environment and one YAML file."""
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
@@ -73,14 +75,21 @@ class Settings(BaseSettings):
 
 
 def _checked(config: str) -> Path:
-    """The YAML file's path, refused when it is absent or holds an API key."""
+    """The YAML file's path, refused when it is absent, holds no settings or holds an API key."""
     path = Path(config).expanduser()
     if not path.is_file():
         raise SettingsError(f"OVERTAKE_CONFIG names {config}, which is no file: correct the path or unset it")
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.split(":")[0].strip().endswith("api_key"):
-            name = line.split(":")[0].strip()
-            raise SettingsError(f"{config} holds {name}: take it out and export OVERTAKE_{name.upper()} instead")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # Not the error's own words: they quote the line, which may hold a key.
+        mark = getattr(error, "problem_mark", None)
+        raise SettingsError(f"{config} is not readable as YAML{f' (line {mark.line + 1})' if mark else ''}: correct it") from None
+    if not isinstance(found, dict):
+        raise SettingsError(f"{config} holds no settings: write lines such as rag_top_k: 5")
+    if key := re.search(r"\w*api_key", str(found), re.IGNORECASE):
+        variable = f"OVERTAKE_{key[0].upper().removeprefix('OVERTAKE_')}"
+        raise SettingsError(f"{config} holds {key[0]}: take it out and export {variable} instead")
     return path
 
 

@@ -34,7 +34,8 @@ def test_a_run_scores_as_worked_by_hand():
             "ndcg@10": pytest.approx((1 / math.log2(3) + 1 / 2) / ideal),
             "quality": pytest.approx(0.4 * 2 / 3),
         },
-        "q2": {"hit@1": 1.0, "recall@5": 0.5, "ndcg@10": pytest.approx(1 / ideal), "quality": 1.0},
+        # Quality of [1, 0, 0], as the list is filled up: 0.6 * 1 + 0.4 * 1 / 3.
+        "q2": {"hit@1": 1.0, "recall@5": 0.5, "ndcg@10": pytest.approx(1 / ideal), "quality": pytest.approx(0.6 + 0.4 / 3)},
         "q3": {"hit@1": 0.0, "recall@5": 0.0, "ndcg@10": 0.0, "quality": 0.0},
     }
 
@@ -42,6 +43,11 @@ def test_a_run_scores_as_worked_by_hand():
 def test_rank_six_is_past_recall_at_5_and_within_ndcg_at_10():
     (found,) = evaluate_run({"q": ["u", "v", "w", "x", "y", "a"]}, {"q": {"a": 1, "x": 0}}).values()
     assert found == {"hit@1": 0.0, "recall@5": 0.0, "ndcg@10": pytest.approx(1 / math.log2(7)), "quality": 0.0}
+
+
+def test_finding_fewer_documents_is_not_better_than_finding_more():
+    few, more = (evaluate_run({"q": ranked}, {"q": {"a": 1}})["q"]["quality"] for ranked in (["a"], ["a", "x", "y"]))
+    assert few == more == pytest.approx(0.6 + 0.4 / 3)
 
 
 def test_an_empty_run_gives_an_empty_result():

@@ -37,7 +37,16 @@ def test_an_answer_has_the_whole_contract():
             "query": "改善皮肤",
             "rewritten_query": "皮肤 皱纹",
             "rewritten_by": "client",
-            "recall": [{"doc_id": "skin", "title": "胶原蛋白肽", "content": content, "reranker_score": score, "rank": 1}],
+            "recall": [
+                {
+                    "doc_id": "skin",
+                    "title": "胶原蛋白肽",
+                    "content": content,
+                    "reranker_score": score,
+                    "first_stage_score": 1.0,  # the only one found is the best one
+                    "rank": 1,
+                }
+            ],
             "kb_version": HEALTH.version,
         },
     }
@@ -56,9 +65,62 @@ def test_the_rewrite_alone_decides_what_is_found():
     assert recall(rewritten_query="视网膜", score_threshold=0.5) == []
 
 
-def test_documents_come_by_the_score_of_the_question_not_of_the_rewrite():
-    hits = recall(rewritten_query="视网膜 视疲劳 皮肤", score_threshold=0)
+# BM25 (k1 1.2, b 0.75) by hand; skin has 21 words, eye 18, sleep 16, on average 18.33; a word that one of three documents holds has idf
+# ln(1 + 2.5 / 1.5) = .981. skin holds 皮肤, 皮, 肤 once each: 3 * .981 * 2.2 / (1 + 1.2 * (.25 + .75 * 21 / 18.33)) = 2.78. eye holds
+# 视网膜, 网, 膜, 疲劳, 疲, 劳 once, 6 * .981 * 2.2 / 2.184 = 5.93, and 视 twice, which the rewrite says twice:
+# 2 * .981 * 4.4 / 3.184 = 2.71; together 8.64. So the shares are eye 1 and skin .32.
+EYE_BEFORE_SKIN = "视网膜 视疲劳 皮肤"
+
+
+def test_documents_come_by_the_sum_of_both_scores():
+    hits = recall(rewritten_query=EYE_BEFORE_SKIN, score_threshold=0)
     assert [(hit["doc_id"], hit["rank"]) for hit in hits] == [("skin", 1), ("eye", 2)]
+    assert [hit["first_stage_score"] for hit in hits] == pytest.approx([2.78 / 8.64, 1], abs=0.001)
+    # skin .88 + .32, eye 0 + 1: the question shares no character with eye.
+    assert [hit["reranker_score"] for hit in hits] == pytest.approx([0.88, 0], abs=0.005)
+
+
+class Told:
+    """A reranker that gives the scores it was told."""
+
+    def __init__(self, **scores):
+        self.scores = scores
+
+    def score(self, query, doc_ids):
+        return [self.scores[doc_id] for doc_id in doc_ids]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        pytest.param(0.3, 0.9, ["b", "a"], id="1.3 and 1.4: the reranker outweighs the first stage"),
+        pytest.param(0.3, 0.7, ["a", "b"], id="1.3 and 1.2: the first stage outweighs the reranker"),
+        pytest.param(0.25, 0.75, ["a", "b"], id="1.25 twice: the first stage's order stays"),
+    ],
+)
+def test_the_order_worked_by_hand(a, b, expected):
+    # Two documents of equal length, every word in one of them: each word found is worth the same, so a has two shares and b one.
+    base = KnowledgeBase.build([Document("a", "", "one two"), Document("b", "", "three four")], {}, Told(a=a, b=b))
+    hits = base.retrieve("?", "one two three", score_threshold=0)
+    assert [hit.doc_id for hit in hits] == expected
+    assert {hit.doc_id: (hit.reranker_score, hit.first_stage_score) for hit in hits} == {"a": (a, 1.0), "b": (b, 0.5)}
+    assert [hit.rank for hit in hits] == [1, 2]
+    # The threshold is about the reranker's score alone.
+    assert [(hit.doc_id, hit.rank) for hit in base.retrieve("?", "one two three", score_threshold=0.5)] == [("b", 1)]
+
+
+def test_a_rewrite_that_names_the_right_document_ranks_it_first_though_the_question_shares_no_word_with_it():
+    gold = Document("gold", "胶原蛋白肽", "改善皮肤弹性。")
+    other = Document("other", "防晒霜", "脸上要涂，白天出门不怕纹路加深。")
+    base = KnowledgeBase.build([gold, other], {})
+    question = "脸上有纹路怎么办"
+    assert [hit.doc_id for hit in base.retrieve(question, question, score_threshold=0)] == ["other"]
+    # other holds one character of the rewrite (白), and the reranker knows it as the better one: alone it would put it first.
+    first, second = base.retrieve(question, gold.title, score_threshold=0)
+    assert (first.doc_id, first.reranker_score, first.first_stage_score) == ("gold", 0.0, 1.0)
+    # other: .73 + .04, gold: 0 + 1.
+    assert second.doc_id == "other" and second.reranker_score > 0.5
+    assert second.reranker_score + second.first_stage_score < 1.0
 
 
 def test_equal_scores_keep_the_first_stage_order():
@@ -72,14 +134,24 @@ def test_the_threshold_keeps_a_document_that_reaches_it_exactly():
     assert recall(score_threshold=min(1, score + 1e-9)) == []
 
 
-def test_top_k_cuts_after_the_scores_are_sorted():
-    assert [hit["doc_id"] for hit in recall(rewritten_query="褪黑素 入睡 睡眠 改善", top_k=1, score_threshold=0)] == ["skin"]
+@pytest.mark.parametrize(
+    ("rewrite", "expected"),
+    [
+        # skin .88 + .32, eye 0 + 1; eye is the first stage's best.
+        pytest.param(EYE_BEFORE_SKIN, "skin", id="the reranker's best leads"),
+        # sleep .59 + 1 (it holds 改善 too), skin .88 + .11; skin is the reranker's best.
+        pytest.param("褪黑素 入睡 睡眠 改善", "sleep", id="the first stage's best leads"),
+    ],
+)
+def test_top_k_cuts_after_the_scores_are_sorted(rewrite, expected):
+    assert [hit["doc_id"] for hit in recall(rewritten_query=rewrite, top_k=1, score_threshold=0)] == [expected]
 
 
 def test_more_candidates_than_asked_for_are_scored():
     one = TestClient(create_app({("health", "default"): HEALTH}, candidates=1))
-    body = {"query": "改善皮肤", "rewritten_query": "褪黑素 入睡 睡眠 改善", "tenant_id": "health", "top_k": 1, "score_threshold": 0}
-    assert [hit["doc_id"] for hit in one.post("/api/chat/general_rag", json=body).json()["data"]["recall"]] == ["sleep"]
+    body = {"query": "改善皮肤", "rewritten_query": EYE_BEFORE_SKIN, "tenant_id": "health", "top_k": 1, "score_threshold": 0}
+    assert [hit["doc_id"] for hit in one.post("/api/chat/general_rag", json=body).json()["data"]["recall"]] == ["eye"]
+    assert [hit["doc_id"] for hit in CLIENT.post("/api/chat/general_rag", json=body).json()["data"]["recall"]] == ["skin"]
 
 
 @pytest.mark.parametrize("fields", [{}, {"rewritten_query": None}])
@@ -202,7 +274,7 @@ def test_the_version_follows_documents_lexicon_and_reranker():
     ]
     assert bases[0].version == HEALTH.version
     assert len({base.version for base in bases}) == 4
-    assert bases[3].retrieve("问", "视网膜") == [Hit("eye", "叶黄素", "缓解视疲劳，保护视网膜。", 1.0, 1)]
+    assert bases[3].retrieve("问", "视网膜") == [Hit("eye", "叶黄素", "缓解视疲劳，保护视网膜。", 1.0, 1.0, 1)]
 
 
 def test_in_process_an_empty_rewrite_finds_nothing():

@@ -80,6 +80,7 @@ def services(monkeypatch, tmp_path):
 
 def _forget():
     settings.load.cache_clear()
+    gateway._close_clients()
     gateway._of_process.clear()
     measuring._retrievals_of_step.cache_clear()
     measuring._verdicts_of_step.cache_clear()

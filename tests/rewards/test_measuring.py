@@ -44,9 +44,9 @@ def test_the_rewards_of_a_step_share_one_measurement(services, batch):
 
 def test_gold_labels_are_the_measure_where_there_are_any(services, batch):
     services.recalls["好"] = [("a", 0.9), ("g", 0.6)]
-    # Student: .6 * 0 + .4 * .5 = .2; teacher recalled t alone: 0.
+    # Student: [0, 1] filled up to [0, 1, 0], .6 * 0 + .4 * 1 / 3; teacher recalled t alone: [0, 0, 0], 0.
     scores = RagRetrieval()(**batch(["好"], rag_gold='["g"]'))
-    assert scores == [pytest.approx(rag_retrieval.score(0.2, 0.0))]
+    assert scores == [pytest.approx(rag_retrieval.score(0.4 / 3, 0.0))]
 
 
 def test_the_teacher_is_asked_live_only_where_the_data_lacks_its_recall(services, batch):

@@ -55,6 +55,13 @@ def test_gold_labels_replace_the_reranker():
     assert relevances([], ["b"]) == [0.0, 0.0, 0.0]
 
 
+def test_recalling_less_is_not_paid_where_gold_is_known():
+    hits = [Hit("b", 0.9), Hit("a", 0.8), Hit("c", 0.7), Hit("d", 0.6)]
+    assert [relevances(hits[:count], ["b"]) for count in (1, 2, 3)] == [[1.0, 0.0, 0.0]] * 3
+    assert relevances(hits, ["b", "d"]) == [1.0, 0.0, 0.0, 1.0]
+    assert relevances(hits[:1]) == [0.9], "reranker scores are not filled up"
+
+
 def test_gold_labels_without_document_names_are_refused():
     with pytest.raises(ValueError, match="doc_id"):
         relevances([Hit(None, 0.9)], ["a"])

@@ -27,6 +27,7 @@ def fresh(tmp_path, monkeypatch):
     monkeypatch.setattr(gateway, "_wait", lambda state: 0)
     settings.load.cache_clear()
     yield
+    gateway._close_clients()
     settings.load.cache_clear()
 
 
@@ -35,6 +36,7 @@ def again(monkeypatch):
     """Forget what a process remembers, as a second start does; the cache on disk stays."""
 
     def again():
+        gateway._close_clients()
         monkeypatch.setattr(gateway, "_of_process", {})
         settings.load.cache_clear()
 

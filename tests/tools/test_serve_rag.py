@@ -1,6 +1,8 @@
 """The service as a process: start, ask, end, and refusals that are one line."""
 
+import errno
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -92,7 +94,8 @@ def test_a_busy_port_is_an_error_and_no_other_port_is_taken(kb, tmp_path):
         ended = run(kb, "--port", port, "--ready-file", ready)
     assert ended.returncode == 2
     assert ended.stderr == (
-        f"error: cannot listen on 127.0.0.1 port {port} (Address already in use): free it or give another --port (0: any free one)\n"
+        f"error: cannot listen on 127.0.0.1 port {port} ({os.strerror(errno.EADDRINUSE)}): "
+        "free it or give another --port (0: any free one)\n"
     )
     assert ended.stdout == ""
     assert ready.read_text() == "http://the-one-that-runs"

@@ -106,7 +106,10 @@ def test_labels_replace_the_rerankers_scores(run, rag, sheet, qrels, tmp_path):
     assert json.loads(one["recall"]) == [["d1", 0.0], ["d2", 1.0], ["d3", 0.0]]
     assert (one["basis"], one["gold"], one["top1_score"], one["success"]) == ("gold", '["d2", "d9"]', "0", "true")
     assert float(one["quality"]) == pytest.approx(0.4 / 3)
-    assert (one["original_top1_score"], one["original_quality"]) == ("1", "1")
+    # One document was recalled, and the list shows one; its quality is that of [1, 0, 0]: 0.6 + 0.4 / 3.
+    assert (one["original_top1_score"], json.loads(one["original_recall"])) == ("1", [["d2", 1.0]])
+    assert float(one["original_quality"]) == pytest.approx(0.6 + 0.4 / 3)
+    assert float(one["gain"]) == pytest.approx(-0.6)
     assert (two["basis"], two["gold"], two["top1_score"], two["kb_name"]) == ("reranker", "", "0.8", "shop")
 
 

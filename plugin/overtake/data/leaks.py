@@ -1,6 +1,7 @@
 """Leak check: which words and phrases of a held-out question already stand in shipped material."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 import rjieba
@@ -19,12 +20,12 @@ def words(text: str) -> set[str]:
 
 
 def phrases(text: str) -> set[str]:
-    """Every run of four characters of `text`, punctuation and spaces taken out.
+    """Every run of four characters of `text`; width, case, punctuation and spaces do not count.
 
     >>> sorted(phrases("怎么,办呢呀"))
     ['么办呢呀', '怎么办呢']
     """
-    bare = re.sub(r"\W", "", text)
+    bare = _bare(text)
     return {bare[i : i + _PHRASE] for i in range(len(bare) - _PHRASE + 1)}
 
 
@@ -38,9 +39,12 @@ def leaks(held_out: Iterable[str], shipped: Iterable[str]) -> Iterator[tuple[str
     >>> list(leaks(["夜里睡不着咋整"], ["孩子睡不着怎么办"]))
     [('夜里睡不着咋整', '睡不着')]
     """
-    texts = [re.sub(r"\W", "", text) for text in shipped]
-    haystack = "\n".join(texts)
+    haystack = "\n".join(_bare(text) for text in shipped)
     for question in held_out:
         shared = sorted(found for found in words(question) | phrases(question) if found in haystack)
         if shared:
             yield question, "、".join(shared)
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"\W", "", unicodedata.normalize("NFKC", text).casefold())

@@ -8,7 +8,7 @@ _FOLDER = resources.files("overtake.prompts")
 
 def tenants() -> list[str]:
     """Tenants that have a rewriting prompt."""
-    names = [item.name for item in _FOLDER.iterdir()]
+    names = [item.name for item in _FOLDER.iterdir() if item.name.endswith(".txt")]
     return sorted(name.removeprefix("rewrite_").removesuffix(".txt") for name in names if name.startswith("rewrite_"))
 
 

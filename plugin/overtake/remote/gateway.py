@@ -8,6 +8,7 @@ a process run on one loop in a daemon thread that lives as long as the process.
 import asyncio
 import atexit
 import contextlib
+import ctypes
 import hashlib
 import inspect
 import json
@@ -195,6 +196,8 @@ def _status(error: BaseException) -> int | None:
 def _is_transient(error: BaseException) -> bool:
     if isinstance(error, Unusable):
         return isinstance(error, UnusableAgain)
+    if not isinstance(error, Exception):
+        return False  # cancelled: tenacity would try again
     status = _status(error)
     return status in _RETRIED if status else True
 
@@ -274,7 +277,18 @@ def _once(name: str, make: Callable[[], T]) -> T:
         return _of_process[name]
 
 
-os.register_at_fork(after_in_child=lambda: globals().update(_guard=threading.Lock(), _of_process={}))
+def _leave_to_parent() -> None:
+    """In a forked child: start afresh and never free what was the parent's.
+
+    A freed aiohttp client closes its connections, which takes them off the epoll that parent and child share: the parent would wait
+    for answers that it is never told of.
+    """
+    global _guard, _of_process
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_of_process))
+    _guard, _of_process = threading.Lock(), {}
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -18,6 +18,14 @@ class GRPOTrainer(SwiftGRPOTrainer):
     `--scale_rewards gdpo` leaves None out by itself and is left alone.
     """
 
+    def _generate_completions(self, samples: list[GRPOSample]) -> list[GRPOSample]:
+        """A completion that ends at once is the end token alone: ms-swift 4.6.0 leaves it without ids and fails on its shape."""
+        samples = super()._generate_completions(samples)
+        for sample in samples:
+            if not sample.response_token_ids:
+                sample.response_token_ids = [self.processing_class.eos_token_id]
+        return samples
+
     def _compute_rewards_per_func(self, samples: list[GRPOSample]) -> torch.Tensor:
         rewards: torch.Tensor = super()._compute_rewards_per_func(samples)
         mode = "train" if self.model.training else "eval"

@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# Quickstart: the whole of query rewriting on this machine, embedded parts, no key, no GPU. Sets up its own environment first.
+# Two cores, 4 GB of memory: some 10 minutes after the installation (STARD: 20). Run it again and what is done is not done again.
+#   bash recipes/quickstart.sh                                  # the shipped tenant fivedoctors
+#   bash recipes/quickstart.sh --tenant chengla
+#   bash recipes/quickstart.sh --corpus FOLDER                  # any BEIR folder: corpus.jsonl, queries.jsonl, qrels.tsv
+#   bash recipes/quickstart.sh --fresh                          # forget what an earlier run did
+# The chain: sheet -> generate -> validate -> convert -> SFT -> GRPO -> export -> evaluate -> deploy -> one real request.
+# The teacher is a stand-in (plugin/overtake/standin): set OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY for a real one.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+die() { echo "error: $*" >&2; exit 2; }
+tenant=fivedoctors corpus='' fresh=0 out=''
+while (($#)); do
+  case $1 in
+    --tenant) tenant=${2:?--tenant needs a name}; shift 2 ;;
+    --corpus) corpus=$(realpath -m -- "${2:?--corpus needs a folder}"); shift 2 ;;
+    --out) out=$(realpath -m -- "${2:?--out needs a folder}"); shift 2 ;;
+    --fresh) fresh=1; shift ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+    *) die "$1 is not known. There are: --tenant NAME, --corpus FOLDER, --out FOLDER, --fresh" ;;
+  esac
+done
+if [[ -n $corpus ]]; then
+  [[ -f $corpus/corpus.jsonl && -f $corpus/queries.jsonl ]] || die "--corpus $corpus: no corpus.jsonl and queries.jsonl there. Name a BEIR folder"
+  name=$(basename "$corpus") tenant=default
+else
+  corpus=$ROOT/datasets/query_rewrite/$tenant
+  [[ -d $corpus ]] || die "--tenant $tenant is not shipped. There are: $(ls "$ROOT/datasets/query_rewrite" | grep -v README | tr '\n' ' ')"
+  name=$tenant
+fi
+OUT=${out:-$ROOT/output/quickstart/$name}
+((fresh)) && rm -rf "$OUT"
+mkdir -p "$OUT/log" "$OUT/eval"
+
+# Two quickstarts in one folder would write over each other.
+exec 8<"$OUT"
+flock -n 8 || die "another quickstart is at work in $OUT"
+
+[[ -n ${OVERTAKE_SKIP_INSTALL:-} ]] || bash "$ROOT/install.sh"
+# shellcheck source=/dev/null
+[[ -x ${VIRTUAL_ENV:-}/bin/swift ]] || source "$ROOT/.venv/bin/activate"
+cd "$ROOT"
+
+# ---------------------------------------------------------------- children end with this script, however it ends
+
+services=()
+stop() {
+  trap '' INT TERM
+  local pid
+  for pid in ${services[@]+"${services[@]}"}; do kill -TERM -- "-$pid" 2>/dev/null || true; done
+  for pid in ${services[@]+"${services[@]}"}; do
+    for _ in {1..50}; do kill -0 -- "-$pid" 2>/dev/null || break; sleep 0.2; done
+    kill -KILL -- "-$pid" 2>/dev/null || true
+  done
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# start NAME COMMAND...: a service in a process group of its own; its URL comes through a ready file.
+start() {
+  local service=$1 ready=$OUT/log/$1.url; shift
+  rm -f "$ready"
+  set -m; "$@" --port 0 --ready-file "$ready" </dev/null >"$OUT/log/$service.log" 2>&1 8<&- & services+=($!); set +m
+  for _ in {1..300}; do
+    [[ -s $ready ]] && { URL=$(<"$ready"); return; }
+    kill -0 "${services[-1]}" 2>/dev/null || die "$service did not start: $(tail -n 3 "$OUT/log/$service.log")"
+    sleep 0.2
+  done
+  die "$service was not ready within a minute; see $OUT/log/$service.log"
+}
+
+stage() { echo; printf '== [%4d s] %s\n' "$SECONDS" "$*"; }
+# quiet LOG COMMAND: a launcher's thousand lines go to a log; a dot every 5 s says that it lives, its end is shown when it fails.
+quiet() {
+  local log=$OUT/log/$1.log status=0; shift
+  set -m; "$@" </dev/null >"$log" 2>&1 8<&- & local pid=$!; set +m
+  services+=("$pid")
+  while kill -0 "$pid" 2>/dev/null; do
+    printf '\r   %s' "$(progress "$log")"
+    sleep 2
+  done
+  printf '\r%-78s\r' ''
+  wait "$pid" || status=$?
+  if ((status)); then tail -n 15 "$log" >&2; die "that step failed; the whole log: $log"; fi
+}
+progress() { local line; line=$(tail -c 400 "$1" 2>/dev/null | tr '\r' '\n' | grep -oE '[0-9]+/[0-9]+ \[[^]]*\]' | tail -n 1 || true); printf '%-74.74s' "${line:-starting ...}"; }
+last() { find "$1" -maxdepth 1 -type d -name 'checkpoint-*' -printf '%f\n' 2>/dev/null | grep -E '^checkpoint-[0-9]+$' | sort -t- -k2n | tail -n 1 | sed "s|^|$1/|"; }
+
+# ---------------------------------------------------------------- services
+
+# A folder with one qrels.tsv gets a held-out side of its own; one that was published with qrels/test.tsv keeps it.
+kb=$OUT/$tenant
+stage "knowledge base and services"
+[[ -d $kb ]] || python tools/hold_out.py "$corpus" "$kb" --share 0.2
+start rag python tools/serve_rag.py "$tenant=$kb"
+export OVERTAKE_RAG_URL=$URL
+echo "RAG service:      $URL  (log/rag.log)"
+if [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
+  start teacher python tools/serve_teacher.py "$tenant=$kb"
+  export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
+  echo "teacher STAND-IN: $URL  (no key given; its rewrites come from a lexicon and counts, not from a language model)"
+else
+  echo "teacher:          $OVERTAKE_TEACHER_MODEL at $OVERTAKE_TEACHER_BASE_URL"
+fi
+# Gold documents decide what is relevant here, so no document may be cut off by the reranker's threshold.
+export OVERTAKE_RAG_SCORE_THRESHOLD=0 OVERTAKE_CACHE_DIR=$OUT/cache
+# Services on free ports change their address between runs; the answers do not.
+export OVERTAKE_KB_VERSION=$name
+
+# ---------------------------------------------------------------- data
+
+sheet=$OUT/questions.xlsx
+stage "sheet -> teacher's rewrites -> live retrieval -> training files"
+if [[ ! -f $sheet ]]; then
+  if [[ -f $corpus/questions.xlsx ]]; then cp "$corpus/questions.xlsx" "$sheet"; else sheet=$kb/queries.jsonl; fi
+fi
+[[ -f $OUT/teacher.xlsx ]] || python tools/generate.py "$sheet" "$OUT/teacher.xlsx" --tenant "$tenant"
+[[ -f $OUT/validated.xlsx ]] || python tools/validate.py "$OUT/teacher.xlsx" "$OUT/validated.xlsx" --qrels "$kb" --judge
+[[ -f $OUT/data/convert_stats.json ]] || python tools/convert.py "$OUT/validated.xlsx" "$OUT/data" --qrels "$kb" --require-gain
+
+# ---------------------------------------------------------------- training
+
+# Two busy cores: threads that wait in a spin would take the services' time.
+export PROFILE=cpu OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
+# What ms-swift cannot tell from a model of one's own.
+tiny=(--model_type qwen3 --template qwen3 --truncation_strategy left)
+
+stage "student: a tiny Qwen3 with a tokenizer of its own, pre-trained on the documents"
+[[ -f $OUT/base/config.json ]] || python tools/tiny_model.py "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" --steps "${BASE_STEPS:-300}"
+
+# All weights are trained: a model this small has no room for adapters. GRPO goes on with LoRA, which `export` then merges.
+sft=(--per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 10)
+stage "SFT (recipes/sft_qwen32b.sh)"
+[[ -n $(last "$OUT/sft") ]] || quiet sft env MODEL="$OUT/base" TUNER=full DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
+  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate "${SFT_RATE:-1e-3}" --max_steps "${SFT_STEPS:-200}"
+python tools/curve.py "$OUT/sft"
+
+stage "GRPO on live retrieval (recipes/grpo_rag.sh)"
+[[ -n $(last "$OUT/grpo") ]] || quiet grpo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER="${GRPO_TUNER:-lora}" DATASET="$OUT/data/rl_train.jsonl" OUTPUT_DIR="$OUT/grpo" \
+  bash recipes/grpo_rag.sh "${tiny[@]}" --per_device_train_batch_size 64 --gradient_accumulation_steps 1 --max_length 512 --max_completion_length 24 \
+  --temperature 1.0 --top_p 1.0 --learning_rate "${GRPO_RATE:-1e-3}" --beta "${GRPO_BETA:-0.01}" --lora_rank 32 --lora_alpha 32 --warmup_ratio 0.02 \
+  --max_steps "${GRPO_STEPS:-150}" --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 1
+python tools/curve.py "$OUT/grpo"
+
+stage "control: the SFT model trained on for as long as GRPO took"
+[[ -n $(last "$OUT/sft_long") ]] || quiet sft_long env MODEL="$(last "$OUT/sft")" TUNER=full DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft_long" \
+  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate "${SFT_RATE:-1e-3}" --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/grpo")"
+python tools/curve.py "$OUT/sft_long"
+
+# ---------------------------------------------------------------- evaluate, export, deploy
+
+stage "merge (recipes/export.sh)"
+[[ -d $OUT/merged ]] || quiet export env ADAPTER="$(last "$OUT/grpo")" OUTPUT_DIR="$OUT/merged" bash recipes/export.sh
+echo "$OUT/merged"
+
+stage "evaluate on held-out questions, gold labels, paired intervals"
+python tools/evaluate.py "$OUT/data/test.jsonl" "$OUT/eval" --judge --against GRPO --system copy --system teacher --system "untrained=$OUT/base" \
+  --system "SFT=$(last "$OUT/sft")" --system "SFT-long=$(last "$OUT/sft_long")" --system "GRPO=$OUT/merged" | tee "$OUT/eval/table.txt"
+python tools/curve.py "$OUT/grpo"
+
+stage "deploy (recipes/deploy.sh) and one real request through model and retriever"
+port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+set -m; MODEL=$OUT/merged PORT=$port bash recipes/deploy.sh --model_type qwen3 --template qwen3 </dev/null >"$OUT/log/deploy.log" 2>&1 8<&- & services+=($!); set +m
+until python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$port/v1/models', timeout=2)" 2>/dev/null; do
+  kill -0 "${services[-1]}" 2>/dev/null || die "deploy ended: $(tail -n 5 "$OUT/log/deploy.log")"
+  ((SECONDS < 3600)) || die "deploy is not ready; see $OUT/log/deploy.log"
+  sleep 1
+done
+question=$(python -c 'import json, sys; print(json.loads(open(sys.argv[1], encoding="utf-8").readline())["rag_query"])' "$OUT/data/test.jsonl")
+python tools/ask.py "$question" --tenant "$tenant" --base-url "http://127.0.0.1:$port/v1"
+
+cat <<END
+
+Everything lies in $OUT:
+  teacher.xlsx, validated.xlsx   the teacher's rewrites and what they retrieve      data/   training and held-out files
+  sft/ grpo/ sft_long/           runs with logging.jsonl                            merged/ the model to deploy
+  eval/                          table.txt, summary.json, answers and details       log/    every step's log
+The teacher here: $OVERTAKE_TEACHER_MODEL. The whole took $SECONDS s.
+END

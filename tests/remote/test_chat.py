@@ -1,0 +1,87 @@
+"""Chat over HTTP: every raise of the token limit has the whole timeout, and what was billed is counted once."""
+
+import json
+import time
+
+import openai  # noqa: F401 - its import takes longer than the timeouts here
+import pytest
+from overtake import settings
+from overtake.remote.chat import chat_call, chat_gateway, endpoint
+from overtake.remote.gateway import Failed, Ok
+from overtake.remote.judging import judge_call, judge_gateway
+
+from .conftest import said
+
+LIMIT = 100
+TIMEOUT = 1.5
+
+
+@pytest.fixture(autouse=True)
+def short(service, monkeypatch):
+    monkeypatch.setenv("OVERTAKE_TEACHER_TIMEOUT", str(TIMEOUT))
+    settings.load.cache_clear()
+
+
+def ask(service):
+    door = chat_gateway("teacher")
+    (result,) = door.run([chat_call(endpoint("teacher"), [{"role": "user", "content": "问"}], LIMIT)])
+    return result, door.meter
+
+
+def test_a_slow_model_is_not_asked_again_because_its_limit_was_raised(service):
+    def answer(body):
+        time.sleep(0.4 * TIMEOUT)  # three of them last longer than one timeout
+        return said("好" if body["max_tokens"] == 16 * LIMIT else "", "stop" if body["max_tokens"] == 16 * LIMIT else "length")
+
+    service.answer = answer
+    result, meter = ask(service)
+    assert isinstance(result, Ok) and result.value["text"] == "好"
+    assert service.limits == [LIMIT, 4 * LIMIT, 16 * LIMIT]
+    assert (result.value["usage"], meter.tokens) == ({"prompt_tokens": 30, "completion_tokens": 3}, 33)
+
+
+def test_one_request_still_has_one_timeout(service):
+    service.answer = lambda body: (time.sleep(TIMEOUT + 1), said())[1]
+    started = time.monotonic()
+    result, _ = ask(service)
+    assert isinstance(result, Failed) and result.outage
+    assert service.limits == [LIMIT] * 5
+    assert time.monotonic() - started < 5 * (TIMEOUT + 0.9)
+
+
+def test_a_retry_goes_on_at_the_limit_that_was_reached(service):
+    broken = [True]
+
+    def answer(body):
+        if body["max_tokens"] == LIMIT:
+            return said("", "length")
+        return (503, {}) if broken and broken.pop() else said()
+
+    service.answer = answer
+    result, meter = ask(service)
+    assert isinstance(result, Ok)
+    assert service.limits == [LIMIT, 4 * LIMIT, 4 * LIMIT]
+    # The answer that was cut off and the one that came; nobody bills the 503.
+    assert (result.value["usage"], meter.tokens) == ({"prompt_tokens": 20, "completion_tokens": 2}, 22)
+
+
+def test_an_answer_cut_off_at_every_limit_fails_and_asks_no_more(service):
+    service.answer = lambda body: said("", "length")
+    result, meter = ask(service)
+    assert isinstance(result, Failed) and not result.outage and "even at 1600 tokens" in result.reason
+    assert service.limits == [LIMIT, 4 * LIMIT, 16 * LIMIT]
+    assert meter.tokens == 33
+
+
+def test_the_judges_second_try_has_timeouts_of_its_own_and_starts_at_the_limit_that_sufficed(service):
+    verdicts = iter(["不是 JSON", json.dumps({"综合得分": 4, "评分理由": "好"}, ensure_ascii=False)])
+
+    def answer(body):
+        time.sleep(0.4 * TIMEOUT)
+        return said("", "length") if body["max_tokens"] == 300 else said(next(verdicts))
+
+    service.answer = answer
+    (result,) = judge_gateway().run([judge_call("问", "改")])
+    assert isinstance(result, Ok) and result.value["score"] == 4.0
+    assert service.limits == [300, 1200, 1200]
+    assert result.value["usage"] == {"prompt_tokens": 30, "completion_tokens": 3}

@@ -1,0 +1,49 @@
+"""Ask one question through a served model and the retriever: the rewrite, and what it finds beside what the question finds.
+
+    python tools/ask.py "脸上松松垮垮的，一天吃多少？" --tenant fivedoctors --model query-rewrite --base-url http://127.0.0.1:8000/v1
+"""
+
+import argparse
+import os
+import sys
+
+from overtake import prompts
+from overtake.data.cli import Stop, run
+from overtake.evaluation.students import from_endpoint
+from overtake.remote import rag
+from overtake.remote.gateway import Ok
+
+
+def ask(arguments: argparse.Namespace) -> int:
+    """Print the rewrite and both recall lists. Raises Stop when the model or the retriever does not answer."""
+    messages = prompts.rewrite_messages(arguments.tenant, arguments.question, arguments.profile, arguments.history)
+    key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
+    rewrite = from_endpoint(arguments.model, arguments.base_url, key, [messages])[0]
+    if rewrite is None:
+        raise Stop(f"{arguments.model} at {arguments.base_url} gave no rewrite; is it served (bash recipes/deploy.sh)?")
+    print(f"question: {arguments.question}\nrewrite:  {rewrite}")
+    calls = [rag.rag_call(arguments.question, text, arguments.tenant, arguments.kb_name) for text in (arguments.question, rewrite)]
+    for name, result in zip(("question", "rewrite"), rag.rag_gateway().run(calls), strict=True):
+        if not isinstance(result, Ok):
+            raise Stop(result.reason)
+        found = ", ".join(f"{hit.doc_id} ({hit.score:.2f})" for hit in rag.hits(result.value)) or "nothing"
+        print(f"the {name} finds: {found}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("question")
+    parser.add_argument("--tenant", required=True, help=f"one of {', '.join(prompts.tenants())}")
+    parser.add_argument("--kb-name", default="default")
+    parser.add_argument("--profile", default="", help="user profile, if any")
+    parser.add_argument("--history", default="", help="history summary, if any")
+    parser.add_argument("--model", default="query-rewrite")
+    parser.add_argument("--base-url", default="http://127.0.0.1:8000/v1")
+    arguments = parser.parse_args(argv)
+    return run(lambda: ask(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
