@@ -157,7 +157,8 @@ stage "merge (recipes/export.sh)"
 echo "$OUT/merged"
 
 stage "evaluate on held-out questions, gold labels, paired intervals"
-python tools/evaluate.py "$OUT/data/test.jsonl" "$OUT/eval" --judge --against GRPO --system copy --system teacher --system "untrained=$OUT/base" \
+python tools/evaluate.py "$OUT/data/test.jsonl" "$OUT/eval" --judge --against GRPO --system "original query=copy" --system "copy policy=copy" \
+  --system teacher --system "untrained=$OUT/base" \
   --system "SFT=$(last "$OUT/sft")" --system "SFT-long=$(last "$OUT/sft_long")" --system "GRPO=$OUT/merged" | tee "$OUT/eval/table.txt"
 python tools/curve.py "$OUT/grpo"
 

@@ -9,21 +9,26 @@ import sys
 
 from overtake import prompts
 from overtake.data.cli import Stop, run
+from overtake.data.tables import BadInput
 from overtake.evaluation.students import from_endpoint
 from overtake.remote import rag
 from overtake.remote.gateway import Ok
 
 
 def ask(arguments: argparse.Namespace) -> int:
-    """Print the rewrite and both recall lists. Raises Stop when the model or the retriever does not answer."""
-    messages = prompts.rewrite_messages(arguments.tenant, arguments.question, arguments.profile, arguments.history)
+    """Print the rewrite and both recall lists. Raises Stop when the model or the retriever does not answer, BadInput for a tenant without a prompt."""
+    try:
+        messages = prompts.rewrite_messages(arguments.tenant, arguments.question, arguments.profile, arguments.history)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    retriever = rag.rag_gateway()
     key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
     rewrite = from_endpoint(arguments.model, arguments.base_url, key, [messages])[0]
     if rewrite is None:
-        raise Stop(f"{arguments.model} at {arguments.base_url} gave no rewrite; is it served (bash recipes/deploy.sh)?")
+        raise Stop(f"{arguments.model} at {arguments.base_url} gave no rewrite, though it answered: ask in other words or train it longer")
     print(f"question: {arguments.question}\nrewrite:  {rewrite}")
     calls = [rag.rag_call(arguments.question, text, arguments.tenant, arguments.kb_name) for text in (arguments.question, rewrite)]
-    for name, result in zip(("question", "rewrite"), rag.rag_gateway().run(calls), strict=True):
+    for name, result in zip(("question", "rewrite"), retriever.run(calls), strict=True):
         if not isinstance(result, Ok):
             raise Stop(result.reason)
         found = ", ".join(f"{hit.doc_id} ({hit.score:.2f})" for hit in rag.hits(result.value)) or "nothing"

@@ -56,7 +56,7 @@ def make_tokenizer(documents: list[Document], lines: list[str], extra: list[str]
         vocabulary.setdefault(" " + word, len(vocabulary))
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     # A run " word" that is known stays whole; everything else falls into characters.
-    pattern = "|".join(re.escape(word) for word in sorted(spaced, key=len, reverse=True))
+    pattern = "|".join(re.escape(word) for word in sorted(spaced, key=lambda word: (-len(word), word)))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf" (?:{pattern})(?!\w)|[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL[:3]])
@@ -77,12 +77,16 @@ def lessons(documents: list[Document], rng: random.Random) -> Iterator[tuple[str
     """Endless (characters of a document's clauses with noise between, title words and half of the time clause words) pairs.
 
     Only title words that stand in the text count; where there are none the clause's words are always asked for.
+    Raises BadInput when no document holds a clause.
     """
+    if not any(_clauses(document) for document in documents):
+        raise BadInput(f"none of the {len(documents)} documents holds a clause of four characters: there is nothing to learn from")
     frequency = Counter(word for document in documents for word in set(words(document.text)))
-    characters = sorted({c for document in documents for c in document.text if "\u4e00" <= c <= "\u9fff"})
+    everything = {c for document in documents for c in document.text}
+    characters = sorted(c for c in everything if "\u4e00" <= c <= "\u9fff") or sorted(filter(str.isalnum, everything))
     while True:
         document = rng.choice(documents)
-        clauses = [clause[:30] for clause in re.split(r"[，。；：！？、\s]", document.text) if len(clause) > 3]
+        clauses = _clauses(document)
         if not clauses:
             continue
         chosen = rng.sample(clauses, min(rng.choice([1, 1, 2]), len(clauses)))
@@ -97,31 +101,36 @@ def lessons(documents: list[Document], rng: random.Random) -> Iterator[tuple[str
         yield "".join(parts), " ".join(dict.fromkeys(target))
 
 
+def _clauses(document: Document) -> list[str]:
+    return [clause[:30] for clause in re.split(r"[，。；：！？、\s]", document.text) if len(clause) > 3]
+
+
+def read_texts(file: Path) -> list[str]:
+    """What user and assistant say in the `messages` of a .jsonl file. Raises BadInput for a row without."""
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return [message["content"] for row in rows for message in row["messages"] if message["role"] != "system"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"--texts {file}: a row without messages ({error!r}): give the train.jsonl that tools/convert.py writes") from None
+
+
 def make(arguments: argparse.Namespace) -> int:
-    """Write tokenizer and pre-trained weights to a folder that holds no model yet."""
-    if (arguments.out / "config.json").exists():
-        raise BadInput(f"{arguments.out} holds a model already: choose another folder or remove it")
-    documents = read_corpus(arguments.corpus)
-    extra = []
-    if arguments.texts:
-        rows = [json.loads(line) for line in arguments.texts.read_text(encoding="utf-8").splitlines()]
-        extra = [message["content"] for row in rows for message in row["messages"] if message["role"] != "system"]
+    """Write tokenizer and pre-trained weights to a new folder."""
+    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
+        raise BadInput(f"{arguments.out} is there already: choose another folder or remove it")
+    try:
+        documents = read_corpus(arguments.corpus)
+        system = prompts.prompt(f"rewrite_{arguments.tenant}")
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    extra = read_texts(arguments.texts) if arguments.texts else []
     names = [f"rewrite_{tenant}" for tenant in prompts.tenants()]
     lines = sorted({line for name in names for line in prompts.prompt(name).splitlines() if line.strip()})
     tokenizer = make_tokenizer(documents, lines, extra)
     model = make_model(tokenizer, arguments.width, arguments.layers, arguments.seed)
     place_embeddings(model, tokenizer, documents)
-    loss = (
-        pretrain(
-            model,
-            tokenizer,
-            lessons(documents, random.Random(arguments.seed)),
-            prompts.prompt(f"rewrite_{arguments.tenant}"),
-            arguments.steps,
-        )
-        if arguments.steps
-        else math.nan
-    )
+    pairs = lessons(documents, random.Random(arguments.seed))
+    loss = pretrain(model, tokenizer, pairs, system, arguments.steps) if arguments.steps else math.nan
     aside = arguments.out.with_name(arguments.out.name + ".aside")
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
@@ -215,7 +224,7 @@ def _encode(tokenizer: Any, system: str, source: str, target: str) -> tuple[list
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder to write; refused when it holds a model")
+    parser.add_argument("out", type=Path, help="folder to write; refused when it holds anything")
     parser.add_argument("--corpus", type=Path, required=True, help="BEIR folder or .jsonl of documents")
     parser.add_argument("--tenant", default="default", help="whose prompt stands over the lessons")
     parser.add_argument(

@@ -17,7 +17,7 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.mean:.3f} [{self.low:.3f},{self.high:.3f}]"
 
     @property
     def verdict(self) -> str:

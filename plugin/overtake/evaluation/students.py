@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from overtake.data import cli
+from overtake.data.tables import BadInput
 from overtake.reading.tags import strip_think
 from overtake.remote.chat import Endpoint, chat_call, chat_gateway
 from overtake.remote.gateway import Ok
@@ -18,7 +20,7 @@ _BATCH = 32
 def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]]) -> list[str]:
     """Greedy answers of the model in `folder` (a full model, or a LoRA adapter whose base its adapter_config.json names).
 
-    Raises ValueError when the folder holds neither.
+    Raises BadInput when the folder holds neither.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -34,7 +36,7 @@ def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]]) -> 
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
     else:
-        raise ValueError(f"{folder} holds neither config.json nor adapter_config.json: give a model or checkpoint folder")
+        raise BadInput(f"{folder} holds neither config.json nor adapter_config.json: give a model or checkpoint folder")
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     prompts = [
         tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
@@ -54,7 +56,11 @@ def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]]) -> 
 
 
 def from_endpoint(model: str, base_url: str, key: str, conversations: Sequence[list[dict[str, str]]]) -> list[str | None]:
-    """Answers of a served model at temperature 0; None where the service gave none."""
-    to = Endpoint("teacher", base_url, model, key)
+    """Answers of a served model at temperature 0: "" where it answered without a text, None where the service did not answer.
+
+    Raises Stop when it is dead or refuses the key.
+    """
+    to = Endpoint("student", base_url, model, key)
     calls = [chat_call(to, messages, MAX_NEW_TOKENS, temperature=0.0) for messages in conversations]
-    return [result.value["text"] if isinstance(result, Ok) else None for result in chat_gateway("teacher").run(calls)]
+    results = cli.ask(chat_gateway("student"), calls, f"rewriting with {model}")
+    return [result.value["text"] if isinstance(result, Ok) else None if result.outage else "" for result in results]
