@@ -20,12 +20,14 @@ def test_lexicon_phrases_become_the_documents_terms_and_the_longest_phrase_wins(
     assert Rewriter(kb).rewrite("脸垮，睡眠障碍") == "皮肤松弛 真皮弹性 睡眠 障碍"
 
 
-def test_labelled_questions_teach_the_terms_of_their_words(rewriter):
-    found = dict(rewriter.candidates("屏幕前坐着"))
-    assert set(found["learned"].split()) < {"叶黄素", "保护", "视网膜", "黄斑", "蓝光", "损伤"}
-    assert len(found["learned"].split()) == 2
-    assert rewriter.rewrite("屏幕前坐着") == found["learned"]
-    assert "learned" not in dict(rewriter.candidates("数羊前坐着")), "one question teaches nothing"
+def test_labelled_questions_teach_the_terms_of_their_words_where_there_is_no_lexicon(rewriter, kb, labels):
+    without = Rewriter(KnowledgeBase.build(list(kb.documents.values()), {}), labels)
+    found = dict(without.candidates("屏幕前坐着"))
+    words, added = found["learned1"].split()[:-1], found["learned1"].split()[-1]
+    assert words == ["屏幕", "前", "坐", "着"] and added in {"叶黄素", "保护", "视网膜", "黄斑", "蓝光", "损伤"}
+    assert without.rewrite("屏幕前坐着") == found["learned1"]
+    assert "learned1" not in dict(without.candidates("数羊前坐着")), "one question teaches nothing"
+    assert "learned1" not in dict(rewriter.candidates("屏幕前坐着")), "a lexicon is all that a teacher with one knows"
 
 
 def test_the_pick_of_a_labelled_question_finds_its_document_at_least_as_well_as_every_candidate(rewriter, kb, labels):

@@ -119,8 +119,8 @@ class Rewriter:
         # The best default first, by the measurement in README.md. Where there is a lexicon it is all the teacher knows: terms learned
         # from labelled questions on top of it would recite these questions and make rewrites of new ones worse.
         if terms:
-            yield "terms", terms
             yield "lexicon", terms + self.rare(left)
+            yield "terms", terms
         if not self.kb.lexicon:
             for count in (1, 3):
                 if learned := self._learned.terms(plain, count):

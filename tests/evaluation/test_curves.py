@@ -1,0 +1,52 @@
+"""What a training run's log says, and logs that say nothing."""
+
+import json
+
+import pytest
+from overtake.data.tables import BadInput
+from overtake.evaluation.curves import first_and_last_fifth, read_log, train_seconds
+
+
+@pytest.mark.parametrize(
+    ("values", "fifths"),
+    [
+        ([0, 1, 2, 3, 4], (0, 4)),
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8], (0, 8)),  # a fifth of nine is one
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], (0.5, 8.5)),
+        ([-1.0] * 20 + [1.0] * 80, (-1, 1)),
+    ],
+)
+def test_fifths_are_means_of_both_ends(values, fifths):
+    assert first_and_last_fifth(values) == fifths
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_fewer_than_five_points_have_no_fifths(count):
+    with pytest.raises(BadInput, match=f"a curve of {count} points"):
+        first_and_last_fifth([1.0] * count)
+
+
+def test_the_log_is_read_as_ms_swift_writes_it(tmp_path):
+    rows = [
+        {"loss": 1.0, "reward": 0.5, "global_step/max_steps": "1/2"},
+        {"train_runtime": 196.9623, "global_step/max_steps": "2/2", "elapsed_time": "3m 17s"},
+        {"model_parameter_info": "Qwen3", "log_history": []},  # the last line is no step
+    ]
+    (tmp_path / "logging.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    assert read_log(tmp_path) == rows
+    assert train_seconds(read_log(tmp_path)) == (196.9623, 2)
+
+
+def test_of_a_run_that_was_resumed_the_last_end_counts():
+    ends = [{"train_runtime": 10.0, "global_step/max_steps": "5/5"}, {"train_runtime": 4.0, "global_step/max_steps": "7/7"}]
+    assert train_seconds(ends) == (4.0, 7)
+
+
+def test_a_missing_a_broken_and_an_unfinished_log_are_named(tmp_path):
+    with pytest.raises(BadInput, match=r"logging.jsonl does not exist: name the output folder"):
+        read_log(tmp_path)
+    (tmp_path / "logging.jsonl").write_text('{"loss": 1}\n{"los')
+    with pytest.raises(BadInput, match="is the run still writing it"):
+        read_log(tmp_path)
+    with pytest.raises(BadInput, match="the run did not finish"):
+        train_seconds([{"loss": 1.0, "global_step/max_steps": "1/2"}])
