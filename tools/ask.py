@@ -24,7 +24,7 @@ def ask(arguments: argparse.Namespace) -> int:
     retriever = rag.rag_gateway()
     key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
     rewrite = from_endpoint(arguments.model, arguments.base_url, key, [messages])[0]
-    if rewrite is None:
+    if not rewrite:
         raise Stop(f"{arguments.model} at {arguments.base_url} gave no rewrite, though it answered: ask in other words or train it longer")
     print(f"question: {arguments.question}\nrewrite:  {rewrite}")
     calls = [rag.rag_call(arguments.question, text, arguments.tenant, arguments.kb_name) for text in (arguments.question, rewrite)]

@@ -73,4 +73,4 @@ def test_the_verdict_is_the_intervals_side_of_zero(low, high, verdict):
 
 
 def test_an_interval_is_printed_with_three_digits():
-    assert str(Interval(0.12345, -0.1, 1.0)) == "0.123 [-0.100, 1.000]"
+    assert str(Interval(0.12345, -0.1, 1.0)) == "0.123 [-0.100,1.000]"

@@ -1,0 +1,80 @@
+"""ask.py against a model and a retriever on real ports, and one line for each that is dead."""
+
+import pytest
+from overtake import prompts, settings
+
+pytestmark = pytest.mark.usefixtures("fresh")
+QUESTION = "脸垮了吃啥"
+
+
+@pytest.fixture
+def ask(run):
+    def ask(base_url, *arguments, tenant="fivedoctors"):
+        return run("ask", QUESTION, "--tenant", tenant, "--model", "m", "--base-url", base_url, *arguments)
+
+    return ask
+
+
+@pytest.fixture
+def nobody():
+    """An address where nobody listens."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
+def test_the_rewrite_and_both_recall_lists_are_printed(ask, chat_server, rag, monkeypatch):
+    monkeypatch.setenv("OVERTAKE_STUDENT_API_KEY", "student-key-1")
+    model = chat_server(lambda question, body: "<think>想</think>胶原蛋白肽")
+    service = rag(lambda sent, body: [("gold", 0.92), ("other", 0.5)] if sent == "胶原蛋白肽" else [])
+    done = ask(f"{model.url}/v1", "--profile", "四十岁", "--history", "问过价格")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        f"question: {QUESTION}",
+        "rewrite:  胶原蛋白肽",
+        "the question finds: nothing",
+        "the rewrite finds: gold (0.92), other (0.50)",
+    ]
+    (asked,) = model.requests
+    assert asked.body["messages"] == prompts.rewrite_messages("fivedoctors", QUESTION, "四十岁", "问过价格")
+    assert (asked.key, asked.body["temperature"], asked.body["model"]) == ("Bearer student-key-1", 0, "m")
+    assert [(call.body["query"], call.body["rewritten_query"], call.body["kb_name"]) for call in service.requests] == [
+        (QUESTION, QUESTION, "default"),
+        (QUESTION, "胶原蛋白肽", "default"),
+    ]
+
+
+def one_line(done, *words):
+    assert done.code == 2
+    assert done.err.startswith("error: ") and "\n" not in done.err
+    assert all(word in done.err for word in words), done.err
+
+
+def test_a_dead_model_is_one_line(ask, rag, nobody):
+    service = rag(lambda sent, body: [])
+    one_line(ask(f"{nobody}/v1"), "the first call to the student failed")
+    assert service.requests == []
+
+
+def test_a_model_that_refuses_the_name_or_says_nothing_is_one_line(ask, chat_server, rag):
+    rag(lambda sent, body: [])
+    refusing = chat_server(lambda question, body: (404, {"error": {"message": "no model m"}}))
+    one_line(ask(f"{refusing.url}/v1"), "HTTP 404", "no model m")
+    silent = chat_server(lambda question, body: "")
+    one_line(ask(f"{silent.url}/v1"), "m at", "no rewrite")
+
+
+def test_a_dead_retriever_is_one_line(ask, chat_server, nobody, monkeypatch):
+    model = chat_server(lambda question, body: "胶原蛋白肽")
+    monkeypatch.setenv("OVERTAKE_RAG_URL", nobody)
+    settings.load.cache_clear()
+    one_line(ask(f"{model.url}/v1"), "rag: ", "Connect")
+
+
+def test_no_retriever_and_an_unknown_tenant_are_said_before_the_model_is_asked(ask, chat_server, rag):
+    model = chat_server(lambda question, body: "胶原蛋白肽")
+    one_line(ask(f"{model.url}/v1"), "OVERTAKE_RAG_URL")
+    rag(lambda sent, body: [])
+    one_line(ask(f"{model.url}/v1", tenant="nobody"), "rewrite_nobody", "rewrite_fivedoctors")
+    assert model.requests == []
