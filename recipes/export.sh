@@ -31,5 +31,14 @@ else
   run_swift export
   dry && { echo "mv $part $target"; exit; }
 fi
+# The folder may be moved to where this project is not: serving it needs none of the plugins that training did.
+python3 - "$part/args.json" <<'PY'
+import json, pathlib, sys
+file = pathlib.Path(sys.argv[1])
+if file.exists():
+    args = json.loads(file.read_text("utf-8"))
+    args["external_plugins"] = []
+    file.write_text(json.dumps(args, ensure_ascii=False, indent=2), "utf-8")
+PY
 mv "$part" "$target"
 echo "exported: $target"

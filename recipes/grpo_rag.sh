@@ -19,7 +19,7 @@ flags=(
   --beta 0.04 --scale_rewards group
   --learning_rate 1e-5 --warmup_ratio 0.05
   --lora_rank 16 --lora_alpha 32 --target_modules all-linear
-  # The budget of 30 USD is for 10 passes over 1000 rows; stop when the validation reward stops rising.
+  # The budget of 30 USD is for 10 passes over 1000 rows.
   --num_train_epochs 10
   # 4 cards x 4 x 4 = 64 rewrites, 8 questions, an update. Evaluation needs whole groups of 8 as well.
   --per_device_train_batch_size 4 --gradient_accumulation_steps 4 --per_device_eval_batch_size 8 --dataloader_num_workers 4

@@ -74,6 +74,8 @@ use_profile() {
   GPUS=0 GPU_GB=0 DEFAULT_MODEL='' RUN_ENV=() TRAIN_FLAGS=() SFT_FLAGS=() GRPO_FLAGS=() DEPLOY_FLAGS=()
   if [[ -z ${PROFILE:-} ]]; then
     find_profile
+    # A dry run asks no hardware: it shows what the recipes are written for.
+    if dry && [[ -z $FOUND_PROFILE ]]; then FOUND_PROFILE=4x80g; fi
     [[ -n $FOUND_PROFILE ]] || die "no GPU of 16 GB or more is visible and PROFILE is not set. Set PROFILE=cpu to train a small model here, or one of: $(profiles)"
     PROFILE=$FOUND_PROFILE
     note "profile $PROFILE ($FOUND)"

@@ -8,6 +8,7 @@
 # The chain: sheet -> generate -> validate -> convert -> SFT -> GRPO -> export -> evaluate -> deploy -> one real request.
 # The teacher is a stand-in (plugin/overtake/standin): set OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY for a real one.
 set -euo pipefail
+{ # read whole before it runs: the file may change under a run of half an hour
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 die() { echo "error: $*" >&2; exit 2; }
@@ -25,10 +26,13 @@ done
 if [[ -n $corpus ]]; then
   [[ -f $corpus/corpus.jsonl && -f $corpus/queries.jsonl ]] || die "--corpus $corpus: no corpus.jsonl and queries.jsonl there. Name a BEIR folder"
   name=$(basename "$corpus") tenant=default
+  # Where users and documents share words, a rewrite keeps most of the question's: copying takes a small model longer to learn.
+  base_steps=1200 sft_steps=200 grpo_steps=200
 else
   corpus=$ROOT/datasets/query_rewrite/$tenant
   [[ -d $corpus ]] || die "--tenant $tenant is not shipped. There are: $(ls "$ROOT/datasets/query_rewrite" | grep -v README | tr '\n' ' ')"
   name=$tenant
+  base_steps=400 sft_steps=200 grpo_steps=150
 fi
 OUT=${out:-$ROOT/output/quickstart/$name}
 ((fresh)) && rm -rf "$OUT"
@@ -38,9 +42,11 @@ mkdir -p "$OUT/log" "$OUT/eval"
 exec 8<"$OUT"
 flock -n 8 || die "another quickstart is at work in $OUT"
 
-[[ -n ${OVERTAKE_SKIP_INSTALL:-} ]] || bash "$ROOT/install.sh"
-# shellcheck source=/dev/null
-[[ -x ${VIRTUAL_ENV:-}/bin/swift ]] || source "$ROOT/.venv/bin/activate"
+if [[ ! -x ${VIRTUAL_ENV:-/nowhere}/bin/swift ]]; then
+  bash "$ROOT/install.sh"
+  # shellcheck source=/dev/null
+  source "$ROOT/.venv/bin/activate"
+fi
 cd "$ROOT"
 
 # ---------------------------------------------------------------- children end with this script, however it ends
@@ -73,7 +79,7 @@ start() {
 }
 
 stage() { echo; printf '== [%4d s] %s\n' "$SECONDS" "$*"; }
-# quiet LOG COMMAND: a launcher's thousand lines go to a log; a dot every 5 s says that it lives, its end is shown when it fails.
+# quiet LOG COMMAND: a launcher's thousand lines go to a log, its progress to the screen, its last lines too when it fails.
 quiet() {
   local log=$OUT/log/$1.log status=0; shift
   set -m; "$@" </dev/null >"$log" 2>&1 8<&- & local pid=$!; set +m
@@ -129,25 +135,25 @@ export PROFILE=cpu OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 tiny=(--model_type qwen3 --template qwen3 --truncation_strategy left)
 
 stage "student: a tiny Qwen3 with a tokenizer of its own, pre-trained on the documents"
-[[ -f $OUT/base/config.json ]] || python tools/tiny_model.py "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" --steps "${BASE_STEPS:-300}"
+[[ -f $OUT/base/config.json ]] || python tools/tiny_model.py "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" --steps "$base_steps"
 
 # All weights are trained: a model this small has no room for adapters. GRPO goes on with LoRA, which `export` then merges.
 sft=(--per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 10)
 stage "SFT (recipes/sft_qwen32b.sh)"
 [[ -n $(last "$OUT/sft") ]] || quiet sft env MODEL="$OUT/base" TUNER=full DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
-  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate "${SFT_RATE:-1e-3}" --max_steps "${SFT_STEPS:-200}"
+  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate 1e-3 --max_steps "$sft_steps"
 python tools/curve.py "$OUT/sft"
 
 stage "GRPO on live retrieval (recipes/grpo_rag.sh)"
-[[ -n $(last "$OUT/grpo") ]] || quiet grpo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER="${GRPO_TUNER:-lora}" DATASET="$OUT/data/rl_train.jsonl" OUTPUT_DIR="$OUT/grpo" \
+[[ -n $(last "$OUT/grpo") ]] || quiet grpo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=lora DATASET="$OUT/data/rl_train.jsonl" OUTPUT_DIR="$OUT/grpo" \
   bash recipes/grpo_rag.sh "${tiny[@]}" --per_device_train_batch_size 64 --gradient_accumulation_steps 1 --max_length 512 --max_completion_length 24 \
-  --temperature 1.0 --top_p 1.0 --learning_rate "${GRPO_RATE:-1e-3}" --beta "${GRPO_BETA:-0.01}" --lora_rank 32 --lora_alpha 32 --warmup_ratio 0.02 \
-  --max_steps "${GRPO_STEPS:-150}" --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 1
+  --temperature 1.0 --top_p 1.0 --learning_rate 1e-3 --beta 0.01 --lora_rank 32 --lora_alpha 32 --warmup_ratio 0.02 \
+  --max_steps "$grpo_steps" --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 1
 python tools/curve.py "$OUT/grpo"
 
 stage "control: the SFT model trained on for as long as GRPO took"
 [[ -n $(last "$OUT/sft_long") ]] || quiet sft_long env MODEL="$(last "$OUT/sft")" TUNER=full DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft_long" \
-  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate "${SFT_RATE:-1e-3}" --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/grpo")"
+  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate 1e-3 --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/grpo")"
 python tools/curve.py "$OUT/sft_long"
 
 # ---------------------------------------------------------------- evaluate, export, deploy
@@ -164,7 +170,7 @@ python tools/curve.py "$OUT/grpo"
 
 stage "deploy (recipes/deploy.sh) and one real request through model and retriever"
 port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-set -m; MODEL=$OUT/merged PORT=$port bash recipes/deploy.sh --model_type qwen3 --template qwen3 </dev/null >"$OUT/log/deploy.log" 2>&1 8<&- & services+=($!); set +m
+set -m; MODEL=$OUT/merged PORT=$port bash recipes/deploy.sh </dev/null >"$OUT/log/deploy.log" 2>&1 8<&- & services+=($!); set +m
 until python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$port/v1/models', timeout=2)" 2>/dev/null; do
   kill -0 "${services[-1]}" 2>/dev/null || die "deploy ended: $(tail -n 5 "$OUT/log/deploy.log")"
   ((SECONDS < 3600)) || die "deploy is not ready; see $OUT/log/deploy.log"
@@ -181,3 +187,5 @@ Everything lies in $OUT:
   eval/                          table.txt, summary.json, answers and details       log/    every step's log
 The teacher here: $OVERTAKE_TEACHER_MODEL. The whole took $SECONDS s.
 END
+exit
+}

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-if [[ ! -x ${VIRTUAL_ENV:-}/bin/swift ]]; then
+if [[ ! -x ${VIRTUAL_ENV:-/nowhere}/bin/swift ]]; then
   bash install.sh
   # shellcheck source=/dev/null
   source .venv/bin/activate

@@ -1,6 +1,8 @@
 """Ask one question through a served model and the retriever: the rewrite, and what it finds beside what the question finds.
 
     python tools/ask.py "脸上松松垮垮的，一天吃多少？" --tenant fivedoctors --model query-rewrite --base-url http://127.0.0.1:8000/v1
+
+The prompt is the one of training. A key, where the model asks for one, is read from OVERTAKE_STUDENT_API_KEY.
 """
 
 import argparse
@@ -16,7 +18,10 @@ from overtake.remote.gateway import Ok
 
 
 def ask(arguments: argparse.Namespace) -> int:
-    """Print the rewrite and both recall lists. Raises Stop when the model or the retriever does not answer, BadInput for a tenant without a prompt."""
+    """Print the rewrite and both recall lists.
+
+    Raises Stop when the model or the retriever does not answer, BadInput for a tenant without a prompt.
+    """
     try:
         messages = prompts.rewrite_messages(arguments.tenant, arguments.question, arguments.profile, arguments.history)
     except ValueError as error:

@@ -2,6 +2,8 @@
 
     python tools/curve.py output/query_rewrite/grpo
     python tools/curve.py output/query_rewrite/sft --as-long-as output/query_rewrite/grpo   # prints a number of steps
+
+Reads logging.jsonl, which ms-swift writes into the output folder.
 """
 
 import argparse

@@ -25,9 +25,11 @@ from overtake.evaluation.statistics import Interval, bootstrap_mean, paired_diff
 from overtake.remote import chat, rag
 from overtake.remote.gateway import Ok
 from overtake.remote.judging import judge_call, judge_gateway
-from overtake.retrieval.metrics import evaluate_run
+from overtake.retrieval.metrics import evaluate_run, quality
 
-METRICS = ("quality", "hit@1", "recall@5", "ndcg@10", "judge")
+METRICS = ("quality", "top1", "hit@1", "recall@5", "ndcg@10", "judge")
+"""Without gold labels quality and top1 are of reranker scores; with them of gold relevance, and top1 is hit@1, so not shown."""
+_OF_GOLD = ("hit@1", "recall@5", "ndcg@10")
 _DEPTH = 10
 _TEXTS = ("rag_query", "rag_tenant", "rag_profile", "rag_history")
 _NEEDED = ("rag_query_id", *_TEXTS, "rag_kb", "rag_gold", "rag_teacher_rewrite")
@@ -84,24 +86,21 @@ def _identity(spec: str, rows: list[dict[str, str]]) -> str:
 def measure(name: str, answers: dict[str, str | None], rows: list[dict[str, str]], judged: bool) -> dict[str, dict[str, float]]:
     """Per question id: the metrics that could be measured. An empty rewrite scores 0, a missing answer of a service is left out."""
     asked = [row for row in rows if answers[row["rag_query_id"]]]
-    worst = dict.fromkeys(METRICS if judged else METRICS[:-1], 0.0)
+    labelled = rows[0]["rag_gold"] not in ("", "[]")
+    worst = dict.fromkeys(["quality", *(_OF_GOLD if labelled else ["top1"]), *(["judge"] if judged else [])], 0.0)
     scores = {query_id: dict(worst) for query_id, answer in answers.items() if answer == ""}
     calls = [
-        rag.rag_call(row["rag_query"], answers[row["rag_query_id"]] or "", row["rag_tenant"], row["rag_kb"], top_k=_DEPTH) for row in asked
+        rag.rag_call(
+            row["rag_query"], answers[row["rag_query_id"]] or "", row["rag_tenant"], row["rag_kb"], top_k=_DEPTH, labelled=labelled
+        )
+        for row in asked
     ]
     found = {
         row["rag_query_id"]: rag.hits(result.value)
         for row, result in zip(asked, ask(rag.rag_gateway(), calls, f"retrieving for {name}"), strict=True)
         if isinstance(result, Ok)
     }
-    if any(hit.doc_id is None for hits in found.values() for hit in hits):
-        raise BadInput("the RAG service names no documents (doc_id), so what it finds cannot be compared with gold labels")
-    ranked = {query_id: [hit.doc_id or "" for hit in hits] for query_id, hits in found.items()}
-    gold = {row["rag_query_id"]: {doc_id: 1 for doc_id in json.loads(row["rag_gold"])} for row in rows}
-    try:
-        scores |= evaluate_run(ranked, {query_id: gold[query_id] for query_id in ranked})
-    except ValueError as error:
-        raise BadInput(str(error)) from None
+    scores |= _of_gold(found, rows) if labelled else {query_id: _of_reranker(hits) for query_id, hits in found.items()}
     if judged:
         calls = [judge_call(row["rag_query"], answers[row["rag_query_id"]] or "") for row in asked]
         verdicts = ask(judge_gateway(), calls, f"judging {name}")
@@ -109,6 +108,21 @@ def measure(name: str, answers: dict[str, str | None], rows: list[dict[str, str]
             if isinstance(verdict, Ok) and row["rag_query_id"] in scores:
                 scores[row["rag_query_id"]]["judge"] = verdict.value["score"]
     return scores
+
+
+def _of_gold(found: dict[str, list[rag.Hit]], rows: list[dict[str, str]]) -> dict[str, dict[str, float]]:
+    if any(hit.doc_id is None for hits in found.values() for hit in hits):
+        raise BadInput("the RAG service names no documents (doc_id), so what it finds cannot be compared with gold labels")
+    ranked = {query_id: [hit.doc_id or "" for hit in hits] for query_id, hits in found.items()}
+    gold = {row["rag_query_id"]: {doc_id: 1 for doc_id in json.loads(row["rag_gold"])} for row in rows}
+    try:
+        return evaluate_run(ranked, {query_id: gold[query_id] for query_id in ranked})
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+
+
+def _of_reranker(hits: list[rag.Hit]) -> dict[str, float]:
+    return {"quality": quality([hit.score for hit in hits]), "top1": hits[0].score if hits else 0.0}
 
 
 def summarise(scores: dict[str, dict[str, dict[str, float]]], against: str | None) -> dict[str, Any]:
@@ -133,15 +147,16 @@ def summarise(scores: dict[str, dict[str, dict[str, float]]], against: str | Non
 
 def table(summary: dict[str, Any]) -> str:
     """The summary as text: a row for each system, then a row for each paired difference, `*` where its interval excludes 0."""
-    head = f"{'mean [95 % interval]':<22}{'rows':>5}" + "".join(f"{metric:>23}" for metric in METRICS)
+    shown = [metric for metric in METRICS if any(metric in means for means in summary["means"].values())]
+    head = f"{'mean [95 % interval]':<22}{'rows':>5}" + "".join(f"{metric:>23}" for metric in shown)
     lines = [head, "-" * len(head)]
     for name, means in summary["means"].items():
-        cells = "".join(f"{means[metric]!s:>23}" if metric in means else f"{'not measured':>23}" for metric in METRICS)
+        cells = "".join(f"{means[metric]!s:>23}" if metric in means else f"{'not measured':>23}" for metric in shown)
         lines.append(f"{name:<22}{summary['rows'][name]:>5}{cells}")
     if summary["differences"]:
-        lines += ["", f"{'paired difference':<27}" + "".join(f"{metric:>23}" for metric in METRICS), "-" * len(head)]
+        lines += ["", f"{'paired difference':<27}" + "".join(f"{metric:>23}" for metric in shown), "-" * len(head)]
     for name, metrics in summary["differences"].items():
-        cells = "".join(f"{_signed(metrics[metric]) if metric in metrics else 'not measured':>23}" for metric in METRICS)
+        cells = "".join(f"{_signed(metrics[metric]) if metric in metrics else 'not measured':>23}" for metric in shown)
         lines.append(f"{summary['against'] + ' - ' + name:<27}{cells}")
     if summary["differences"]:
         lines.append("* the 95 % interval (paired bootstrap over questions) excludes 0; without it no difference is shown")
@@ -171,8 +186,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Measure every system and write and print the table."""
     rows = read_rows(arguments.test, required=_NEEDED)
     unlabelled = [row["rag_query_id"] for row in rows if row["rag_gold"] in ("", "[]")]
-    if unlabelled:
-        raise BadInput(f"{arguments.test}: {len(unlabelled)} rows have no gold labels (first: {unlabelled[0]}); validate with --qrels")
+    if 0 < len(unlabelled) < len(rows):
+        raise BadInput(
+            f"{arguments.test}: {len(unlabelled)} of {len(rows)} rows have no gold labels (first: {unlabelled[0]}): label all or none, "
+            "for gold relevance and reranker scores cannot be averaged"
+        )
     systems = _parse(arguments.system)
     if arguments.against and arguments.against not in systems:
         raise BadInput(f"--against {arguments.against} is not among the systems {', '.join(systems)}")

@@ -5,8 +5,8 @@
 It stands in for the Qwen base that cannot be downloaded here. It reads documents only, never a question, a label or a rewrite.
 Its embeddings start from latent semantic analysis of the documents (Deerwester et al. 1990), so that characters and words that
 occur together start close to each other; then it learns to answer a few characters of a document, with noise between them, by
-the words of its title and of the clause. The tokenizer has one token for a character, one for each word of the knowledge base
-behind a space, and one for each line of the shipped prompts, so that a prompt is a dozen tokens long.
+the words of its title and of the clause. The tokenizer has a token for each character, each word of the knowledge base and each
+line of the shipped prompts, so that a prompt is a dozen tokens long.
 """
 
 import argparse
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import rjieba
-
 from overtake import prompts
 from overtake.data.cli import run
 from overtake.data.tables import BadInput
@@ -37,30 +36,26 @@ _WORD = re.compile(r"\w+")
 
 
 def make_tokenizer(documents: list[Document], lines: list[str], extra: list[str]) -> Any:
-    """A fast tokenizer: characters, " word" for words of the documents and of `extra` texts, one token for each prompt line."""
+    """A fast tokenizer: characters, the words of the documents and of `extra` texts as "word" and " word", each prompt line as one token.
+
+    A word the knowledge base knows is the same word in question and rewrite, so that it can be copied; any other falls into
+    characters, so that an unknown word is still like a known one that shares a character.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    counts: Counter[str] = Counter()
-    characters: Counter[str] = Counter()
-    for document in documents:
-        counts.update(set(words(document.title + " " + document.text)))
-        characters.update(document.title + document.text)
-    for text in [*extra, *lines]:
-        characters.update(text)
-    spaced = {word for word, n in counts.items() if n >= 2 and len(word) > 1}
-    spaced |= {word for text in extra for word in text.split() if 1 < len(word) <= 12 and _WORD.fullmatch(word)}
+    counts = Counter(word for document in documents for word in set(words(f"{document.title} {document.text}")))
+    known = {word for word, n in counts.items() if n >= 2 and len(word) > 1}
+    known |= {word for text in extra for word in text.split() if 1 < len(word) <= 12 and _WORD.fullmatch(word)}
+    characters = {c for text in [*(document.title + document.text for document in documents), *extra, *lines] for c in text}
     basic = [chr(code) for code in range(32, 127)] + ["\n"] + list("，。？！：；、“”（）《》…—")
-    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*SPECIAL, *basic, *sorted(characters)]))}
-    for word in sorted(spaced):
-        vocabulary.setdefault(" " + word, len(vocabulary))
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys([*SPECIAL, *basic, *sorted(characters)]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    # A run " word" that is known stays whole; everything else falls into characters.
-    pattern = "|".join(re.escape(word) for word in sorted(spaced, key=lambda word: (-len(word), word)))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf" (?:{pattern})(?!\w)|[\s\S]"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL[:3]])
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in [*SPECIAL[3:6], "system\n", "user\n", "assistant\n", *lines]])
+    whole = [*SPECIAL[3:6], "system\n", "user\n", "assistant\n", *lines, *(form for word in sorted(known) for form in (word, f" {word}"))]
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in whole])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token="<unk>", clean_up_tokenization_spaces=False
     )
@@ -94,10 +89,10 @@ def lessons(documents: list[Document], rng: random.Random) -> Iterator[tuple[str
         for _ in range(rng.choice([0, 1, 2])):
             parts.insert(rng.randrange(len(parts) + 1), "".join(rng.choices(characters, k=rng.randrange(1, 6))))
         # A title whose words stand in the text says what the document is about; one that does not is a number in a statute book.
-        target = [word for word in [re.split(r"[：:]", document.title)[0], *words(document.title)[-3:]] if word in document.text]
+        title = [re.split(r"[：:]", document.title)[0], *words(document.title)[-3:]]
+        target = [word for word in title if len(word) > 1 and word in document.text]
         if not target or rng.random() < 0.5:
-            rare = [word for word in words(" ".join(chosen)) if len(word) > 1 and frequency[word] < len(documents) * 0.2]
-            target += rare[:8]
+            target += [word for word in words(" ".join(chosen)) if len(word) > 1 and frequency[word] < len(documents) * 0.2][:8]
         yield "".join(parts), " ".join(dict.fromkeys(target))
 
 
@@ -174,10 +169,12 @@ def place_embeddings(model: Any, tokenizer: Any, documents: list[Document]) -> N
     import torch
 
     texts = [f"{document.title} {document.text}" for document in documents]
+    number = tokenizer.get_vocab()
     counts = np.zeros((len(tokenizer), len(texts)), dtype=np.float32)
     for column, text in enumerate(texts):
-        spaced = " " + " ".join(words(text))
-        counts[list({*tokenizer(text).input_ids, *tokenizer(spaced).input_ids}), column] = 1
+        # Characters count for themselves too, not only where no word holds them.
+        found = [number[token] for token in {*text, *words(text)} if token in number]
+        counts[found, column] = 1
     counts *= np.log(len(texts) / np.maximum(counts.sum(1, keepdims=True), 1))
     weight = model.get_input_embeddings().weight.data
     left, strength, _ = np.linalg.svd(counts, full_matrices=False)
@@ -186,10 +183,14 @@ def place_embeddings(model: Any, tokenizer: Any, documents: list[Document]) -> N
     vectors[:, :rank] = left[:, :rank] * np.sqrt(strength[:rank])
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     weight.add_(torch.from_numpy(np.where(lengths > 1e-6, vectors / np.maximum(lengths, 1e-6), 0)))
+    # " word" starts as "word" plus one direction common to all, so that writing a word that was read is little to learn.
+    pairs = [(place, number[token[1:]]) for token, place in number.items() if token.startswith(" ") and token[1:] in number]
+    spaced, plain = [place for place, _ in pairs], [place for _, place in pairs]
+    weight[spaced] = weight[plain] + torch.randn(weight.shape[1]) / weight.shape[1] ** 0.5
 
 
 def pretrain(model: Any, tokenizer: Any, pairs: Iterator[tuple[str, str]], system: str, steps: int) -> float:
-    """AdamW with a cosine schedule on the answers, 32 pairs a step, in the form of a chat with `system`; returns the mean loss of the last tenth."""
+    """AdamW with a cosine schedule on the answers, 32 pairs a step, as chats with `system`; returns the mean loss of the last tenth."""
     import torch
     from tqdm import tqdm
 
@@ -230,10 +231,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--texts", type=Path, help="file of further text whose characters and words the tokenizer should know (train.jsonl)"
     )
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=400, help="of 32 lessons (default 400; 1200 where users and documents share words)")
+    parser.add_argument("--width", type=int, default=128, help="hidden size")
+    parser.add_argument("--layers", type=int, default=3, help="copying takes at least 2; 3 learn it sooner")
+    parser.add_argument("--seed", type=int, default=20, help="of weights and lessons")
     arguments = parser.parse_args(argv)
     return run(lambda: make(arguments))
 

@@ -11,7 +11,7 @@ reranker's score. What could not be measured is listed in OUTPUT.failed.jsonl, n
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -130,7 +130,7 @@ def work(args: argparse.Namespace) -> int:
     door = _rag_gateway(args.concurrency)
     if args.judge:
         chat.endpoint("judge")  # refused now rather than after the retrievals
-    results = cli.ask(door, _calls(rows, args.kb_name), "retrieval")
+    results = cli.ask(door, _calls(rows, args.kb_name, qrels), "retrieval")
     done: list[Row] = []
     failed: list[Row] = []
     for row, rewrite, original in zip(rows, results[::2], results[1::2], strict=True):
@@ -155,10 +155,10 @@ def work(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _calls(rows: Sequence[Row], kb_name: str) -> list[Call]:
+def _calls(rows: Sequence[Row], kb_name: str, qrels: Mapping[str, Any]) -> list[Call]:
     """Two for each row: with the rewrite, and with the original sent as the rewrite (else the service rewrites by itself)."""
     return [
-        rag.rag_call(row["original_query"], sent, row["tenant_id"], kb_name)
+        rag.rag_call(row["original_query"], sent, row["tenant_id"], kb_name, labelled=row["query_id"] in qrels)
         for row in rows
         for sent in (row["rewritten_query"], row["original_query"])
     ]

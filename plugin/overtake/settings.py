@@ -1,5 +1,6 @@
 """Settings that ms-swift's flags cannot say: endpoints, limits and reward weights, from the environment and one YAML file."""
 
+import difflib
 import os
 import re
 from functools import lru_cache
@@ -9,6 +10,9 @@ from typing import Any
 import yaml
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+_OTHERS = {f"OVERTAKE_{name}" for name in ("CONFIG", "STACK", "COMPARE_API_KEY", "STUDENT_API_KEY", "SHARED", "REQUIRE_ALL")}
+"""Variables that are read elsewhere: the YAML file's name, install.sh, tools/generate.py, students, tests."""
 
 
 class SettingsError(ValueError):
@@ -25,6 +29,8 @@ class Settings(BaseSettings):
 
     rag_url: str = ""
     """Address of the RAG service, e.g. http://127.0.0.1:8900 (the path of the endpoint is added)."""
+    rag_api_key: SecretStr = SecretStr("")
+    """Sent as a bearer token, where the service asks for one."""
     rag_concurrency: int = Field(16, ge=1)
     rag_timeout: float = Field(30.0, gt=0)
     """Seconds for one attempt."""
@@ -43,7 +49,7 @@ class Settings(BaseSettings):
     """Seconds for one request; asking again with a higher token limit is a request of its own."""
 
     judge_base_url: str = ""
-    """The judge has its own three; unset, the teacher judges."""
+    """The judge has its own three; what is unset of them is the teacher's."""
     judge_model: str = ""
     judge_api_key: SecretStr = SecretStr("")
     judge_share: float = Field(0.3, ge=0, le=1)
@@ -99,6 +105,11 @@ def load() -> Settings:
 
     Raises SettingsError, naming the key and the value, when one is unknown or out of range.
     """
+    known = {f"OVERTAKE_{name.upper()}" for name in Settings.model_fields} | _OTHERS
+    for name in sorted(os.environ):
+        if name.startswith("OVERTAKE_") and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            raise SettingsError(f"{name} is no setting{f'; {close[0]} is meant?' if close else ''}: correct its name or unset it")
     try:
         return Settings()
     except ValidationError as error:

@@ -122,7 +122,7 @@ def test_copy_and_teacher_score_what_their_words_find(run, service, labelled, tm
     assert found["differences"]["copy"]["hit@1"]["mean"] == 0.25  # (1 - 1 + 0 + 1) / 4
     assert found["differences"]["copy"]["hit@1"]["low"] < 0 < found["differences"]["copy"]["hit@1"]["high"]
     assert "judge" not in found["means"]["teacher"]  # nobody was asked, not even for the empty rewrite
-    assert "not measured" in done.out and "teacher - copy" in done.out
+    assert "judge" not in done.out and "teacher - copy" in done.out
 
 
 def test_a_right_document_at_rank_two_is_worth_its_discount(run, rag, labelled, tmp_path):
@@ -314,7 +314,8 @@ def test_what_cannot_be_compared_is_one_line_and_exit_2(run, labelled, tmp_path,
 def test_rows_that_cannot_be_measured_are_refused(run, service, labelled, tmp_path):
     rows = [ROWS[0], ("没标", "", "词")]
     before = service.asked
-    refused(run("evaluate", labelled(rows), tmp_path / "eval", "--system", "copy"), "1 rows have no gold labels (first: q1)", tmp_path / "eval")
+    done = run("evaluate", labelled(rows), tmp_path / "eval", "--system", "copy")
+    refused(done, "1 of 2 rows have no gold labels (first: q1)", tmp_path / "eval")
     path = labelled()
     lines = [{key: value for key, value in json.loads(line).items() if key != "rag_gold"} for line in path.read_text("utf-8").splitlines()]
     path.write_bytes(tables.json_lines(lines))
@@ -327,3 +328,26 @@ def test_no_service_is_said_before_anything_is_rewritten(run, labelled, tmp_path
     monkeypatch.delenv("OVERTAKE_RAG_URL")
     settings.load.cache_clear()
     refused(run("evaluate", labelled(), tmp_path / "eval", "--system", "copy"), "no RAG service is set", tmp_path / "eval")
+
+
+def test_without_gold_labels_the_rerankers_scores_are_the_measure(run, rag, labelled, tmp_path, monkeypatch):
+    monkeypatch.setenv("OVERTAKE_RAG_SCORE_THRESHOLD", "0.25")
+    settings.load.cache_clear()
+    service = rag(lambda sent, body: [("a", 0.9), ("b", 0.6), ("c", 0.3)] if sent == "褪黑素" else [])
+    done = run(
+        "evaluate",
+        labelled([("数羊到天亮", "", "褪黑素")]),
+        tmp_path / "eval",
+        "--system",
+        "teacher",
+        "--system",
+        "copy",
+        "--against",
+        "teacher",
+    )
+    assert (done.code, done.err) == (0, "")
+    found = summary(tmp_path / "eval")["means"]
+    assert found["teacher"]["quality"]["mean"] == pytest.approx(0.6 * 0.9 + 0.4 * 0.6)  # mean of .9, .6, .3 is .6
+    assert (found["teacher"]["top1"]["mean"], found["copy"]["top1"]["mean"]) == (0.9, 0.0)
+    assert "hit@1" not in found["teacher"] and "hit@1" not in done.out
+    assert {request.body["score_threshold"] for request in service.requests} == {0.25}

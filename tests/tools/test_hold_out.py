@@ -89,6 +89,7 @@ def test_what_cannot_be_parted_is_one_line_and_nothing_is_written(run, beir, tmp
     good = beir(two, {"qrels.tsv": [("q0", "d0", 1), ("q1", "d0", 1)]}, "good")
     broken = beir(two, {"qrels.tsv": [("q0", "d0", 1)]}, "broken")
     (broken / "corpus.jsonl").write_text("{broken\n")
+    unknown = beir(two, {"qrels.tsv": [("q0", "d9", 1)]}, "unknown")
     (tmp_path / "there").mkdir()
     cases = [
         ([good, tmp_path / "out", "--share", "0"], "--share 0.0: give a share between 0 and 1"),
@@ -99,7 +100,7 @@ def test_what_cannot_be_parted_is_one_line_and_nothing_is_written(run, beir, tmp
         ([tmp_path / "nowhere", tmp_path / "out"], "nowhere: no such file: give a folder that holds corpus.jsonl"),
         ([broken, tmp_path / "out"], "corpus.jsonl:1: not JSON"),
         ([beir(two, {}, "unlabelled"), tmp_path / "out"], "qrels.tsv or"),
-        ([beir(two, {"qrels.tsv": [("q0", "d9", 1)]}, "unknown"), tmp_path / "out"], "qrels name 1 documents that the corpus lacks (first: d9)"),
+        ([unknown, tmp_path / "out"], "qrels name 1 documents that the corpus lacks (first: d9)"),
     ]
     before = sorted(tmp_path.iterdir())
     for arguments, message in cases:

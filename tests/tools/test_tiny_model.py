@@ -1,4 +1,4 @@
-"""tiny_model.py: its tokenizer spells and knows words, its chat form is ms-swift's, its weights follow the seed, its lessons hold documents only."""
+"""tiny_model.py: a tokenizer that spells, ms-swift's chat form, weights that follow the seed, lessons of documents only."""
 
 import importlib.util
 import json
@@ -61,12 +61,12 @@ def test_only_a_character_it_never_saw_is_lost(tokenizer):
     assert (tokenizer.decode(ids), tokenizer.decode(ids, skip_special_tokens=True)) == ("睡<unk>眠", "睡眠")
 
 
-def test_a_known_word_behind_a_space_is_one_token_and_part_of_a_longer_one_is_not(tokenizer):
+def test_a_known_word_is_one_token_with_and_without_a_space_and_an_unknown_one_its_characters(tokenizer):
     tokens = tokenizer.convert_ids_to_tokens
     assert tokens(tokenizer("服 褪黑素 服用").input_ids)[-2:] == [" 褪黑素", " 服用"]  # words of two documents
     assert tokens(tokenizer(" 到天亮").input_ids) == [" 到天亮"]  # a word of a training text
-    assert tokens(tokenizer(" 服用者").input_ids) == [" ", "服", "用", "者"]
-    assert tokens(tokenizer("服用").input_ids) == ["服", "用"]
+    assert tokens(tokenizer("服用").input_ids) == ["服用"]
+    assert tokens(tokenizer("服不用").input_ids) == ["服", "不", "用"]
 
 
 def test_every_prompt_line_is_one_token(tokenizer):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,11 @@ def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]]) -> 
 def from_endpoint(model: str, base_url: str, key: str, conversations: Sequence[list[dict[str, str]]]) -> list[str | None]:
     """Answers of a served model at temperature 0: "" where it answered without a text, None where the service did not answer.
 
+    They are not cached: a student that is trained and served again keeps its address and name.
+
     Raises Stop when it is dead or refuses the key.
     """
     to = Endpoint("student", base_url, model, key)
-    calls = [chat_call(to, messages, MAX_NEW_TOKENS, temperature=0.0) for messages in conversations]
+    calls = [replace(chat_call(to, messages, MAX_NEW_TOKENS, temperature=0.0), cached=False) for messages in conversations]
     results = cli.ask(chat_gateway("student"), calls, f"rewriting with {model}")
-    return [result.value["text"] if isinstance(result, Ok) else None if result.outage else "" for result in results]
+    return [result.value["text"] if isinstance(result, Ok) else "" if result.unusable else None for result in results]

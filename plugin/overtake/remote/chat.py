@@ -31,15 +31,17 @@ class Endpoint:
 
 
 def endpoint(role: str) -> Endpoint:
-    """The teacher's or the judge's endpoint from the settings; a judge that is not set is the teacher.
+    """The teacher's or the judge's endpoint from the settings; what is not set of a judge is the teacher's.
 
     Raises SettingsError naming the variables to set.
     """
     chosen = settings.load()
-    if role == "judge" and chosen.judge_base_url:
-        found = Endpoint(role, chosen.judge_base_url, chosen.judge_model, chosen.judge_api_key.get_secret_value())
-    else:
-        found = Endpoint(role, chosen.teacher_base_url, chosen.teacher_model, chosen.teacher_api_key.get_secret_value())
+    teacher_key, judge_key = chosen.teacher_api_key.get_secret_value(), chosen.judge_api_key.get_secret_value()
+    found = Endpoint(role, chosen.teacher_base_url, chosen.teacher_model, teacher_key)
+    if role == "judge":
+        # The teacher's key goes to the teacher's address only.
+        key = judge_key or ("" if chosen.judge_base_url else teacher_key)
+        found = Endpoint(role, chosen.judge_base_url or found.base_url, chosen.judge_model or found.model, key)
     if not found.base_url or not found.model:
         raise settings.SettingsError(
             f"no {role} is set: export OVERTAKE_TEACHER_BASE_URL (ends in /v1), OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY, "

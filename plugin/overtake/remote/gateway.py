@@ -28,7 +28,7 @@ import tenacity
 from overtake import settings
 
 ATTEMPTS = 5
-_RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+_RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529}
 _LONGEST_WAIT = 60.0
 _CLOSING_SECONDS = 2.0
 
@@ -50,6 +50,8 @@ class Failed:
     reason: str
     outage: bool = True
     """False when the service answered and refused this very request (a 4xx, an unusable answer)."""
+    unusable: bool = False
+    """True when an answer came and was not in the form agreed, e.g. a model's empty text."""
 
 
 Result = Ok | Failed
@@ -78,6 +80,8 @@ class Call:
     """Everything that changes the answer: endpoint, model, text, parameters, knowledge-base version. No secrets."""
     send: Callable[[], Awaitable[dict[str, Any]]]
     """Sends once and returns a JSON value with the answer; tokens, if any, under "usage", the price under "usd"."""
+    cached: bool = True
+    """False for what changes behind the same address and name, such as a model that is trained and served again."""
     requests: int = 1
     """How many requests `send` may make, one after the other: an attempt may take the gateway's `attempt_seconds` for each of them."""
 
@@ -157,7 +161,7 @@ class Gateway:
 
     async def _answer(self, call: Call, key: str) -> Result:
         self.meter.calls += 1
-        stored = _store().get(key)
+        stored = _store().get(key) if call.cached else None
         if stored is not None:
             self.meter.cached += 1
             return Ok(stored, cached=True)
@@ -173,11 +177,14 @@ class Gateway:
                     # The slot is given back while backing off, so that one slow row holds up nobody.
                     async with self._slots, asyncio.timeout(self.attempt_seconds * call.requests):
                         value = await call.send()
-            _store().put(key, value)
+            if call.cached:
+                _store().put(key, value)
             result = Ok(value)
         except Exception as error:  # noqa: BLE001 - whatever a client library raises is a failed call, never a crashed step
             self.meter.failed += 1
-            result = Failed(f"{self.service}: {_words(error, self.attempt_seconds)}", outage=_is_transient(error))
+            result = Failed(
+                f"{self.service}: {_words(error, self.attempt_seconds)}", outage=_is_transient(error), unusable=isinstance(error, Unusable)
+            )
             value = error.paid if isinstance(error, Unusable) else {}
         seconds = time.monotonic() - started
         self.meter.seconds += seconds

@@ -143,7 +143,7 @@ def _retrievals(rows: tuple[Row, ...]) -> Callable[[], list[Retrieval | None]]:
     for row in rows:
         for text in (row.rewrite, row.teacher_rewrite if row.teacher_recall is None else ""):
             if text:
-                wanted[row.query, text, row.tenant, row.kb] = rag.rag_call(row.query, text, row.tenant, row.kb)
+                wanted[row.query, text, row.tenant, row.kb] = rag.rag_call(row.query, text, row.tenant, row.kb, labelled=bool(row.gold))
     # Equal rewrites are asked once, yet each counts in the outage rule, which is about samples.
     door, deadline = rag.rag_gateway(), settings.load().batch_deadline
     future = door.submit(list(wanted.values()), deadline)
