@@ -15,9 +15,9 @@ die() { echo "error: $*" >&2; exit 2; }
 tenant=fivedoctors corpus='' fresh=0 out=''
 while (($#)); do
   case $1 in
-    --tenant) tenant=${2:?--tenant needs a name}; shift 2 ;;
-    --corpus) corpus=$(realpath -m -- "${2:?--corpus needs a folder}"); shift 2 ;;
-    --out) out=$(realpath -m -- "${2:?--out needs a folder}"); shift 2 ;;
+    --tenant) [[ -n ${2:-} ]] || die "$1 needs a name"; tenant=$2; shift 2 ;;
+    --corpus) [[ -n ${2:-} ]] || die "$1 needs a folder"; corpus=$(realpath -m -- "$2"); shift 2 ;;
+    --out) [[ -n ${2:-} ]] || die "$1 needs a folder"; out=$(realpath -m -- "$2"); shift 2 ;;
     --fresh) fresh=1; shift ;;
     -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
     *) die "$1 is not known. There are: --tenant NAME, --corpus FOLDER, --out FOLDER, --fresh" ;;
@@ -25,19 +25,22 @@ while (($#)); do
 done
 if [[ -n $corpus ]]; then
   [[ -f $corpus/corpus.jsonl && -f $corpus/queries.jsonl ]] || die "--corpus $corpus: no corpus.jsonl and queries.jsonl there. Name a BEIR folder"
+  [[ -f $corpus/qrels.tsv || -f $corpus/qrels/train.tsv ]] || die "--corpus $corpus: neither qrels.tsv nor qrels/train.tsv there, so nothing tells what is right"
   name=$(basename "$corpus") tenant=default
   # Where users and documents share words, a rewrite keeps most of the question's: copying takes a small model longer to learn.
-  # The student starts close to what it can reach there, so GRPO moves it in smaller steps.
-  base_steps=1200 sft_steps=200 grpo_steps=150 grpo_rate=3e-4
+  # Every question is a topic of its own there: seen once each, their gradients are noise; 128 of them, ten times each, are not.
+  base_steps=1200 sft_steps=200 grpo_steps=160 grpo_rate=3e-4 grpo_rows=#128
 else
   corpus=$ROOT/datasets/query_rewrite/$tenant
-  [[ -d $corpus ]] || die "--tenant $tenant is not shipped. There are: $(ls "$ROOT/datasets/query_rewrite" | grep -v README | tr '\n' ' ')"
+  [[ $tenant =~ ^[A-Za-z0-9_-]+$ && -f $corpus/corpus.jsonl ]] || die "--tenant $tenant is not shipped. There are: $(cd "$ROOT/datasets/query_rewrite" && echo */ | tr -d /)"
   name=$tenant
-  base_steps=400 sft_steps=200 grpo_steps=150 grpo_rate=1e-3
+  base_steps=400 sft_steps=200 grpo_steps=150 grpo_rate=1e-3 grpo_rows=
 fi
 OUT=${out:-$ROOT/output/quickstart/$name}
-((fresh)) && rm -rf "$OUT"
+if [[ -d $OUT && ! -f $OUT/.quickstart && -n $(ls -A "$OUT") ]]; then die "$OUT holds files that are not a quickstart's. Name another folder with --out"; fi
+if ((fresh)); then rm -rf "$OUT"; fi
 mkdir -p "$OUT/log" "$OUT/eval"
+touch "$OUT/.quickstart"
 
 # Two quickstarts in one folder would write over each other.
 exec 8<"$OUT"
@@ -145,7 +148,7 @@ stage "SFT (recipes/sft_qwen32b.sh)"
 python tools/curve.py "$OUT/sft"
 
 stage "GRPO on live retrieval (recipes/grpo_rag.sh)"
-[[ -n $(last "$OUT/grpo") ]] || quiet grpo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=lora DATASET="$OUT/data/rl_train.jsonl" OUTPUT_DIR="$OUT/grpo" \
+[[ -n $(last "$OUT/grpo") ]] || quiet grpo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=lora DATASET="$OUT/data/rl_train.jsonl$grpo_rows" OUTPUT_DIR="$OUT/grpo" \
   bash recipes/grpo_rag.sh "${tiny[@]}" --per_device_train_batch_size 64 --gradient_accumulation_steps 1 --max_length 512 --max_completion_length 24 \
   --temperature 1.0 --top_p 1.0 --learning_rate "$grpo_rate" --beta 0.01 --lora_rank 32 --lora_alpha 32 --warmup_ratio 0.02 \
   --max_steps "$grpo_steps" --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 1

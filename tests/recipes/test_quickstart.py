@@ -42,8 +42,7 @@ def test_what_cannot_be_run_is_one_error_before_anything_is_installed_or_started
         (tmp_path / "unlabelled" / name).write_text('{"_id": "a", "text": "字"}\n')
     words = [argument.format(empty=tmp_path / "empty", unlabelled=tmp_path / "unlabelled") for argument in arguments]
     # An installation that is begun all the same ends at once.
-    env = {**os.environ, "PYTHON": "false", "OVERTAKE_STACK": "none"}
-    env.pop("OVERTAKE_SKIP_INSTALL", None)
+    env = {**os.environ, "PYTHON": "false", "OVERTAKE_STACK": "none", "VIRTUAL_ENV": ""}
     before = sorted((ROOT / "output").rglob("*")) if (ROOT / "output").exists() else None
     ended = subprocess.run(
         ["bash", str(RECIPE), "--out", str(tmp_path / "out"), *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30
@@ -57,8 +56,7 @@ def test_what_cannot_be_run_is_one_error_before_anything_is_installed_or_started
 
 def test_a_folder_of_somebody_else_is_not_emptied_by_fresh(tmp_path):
     (tmp_path / "mine.txt").write_text("years of work")
-    env = {**os.environ, "PYTHON": "false", "OVERTAKE_STACK": "none"}
-    env.pop("OVERTAKE_SKIP_INSTALL", None)
+    env = {**os.environ, "PYTHON": "false", "OVERTAKE_STACK": "none", "VIRTUAL_ENV": ""}
     ended = subprocess.run(
         ["bash", str(RECIPE), "--out", str(tmp_path), "--fresh"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30
     )
@@ -95,7 +93,7 @@ class Quickstart:
         inside = (Path(sys.prefix) / "bin/swift").exists()
         env = {name: value for name, value in os.environ.items() if not name.startswith("OVERTAKE_") or name == "OVERTAKE_STACK"}
         if inside:
-            env |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{env['PATH']}", "OVERTAKE_SKIP_INSTALL": "1"}
+            env |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{env['PATH']}"}
         self.mark, self.started, self.said = mark, time.monotonic(), out.parent / f"said_{mark}"
         with self.said.open("w") as file:
             self.process = subprocess.Popen(
