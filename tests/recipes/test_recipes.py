@@ -280,9 +280,9 @@ def test_a_full_checkpoint_is_exported_without_the_optimiser(files: dict[str, Pa
 
 def test_the_retrieval_service_takes_bases_or_the_samples() -> None:
     samples = run("serve_rag", DRY_RUN=1).stdout
-    assert f"{ROOT}/datasets/query_rewrite/fivedoctors --host 127.0.0.1 --port 8100" in samples or "query_rewrite/fivedoctors " in samples
+    assert f"{ROOT}/datasets/query_rewrite/fivedoctors --host 127.0.0.1 --port 8900" in samples or "query_rewrite/fivedoctors " in samples
     own = run("serve_rag", "a", "b", "--port", "9000", DRY_RUN=1, cwd=ROOT).stdout
-    assert f"serve_rag.py {ROOT}/a {ROOT}/b --host 127.0.0.1 --port 8100 --port 9000" in own
+    assert f"serve_rag.py {ROOT}/a {ROOT}/b --host 127.0.0.1 --port 8900 --port 9000" in own
 
 
 def test_the_two_stacks_agree_on_every_version() -> None:
