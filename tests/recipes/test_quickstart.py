@@ -89,7 +89,7 @@ def offspring(mark):
 class Quickstart:
     """One run in a process group of its own, as a terminal starts it."""
 
-    def __init__(self, out, mark, **settings):
+    def __init__(self, out, mark):
         inside = (Path(sys.prefix) / "bin/swift").exists()
         env = {name: value for name, value in os.environ.items() if not name.startswith("OVERTAKE_") or name == "OVERTAKE_STACK"}
         if inside:
@@ -98,7 +98,7 @@ class Quickstart:
         with self.said.open("w") as file:
             self.process = subprocess.Popen(
                 ["bash", str(RECIPE), "--out", str(out)],
-                env={**env, **settings, "QUICKSTART_TEST": mark},
+                env={**env, "QUICKSTART_TEST": mark},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -125,8 +125,8 @@ def quickstart():
     """quickstart(out, mark) -> a run; what is left of it at the end is killed."""
     runs = []
 
-    def quickstart(out, mark, **settings):
-        runs.append(Quickstart(out, f"{mark}-{os.getpid()}", **settings))
+    def quickstart(out, mark):
+        runs.append(Quickstart(out, f"{mark}-{os.getpid()}"))
         return runs[-1]
 
     yield quickstart
@@ -225,7 +225,7 @@ def test_a_second_run_does_nothing_twice(first, quickstart):
     ],
 )
 def test_ctrl_c_leaves_no_process(quickstart, tmp_path, stage):
-    run = quickstart(tmp_path / "out", f"ctrl-c-{stage[:3]}", BASE_STEPS="2")
+    run = quickstart(tmp_path / "out", f"ctrl-c-{stage[:3]}")
     run.wait_for(stage, 10 * 60)
     if stage.startswith("SFT"):
         time.sleep(15)  # the launcher and its workers

@@ -147,6 +147,11 @@ def test_lessons_of_documents_in_english_go_on():
     assert all(source.isascii() for source, _ in (next(pairs) for _ in range(50)))
 
 
+def test_documents_that_repeat_no_word_make_a_model_too(run, tmp_path):
+    (tmp_path / "one.jsonl").write_text('{"_id": "a", "text": "虾青素抗氧化"}\n')
+    assert run("tiny_model", tmp_path / "out", "--corpus", tmp_path / "one.jsonl", "--steps", "1", "--width", "32").code == 0
+
+
 def test_documents_without_a_clause_teach_nothing():
     with pytest.raises(BadInput, match="none of the 1 documents holds a clause"):
         next(tiny_model.lessons([Document("a", "题", "短，短。")], random.Random(1)))
