@@ -38,13 +38,15 @@ else
 fi
 OUT=${out:-$ROOT/output/quickstart/$name}
 if [[ -d $OUT && ! -f $OUT/.quickstart && -n $(ls -A "$OUT") ]]; then die "$OUT holds files that are not a quickstart's. Name another folder with --out"; fi
-if ((fresh)); then rm -rf "$OUT"; fi
-mkdir -p "$OUT/log" "$OUT/eval"
-touch "$OUT/.quickstart"
-
+mkdir -p "$OUT"
 # Two quickstarts in one folder would write over each other.
-exec 8<"$OUT"
+exec 8>>"$OUT/.quickstart"
 flock -n 8 || die "another quickstart is at work in $OUT"
+if ((fresh)); then find "$OUT" -mindepth 1 -maxdepth 1 ! -name .quickstart -exec rm -rf {} +; : >"$OUT/.quickstart"; fi
+[[ ! -s $OUT/.quickstart || $(<"$OUT/.quickstart") == "$corpus" ]] ||
+  die "$OUT holds a run on $(<"$OUT/.quickstart"), not on $corpus. Name another folder with --out, or forget that run with --fresh"
+echo "$corpus" >"$OUT/.quickstart"
+mkdir -p "$OUT/log" "$OUT/eval"
 
 if [[ ! -x ${VIRTUAL_ENV:-/nowhere}/bin/swift ]]; then
   bash "$ROOT/install.sh"

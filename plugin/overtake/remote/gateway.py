@@ -226,7 +226,8 @@ def _words(error: BaseException, seconds: float) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {seconds:g} s"
     status = _status(error)
-    text = str(error)
+    # The SDK calls every lost connection a time-out; what it was stands in the cause.
+    text = str(error.__cause__ or error) if status is None else str(error)
     if status and getattr(error, "response", None) is not None:
         text = str(getattr(error.response, "text", text))  # type: ignore[attr-defined]
     prefix = f"HTTP {status}: " if status else "" if isinstance(error, Unusable) else f"{type(error).__name__}: "
