@@ -29,12 +29,12 @@ if [[ -n $corpus ]]; then
   name=$(basename "$corpus") tenant=default
   # Where users and documents share words, a rewrite keeps most of the question's: copying takes a small model longer to learn.
   # Every question is a topic of its own there: seen once each, their gradients are noise; 128 of them, ten times each, are not.
-  base_steps=1200 sft_steps=200 grpo_steps=160 grpo_rate=3e-4 grpo_rows=#128
+  base=(--read-words --layers 3 --steps 1200) sft_steps=200 grpo_steps=160 grpo_rate=3e-4 grpo_rows=#128
 else
   corpus=$ROOT/datasets/query_rewrite/$tenant
   [[ $tenant =~ ^[A-Za-z0-9_-]+$ && -f $corpus/corpus.jsonl ]] || die "--tenant $tenant is not shipped. There are: $(cd "$ROOT/datasets/query_rewrite" && echo */ | tr -d /)"
   name=$tenant
-  base_steps=400 sft_steps=200 grpo_steps=150 grpo_rate=1e-3 grpo_rows=
+  base=(--layers 2 --steps 300) sft_steps=200 grpo_steps=150 grpo_rate=1e-3 grpo_rows=
 fi
 OUT=${out:-$ROOT/output/quickstart/$name}
 if [[ -d $OUT && ! -f $OUT/.quickstart && -n $(ls -A "$OUT") ]]; then die "$OUT holds files that are not a quickstart's. Name another folder with --out"; fi
@@ -140,7 +140,7 @@ export PROFILE=cpu OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 tiny=(--model_type qwen3 --template qwen3 --truncation_strategy left)
 
 stage "student: a tiny Qwen3 with a tokenizer of its own, pre-trained on the documents"
-[[ -f $OUT/base/config.json ]] || python tools/tiny_model.py "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" --steps "$base_steps"
+[[ -f $OUT/base/config.json ]] || python tools/tiny_model.py "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" "${base[@]}"
 
 # All weights are trained: a model this small has no room for adapters. GRPO goes on with LoRA, which `export` then merges.
 sft=(--per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 10)

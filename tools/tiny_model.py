@@ -35,11 +35,11 @@ _PEAK_RATE = 2e-3
 _WORD = re.compile(r"\w+")
 
 
-def make_tokenizer(documents: list[Document], lines: list[str], extra: list[str]) -> Any:
-    """A fast tokenizer: characters, the words of the documents and of `extra` texts as "word" and " word", each prompt line as one token.
+def make_tokenizer(documents: list[Document], lines: list[str], extra: list[str], read_words: bool = False) -> Any:
+    """A fast tokenizer: characters, each prompt line as one token, the words of the documents and of `extra` texts as " word".
 
-    A word the knowledge base knows is the same word in question and rewrite, so that it can be copied; any other falls into
-    characters, so that an unknown word is still like a known one that shares a character.
+    So a question falls into characters and a rewrite into words: a word that was never seen is still like a known one that shares
+    a character. With `read_words` the known words are tokens in the question too, so that they can be copied.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -54,7 +54,8 @@ def make_tokenizer(documents: list[Document], lines: list[str], extra: list[str]
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL[:3]])
-    whole = [*SPECIAL[3:6], "system\n", "user\n", "assistant\n", *lines, *(form for word in sorted(known) for form in (word, f" {word}"))]
+    forms = [form for word in sorted(known) for form in ([word, f" {word}"] if read_words else [f" {word}"])]
+    whole = [*SPECIAL[3:6], "system\n", "user\n", "assistant\n", *lines, *forms]
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in whole])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token="<unk>", clean_up_tokenization_spaces=False
@@ -121,7 +122,7 @@ def make(arguments: argparse.Namespace) -> int:
     extra = read_texts(arguments.texts) if arguments.texts else []
     names = [f"rewrite_{tenant}" for tenant in prompts.tenants()]
     lines = sorted({line for name in names for line in prompts.prompt(name).splitlines() if line.strip()})
-    tokenizer = make_tokenizer(documents, lines, extra)
+    tokenizer = make_tokenizer(documents, lines, extra, arguments.read_words)
     model = make_model(tokenizer, arguments.width, arguments.layers, arguments.seed)
     place_embeddings(model, tokenizer, documents)
     pairs = lessons(documents, random.Random(arguments.seed))
@@ -173,8 +174,8 @@ def place_embeddings(model: Any, tokenizer: Any, documents: list[Document]) -> N
     counts = np.zeros((len(tokenizer), len(texts)), dtype=np.float32)
     for column, text in enumerate(texts):
         # Characters count for themselves too, not only where no word holds them.
-        found = [number[token] for token in {*text, *words(text)} if token in number]
-        counts[found, column] = 1
+        tokens = {*text, *(word if word in number else f" {word}" for word in words(text))}
+        counts[[number[token] for token in tokens if token in number], column] = 1
     counts *= np.log(len(texts) / np.maximum(counts.sum(1, keepdims=True), 1))
     weight = model.get_input_embeddings().weight.data
     left, strength, _ = np.linalg.svd(counts, full_matrices=False)
@@ -183,10 +184,11 @@ def place_embeddings(model: Any, tokenizer: Any, documents: list[Document]) -> N
     vectors[:, :rank] = left[:, :rank] * np.sqrt(strength[:rank])
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     weight.add_(torch.from_numpy(np.where(lengths > 1e-6, vectors / np.maximum(lengths, 1e-6), 0)))
-    # " word" starts as "word" plus one direction common to all, so that writing a word that was read is little to learn.
+    # Where both forms are tokens " word" starts as "word" plus one direction common to all: writing what was read is then little to learn.
     pairs = [(place, number[token[1:]]) for token, place in number.items() if token.startswith(" ") and token[1:] in number]
-    spaced, plain = [place for place, _ in pairs], [place for _, place in pairs]
-    weight[spaced] = weight[plain] + torch.randn(weight.shape[1]) / weight.shape[1] ** 0.5
+    if pairs:
+        spaced, plain = [place for place, _ in pairs], [place for _, place in pairs]
+        weight[spaced] = weight[plain] + torch.randn(weight.shape[1]) / weight.shape[1] ** 0.5
 
 
 def pretrain(model: Any, tokenizer: Any, pairs: Iterator[tuple[str, str]], system: str, steps: int) -> float:
@@ -231,9 +233,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--texts", type=Path, help="file of further text whose characters and words the tokenizer should know (train.jsonl)"
     )
-    parser.add_argument("--steps", type=int, default=400, help="of 32 lessons (default 400; 1200 where users and documents share words)")
+    parser.add_argument("--steps", type=int, default=300, help="of 32 lessons (default 300; 1200 where users and documents share words)")
     parser.add_argument("--width", type=int, default=128, help="hidden size")
-    parser.add_argument("--layers", type=int, default=3, help="copying takes at least 2; 3 learn it sooner")
+    parser.add_argument("--layers", type=int, default=2, help="copying words is learnt sooner with 3")
+    parser.add_argument(
+        "--read-words", action="store_true", help="known words are tokens in questions too: for users who use the documents' words"
+    )
     parser.add_argument("--seed", type=int, default=20, help="of weights and lessons")
     arguments = parser.parse_args(argv)
     return run(lambda: make(arguments))

@@ -29,7 +29,7 @@ LINES = sorted({line for tenant in prompts.tenants() for line in prompts.prompt(
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tiny_model.make_tokenizer(DOCUMENTS, LINES, ["数羊 到天亮", "extra words"])
+    return tiny_model.make_tokenizer(DOCUMENTS, LINES, ["数羊 到天亮", "extra words"], read_words=True)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,11 @@ def test_a_known_word_is_one_token_with_and_without_a_space_and_an_unknown_one_i
     assert tokens(tokenizer(" 到天亮").input_ids) == [" 到天亮"]  # a word of a training text
     assert tokens(tokenizer("服用").input_ids) == ["服用"]
     assert tokens(tokenizer("服不用").input_ids) == ["服", "不", "用"]
+
+
+def test_without_read_words_a_question_falls_into_characters_and_a_rewrite_into_words():
+    tokenizer = tiny_model.make_tokenizer(DOCUMENTS, LINES, ["数羊 到天亮"])
+    assert tokenizer.convert_ids_to_tokens(tokenizer("服用 服用").input_ids) == ["服", "用", " 服用"]
 
 
 def test_every_prompt_line_is_one_token(tokenizer):
