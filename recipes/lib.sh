@@ -223,6 +223,8 @@ begin() {
   use_profile
   use_swift
   OUTPUT_DIR=$(absolute "${OUTPUT_DIR:-$ROOT/output/$1/$2}")
+  # What rewards cost is added up under this name, over ranks and restarts.
+  export OVERTAKE_BUDGET_RUN=${OVERTAKE_BUDGET_RUN:-$OUTPUT_DIR}
   set_flags --output_dir "$OUTPUT_DIR" --add_version false --external_plugins "$ROOT/plugin/register.py"
   # ms-swift waits 208 days for a rank that hangs; half an hour is longer than any step.
   set_flags --ddp_timeout 1800

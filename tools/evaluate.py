@@ -227,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--against", help="print paired differences of this system to every other one")
     parser.add_argument("--judge", action="store_true", help="let the judge score each rewrite too (0 to 5)")
     arguments = parser.parse_args(argv)
-    return run(lambda: evaluate(arguments))
+    return run(lambda: evaluate(arguments), arguments.out)
 
 
 if __name__ == "__main__":

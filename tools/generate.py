@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from overtake import prompts, settings
+from overtake import prompts
 from overtake.data import cli, tables
 from overtake.data.questions import is_copy, normal
 from overtake.data.tables import BadInput
 from overtake.reading.verdicts import read_profile
-from overtake.remote import chat
-from overtake.remote.gateway import Call, Gateway, Ok, Result, gateway
-from overtake.remote.judging import reading
+from overtake.remote import budget, chat
+from overtake.remote.gateway import Gateway, Ok, Result
 
 QUESTION = ("问题", "original_query", "query", "text", "question")
 PROFILE = ("用户画像", "user_profile")
@@ -45,7 +44,7 @@ class Teacher:
 
     endpoint: chat.Endpoint
     gateway: Gateway
-    calls: list[Call]
+    calls: list[chat.ChatCall]
     results: list[Result]
 
     @property
@@ -119,7 +118,7 @@ def extract_profiles(rows: Sequence[Row], teacher: Teacher, limit: int) -> tuple
 
     system = {"role": "system", "content": prompts.prompt("extract_profile")}
     calls = [
-        reading(chat.chat_call(teacher.endpoint, [system, {"role": "user", "content": row["original_query"]}], limit), read, "profile")
+        chat.chat_call(teacher.endpoint, [system, {"role": "user", "content": row["original_query"]}], limit, read=read, form="profile")
         for row in lacking
     ]
     failed = 0
@@ -131,13 +130,16 @@ def extract_profiles(rows: Sequence[Row], teacher: Teacher, limit: int) -> tuple
     return len(lacking), failed
 
 
-def rewrite_calls(rows: Sequence[Row], to: chat.Endpoint, limit: int, temperature: float) -> list[Call]:
+def rewrite_calls(rows: Sequence[Row], to: chat.Endpoint, limit: int, temperature: float) -> list[chat.ChatCall]:
     """One call for each row whose value holds a clean "rewrite"."""
     return [
-        reading(
-            chat.chat_call(to, prompts.rewrite_messages(*_prompt_parts(row)), limit, temperature),
-            lambda text: {"rewrite": clean(text)},
-            "rewrite",
+        chat.chat_call(
+            to,
+            prompts.rewrite_messages(*_prompt_parts(row)),
+            limit,
+            temperature,
+            read=lambda text: {"rewrite": clean(text)},
+            form="rewrite",
         )
         for row in rows
     ]
@@ -152,6 +154,7 @@ def compare_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
     key = os.environ.get("OVERTAKE_COMPARE_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
     if (found[1], base_url) == (teacher.model, teacher.base_url):
         raise BadInput(f"--compare-with {wanted!r} is the teacher itself: name another model")
+    budget.check(found[1])
     return chat.Endpoint("compare", base_url, found[1], key)
 
 
@@ -220,12 +223,10 @@ def _prepared(args: argparse.Namespace) -> tuple[list[Row], list[Row], int]:
 
 def _teachers(args: argparse.Namespace) -> list[Teacher]:
     first = chat.endpoint("teacher")
-    chosen = settings.load()
-    count = args.concurrency or chosen.teacher_concurrency
-    found = [Teacher(first, gateway("teacher", count, chosen.teacher_timeout), [], [])]
+    found = [Teacher(first, chat.chat_gateway("teacher", args.concurrency), [], [])]
     if args.compare_with:
         second = compare_endpoint(args.compare_with, first)
-        found.append(Teacher(second, gateway("compared teacher", count, chosen.teacher_timeout), [], []))
+        found.append(Teacher(second, chat.chat_gateway("compared teacher", args.concurrency), [], []))
     return found
 
 
@@ -268,7 +269,7 @@ def _teacher_words(teacher: Teacher, rows: Sequence[Row], whole: int) -> str:
 
 
 def _priced(teacher: Teacher) -> bool:
-    return chat.price(teacher.endpoint.model, {"prompt_tokens": 0, "completion_tokens": 0}) is not None
+    return budget.price(teacher.endpoint.model, {"prompt_tokens": 0, "completion_tokens": 0}) is not None
 
 
 def _usd(teacher: Teacher, usd: float) -> str:
@@ -293,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-tokens", type=cli.positive, default=200, help="default %(default)s; raised for a row when it is cut off")
     parser.add_argument("--temperature", type=float, default=0.3, help="default %(default)s; GPT-5 class models have their own")
     args = parser.parse_args(argv)
-    return cli.run(lambda: work(args))
+    return cli.run(lambda: work(args), args.output)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from overtake import settings
 from overtake.data import cli, tables
 from overtake.data.tables import BadInput
 from overtake.remote import chat, judging, rag
-from overtake.remote.gateway import Call, Failed, Gateway, Ok, Result, gateway
+from overtake.remote.gateway import Call, Failed, Ok, Result
 from overtake.retrieval.corpus import read_qrels
 from overtake.retrieval.metrics import quality
 from overtake.rewards.relevance import relevances
@@ -127,7 +126,7 @@ def work(args: argparse.Namespace) -> int:
             f"--qrels {args.qrels}: labels none of the {len(rows)} rows, e.g. query_id {rows[0]['query_id']!r}: give matching labels"
         )
     tables.check_cells(args.output, rows)
-    door = _rag_gateway(args.concurrency)
+    door = rag.rag_gateway(args.concurrency)
     if args.judge:
         chat.endpoint("judge")  # refused now rather than after the retrievals
     results = cli.ask(door, _calls(rows, args.kb_name, qrels), "retrieval")
@@ -164,12 +163,6 @@ def _calls(rows: Sequence[Row], kb_name: str, qrels: Mapping[str, Any]) -> list[
     ]
 
 
-def _rag_gateway(concurrency: int | None) -> Gateway:
-    if concurrency:
-        gateway("rag", concurrency, settings.load().rag_timeout)  # made once in a process: the next line gets this one
-    return rag.rag_gateway()
-
-
 def _summary(rows: Sequence[Row]) -> str:
     gains = [row["gain"] for row in rows]
     shares = [sum(map(test, gains)) / len(gains) for test in (lambda gain: gain > 0, lambda gain: gain == 0, lambda gain: gain < 0)]
@@ -193,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--judge", action="store_true", help="let the judge (unset: the teacher) score each rewrite from 0 to 5")
     parser.add_argument("--concurrency", type=cli.positive, help="retrievals at once (default: OVERTAKE_RAG_CONCURRENCY, else 16)")
     args = parser.parse_args(argv)
-    return cli.run(lambda: work(args))
+    return cli.run(lambda: work(args), args.output)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ class Settings(BaseSettings):
     """Sent as a bearer token, where the service asks for one."""
     rag_concurrency: int = Field(16, ge=1)
     rag_timeout: float = Field(30.0, gt=0)
-    """Seconds for one attempt."""
+    """Seconds for one request, from the connection to the answer's last byte."""
+    rag_rpm: int = Field(0, ge=0)
+    """Requests a minute, all ranks together; 0: no limit."""
     rag_top_k: int = Field(5, ge=1, le=100)
     rag_score_threshold: float = Field(0.5, ge=0, le=1)
 
@@ -47,11 +49,20 @@ class Settings(BaseSettings):
     teacher_concurrency: int = Field(10, ge=1)
     teacher_timeout: float = Field(30.0, gt=0)
     """Seconds for one request; asking again with a higher token limit is a request of its own."""
+    teacher_rpm: int = Field(0, ge=0)
+    teacher_tpm: int = Field(0, ge=0)
+    """Requests and tokens a minute, all ranks together; 0: no limit."""
 
     judge_base_url: str = ""
     """The judge has its own three; what is unset of them is the teacher's."""
     judge_model: str = ""
     judge_api_key: SecretStr = SecretStr("")
+    judge_concurrency: int = Field(0, ge=0)
+    judge_timeout: float = Field(0.0, ge=0)
+    """0: as the teacher's."""
+    judge_rpm: int = Field(0, ge=0)
+    judge_tpm: int = Field(0, ge=0)
+    """Of a judge with an address of its own; without one it shares the teacher's."""
     judge_share: float = Field(0.3, ge=0, le=1)
     """Share of groups that the judge scores in training (spec 1.8)."""
 
@@ -62,8 +73,21 @@ class Settings(BaseSettings):
 
     batch_deadline: float = Field(300.0, gt=0)
     """Seconds a whole batch of rewards may take; what has not answered by then abstains."""
+    outage_patience: float = Field(600.0, ge=0)
+    """Seconds a service may stay down: calls pause for so long, then they fail and a training run stops."""
+
+    budget_soft: float = Field(0.0, ge=0)
+    budget_hard: float = Field(0.0, ge=0)
+    """USD; 0: no limit. At the soft limit the judge abstains, at the hard one nothing more is asked and a training run stops."""
+    budget_run: str = ""
+    """The name under which money spent is added up, over ranks and restarts; without one each process counts its own."""
+    prices: str = ""
+    """A TOML file with prices over those of remote/prices.toml, for models that are not in it."""
+
     cache_dir: Path = Path("~/.cache/overtake")
     """Where answers of remote services and the ledger of calls are kept."""
+    cache_mb: int = Field(4096, ge=1)
+    """The answers' most megabytes on disk; the oldest go first."""
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from overtake import settings
-from overtake.remote import gateway
+from overtake.remote import gateway, process
 
 
 def said(text="好", finish="stop", tokens=(10, 1)):
@@ -54,11 +54,11 @@ def service(monkeypatch, tmp_path):
         "CACHE_DIR": str(tmp_path),
     }.items():
         monkeypatch.setenv(f"OVERTAKE_{name}", value)
-    monkeypatch.setattr(gateway, "_of_process", {})
-    monkeypatch.setattr(gateway, "_wait", lambda state: 0)
+    monkeypatch.setattr(process, "_of_process", {})
+    monkeypatch.setattr(gateway, "_backoff", lambda tries: 0)
     settings.load.cache_clear()
     yield known
-    gateway._close_clients()
+    process._close_clients()
     settings.load.cache_clear()
     server.shutdown()
     server.server_close()

@@ -2,8 +2,9 @@
 
 import pytest
 from overtake import settings
-from overtake.remote.chat import chat_call, chat_gateway, endpoint, parameters, price
-from overtake.remote.gateway import Failed, Ok
+from overtake.remote.budget import price
+from overtake.remote.chat import chat_call, chat_gateway, endpoint, parameters
+from overtake.remote.gateway import ATTEMPTS, Failed, Ok
 
 from .conftest import said
 
@@ -71,9 +72,6 @@ def test_the_raised_limit_is_the_familys_too(service, named):
         (said(None), "empty text"),
         (said("<think>想了很多</think>"), "empty text"),
         (said("", "content_filter"), "empty text with finish reason 'content_filter'"),
-        ((200, {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []}), "no choices"),
-        ((200, {"error": "busy"}), "no choices"),
-        ((200, ["?"]), "no choices"),
     ],
 )
 def test_an_answer_without_text_fails_and_is_no_outage(service, answer, words):
@@ -82,6 +80,34 @@ def test_an_answer_without_text_fails_and_is_no_outage(service, answer, words):
     result = ask()
     assert isinstance(result, Failed) and not result.outage
     assert words in result.reason
+    assert result.unusable
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "outage"),
+    [
+        ({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []}, "malformed", False),
+        ({"choices": [{"message": {}}]}, "malformed", False),
+        ({"choices": [{"message": {"content": [{"text": "好"}]}}]}, "malformed", False),
+        (["?"], "malformed", False),
+        ({"error": "busy"}, "error_inside", True),
+        ({"error": {"code": 503, "message": "busy"}}, "error_inside", True),
+    ],
+)
+def test_an_answer_of_another_form_is_asked_for_again(service, answer, kind, outage):
+    asked = []
+    service.answer = lambda body: asked.append(body) or (200, answer)
+    result = ask()
+    assert isinstance(result, Failed) and (result.kind, result.outage, result.unusable) == (kind, outage, False)
+    assert len(asked) == ATTEMPTS
+
+
+def test_an_error_inside_an_answer_that_means_the_request_is_not_asked_for_again(service):
+    asked = []
+    service.answer = lambda body: asked.append(body) or (200, {"error": {"code": 401, "message": "no such key"}})
+    result = ask()
+    assert isinstance(result, Failed) and not result.outage and "no such key" in result.reason
     assert len(asked) == 1
 
 

@@ -5,7 +5,7 @@ import sys
 import time
 
 import pytest
-from overtake.remote import gateway
+from overtake.remote import process
 
 from .conftest import said
 
@@ -21,7 +21,8 @@ def last():
 
 parent, began = os.getpid(), 0.0
 from overtake.remote.chat import chat_call, chat_gateway, endpoint
-from overtake.remote.gateway import Call, Ok, client
+from overtake.remote.gateway import Call, Ok
+from overtake.remote.process import client
 from overtake.remote.rag import rag_call, rag_gateway
 
 def rag(text):
@@ -69,8 +70,8 @@ assert isinstance(rag("父").result()[0], Ok)
     [
         pytest.param("", 0, id="calls that are done"),
         pytest.param("chat('慢'); time.sleep(0.5)", 0, id="a call under way"),
-        # Its two clients belong to a loop that is busy; waiting for it is given up.
-        pytest.param(BLOCKED, 2, id="a loop that does not answer"),
+        # Its client belongs to a loop that is busy; waiting for it is given up.
+        pytest.param(BLOCKED, 1, id="a loop that does not answer"),
         pytest.param(BROKEN, 0, id="a client that cannot be closed"),
         pytest.param(FORK, 0, id="a forked child that calls"),
         pytest.param(IDLE_FORK, 0, id="a forked child that does not"),
@@ -101,10 +102,10 @@ def test_the_clients_are_closed_in_whatever_way_they_close(service):
         def close(self):
             closed.append("close")
 
-    gateway._loop()
+    process.loop()
     for make in (Aclose, Close, object):
-        gateway.client(make.__name__, make)
-    gateway._close_clients()
+        process.client(make.__name__, make)
+    process._close_clients()
     assert closed == ["aclose", "close"]
-    gateway._close_clients()
+    process._close_clients()
     assert closed == ["aclose", "close"], "a client is closed once"

@@ -5,7 +5,7 @@ import json
 import pytest
 from overtake.prompts import prompt
 from overtake.remote.gateway import Failed, Ok
-from overtake.remote.judging import judge_call, judge_gateway, reading, verdict
+from overtake.remote.judging import judge_call, judge_gateway, verdict
 
 from .conftest import said
 
@@ -65,6 +65,6 @@ def test_two_unreadable_verdicts_are_a_failure_and_no_score(asked, text):
 def test_the_same_question_read_in_another_way_is_another_answer():
     from overtake.remote.chat import Endpoint, chat_call
 
-    call = chat_call(Endpoint("judge", "http://j/v1", "m", ""), [{"role": "user", "content": "问"}], 10)
-    first, second = (reading(call, lambda text: {"score": 1}, form) for form in ("one", "two"))
-    assert len({call.key, first.key, second.key}) == 3
+    to, messages = Endpoint("judge", "http://j/v1", "m", ""), [{"role": "user", "content": "问"}]
+    calls = [chat_call(to, messages, 10, read=lambda text: {"score": 1}, form=form) for form in ("", "one", "two")]
+    assert len({call.key for call in calls}) == 3

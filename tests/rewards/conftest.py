@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from overtake import settings
-from overtake.remote import gateway
+from overtake.remote import gateway, process
 from overtake.rewards import measuring
 
 
@@ -80,8 +80,8 @@ def services(monkeypatch, tmp_path):
 
 def _forget():
     settings.load.cache_clear()
-    gateway._close_clients()
-    gateway._of_process.clear()
+    process._close_clients()
+    process._of_process.clear()
     measuring._retrievals_of_step.cache_clear()
     measuring._verdicts_of_step.cache_clear()
 

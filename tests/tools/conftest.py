@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from overtake import settings
-from overtake.remote import gateway
+from overtake.remote import gateway, process
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -23,11 +23,11 @@ def fresh(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("OVERTAKE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OVERTAKE_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(gateway, "_of_process", {})
-    monkeypatch.setattr(gateway, "_wait", lambda state: 0)
+    monkeypatch.setattr(process, "_of_process", {})
+    monkeypatch.setattr(gateway, "_backoff", lambda tries: 0)
     settings.load.cache_clear()
     yield
-    gateway._close_clients()
+    process._close_clients()
     settings.load.cache_clear()
 
 
@@ -36,8 +36,8 @@ def again(monkeypatch):
     """Forget what a process remembers, as a second start does; the cache on disk stays."""
 
     def again():
-        gateway._close_clients()
-        monkeypatch.setattr(gateway, "_of_process", {})
+        process._close_clients()
+        monkeypatch.setattr(process, "_of_process", {})
         settings.load.cache_clear()
 
     return again
@@ -71,9 +71,9 @@ def start():
         return running[-1]
 
     yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+    for one in running:
+        one.kill()
+        one.communicate()
 
 
 @pytest.fixture

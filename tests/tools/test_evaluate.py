@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from overtake import prompts, settings
 from overtake.data import tables
-from overtake.remote import gateway
+from overtake.remote import process
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.service import KnowledgeBase, create_app
 
@@ -65,7 +65,7 @@ def answering(fresh, service, monkeypatch):
     monkeypatch.setenv("OVERTAKE_RAG_SCORE_THRESHOLD", "0")
     settings.load.cache_clear()
     yield
-    gateway._close_clients()
+    process._close_clients()
 
 
 @pytest.fixture

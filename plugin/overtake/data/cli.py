@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from overtake.data import tables
+from overtake.remote import budget
 from overtake.remote.gateway import Call, Failed, Gateway, Ok, Result
 from overtake.settings import SettingsError
 
@@ -21,9 +22,14 @@ class Stop(Exception):
     """Going on would only cost; the message says why and what to do."""
 
 
-def run(work: Callable[[], int]) -> int:
-    """The exit code of `work`: 2 with one `error:` line for what the user can set right, 130 when interrupted."""
+def run(work: Callable[[], int], output: Path | None = None) -> int:
+    """The exit code of `work`: 2 with one `error:` line for what the user can set right, 130 when interrupted.
+
+    What is spent counts under the name of `output`, so that starting again goes on with the same budget.
+    """
     try:
+        if output:
+            budget.count_for(str(output.resolve()))
         return work()
     except (tables.BadInput, SettingsError, Stop) as error:
         words = str(error)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,6 @@ def from_endpoint(model: str, base_url: str, key: str, conversations: Sequence[l
     Raises Stop when it is dead or refuses the key.
     """
     to = Endpoint("student", base_url, model, key)
-    calls = [replace(chat_call(to, messages, MAX_NEW_TOKENS, temperature=0.0), cached=False) for messages in conversations]
+    calls = [chat_call(to, messages, MAX_NEW_TOKENS, temperature=0.0, cached=False) for messages in conversations]
     results = cli.ask(chat_gateway("student"), calls, f"rewriting with {model}")
     return [result.value["text"] if isinstance(result, Ok) else "" if result.unusable else None for result in results]

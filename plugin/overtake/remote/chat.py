@@ -1,20 +1,23 @@
-"""OpenAI-compatible chat for teacher and judge: parameter rules of a model family, unusable answers named, price known or said unknown."""
+"""OpenAI-compatible chat for teacher and judge: parameter rules of a model family, strict reading, a limit raised when it cuts off."""
 
-import asyncio
 import re
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from overtake import settings
 from overtake.reading.tags import strip_think
-from overtake.remote.gateway import Call, Gateway, Unusable, client, gateway
+from overtake.remote import budget
+from overtake.remote.faults import Unusable, error_inside, malformed
+from overtake.remote.gateway import Call, Gateway, gateway
+from overtake.remote.http import post
 
 _REASONING = re.compile(r"(^|/)(gpt-5|o[134])\b", re.IGNORECASE)
 _LIMIT_FACTORS = (1, 4, 16)
+_BYTES_A_TOKEN = 3
+"""About: a Chinese character is one token and three bytes, an English token four or five."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Endpoint:
 def endpoint(role: str) -> Endpoint:
     """The teacher's or the judge's endpoint from the settings; what is not set of a judge is the teacher's.
 
-    Raises SettingsError naming the variables to set.
+    Raises SettingsError naming the variables to set, also when a budget is set and the model's price is not known.
     """
     chosen = settings.load()
     teacher_key, judge_key = chosen.teacher_api_key.get_secret_value(), chosen.judge_api_key.get_secret_value()
@@ -47,6 +50,7 @@ def endpoint(role: str) -> Endpoint:
             f"no {role} is set: export OVERTAKE_TEACHER_BASE_URL (ends in /v1), OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY, "
             "or start the stand-in with tools/serve_teacher.py"
         )
+    budget.check(found.model)
     return found
 
 
@@ -63,89 +67,111 @@ def parameters(model: str, limit: int, temperature: float) -> dict[str, Any]:
     return {"max_tokens": limit, "temperature": temperature}
 
 
-def chat_gateway(role: str) -> Gateway:
-    """The gateway all chat calls of a role go through."""
+class Said(NamedTuple):
+    """What a chat service answered."""
+
+    text: str
+    finish: str
+    model: str
+    usage: dict[str, int]
+    """prompt_tokens and completion_tokens; empty when the service does not tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatCall(Call):
+    """A chat request that can also be sent and answered as a file, by a provider's batch service."""
+
+    body: dict[str, Any]
+    """The request, as POST /chat/completions takes it."""
+    accept: Callable[[Any], dict[str, Any]]
+    """Makes the call's value of the service's answer; raises Fault."""
+
+
+def chat_gateway(role: str, concurrency: int | None = None) -> Gateway:
+    """The gateway all chat calls of a role go through; a judge without an address of its own shares the teacher's limits a minute."""
     chosen = settings.load()
-    return gateway(role, chosen.teacher_concurrency, chosen.teacher_timeout)
+    judge, own = role == "judge", role == "judge" and bool(chosen.judge_base_url)
+    return gateway(
+        role,
+        concurrency or (judge and chosen.judge_concurrency) or chosen.teacher_concurrency,
+        (judge and chosen.judge_timeout) or chosen.teacher_timeout,
+        address="teacher" if judge and not own else role,
+        requests_a_minute=chosen.judge_rpm if own else chosen.teacher_rpm,
+        tokens_a_minute=chosen.judge_tpm if own else chosen.teacher_tpm,
+    )
 
 
-def chat_call(to: Endpoint, messages: Sequence[dict[str, str]], limit: int, temperature: float = 0.3) -> Call:
+def chat_call(
+    to: Endpoint,
+    messages: Sequence[dict[str, str]],
+    limit: int,
+    temperature: float = 0.3,
+    *,
+    read: Callable[[str], dict[str, Any]] | None = None,
+    form: str = "",
+    tries: int = 1,
+    cached: bool = True,
+) -> ChatCall:
     """A chat request whose answer is {"text", "model", "usage", "usd"}; the text is stripped of its think block and never empty.
 
-    An answer that is cut off is asked for again with 4 and 16 times `limit` tokens, each time with the whole timeout; a retry after a
-    fault starts at the limit that was reached, and what was billed before it counts in "usage".
-    Raises Unusable inside the gateway when the text stays empty or cut off even at 16 times `limit` tokens.
+    With `read` its dict stands in the place of "text". It raises ValueError for a text out of form, which then fails and is never
+    kept; `tries` such answers are asked for at most. `form` names the form in the error and in the cache key: the same question
+    read in two ways is two answers.
+    An answer that is cut off is asked for again with 4 and 16 times `limit` tokens. What was billed on the way counts in "usage".
     """
-    spent = {"prompt_tokens": 0, "completion_tokens": 0}  # what no answer has reported yet
-    factors = list(_LIMIT_FACTORS)  # less those that were too small
+    wanted = [limit * factor for factor in _LIMIT_FACTORS]  # less those that were too small
+    unreadable = 0
 
-    def bill() -> dict[str, Any]:
-        usage = dict(spent)
-        spent.update(dict.fromkeys(spent, 0))
-        return {"usage": usage, "usd": price(to.model, usage)}
+    def body() -> dict[str, Any]:
+        return {"model": to.model, "messages": list(messages), **parameters(to.model, wanted[0], temperature)}
 
-    def unusable(words: str) -> Unusable:
-        return Unusable(words, bill())
+    def accept(answer: Any) -> dict[str, Any]:
+        nonlocal unreadable
+        said = read_chat(answer)
+        paid = {"usage": said.usage, "usd": budget.price(to.model, said.usage) if said.usage else None}
+        if said.finish == "length":  # reasoning tokens count against the limit, so it is raised
+            if len(wanted) == 1:
+                raise Unusable(f"cut off with finish reason 'length' even at {wanted[0]} tokens: raise the token limit", paid)
+            raise Unusable(f"cut off with finish reason 'length' at {wanted.pop(0)} tokens", paid, again=True)
+        text = strip_think(said.text)
+        if not text:
+            raise Unusable(f"empty text with finish reason {said.finish!r}", paid)
+        try:
+            value = read(text) if read else {"text": text}
+        except ValueError as error:
+            unreadable += 1
+            raise Unusable(f"no usable {form}: {error}", paid, again=unreadable < tries) from None
+        return {**value, "model": said.model or to.model, **paid}
 
     async def send() -> dict[str, Any]:
-        seconds, opened = settings.load().teacher_timeout, _client(to)
-        for factor in tuple(factors):
-            request = opened.chat.completions.create(
-                model=to.model, messages=list(messages), **parameters(to.model, limit * factor, temperature)
-            )
-            async with asyncio.timeout(seconds):
-                answer = await request
-            if not getattr(answer, "choices", None):
-                raise unusable(f"the answer holds no choices: {str(answer)[:200]}")
-            choice = answer.choices[0]
-            if answer.usage:
-                spent["prompt_tokens"] += answer.usage.prompt_tokens
-                spent["completion_tokens"] += answer.usage.completion_tokens
-            if choice.finish_reason == "length":
-                if len(factors) > 1:
-                    factors.remove(factor)
-                continue  # the limit is raised: reasoning tokens count against it
-            text = strip_think(choice.message.content or "")
-            if not text:
-                raise unusable(f"empty text with finish reason {choice.finish_reason!r}")
-            return {"text": text, "model": answer.model, **bill()}
-        raise unusable(f"cut off with finish reason 'length' even at {limit * _LIMIT_FACTORS[-1]} tokens: raise the token limit")
+        return accept(await post(to.base_url.rstrip("/") + "/chat/completions", body(), to.api_key, proxies=not _is_local(to.base_url)))
 
-    identity = {"base_url": to.base_url, "model": to.model, "messages": list(messages), "limit": limit, "temperature": temperature}
-    return Call(identity, send, requests=len(_LIMIT_FACTORS))
+    identity = {"base_url": to.base_url, "model": to.model, "messages": messages, "limit": limit, "temperature": temperature, "form": form}
+    tokens = limit + sum(len(message["content"].encode(errors="replace")) for message in messages) // _BYTES_A_TOKEN
+    return ChatCall(identity, send, cached=cached, tokens=tokens, model=to.model, body=body(), accept=accept)
 
 
-def price(model: str, usage: dict[str, int]) -> float | None:
-    """USD for the tokens spent, or None when prices.toml does not know the model.
+def read_chat(answer: Any) -> Said:
+    """What an answer of POST /chat/completions says.
 
-    >>> price("gpt-5-mini", {"prompt_tokens": 1_000_000, "completion_tokens": 0})
-    0.25
-    >>> price("stand-in", {"prompt_tokens": 10, "completion_tokens": 5}) is None
-    True
+    Raises Fault: malformed for anything of another form, error_inside for an error under HTTP 200.
+
+    >>> read_chat({"choices": [{"finish_reason": "stop", "message": {"content": "好"}}], "model": "m"})
+    Said(text='好', finish='stop', model='m', usage={})
     """
-    names = [name for name in _prices() if re.fullmatch(re.escape(name) + r"(-\d[\d-]*)?", model)]
-    if not names:
-        return None
-    rate = _prices()[max(names, key=len)]
-    return (usage["prompt_tokens"] * rate["input"] + usage["completion_tokens"] * rate["output"]) / 1e6
+    if isinstance(answer, dict) and answer.get("error"):
+        raise error_inside(answer["error"])
+    try:
+        choice = answer["choices"][0]
+        text, finish, usage = choice["message"]["content"], choice.get("finish_reason"), answer.get("usage") or {}
+        counts = {name: int(usage[name]) for name in ("prompt_tokens", "completion_tokens") if name in usage}
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError):
+        raise malformed("the answer holds no choices in OpenAI's form", answer) from None
+    if not isinstance(text, str | None):
+        raise malformed("the answer's content is no text", answer)
+    return Said(text or "", str(finish), str(answer.get("model") or ""), counts if len(counts) == 2 else {})
 
 
-@lru_cache(maxsize=1)
-def _prices() -> dict[str, dict[str, float]]:
-    return tomllib.loads(resources.files("overtake.remote").joinpath("prices.toml").read_text(encoding="utf-8"))
-
-
-def _client(to: Endpoint) -> Any:
-    import openai  # half a second of import that a worker without remote calls need not pay
-
-    seconds = settings.load().teacher_timeout
-    return client(
-        f"{to.role} {to.base_url}",
-        lambda: openai.AsyncOpenAI(
-            base_url=to.base_url,
-            api_key=to.api_key or "none",
-            max_retries=0,
-            timeout=seconds,
-            http_client=openai.DefaultAioHttpClient(timeout=seconds),
-        ),
-    )
+@lru_cache(maxsize=8)
+def _is_local(url: str) -> bool:
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")

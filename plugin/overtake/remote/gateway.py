@@ -1,41 +1,36 @@
-"""The one door for remote calls: bound, retry, cache, share, meter. Never raises for a service's fault, never hangs.
+"""The one door for remote calls: bound, pace, retry, cache, share, meter. Never raises for a service's fault, never hangs.
 
-A call ends as `Ok(value)` or `Failed(reason)`; nothing else, and never an invented value (design.md, Gateway). ms-swift makes
-a new event loop at every step, which breaks clients and semaphores bound to the old one (ms-swift-4.6: 2.4); so all calls of
-a process run on one loop in a daemon thread that lives as long as the process.
+A call ends as `Ok(value)` or `Failed(reason)`; nothing else, and never an invented value (design.md, Gateway).
 """
 
 import asyncio
-import atexit
-import contextlib
-import ctypes
 import hashlib
-import inspect
-import json
-import os
-import sqlite3
-import threading
+import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import Any, TypeVar
-
-import tenacity
+from functools import partial
+from typing import Any
 
 from overtake import settings
+from overtake.remote import budget, faults, limits
+from overtake.remote.circuit import Circuit
+from overtake.remote.faults import Fault
+from overtake.remote.http import encode
+from overtake.remote.process import loop, once
+from overtake.remote.store import store
 
-ATTEMPTS = 5
-_RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529}
-_LONGEST_WAIT = 60.0
-_CLOSING_SECONDS = 2.0
+ATTEMPTS = 8
+"""Of one call; answers of 429, and failures while the circuit is open, are not counted."""
+_CALL_SECONDS = 600.0
+"""One call's attempts and waits together, its place in the queue and pauses of the service not counted."""
+_LONGEST_BACKOFF = 8.0
+_LOOKED_UP = 256
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ok:
     """A measured answer; `cached` says that it cost nothing."""
 
@@ -43,82 +38,111 @@ class Ok:
     cached: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Failed:
     """No answer, with the reason in words. Never to be turned into a score."""
 
     reason: str
+    kind: str = ""
+    """What `Fault.kind` says of the last attempt."""
     outage: bool = True
-    """False when the service answered and refused this very request (a 4xx, an unusable answer)."""
-    unusable: bool = False
-    """True when an answer came and was not in the form agreed, e.g. a model's empty text."""
+    """False when the service answered and refused this very request (a 4xx, an unusable answer), and when the budget is spent."""
+
+    @property
+    def unusable(self) -> bool:
+        """An answer came and held nothing usable, e.g. a model's empty text."""
+        return self.kind == "unusable"
 
 
 Result = Ok | Failed
 
 
-class Unusable(Exception):
-    """The service answered, but not in the form that was agreed; the message quotes what came.
-
-    `paid` holds the "usage" and "usd" of the useless answer, which is billed all the same.
-    """
-
-    def __init__(self, message: str, paid: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.paid = paid or {}
-
-
-class UnusableAgain(Unusable):
-    """As Unusable, where asking once more may help."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """One request: what it depends on (the cache key) and how to send it."""
 
     identity: dict[str, Any]
     """Everything that changes the answer: endpoint, model, text, parameters, knowledge-base version. No secrets."""
     send: Callable[[], Awaitable[dict[str, Any]]]
-    """Sends once and returns a JSON value with the answer; tokens, if any, under "usage", the price under "usd"."""
+    """Sends one request and returns a JSON value with the answer; tokens, if any, under "usage", the price under "usd". Raises Fault."""
     cached: bool = True
     """False for what changes behind the same address and name, such as a model that is trained and served again."""
-    requests: int = 1
-    """How many requests `send` may make, one after the other: an attempt may take the gateway's `attempt_seconds` for each of them."""
+    tokens: int = 0
+    """About how many tokens it will take, for the limit of tokens a minute."""
+    model: str = ""
+    """The model asked, where the answer has a price."""
 
     @property
     def key(self) -> str:
         """Hash of the identity."""
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return hashlib.sha256(encode(self.identity)).hexdigest()
 
 
 @dataclass
 class Meter:
-    """What the calls of one service came to in this process."""
+    """What was asked of one service in this process, and what it came to."""
 
     calls: int = 0
     cached: int = 0
-    failed: int = 0
+    """Answered from disk."""
+    shared: int = 0
+    """Answered by an identical call."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """Calls that ended without an answer, by kind."""
+    faults: Counter[str] = field(default_factory=Counter)
+    """Attempts that failed, by kind; most of them were made good by another."""
+    requests: int = 0
     seconds: float = 0.0
+    """Summed over requests and the waits between them."""
+    waited: float = 0.0
+    """Wall time of the batches."""
     tokens: int = 0
     usd: float = 0.0
 
 
-@dataclass
+@dataclass(slots=True)
+class _Record:
+    """What one call has taken so far."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    paid: dict[str, Any] = field(default_factory=dict)
+    """"usage" and "usd" of all its answers, the useless ones too; an unknown price makes the sum unknown."""
+    held: bool = True
+    """It holds one of the gateway's places."""
+
+    def pay(self, answer: dict[str, Any]) -> None:
+        if "usage" in answer:
+            before, usd = self.paid.get("usage", {}), self.paid.get("usd", 0.0)
+            self.paid["usage"] = {name: before.get(name, 0) + count for name, count in answer["usage"].items()}
+            self.paid["usd"] = None if usd is None or answer.get("usd") is None else usd + answer["usd"]
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A call under way and how many places of how many batches wait for it."""
+
+    task: "asyncio.Task[Result]"
+    waiting: int = 0
+
+
 class Gateway:
     """One service as this process sees it. Use `gateway()` to get it: one per service and process."""
 
-    service: str
-    concurrency: int
-    attempt_seconds: float
-    meter: Meter = field(default_factory=Meter)
-    _slots: asyncio.Semaphore | None = None
-    _in_flight: dict[str, asyncio.Task[Result]] = field(default_factory=dict)
+    def __init__(self, service: str, concurrency: int, attempt_seconds: float, pace: limits.Pace, patience: float) -> None:
+        self.service, self.concurrency, self.attempt_seconds = service, concurrency, attempt_seconds
+        self.meter = Meter()
+        self._pace = pace
+        self._circuit = Circuit(service, patience)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._flights: dict[str, _Flight] = {}
 
     def run(
         self, calls: Sequence[Call], deadline: float | None = None, on_result: Callable[[int, Result], None] | None = None
     ) -> list[Result]:
         """Run all calls together and wait for them, at most `deadline` seconds; what is late is `Failed`.
 
+        Seconds in which the service was down and the calls paused for it do not count, up to the settings' outage_patience.
         `on_result(index, result)` is told of each as it comes, from the gateway's thread.
         """
         return self.submit(calls, deadline, on_result).result()
@@ -127,227 +151,194 @@ class Gateway:
         self, calls: Sequence[Call], deadline: float | None = None, on_result: Callable[[int, Result], None] | None = None
     ) -> "Future[list[Result]]":
         """As `run`, without waiting: several services can be asked at the same time."""
-        return asyncio.run_coroutine_threadsafe(self._run(calls, deadline, on_result), _loop())
+        return asyncio.run_coroutine_threadsafe(self._run(calls, deadline, on_result or (lambda *_: None)), loop())
 
-    async def _run(self, calls: Sequence[Call], deadline: float | None, on_result: Callable[[int, Result], None] | None) -> list[Result]:
-        async def one(index: int, call: Call) -> Result:
-            result = await self._shared(call)
-            if on_result:
-                on_result(index, result)
-            return result
+    async def _run(self, calls: Sequence[Call], deadline: float | None, tell: Callable[[int, Result], None]) -> list[Result]:
+        started, paused = time.monotonic(), self._circuit.paused
+        self._circuit.renew()
+        results: dict[int, Result] = {}
+        flights: dict[str, tuple[_Flight, list[int]]] = {}
 
-        tasks = [asyncio.ensure_future(one(i, call)) for i, call in enumerate(calls)]
-        if not tasks:
-            return []
-        _, late = await asyncio.wait(tasks, timeout=deadline)
-        for task in late:
-            task.cancel()
-        self.meter.failed += len(late)
-        reason = f"{self.service}: no answer within the batch's deadline of {deadline} s"
-        return [Failed(reason) if task in late else task.result() for task in tasks]
+        def land(index: int, result: Result) -> None:
+            if index not in results:
+                results[index] = result
+                tell(index, result)
 
-    async def _shared(self, call: Call) -> Result:
-        """Identical calls in flight are one call."""
-        key = call.key
-        task = self._in_flight.get(key)
-        if task is None:
-            task = asyncio.ensure_future(self._answer(call, key))
-            self._in_flight[key] = task
-            task.add_done_callback(lambda _: self._in_flight.pop(key, None))
+        feeding = asyncio.ensure_future(self._feed(calls, flights, land))
+        while not feeding.done():
+            left = None if deadline is None else started + deadline + self._circuit.paused - paused - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            await asyncio.wait([feeding], timeout=left)
+        if feeding.done():
+            feeding.result()
         else:
-            self.meter.cached += 1
-            self.meter.calls += 1
-        return await asyncio.shield(task)
+            feeding.cancel()
+        late = Failed(f"{self.service}: no answer within the batch's deadline of {deadline} s", "deadline")
+        for index in range(len(calls)):
+            results.setdefault(index, late)
+        for key, (flight, indices) in flights.items():
+            flight.waiting -= len(indices)
+            if flight.waiting == 0 and not flight.task.done():
+                self._flights.pop(key)  # nobody may join it any more
+                flight.task.cancel()
+        self._count(results, flights, time.monotonic() - started)
+        return [results[index] for index in range(len(calls))]
+
+    async def _feed(
+        self, calls: Sequence[Call], flights: dict[str, tuple[_Flight, list[int]]], land: Callable[[int, Result], None]
+    ) -> None:
+        """Look up what is kept and start the rest, never more at once than may run; then wait for all of them.
+
+        So many waiting calls cost no memory, and one that backs off gives its place to the next.
+        """
+        for start in range(0, len(calls), _LOOKED_UP):
+            part = calls[start : start + _LOOKED_UP]
+            keys = [call.key for call in part]
+            kept = store().get([key for key, call in zip(keys, part, strict=True) if call.cached])
+            for index, (key, call) in enumerate(zip(keys, part, strict=True), start):
+                if key in kept:
+                    store().note({"service": self.service, "key": key[:16], "status": "cached"})
+                    land(index, Ok(kept[key], cached=True))
+                    continue
+                flight = flights[key][0] if key in flights else self._flights.get(key)
+                if flight is None:
+                    await self._slots.acquire()
+                    if flight := self._flights.get(key):  # another batch was first
+                        self._slots.release()
+                if flight is None:
+                    flight = self._flights[key] = _Flight(asyncio.ensure_future(self._answer(call, key)))
+                    flight.task.add_done_callback(partial(self._landed, key))
+                flight.waiting += 1
+                flights.setdefault(key, (flight, []))[1].append(index)
+                flight.task.add_done_callback(partial(_pass_on, land, index))
+        if flights:
+            await asyncio.wait([flight.task for flight, _ in flights.values()])
+
+    def _landed(self, key: str, task: "asyncio.Task[Result]") -> None:
+        if key in self._flights and self._flights[key].task is task:
+            del self._flights[key]
 
     async def _answer(self, call: Call, key: str) -> Result:
-        self.meter.calls += 1
-        stored = _store().get(key) if call.cached else None
-        if stored is not None:
-            self.meter.cached += 1
-            return Ok(stored, cached=True)
-        self._slots = self._slots or asyncio.Semaphore(self.concurrency)
-        started, tries = time.monotonic(), 0
-        result: Result
+        """One call from its first attempt to its end. Begins with a place of `_slots` held, and gives it back."""
+        record = _Record()
+        result: Result | None = None
         try:
-            async for attempt in tenacity.AsyncRetrying(
-                stop=tenacity.stop_after_attempt(ATTEMPTS), wait=_wait, retry=tenacity.retry_if_exception(_is_transient), reraise=True
-            ):
-                with attempt:
-                    tries += 1
-                    # The slot is given back while backing off, so that one slow row holds up nobody.
-                    async with self._slots, asyncio.timeout(self.attempt_seconds * call.requests):
-                        value = await call.send()
-            if call.cached:
-                _store().put(key, value)
-            result = Ok(value)
-        except Exception as error:  # noqa: BLE001 - whatever a client library raises is a failed call, never a crashed step
-            self.meter.failed += 1
-            result = Failed(
-                f"{self.service}: {_words(error, self.attempt_seconds)}", outage=_is_transient(error), unusable=isinstance(error, Unusable)
-            )
-            value = error.paid if isinstance(error, Unusable) else {}
-        seconds = time.monotonic() - started
-        self.meter.seconds += seconds
-        self.meter.tokens += sum((value.get("usage") or {}).values())
-        self.meter.usd += value.get("usd") or 0.0
-        row = {"service": self.service, "key": key[:16], "status": "ok" if isinstance(result, Ok) else result.reason, "tries": tries}
-        _store().note({**row, "seconds": round(seconds, 4), "usage": value.get("usage"), "usd": value.get("usd")})
-        return result
+            result = await self._insist(call, record)
+            if isinstance(result, Ok) and call.cached:
+                store().put(key, result.value)
+            return result
+        finally:
+            if record.held:
+                self._slots.release()
+            self._note(call, key, record, result)
 
+    async def _insist(self, call: Call, record: "_Record") -> Result:
+        """Attempt after attempt, until one brings an answer or another would not help."""
+        counted = 0
+        while True:
+            came = await self._attempt(call, record)
+            if not isinstance(came, Fault):
+                return Ok({**came, **record.paid})
+            # What fails while the service is known to be down is not held against the one that probes.
+            counted += came.kind != "http_429" and not self._circuit.open
+            wait = _wait(came, record.faults.total())
+            late = record.seconds + wait > _CALL_SECONDS
+            if not came.again or counted >= ATTEMPTS or late:
+                words = f"; trying again would take it past {_CALL_SECONDS:g} s" if came.again and late else ""
+                return Failed(f"{self.service}: {came}{words}", came.kind, came.outage)
+            if wait:
+                # The place is given back while backing off, so that one slow row holds up nobody.
+                self._slots.release()
+                record.held = False
+                await asyncio.sleep(wait)
+                record.seconds += wait
+                await self._slots.acquire()
+                record.held = True
 
-def _status(error: BaseException) -> int | None:
-    response = getattr(error, "response", None)
-    return getattr(error, "status_code", None) or getattr(response, "status_code", None)
-
-
-def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, Unusable):
-        return isinstance(error, UnusableAgain)
-    if not isinstance(error, Exception):
-        return False  # cancelled: tenacity would try again
-    status = _status(error)
-    return status in _RETRIED if status else True
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Jittered exponential back-off, or what the service asks for in Retry-After (seconds or a date)."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
-    if asked:
+    async def _attempt(self, call: Call, record: "_Record") -> dict[str, Any] | Fault:
+        probe = await self._circuit.enter()
+        if probe is None:
+            return Fault("circuit", f"the service did not answer for {self._circuit.patience:g} s", again=False)
+        came: dict[str, Any] | Fault | None = None
         try:
-            seconds = float(asked) if asked.replace(".", "").isdigit() else parsedate_to_datetime(asked).timestamp() - time.time()
-            return min(max(seconds, 0.0), _LONGEST_WAIT)
-        except ValueError:
-            pass  # an unreadable header is as good as none
-    return tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
+            if words := budget.refusal(call.model):
+                return Fault("budget", words, again=False)
+            await self._pace.take(call.tokens)
+            self.meter.requests += 1
+            begun = time.monotonic()
+            try:
+                async with asyncio.timeout(self.attempt_seconds):
+                    came = await call.send()
+            except Exception as error:  # noqa: BLE001 - whatever a client library raises is a failed call, never a crashed step
+                came = faults.of_error(error, self.attempt_seconds)
+            finally:
+                record.seconds += time.monotonic() - begun
+        finally:
+            if came is None:
+                self._circuit.left(probe)
+        if isinstance(came, Fault):
+            record.faults[came.kind] += 1
+        if isinstance(came, Fault) and came.outage and came.kind != "http_429":
+            self._circuit.failed(probe, str(came))
+        else:
+            self._circuit.answered()
+        paid = came.paid if isinstance(came, Fault) else came
+        record.pay(paid)
+        self._pace.settle(call.tokens, sum((paid.get("usage") or {}).values()))
+        budget.spend(paid.get("usd"))
+        return came
+
+    def _note(self, call: Call, key: str, record: "_Record", result: Result | None) -> None:
+        self.meter.faults += record.faults
+        self.meter.seconds += record.seconds
+        self.meter.tokens += sum((record.paid.get("usage") or {}).values())
+        self.meter.usd += record.paid.get("usd") or 0.0
+        row: dict[str, Any] = {"service": self.service, "key": key[:16], "status": "failed"}
+        if isinstance(result, Ok):
+            row |= {"status": "ok", "model": result.value.get("model", call.model)}
+        else:
+            ended = result or Failed("cancelled when its batch ended", "deadline")
+            row |= {"kind": ended.kind, "reason": ended.reason, "model": call.model}
+        tries = record.faults.total() + isinstance(result, Ok)
+        store().note({**row, "tries": tries, "faults": record.faults, "seconds": round(record.seconds, 4), **record.paid})
+
+    def _count(self, results: dict[int, Result], flights: dict[str, tuple[_Flight, list[int]]], seconds: float) -> None:
+        self.meter.calls += len(results)
+        self.meter.waited += seconds
+        self.meter.cached += sum(isinstance(result, Ok) and result.cached for result in results.values())
+        self.meter.failed += Counter(result.kind for result in results.values() if isinstance(result, Failed))
+        for key, (_, indices) in flights.items():
+            for _ in indices[1:]:
+                self.meter.shared += 1
+                store().note({"service": self.service, "key": key[:16], "status": "shared"})
 
 
-def _words(error: BaseException, seconds: float) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {seconds:g} s"
-    status = _status(error)
-    # The SDK calls every lost connection a time-out; what it was stands in the cause.
-    text = str(error.__cause__ or error) if status is None else str(error)
-    if status and getattr(error, "response", None) is not None:
-        text = str(getattr(error.response, "text", text))  # type: ignore[attr-defined]
-    prefix = f"HTTP {status}: " if status else "" if isinstance(error, Unusable) else f"{type(error).__name__}: "
-    return prefix + _without_secrets(text)[:300]
+def _pass_on(land: Callable[[int, Result], None], index: int, task: "asyncio.Task[Result]") -> None:
+    if not task.cancelled():
+        land(index, task.result())
 
 
-def _without_secrets(text: str) -> str:
-    for name, value in os.environ.items():
-        if name.endswith("API_KEY") and len(value) > 5:
-            text = text.replace(value, "***")
-    return text
+def _wait(fault: Fault, tries: int) -> float:
+    """Seconds to wait before another attempt: none after a useless answer, what the service asked for and a little, or a back-off."""
+    if fault.kind == "unusable":
+        return 0.0
+    return _backoff(tries) if fault.wait is None else fault.wait + _backoff(1)
 
 
-class _Store:
-    """Answers and ledger on disk, shared by processes: SQLite in WAL mode, JSON values, one line of JSON for each call."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.lock = threading.Lock()
-        self.ledger = folder / "ledger.jsonl"
-        self.database = sqlite3.connect(folder / "answers.sqlite", timeout=30, check_same_thread=False, isolation_level=None)
-        self.database.execute("PRAGMA journal_mode=WAL")
-        self.database.execute("PRAGMA synchronous=NORMAL")
-        self.database.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The stored answer, or None."""
-        with self.lock:
-            row = self.database.execute("SELECT value FROM answers WHERE key = ?", (key,)).fetchone()
-        return json.loads(row[0]) if row else None
-
-    def put(self, key: str, value: dict[str, Any]) -> None:
-        """Keep an answer."""
-        with self.lock:
-            self.database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(value, ensure_ascii=False)))
-
-    def note(self, row: dict[str, Any]) -> None:
-        """Append a row to the ledger; one write of one line, so that processes do not mix theirs."""
-        with self.ledger.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": round(time.time(), 3), "pid": os.getpid(), **row}, ensure_ascii=False) + "\n")
+def _backoff(tries: int) -> float:
+    """Seconds: anything up to a bound that doubles ("full jitter"), so that those who failed together do not come back together."""
+    return random.uniform(0, min(0.5 * 2.0 ** (tries - 1), _LONGEST_BACKOFF))
 
 
-_of_process: dict[str, Any] = {}
-_guard = threading.Lock()
+def gateway(
+    service: str, concurrency: int, attempt_seconds: float, *, address: str = "", requests_a_minute: int = 0, tokens_a_minute: int = 0
+) -> Gateway:
+    """The gateway of a service ("rag", "teacher", "judge") in this process; of several ranks each takes its part of the limits.
 
-
-def _once(name: str, make: Callable[[], T]) -> T:
-    """Make `name` once in this process; a forked child makes its own, since threads and sockets do not survive a fork."""
-    with _guard:
-        if _of_process.get("pid") != os.getpid():
-            _of_process.clear()
-            _of_process["pid"] = os.getpid()
-        if name not in _of_process:
-            _of_process[name] = make()
-        return _of_process[name]
-
-
-def _leave_to_parent() -> None:
-    """In a forked child: start afresh and never free what was the parent's.
-
-    A freed aiohttp client closes its connections, which takes them off the epoll that parent and child share: the parent would wait
-    for answers that it is never told of.
+    Services of one `address` share its limits of requests and tokens a minute.
     """
-    global _guard, _of_process
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_of_process))
-    _guard, _of_process = threading.Lock(), {}
 
-
-os.register_at_fork(after_in_child=_leave_to_parent)
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    def start() -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
-        threading.Thread(target=loop.run_forever, name="overtake-gateway", daemon=True).start()
-        return loop
-
-    return _once("loop", start)
-
-
-def _store() -> _Store:
-    return _once("store", lambda: _Store(settings.load().cache_dir.expanduser()))
-
-
-def gateway(service: str, concurrency: int, attempt_seconds: float) -> Gateway:
-    """The gateway of a service ("rag", "teacher", "judge") in this process."""
-    return _once(f"gateway-{service}", lambda: Gateway(service, concurrency, attempt_seconds))
-
-
-def client(name: str, make: Callable[[], T]) -> T:
-    """A client object kept for the life of the process. To be called inside `Call.send`, so that it is made on the gateway's loop.
-
-    At exit its `aclose()`, else its `close()`, is called on that loop.
-    """
-    return _once(f"client-{name}", make)
-
-
-def _close_clients() -> None:
-    """End what is under way and close the clients, within _CLOSING_SECONDS; aiohttp prints complaints about sessions left open."""
-    made = dict(_of_process)  # no lock: whoever holds it may never return
-    if made.get("pid") != os.getpid() or "loop" not in made:
-        return  # nothing was called here; a forked child has no thread that runs its parent's loop
-
-    async def close() -> None:
-        running = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=_CLOSING_SECONDS / 2)
-        for name, one in made.items():
-            closing = getattr(one, "aclose", None) or getattr(one, "close", None)
-            if name.startswith("client-") and closing:
-                _of_process.pop(name, None)
-                with contextlib.suppress(Exception):
-                    ended = closing()
-                    if inspect.isawaitable(ended):
-                        await ended
-
-    with contextlib.suppress(Exception, KeyboardInterrupt):
-        asyncio.run_coroutine_threadsafe(close(), made["loop"]).result(_CLOSING_SECONDS)
-
-
-atexit.register(_close_clients)
+    pace = once(f"pace-{address or service}", lambda: limits.Pace(requests_a_minute, tokens_a_minute))
+    places, patience = limits.share(concurrency, *limits.ranks()), settings.load().outage_patience
+    return once(f"gateway-{service}", lambda: Gateway(service, places, attempt_seconds, pace, patience))

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from overtake import settings
-from overtake.remote.gateway import Call, Gateway, Unusable, UnusableAgain, client, gateway
+from overtake.remote.faults import error_inside, malformed
+from overtake.remote.gateway import Call, Gateway, gateway
+from overtake.remote.http import post
 
 _PATH = "/api/chat/general_rag"
 
@@ -20,7 +20,7 @@ class Hit:
     """`reranker_score`, of the original query against the document, in [0, 1]."""
 
 
-def rag_gateway() -> Gateway:
+def rag_gateway(concurrency: int | None = None) -> Gateway:
     """The gateway all retrieval calls go through.
 
     Raises SettingsError when no service is set.
@@ -28,7 +28,7 @@ def rag_gateway() -> Gateway:
     chosen = settings.load()
     if not chosen.rag_url:
         raise settings.SettingsError("no RAG service is set: export OVERTAKE_RAG_URL, or start ours with tools/serve_rag.py")
-    return gateway("rag", chosen.rag_concurrency, chosen.rag_timeout)
+    return gateway("rag", concurrency or chosen.rag_concurrency, chosen.rag_timeout, requests_a_minute=chosen.rag_rpm)
 
 
 def rag_call(
@@ -49,15 +49,8 @@ def rag_call(
     }
 
     async def send() -> dict[str, Any]:
-        key = chosen.rag_api_key.get_secret_value()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        response = await _client().post(chosen.rag_url.rstrip("/") + _PATH, json=body, headers=headers)
-        response.raise_for_status()
-        try:
-            data = response.json()
-        except ValueError:
-            raise Unusable(f"the answer is no JSON: {response.text[:200]}") from None
-        return {"recall": [[hit.doc_id, hit.score] for hit in read_recall(data)]}
+        answer = await post(chosen.rag_url.rstrip("/") + _PATH, body, chosen.rag_api_key.get_secret_value())
+        return {"recall": [[hit.doc_id, hit.score] for hit in read_recall(answer)]}
 
     return Call({"url": chosen.rag_url, "kb_version": chosen.kb_version, **body}, send)
 
@@ -65,22 +58,22 @@ def rag_call(
 def read_recall(answer: Any) -> list[Hit]:
     """The recall list of a service's answer, in its order. An empty list is a measurement; a missing one is not.
 
-    Raises Unusable when the list is missing or a score is no number from 0 to 1 (logits would make every threshold and tanh
-    meaningless), and UnusableAgain when the answer carries an error of its own under HTTP 200.
+    Raises Fault: malformed when the list is missing or a score is no number from 0 to 1 (logits would make every threshold and tanh
+    meaningless), error_inside when the answer carries an error of its own under HTTP 200.
 
     >>> read_recall({"data": {"recall": [{"doc_id": "d1", "reranker_score": 0.8}]}})
     [Hit(doc_id='d1', score=0.8)]
     """
     if isinstance(answer, dict) and (answer.get("error") or answer.get("code") not in (None, 0, 200, "0", "200")):
-        raise UnusableAgain(f"the service reports an error inside its answer: {str(answer)[:200]}")
+        raise error_inside(answer)
     recall = (answer.get("data") or {}).get("recall") if isinstance(answer, dict) and isinstance(answer.get("data"), dict | None) else None
     if not isinstance(recall, list):
-        raise Unusable(f"the answer holds no data.recall list: {str(answer)[:200]}")
+        raise malformed("the answer holds no data.recall list", answer)
     hits = []
     for item in recall:
         score = item.get("reranker_score") if isinstance(item, dict) else None
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-            raise Unusable(f"an item of data.recall holds no number from 0 to 1 as reranker_score: {str(item)[:200]}")
+            raise malformed("an item of data.recall holds no number from 0 to 1 as reranker_score", item)
         doc_id = item.get("doc_id", item.get("id"))
         hits.append(Hit(None if doc_id is None else str(doc_id), float(score)))
     return hits
@@ -89,11 +82,3 @@ def read_recall(answer: Any) -> list[Hit]:
 def hits(value: dict[str, Any]) -> list[Hit]:
     """The recall list of an `Ok` value of `rag_call`."""
     return [Hit(doc_id, score) for doc_id, score in value["recall"]]
-
-
-def _client() -> httpx.AsyncClient:
-    from httpx_aiohttp import AiohttpTransport
-
-    # httpx keeps its API but not its connection pool, which collapses beyond 16 calls at once (libs.md).
-    seconds = settings.load().rag_timeout
-    return client("rag", lambda: httpx.AsyncClient(transport=AiohttpTransport(), timeout=seconds, trust_env=False))

@@ -9,7 +9,7 @@ from typing import Any
 
 from overtake import settings
 from overtake.reading.tags import strip_think
-from overtake.remote import chat, rag
+from overtake.remote import budget, chat, faults, rag
 from overtake.remote.gateway import Call, Failed, Ok, Result
 from overtake.retrieval.metrics import quality
 from overtake.rewards.relevance import relevances
@@ -18,7 +18,7 @@ _SMALLEST_TELLING_BATCH = 8
 
 
 class Outage(RuntimeError):
-    """A service is down: the run stops with its last checkpoint instead of training on noise."""
+    """Nothing can be measured any more: a service is down, or the budget is spent. The run stops instead of training on noise."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,11 @@ def _retrievals(rows: tuple[Row, ...]) -> Callable[[], list[Retrieval | None]]:
 
     def wait() -> list[Retrieval | None]:
         results = dict(zip(wanted, future.result(), strict=True))
-        _stop_on_outage([results[row.query, row.rewrite, row.tenant, row.kb] for row in rows if row.rewrite])
+        _stop_on_outage(
+            [results[row.query, row.rewrite, row.tenant, row.kb] for row in rows if row.rewrite],
+            "retrievals",
+            f"See to the RAG service at {faults.without_secrets(settings.load().rag_url)}",
+        )
 
         def recall(row: Row, rewrite: str) -> list[float] | None:
             result = results[row.query, rewrite, row.tenant, row.kb]
@@ -174,16 +178,24 @@ def _retrievals_of_step(rows: tuple[Row, ...], step: int) -> Callable[[], list[R
     return _retrievals(rows)
 
 
-def _stop_on_outage(results: Sequence[Result]) -> None:
-    """Raise Outage when more than half of 8 or more retrievals found the service down, or when it refused every one."""
+def _stop_on_outage(results: Sequence[Result], what: str, remedy: str, *, most: float = 0.5) -> None:
+    """Raise Outage when a service was given up or the budget is spent; and when, of 8 or more, it was down for more than the share
+    `most`, or refused every one."""
     failed = [result for result in results if isinstance(result, Failed)]
     down = [result for result in failed if result.outage]
-    if len(results) >= _SMALLEST_TELLING_BATCH and (len(down) > len(results) / 2 or len(failed) == len(results)):
+    over = [result for result in failed if result.kind in ("circuit", "budget")]
+    told = len(results) >= _SMALLEST_TELLING_BATCH
+    if over or (told and (len(down) > len(results) * most or len(failed) == len(results))):
         raise Outage(
-            f"{len(failed)} of {len(results)} retrievals of this batch failed; the last one: {failed[-1].reason}. Training on so few "
-            f"measurements would be training on noise, so the run stops. See to the RAG service at {settings.load().rag_url}, "
-            "then resume from the last checkpoint with --resume_from_checkpoint"
+            f"{len(failed)} of {len(results)} {what} of this batch failed, e.g.: {(over or failed)[-1].reason}. Training on so few "
+            f"measurements would be training on noise, so the run stops. {remedy}, then start it again with --resume_from_checkpoint: "
+            "what was answered is kept, nothing is paid twice"
         )
+
+
+def judge_share(step: int | None) -> float:
+    """The share of groups that the judge is asked about: none beyond the soft limit of the budget."""
+    return 0.0 if budget.thrifty(step) else settings.load().judge_share
 
 
 def to_judge(rows: Sequence[Row], step: int | None, share: float) -> list[bool]:
@@ -222,6 +234,8 @@ def _verdicts(rows: tuple[Row, ...], asked: tuple[bool, ...]) -> Callable[[], li
 
     def wait() -> list[float | None]:
         results = dict(zip(wanted, future.result(), strict=True)) if future else {}
+        remedy = "See to the judge, or set OVERTAKE_JUDGE_SHARE=0 to go on without it"
+        _stop_on_outage(list(results.values()), "verdicts", remedy, most=1.0)
 
         def points(row: Row) -> float | None:
             result = results[row.query, row.rewrite]

@@ -42,7 +42,7 @@ class RagCompetition:
         chosen = settings.load()
         weights = (chosen.weight_judge, chosen.weight_retrieval, chosen.weight_win)
         rows, step = measuring.read_rows(completions, columns), measuring.step_of(columns)
-        asked = measuring.to_judge(rows, step, chosen.judge_share if chosen.weight_judge else 0.0)
+        asked = measuring.to_judge(rows, step, measuring.judge_share(step) if chosen.weight_judge else 0.0)
         # Both are on their way before either is waited for.
         retrieving, judging = measuring.retrievals(rows, step), measuring.verdicts(rows, asked, step)
         pairs, verdicts = retrieving(), judging()

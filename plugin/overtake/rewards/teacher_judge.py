@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from overtake import settings
 from overtake.rewards import measuring
 
 
@@ -26,7 +25,7 @@ class TeacherJudge:
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
         """One score for each completion."""
         rows, step = measuring.read_rows(completions, columns), measuring.step_of(columns)
-        asked = measuring.to_judge(rows, step, settings.load().judge_share)
+        asked = measuring.to_judge(rows, step, measuring.judge_share(step))
         verdicts = measuring.verdicts(rows, asked, step)()
         return [
             None if verdict is None or row.teacher_judge is None else score(verdict, row.teacher_judge)

@@ -1,0 +1,127 @@
+"""Money: what a model's tokens cost, what has been spent, and when to stop."""
+
+import asyncio
+import logging
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from overtake import settings
+from overtake.remote.process import loop, once
+from overtake.remote.store import store
+
+_log = logging.getLogger("overtake")
+
+
+def price(model: str, usage: Mapping[str, int]) -> float | None:
+    """USD for the tokens spent, or None when neither prices.toml nor the settings' own table knows the model.
+
+    >>> price("gpt-5-mini", {"prompt_tokens": 1_000_000, "completion_tokens": 0})
+    0.25
+    >>> price("stand-in", {"prompt_tokens": 10, "completion_tokens": 5}) is None
+    True
+    """
+    rate = _rate(model)
+    return None if rate is None else (usage["prompt_tokens"] * rate["input"] + usage["completion_tokens"] * rate["output"]) / 1e6
+
+
+@lru_cache(maxsize=64)
+def _rate(model: str) -> dict[str, float] | None:
+    prices = tomllib.loads(resources.files("overtake.remote").joinpath("prices.toml").read_text(encoding="utf-8")) | _own_prices()
+    names = [name for name in prices if re.fullmatch(re.escape(name) + r"(-\d[\d-]*)?", model)]
+    return prices[max(names, key=len)] if names else None
+
+
+def _own_prices() -> dict[str, dict[str, float]]:
+    path = settings.load().prices
+    if not path:
+        return {}
+    form = "write a section [model] with input = and output =, USD per million tokens"
+    try:
+        own = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise settings.SettingsError(f"OVERTAKE_PRICES={path} cannot be read ({error}): {form}") from None
+    for model, rate in own.items():
+        if not isinstance(rate, dict) or not all(isinstance(rate.get(name), int | float) for name in ("input", "output")):
+            raise settings.SettingsError(f"OVERTAKE_PRICES={path}: [{model}] is {rate}: {form}")
+    return own
+
+
+def check(model: str) -> None:
+    """Raise SettingsError when a budget is set that cannot be kept, since the model's price is not known."""
+    chosen = settings.load()
+    if (chosen.budget_soft or chosen.budget_hard) and _rate(model) is None:
+        raise settings.SettingsError(
+            f"a budget is set (OVERTAKE_BUDGET_SOFT, OVERTAKE_BUDGET_HARD), but the price of {model} is not known: "
+            "name a table of your own prices in OVERTAKE_PRICES, or unset the budget"
+        )
+
+
+def count_for(name: str) -> None:
+    """Add what this process spends to the sum of `name`, over restarts, unless the settings name another. To be called at the start."""
+    once("budget run", lambda: settings.load().budget_run or name)
+
+
+def _run() -> str:
+    return once("budget run", lambda: settings.load().budget_run)
+
+
+def refusal(model: str) -> str:
+    """Why no more may be spent on this model, in words; "" while it may. Free services have no model. On the gateway's loop."""
+    chosen = settings.load()
+    if not chosen.budget_hard or not model or _rate(model) is None or _spent() < chosen.budget_hard:
+        return ""
+    return f"the budget is spent: {_spent():.2f} of OVERTAKE_BUDGET_HARD={chosen.budget_hard:g} USD{_of_run()}; raise it to go on"
+
+
+def spend(usd: float | None) -> None:
+    """Count what an answer cost. On the gateway's loop."""
+    chosen = settings.load()
+    if usd and (chosen.budget_soft or chosen.budget_hard):
+        before = _spent()
+        total = store().spend(_run(), usd) if _run() else None
+        _state()["usd"] = before + usd if total is None else total
+
+
+def thrifty(step: int | None = None) -> bool:
+    """True when the soft limit is reached: what a run can do without, the judge, is not asked any more. Says so once.
+
+    Ranks learn of the limit at different moments, yet must stop asking at the same step, or members of one group would be scored
+    by two formulas: so the first to notice appoints the step after its own.
+    """
+    chosen = settings.load()
+    if not chosen.budget_soft:
+        return False
+
+    async def quiet() -> bool:
+        if _spent(again=True) < chosen.budget_soft:
+            return False
+        following = 0 if step is None else step + 1
+        first = store().quiet_from(_run(), following) if _run() else _state().setdefault("quiet_from", following)
+        if not _state().get("said"):
+            _state()["said"] = 1.0
+            words = "%.2f USD spent%s, OVERTAKE_BUDGET_SOFT=%g: the judge abstains from here on"
+            _log.warning(words, _spent(), _of_run(), chosen.budget_soft)
+        return step is None or step >= first
+
+    return asyncio.run_coroutine_threadsafe(quiet(), loop()).result()
+
+
+def _state() -> dict[str, float]:
+    return once("spent", dict)
+
+
+def _spent(again: bool = False) -> float:
+    """USD spent as far as this process knows: other ranks' and earlier starts' included, as of its last paid answer, or `again`."""
+    state = _state()
+    if "usd" not in state or again:
+        total = store().spend(_run(), 0.0) if _run() else None
+        state["usd"] = state.get("usd", 0.0) if total is None else total
+    return state["usd"]
+
+
+def _of_run() -> str:
+    return f" by {_run()}" if _run() else ""

@@ -1,0 +1,70 @@
+"""One bounded HTTP request with a JSON body: whatever the peer does, it ends as a JSON value or as a Fault."""
+
+import json
+from typing import Any
+
+import msgspec
+
+from overtake.remote.faults import Fault, malformed, of_status
+from overtake.remote.process import client
+
+MOST_BYTES = 16 * 2**20
+"""An answer that is larger than this is not read to its end."""
+_CONNECT_SECONDS = 10.0
+_KEEP_SECONDS = 4.0
+"""Shorter than the 5 s after which uvicorn drops an idle connection, so that none is used as it closes."""
+
+
+async def post(url: str, body: object, key: str = "", *, proxies: bool = False) -> Any:
+    """POST `body` as JSON and return the JSON value of the answer. To be called inside `Call.send`, whose gateway bounds the time.
+
+    `key` is sent as a bearer token. Redirects are not followed: they would carry it to another address. `proxies`: use those of the
+    environment (HTTPS_PROXY, NO_PROXY).
+    Raises Fault, or what aiohttp raises where it cannot connect.
+    """
+    headers = {"Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    session = client(f"http {proxies}", lambda: _session(proxies))
+    async with session.post(url, data=encode(body), headers=headers, allow_redirects=False) as response:
+        data = await _read(response)
+        if response.status >= 300:
+            raise of_status(response.status, data.decode(errors="replace"), response.headers)
+        try:
+            return msgspec.json.decode(data)
+        except msgspec.DecodeError:
+            raise malformed(f"the answer is no JSON ({len(data)} bytes)", data.decode(errors="replace")) from None
+
+
+def encode(value: object) -> bytes:
+    """JSON with sorted keys; the same value always gives the same bytes.
+
+    >>> encode({"b": 1, "a": "问"}) == encode({"a": "问", "b": 1})
+    True
+    """
+    try:
+        return msgspec.json.encode(value, order="deterministic")
+    except UnicodeEncodeError:  # half a surrogate pair, as a broken table may hold
+        return json.dumps(value, sort_keys=True).encode()
+
+
+async def _read(response: Any) -> bytes:
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MOST_BYTES:
+            response.close()
+            raise Fault("too_large", f"the answer is larger than {MOST_BYTES // 2**20} MB", again=False)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _session(proxies: bool) -> Any:
+    import aiohttp  # 0.2 s of import that a worker without remote calls need not pay
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+        trust_env=proxies,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )

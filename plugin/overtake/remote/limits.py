@@ -1,0 +1,63 @@
+"""How much one process may ask of a service: its share of the concurrency and of the requests and tokens a minute."""
+
+import os
+
+from aiolimiter import AsyncLimiter
+
+_MARGIN = 0.98
+"""Of the rate that is allowed: what is sent evenly does not arrive evenly."""
+_BURST_SECONDS = 0.1
+
+
+def ranks() -> tuple[int, int]:
+    """(this process's rank, how many there are), as torchrun tells; (0, 1) outside of it."""
+    return int(os.environ.get("RANK", 0)), max(int(os.environ.get("WORLD_SIZE", 1)), 1)
+
+
+def share(total: int, rank: int, world: int) -> int:
+    """This rank's part of a concurrency: the parts sum up to the total, except that every rank has at least one.
+
+    >>> [share(10, rank, 4) for rank in range(4)], share(1, 3, 4)
+    ([3, 3, 2, 2], 1)
+    """
+    return max(total // world + (rank < total % world), 1)
+
+
+class Pace:
+    """Requests and tokens a minute, each rank an equal part; 0 means no limit. Whoever asks first goes first.
+
+    Tokens are taken before a request by estimate, and what was really used is settled after it.
+    """
+
+    def __init__(self, requests_a_minute: int, tokens_a_minute: int) -> None:
+        world = ranks()[1]
+        self._requests = _limiter(requests_a_minute / world, _BURST_SECONDS)
+        # One request may take thousands of tokens, so more of them may go at once.
+        self._tokens = _limiter(tokens_a_minute / world, 100 * _BURST_SECONDS)
+        self._owed = 0.0
+
+    async def take(self, tokens: int) -> None:
+        """Wait until one request of about so many tokens may be sent."""
+        if self._tokens:
+            left = max(tokens + self._owed, 0.0)
+            self._owed = min(tokens + self._owed, 0.0)
+            while left > 0:
+                part = min(left, self._tokens.max_rate)
+                await self._tokens.acquire(part)
+                left -= part
+        if self._requests:
+            await self._requests.acquire()
+
+    def settle(self, tokens: int, used: int) -> None:
+        """Tell how many tokens the request of about `tokens` really took."""
+        if self._tokens and used:
+            self._owed += used - tokens
+
+
+def _limiter(a_minute: float, burst_seconds: float) -> AsyncLimiter | None:
+    """Even pacing: in any t seconds at most t times the rate, and a burst of `burst_seconds` of it, or of one."""
+    if not a_minute:
+        return None
+    a_second = a_minute * _MARGIN / 60
+    burst = max(a_second * burst_seconds, 1.0)
+    return AsyncLimiter(burst, burst / a_second)
