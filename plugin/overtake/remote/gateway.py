@@ -27,6 +27,7 @@ ATTEMPTS = 8
 _CALL_SECONDS = 600.0
 """One call's attempts and waits together, its place in the queue and pauses of the service not counted."""
 _LONGEST_BACKOFF = 8.0
+_STOOD_STILL = 0.05
 _LOOKED_UP = 256
 
 
@@ -207,21 +208,23 @@ class Gateway:
                     if flight := self._flights.get(key):  # another batch was first
                         self._slots.release()
                 if flight is None:
-                    flight = self._flights[key] = _Flight(asyncio.ensure_future(self._answer(call, key)))
-                    flight.task.add_done_callback(partial(self._landed, key))
+                    record = _Record()
+                    flight = self._flights[key] = _Flight(asyncio.ensure_future(self._answer(call, key, record)))
+                    flight.task.add_done_callback(partial(self._landed, key, record))
                 flight.waiting += 1
                 flights.setdefault(key, (flight, []))[1].append(index)
                 flight.task.add_done_callback(partial(_pass_on, land, index))
         if flights:
             await asyncio.wait([flight.task for flight, _ in flights.values()])
 
-    def _landed(self, key: str, task: "asyncio.Task[Result]") -> None:
+    def _landed(self, key: str, record: "_Record", task: "asyncio.Task[Result]") -> None:
+        if record.held:  # here and not in the task: one that is cancelled before its first step never runs
+            self._slots.release()
         if key in self._flights and self._flights[key].task is task:
             del self._flights[key]
 
-    async def _answer(self, call: Call, key: str) -> Result:
-        """One call from its first attempt to its end. Begins with a place of `_slots` held, and gives it back."""
-        record = _Record()
+    async def _answer(self, call: Call, key: str, record: "_Record") -> Result:
+        """One call from its first attempt to its end."""
         result: Result | None = None
         try:
             result = await self._insist(call, record)
@@ -229,8 +232,6 @@ class Gateway:
                 store().put(key, result.value)
             return result
         finally:
-            if record.held:
-                self._slots.release()
             self._note(call, key, record, result)
 
     async def _insist(self, call: Call, record: "_Record") -> Result:
@@ -268,8 +269,7 @@ class Gateway:
             self.meter.requests += 1
             begun = time.monotonic()
             try:
-                async with asyncio.timeout(self.attempt_seconds):
-                    came = await call.send()
+                came = await self._within_seconds(call)
             except Exception as error:  # noqa: BLE001 - whatever a client library raises is a failed call, never a crashed step
                 came = faults.of_error(error, self.attempt_seconds)
             finally:
@@ -288,6 +288,24 @@ class Gateway:
         self._pace.settle(call.tokens, sum((paid.get("usage") or {}).values()))
         budget.spend(paid.get("usd"))
         return came
+
+    async def _within_seconds(self, call: Call) -> dict[str, Any]:
+        """Send once, within `attempt_seconds`; raises TimeoutError, and what `send` raises."""
+        running = asyncio.get_running_loop()
+        due = running.time() + self.attempt_seconds
+
+        def expire() -> None:
+            # When this process itself stood still, the answer may have come meanwhile and is read in this same turn of the loop: it is
+            # paid for, so it gets as long again.
+            late = running.time() - due
+            limit.reschedule(running.time() + (min(late, self.attempt_seconds) if late > _STOOD_STILL else 0.0))
+
+        async with asyncio.timeout(None) as limit:
+            timer = running.call_at(due, expire)
+            try:
+                return await call.send()
+            finally:
+                timer.cancel()
 
     def _note(self, call: Call, key: str, record: "_Record", result: Result | None) -> None:
         self.meter.faults += record.faults
