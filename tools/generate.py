@@ -6,6 +6,10 @@
 
 Tables are .xlsx, .csv or .jsonl. Beside OUTPUT stand OUTPUT.rejected.jsonl (rows of the sheet that cannot be asked) and
 OUTPUT.failed.jsonl (calls that brought no rewrite): neither is ever a row. Run again to retry just those: answers are kept on disk.
+
+At half the price, through a provider's batch API (or `vllm run-batch`); what is kept already is not sent, and kept answers merge:
+    python tools/generate.py questions.xlsx rewrites.xlsx --tenant fivedoctors --batch-write requests.jsonl
+    python tools/generate.py questions.xlsx rewrites.xlsx --tenant fivedoctors --batch-read results.jsonl
 """
 
 import argparse
@@ -14,6 +18,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +29,7 @@ from overtake.data import cli, tables
 from overtake.data.questions import is_copy, normal
 from overtake.data.tables import BadInput
 from overtake.reading.verdicts import read_profile
-from overtake.remote import budget, chat
+from overtake.remote import batch, budget, chat
 from overtake.remote.gateway import Gateway, Ok, Result
 
 QUESTION = ("问题", "original_query", "query", "text", "question")
@@ -163,12 +168,17 @@ def work(args: argparse.Namespace) -> int:
     started = time.monotonic()
     rows, rejected, whole = _prepared(args)
     teachers = _teachers(args)
+    if args.batch_write:
+        return _write_batch(args, rows, rejected, teachers[0])
     for teacher in teachers[1:]:  # the first is probed when it is asked
         cli.probe(teacher.gateway, rewrite_calls(rows[:1], teacher.endpoint, args.max_tokens, args.temperature)[0])
     extracted = extract_profiles(rows, teachers[0], args.max_tokens) if args.extract_profile else (0, 0)
     for teacher in teachers:
         teacher.calls = rewrite_calls(rows, teacher.endpoint, args.max_tokens, args.temperature)
-        teacher.results = cli.ask(teacher.gateway, teacher.calls, teacher.endpoint.model)
+        if args.batch_read:
+            teacher.results = _read_batch(teacher, args.batch_read)
+        else:
+            teacher.results = cli.ask(teacher.gateway, teacher.calls, teacher.endpoint.model)
     done = [_answered(row, result) for row, result in zip(rows, teachers[0].results, strict=True) if isinstance(result, Ok)]
     failed = [
         {"query_id": row["query_id"], "teacher": teacher.endpoint.model, "reason": result.reason, "original_query": row["original_query"]}
@@ -192,13 +202,17 @@ def work(args: argparse.Namespace) -> int:
         f"{len(failed)} failed, {copies} copies{profiles}; paid {meter.tokens:,} tokens, {_usd(first, meter.usd)}, "
         f"{time.monotonic() - started:.0f} s; {args.output if done else 'no row was rewritten, nothing'} written{files}"
     )
-    if failed:
+    if failed and args.batch_read:
+        print("some rows have no answer: run without --batch-read to ask just those live, the others come from the cache", file=sys.stderr)
+    elif failed:
         print("some calls failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _prepared(args: argparse.Namespace) -> tuple[list[Row], list[Row], int]:
     """(rows to ask, rejected rows, how many rows could be asked without --limit); raises before anything is spent."""
+    if args.batch_write or args.batch_read:
+        _check_batch(args)
     if args.tenant not in prompts.tenants():
         raise BadInput(
             f"--tenant {args.tenant!r}: there are {', '.join(prompts.tenants())}; a new one is a file prompts/rewrite_{args.tenant}.txt"
@@ -219,6 +233,43 @@ def _prepared(args: argparse.Namespace) -> tuple[list[Row], list[Row], int]:
     if args.limit and args.limit < len(rows):
         print(f"pilot: the first {args.limit} of {len(rows)} usable rows", file=sys.stderr)
     return rows[: args.limit], rejected, len(rows)
+
+
+def _check_batch(args: argparse.Namespace) -> None:
+    """Raise BadInput for options that batch mode has no place for, and for a file that stands for two things."""
+    if args.extract_profile:
+        raise BadInput("--extract-profile changes the requests that a batch holds: fill the profiles in without a batch, or leave it out")
+    if args.compare_with:
+        raise BadInput(
+            "--compare-with asks a second teacher, and a batch has one: write a batch for each, with OVERTAKE_TEACHER_* set to it"
+        )
+    for path in args.batch_read or [args.batch_write]:
+        if path.resolve() in (args.input.resolve(), args.output.resolve()):
+            raise BadInput(f"{path} is the sheet itself: name another file for the batch")
+    if args.batch_write:
+        if args.batch_write.suffix != ".jsonl":
+            raise BadInput(f"--batch-write {args.batch_write}: batch services take .jsonl only")
+        tables.check_output(args.batch_write)
+
+
+def _write_batch(args: argparse.Namespace, rows: Sequence[Row], rejected: Sequence[Row], teacher: Teacher) -> int:
+    written = batch.write(rewrite_calls(rows, teacher.endpoint, args.max_tokens, args.temperature), args.batch_write)
+    files = cli.write_beside(args.output, "rejected", rejected)
+    to_do = "send it, then give the results with --batch-read" if written.files else "run without --batch-write"
+    print(
+        f"{len(rows)} rows to rewrite, {written.kept} answered already, {written.requests} requests in "
+        f"{', '.join(map(str, written.files)) or 'no file'}: {to_do}; {len(rejected)} rejected{files}"
+    )
+    return 0
+
+
+def _read_batch(teacher: Teacher, paths: Sequence[Path]) -> list[Result]:
+    """What the results in these files make of the teacher's calls; says what in them brought no answer."""
+    results, problems = batch.read(teacher.gateway, teacher.calls, paths)
+    for kind, count in Counter(problem.kind for problem in problems).most_common():
+        first = next(problem for problem in problems if problem.kind == kind)
+        print(f"batch results: {count} x {kind}, the first at {first.where}: {first.words}", file=sys.stderr)
+    return results
 
 
 def _teachers(args: argparse.Namespace) -> list[Teacher]:
@@ -290,6 +341,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=cli.positive, help="pilot: only the first LIMIT usable rows")
     parser.add_argument("--compare-with", metavar="MODEL[@BASE_URL]", help="a second teacher on the same rows (OVERTAKE_COMPARE_API_KEY)")
     parser.add_argument("--extract-profile", action="store_true", help="let the teacher fill in profile and history where they lack")
+    files = parser.add_mutually_exclusive_group()
+    files.add_argument(
+        "--batch-write", type=Path, metavar="FILE.jsonl", help="ask nothing: write the requests for a provider's batch service"
+    )
+    files.add_argument(
+        "--batch-read", type=Path, nargs="+", metavar="FILE.jsonl", help="ask nothing: take the answers from a batch's results"
+    )
     parser.add_argument("--concurrency", type=cli.positive, help="calls at once (default: OVERTAKE_TEACHER_CONCURRENCY, else 10)")
     parser.add_argument("--max-tokens", type=cli.positive, default=200, help="default %(default)s; raised for a row when it is cut off")
     parser.add_argument("--temperature", type=float, default=0.3, help="default %(default)s; GPT-5 class models have their own")

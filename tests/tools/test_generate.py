@@ -5,6 +5,8 @@ import json
 import signal
 import time
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import openpyxl
 import pytest
@@ -419,3 +421,161 @@ def test_concurrency_is_bounded(run, teacher, tmp_path):
     teacher(reply)
     assert run("generate", tmp_path / "in.csv", tmp_path / "out.csv", "--tenant", "fivedoctors", "--concurrency", 3).code == 0
     assert max(most) == 3
+
+
+def send(server, requests, results, lines=slice(None)):
+    """What a batch service does: ask for some lines of the requests and write the results, in an order of its own."""
+    made = []
+    for line in requests.read_text("utf-8").splitlines()[lines]:
+        one = json.loads(line)
+        asked = Request(
+            server.url + one["url"], json.dumps(one["body"]).encode(), {"Content-Type": "application/json"}, method=one["method"]
+        )
+        try:
+            with urlopen(asked) as answer:
+                status, body = answer.status, json.load(answer)
+        except HTTPError as error:
+            status, body = error.code, json.load(error)
+        response = {"status_code": status, "request_id": "r", "body": body}
+        made.append(json.dumps({"id": f"batch_req_{len(made)}", "custom_id": one["custom_id"], "response": response, "error": None}))
+    results.write_text("\n".join(reversed(made)) + "\n", "utf-8")
+    return results
+
+
+@pytest.fixture
+def questions(run, tmp_path):
+    """questions(output, *options) runs the tool on ten questions with that output."""
+    write_rows(tmp_path / "in.csv", [{"query_id": f"q{i}", "query": f"问题{i}", "备注": f"n{i}"} for i in range(10)])
+    return lambda output, *options: run("generate", tmp_path / "in.csv", tmp_path / output, "--tenant", "fivedoctors", *options)
+
+
+def test_a_batch_gives_the_very_sheet_of_a_live_run(questions, again, teacher, tmp_path, monkeypatch):
+    server = teacher(
+        lambda question, body: {"text": f"{question} 术语", "tokens": (2000, 200), "model": "gpt-5-2025-08-07"}, model="gpt-5-mini"
+    )
+    live = questions("live.csv")
+    sent = [request.body for request in server.requests]
+    again()
+    monkeypatch.setenv("OVERTAKE_CACHE_DIR", str(tmp_path / "other" / "cache"))
+    done = questions("batch.csv", "--batch-write", tmp_path / "requests.jsonl")
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"10 rows to rewrite, 0 answered already, 10 requests in {tmp_path / 'requests.jsonl'}: send it, then give")
+    assert len(server.requests) == 10 and written(tmp_path) == ["in.csv", "live.csv", "other", "requests.jsonl"]
+
+    send(server, tmp_path / "requests.jsonl", tmp_path / "results.jsonl")
+    assert sorted(sent, key=str) == sorted((request.body for request in server.requests[10:]), key=str)
+    again()
+    done = questions("batch.csv", "--batch-read", tmp_path / "results.jsonl")
+    assert done.code == 0 and done.err == "", done.err
+    assert (tmp_path / "batch.csv").read_bytes() == (tmp_path / "live.csv").read_bytes()
+    assert len(server.requests) == 20
+    # 10 x (2000 x 0.25 + 200 x 2) / 1e6, and half of it.
+    assert "10 rewritten (0 from cache)" in live.out and "paid 22,000 tokens, 0.0090 USD" in live.out
+    assert "10 rewritten (0 from cache)" in done.out and "paid 22,000 tokens, 0.0045 USD" in done.out
+
+
+def test_half_a_batch_and_a_live_run_merge_and_nothing_is_asked_twice(questions, again, teacher, tmp_path):
+    server = teacher()
+    questions("out.csv", "--limit", 2)
+    again()
+    assert "2 answered already, 8 requests" in questions("out.csv", "--batch-write", tmp_path / "requests.jsonl").out
+    send(server, tmp_path / "requests.jsonl", tmp_path / "results.jsonl", slice(4))
+    again()
+    done = questions("out.csv", "--batch-read", tmp_path / "results.jsonl")
+    assert done.code == 1 and "10 rows in, 6 rewritten (2 from cache), 0 rejected, 4 failed" in done.out
+    assert done.err == "some rows have no answer: run without --batch-read to ask just those live, the others come from the cache"
+    failed = beside(tmp_path / "out.csv", "failed")
+    assert [row["query_id"] for row in failed] == ["q6", "q7", "q8", "q9"]
+    assert {row["reason"] for row in failed} == {"not in the batch's results; run without --batch-read to ask live"}
+    assert [row["query_id"] for row in read_rows(tmp_path / "out.csv")] == [f"q{i}" for i in range(6)] and len(server.requests) == 6
+
+    again()
+    done = questions("out.csv")
+    assert done.code == 0 and "10 rewritten (6 from cache)" in done.out and beside(tmp_path / "out.csv", "failed") == []
+    assert sorted(request.body["messages"][1]["content"] for request in server.requests) == [f"问题{i}" for i in range(10)]
+    again()
+    done = questions("out.csv", "--batch-write", tmp_path / "requests.jsonl")
+    assert done.code == 0 and "10 answered already, 0 requests in no file: run without --batch-write" in done.out
+    assert not (tmp_path / "requests.jsonl").exists() and len(read_rows(tmp_path / "out.csv")) == 10
+
+
+def test_what_a_batch_could_not_answer_is_counted_named_and_no_row(questions, again, teacher, tmp_path):
+    def reply(question, body):
+        return {"问题1": (400, {"error": {"message": "content filter"}}), "问题2": "", "问题3": "两\n行"}.get(question, f"{question} 术语")
+
+    server = teacher(reply)
+    questions("out.csv", "--batch-write", tmp_path / "requests.jsonl")
+    results = send(server, tmp_path / "requests.jsonl", tmp_path / "results.jsonl")
+    lines = results.read_text("utf-8").splitlines()
+    other = json.dumps({**json.loads(lines[0]), "custom_id": "another"})
+    results.write_text("\n".join([*lines, '{"custom_id": ', other, lines[0], "x"]), "utf-8")
+    again()
+    done = questions("out.csv", "--batch-read", results)
+    assert done.code == 1 and "7 rewritten (0 from cache), 0 rejected, 3 failed" in done.out
+    assert set(done.err.splitlines()[:-1]) == {
+        f"batch results: 2 x unusable, the first at {results}:7: no usable rewrite: not one line: '两\\n行'",
+        f'batch results: 2 x broken line, the first at {results}:11: not of the form {{"custom_id", "response", "error"}}',
+        f'batch results: 1 x http_400, the first at {results}:9: HTTP 400: {{"error":{{"message":"content filter"}}}}',
+        f"batch results: 1 x unknown custom_id, the first at {results}:12: 'another' is no request of these rows",
+        f"batch results: 1 x duplicate, the first at {results}:13: {json.loads(lines[0])['custom_id']} has an answer from a line before",
+    }
+    failed = {row["query_id"]: row["reason"] for row in beside(tmp_path / "out.csv", "failed")}
+    assert list(failed) == ["q1", "q2", "q3"]
+    for query_id, words in (("q1", "HTTP 400"), ("q2", "empty text"), ("q3", "not one line")):
+        assert failed[query_id].startswith("teacher's batch: ") and words in failed[query_id]
+
+
+def test_a_second_read_changes_nothing(questions, again, teacher, tmp_path):
+    server = teacher(lambda question, body: "" if question == "问题5" else f"{question} 术语")
+    questions("out.csv", "--batch-write", tmp_path / "requests.jsonl")
+    results = send(server, tmp_path / "requests.jsonl", tmp_path / "results.jsonl")
+    files = [tmp_path / name for name in ("out.csv", "out.csv.failed.jsonl", "cache/ledger.jsonl")]
+    seen = []
+    for _ in range(2):
+        again()
+        done = questions("out.csv", "--batch-read", results)
+        assert done.code == 1 and "9 rewritten" in done.out
+        seen.append((done.err, [file.read_bytes() for file in files]))
+    assert seen[0] == seen[1] and "paid 0 tokens" in done.out
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"secret-teacher-key" in path.read_bytes()]
+
+
+def test_rows_that_cannot_be_asked_are_listed_before_a_batch_is_sent(run, teacher, tmp_path):
+    server = teacher()
+    write_rows(tmp_path / "in.csv", [{"query": "怎么吃"}, {"query": "？？"}])
+    command = ("generate", tmp_path / "in.csv", tmp_path / "out.xlsx", "--tenant", "fivedoctors")
+    done = run(*command, "--batch-write", tmp_path / "requests.jsonl")
+    assert done.code == 0 and "1 rejected, rejected: " in done.out and server.requests == []
+    assert beside(tmp_path / "out.xlsx", "rejected")[0]["reason"] == "the question holds no word"
+    assert written(tmp_path) == ["in.csv", "out.xlsx.rejected.jsonl", "requests.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch-write", "r.jsonl", "--extract-profile"], "--extract-profile changes the requests that a batch holds"),
+        (["--batch-read", "r.jsonl", "--extract-profile"], "--extract-profile changes the requests that a batch holds"),
+        (["--batch-write", "r.jsonl", "--compare-with", "other"], "--compare-with asks a second teacher, and a batch has one"),
+        (["--batch-read", "r.jsonl", "--compare-with", "other"], "--compare-with asks a second teacher, and a batch has one"),
+        (["--batch-write", "r.csv"], "--batch-write r.csv: batch services take .jsonl only"),
+        (["--batch-write", "r"], "--batch-write r: batch services take .jsonl only"),
+        (["--batch-write", "out.jsonl"], "out.jsonl is the sheet itself: name another file for the batch"),
+        (["--batch-read", "good.jsonl", "in.jsonl"], "in.jsonl is the sheet itself: name another file for the batch"),
+        (["--batch-read", "absent.jsonl"], "No such file or directory: absent.jsonl"),
+        (["--batch-read", "r.jsonl"], "r.jsonl: no line is a batch's result"),
+        (["--batch-read", "empty.jsonl"], "empty.jsonl: none of 0 results belongs to these rows"),
+        (["--batch-read", "good.jsonl", "--max-tokens", "100"], "good.jsonl: none of 1 results belongs to these rows"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_refused_in_one_line(run, teacher, tmp_path, monkeypatch, options, message):
+    server = teacher()
+    monkeypatch.chdir(tmp_path)
+    write_rows("in.jsonl", [{"query": "怎么吃"}])
+    command = ("generate", "in.jsonl", "out.jsonl", "--tenant", "fivedoctors")
+    assert run(*command, "--batch-write", "r.jsonl").code == 0
+    send(server, Path("r.jsonl"), Path("good.jsonl"))
+    Path("empty.jsonl").touch()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    done = run(*command, *options)
+    assert done.code == 2 and done.err.startswith("error: ") and "\n" not in done.err and message in done.err, done.err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before and len(server.requests) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -28,6 +29,15 @@ def price(model: str, usage: Mapping[str, int]) -> float | None:
     return None if rate is None else (usage["prompt_tokens"] * rate["input"] + usage["completion_tokens"] * rate["output"]) / 1e6
 
 
+def batch_share(model: str) -> float:
+    """The share of the price that the model's provider asks through its batch API; 1 where none is known.
+
+    >>> batch_share("gpt-5-mini"), batch_share("deepseek-chat"), batch_share("stand-in")
+    (0.5, 1.0, 1.0)
+    """
+    return (_rate(model) or {}).get("batch", 1.0)
+
+
 @lru_cache(maxsize=64)
 def _rate(model: str) -> dict[str, float] | None:
     prices = tomllib.loads(resources.files("overtake.remote").joinpath("prices.toml").read_text(encoding="utf-8")) | _own_prices()
@@ -39,13 +49,16 @@ def _own_prices() -> dict[str, dict[str, float]]:
     path = settings.load().prices
     if not path:
         return {}
-    form = "write a section [model] with input = and output =, USD per million tokens"
+    form = 'write a section ["model"] with input = and output =, USD per million tokens, and batch =, the share of it in batches, if any'
     try:
         own = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise settings.SettingsError(f"OVERTAKE_PRICES={path} cannot be read ({error}): {form}") from None
     for model, rate in own.items():
-        if not isinstance(rate, dict) or not all(isinstance(rate.get(name), int | float) for name in ("input", "output")):
+        if not isinstance(rate, dict) or not all(
+            isinstance(found := ({"batch": 1.0} | rate).get(name), int | float) and 0 <= found < math.inf
+            for name in ("input", "output", "batch")
+        ):
             raise settings.SettingsError(f"OVERTAKE_PRICES={path}: [{model}] is {rate}: {form}")
     return own
 
@@ -81,9 +94,11 @@ def spend(usd: float | None) -> None:
     """Count what an answer cost. On the gateway's loop."""
     chosen = settings.load()
     if usd and (chosen.budget_soft or chosen.budget_hard):
-        before = _spent()
+        known = _spent() + usd
         total = store().spend(_run(), usd) if _run() else None
-        _state()["usd"] = before + usd if total is None else total
+        if total is not None and total < known:  # what was lost with a broken file, or could not be written before
+            total = store().spend(_run(), known - total)
+        _state()["usd"] = max(known, total or 0.0)
 
 
 def thrifty(step: int | None = None) -> bool:
@@ -100,7 +115,8 @@ def thrifty(step: int | None = None) -> bool:
         if _spent(again=True) < chosen.budget_soft:
             return False
         following = 0 if step is None else step + 1
-        first = store().quiet_from(_run(), following) if _run() else _state().setdefault("quiet_from", following)
+        noted = store().quiet_from(_run(), following) if _run() else None
+        first = _state().setdefault("quiet_from", following) if noted is None else noted
         if not _state().get("said"):
             _state()["said"] = 1.0
             words = "%.2f USD spent%s, OVERTAKE_BUDGET_SOFT=%g: the judge abstains from here on"
@@ -119,7 +135,7 @@ def _spent(again: bool = False) -> float:
     state = _state()
     if "usd" not in state or again:
         total = store().spend(_run(), 0.0) if _run() else None
-        state["usd"] = state.get("usd", 0.0) if total is None else total
+        state["usd"] = max(state.get("usd", 0.0), total or 0.0)
     return state["usd"]
 
 
