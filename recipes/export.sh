@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Export: a checkpoint becomes a folder of its own, to deploy or to hand on. LoRA is merged into its base model; a full checkpoint is
 # copied without the optimiser's states. Runs anywhere with room for the weights in memory (32B: 65 GB) and twice that on disk.
-#   bash recipes/export.sh                                                         # the checkpoint written last
+#   bash recipes/export.sh                                                         # of the run written last, the best checkpoint on held-out rows
 #   ADAPTER=output/query_rewrite/grpo/checkpoint-50 bash recipes/export.sh
 #   OUTPUT_DIR=models/rewriter bash recipes/export.sh                              # default: beside the checkpoint, -merged
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -9,6 +9,11 @@ use_swift
 
 adapter=${ADAPTER:-$(newest query_rewrite)}
 [[ -n $adapter ]] || { want "there is no checkpoint under $ROOT/output/query_rewrite. Train first, or set ADAPTER="; adapter=$ROOT/output/query_rewrite/grpo/checkpoint-LAST; }
+if [[ -z ${ADAPTER:-} && -d $adapter ]]; then
+  best=$(best_of "$adapter")
+  [[ $best == "$adapter" ]] || note "${adapter##*/} was written last, ${best##*/} did best on held-out rows: taking that one (ADAPTER= takes another)"
+  adapter=$best
+fi
 adapter=$(absolute "$adapter")
 target=$(absolute "${OUTPUT_DIR:-$adapter-merged}")
 # ms-swift would keep the old weights in an existing folder and say nothing.

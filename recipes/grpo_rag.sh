@@ -24,6 +24,8 @@ flags=(
   # 4 cards x 4 x 4 = 64 rewrites, 8 questions, an update. Evaluation needs whole groups of 8 as well.
   --per_device_train_batch_size 4 --gradient_accumulation_steps 4 --per_device_eval_batch_size 8 --dataloader_num_workers 4
   --eval_strategy steps --eval_steps 50 --save_strategy steps --save_steps 50 --save_total_limit 3 --logging_steps 1
+  # The checkpoint with the highest held-out reward is kept beside them; five evaluations without a better one end the run.
+  --early_stop_interval 5
   # completions.jsonl: what was written and what it earned, to be read by eye.
   --log_completions true
   # Calls, cache hits, cost and abstentions beside the rewards on the board.

@@ -236,13 +236,21 @@ finish() {
   local command=$1; shift
   local -a caller=("$@")
   set_flags ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"} ${KIND_FLAGS[@]+"${KIND_FLAGS[@]}"} ${caller[@]+"${caller[@]}"}
+  # Without evaluations there is nothing to stop by, and ms-swift fails on comparing nothing.
+  if [[ ${FLAG_VALUES[${FLAG_AT[--eval_strategy]:-0}]:-} == ' no' ]]; then drop_flags --early_stop_interval; fi
   if [[ $TUNER == full ]]; then drop_flags --lora_rank --lora_alpha --lora_dropout --target_modules; fi
   local last; last=$(last_checkpoint "$OUTPUT_DIR")
   if [[ -n $last ]] && ! has_flag --resume_from_checkpoint; then
     # Old and new checkpoints in one folder could not be told apart.
     want "$OUTPUT_DIR already holds a run. Go on with it: add --resume_from_checkpoint $last; or set OUTPUT_DIR=, or remove the folder"
   fi
-  run_swift "$command"
+  dry || rm -f "$OUTPUT_DIR/stopped.txt"
+  run_swift "$command" || {
+    local status=$?
+    # Said already, but torchrun's report of its processes has buried it.
+    if [[ -f $OUTPUT_DIR/stopped.txt ]]; then cat "$OUTPUT_DIR/stopped.txt" >&2; fi
+    return "$status"
+  }
 }
 
 # Splits "recipe's flags -- caller's flags" into RECIPE and CALLER.
@@ -313,6 +321,18 @@ run_grpo() {
 }
 
 # ---------------------------------------------------------------- what a run left
+
+# best_of CHECKPOINT: the checkpoint of the same run that did best on held-out rows; itself when the run knows none, or it is gone.
+best_of() {
+  python3 - "$1" <<'PY'
+import json, pathlib, sys
+last = pathlib.Path(sys.argv[1])
+state = last / "trainer_state.json"
+best = (json.loads(state.read_text("utf-8")) if state.is_file() else {}).get("best_model_checkpoint")
+best = last.parent / pathlib.Path(best).name if best else last
+print(best if best.is_dir() else last)
+PY
+}
 
 # newest NAME [SUFFIX]: the checkpoint of a system that was written last, over all of its runs; with -merged, the export.
 newest() {

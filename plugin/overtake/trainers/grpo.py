@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from accelerate.utils import gather, gather_object
 from swift.rl_core.data import GRPOSample
+from swift.rl_core.grpo_algorithm import _is_async_reward
 from swift.rlhf_trainers import GRPOTrainer as SwiftGRPOTrainer
 from swift.rlhf_trainers.utils import get_even_process_data
 
-from overtake.trainers import abstaining
+from overtake.trainers import abstaining, stopping
 
 
 class GRPOTrainer(SwiftGRPOTrainer):
@@ -28,11 +29,22 @@ class GRPOTrainer(SwiftGRPOTrainer):
       samples, which stays: a measured one weighs as much as ever. Where a teacher scored the tokens the mask stays, since that
       part was measured.
 
+    When a reward raises Outage the run ends on all ranks, with a checkpoint (`stopping`).
+
     What is left: under Adam a step in which nothing was measured still moves weights by its momentum.
     """
 
     # Of the gathered batch, whether each sample abstains; None when no sample does.
     _abstaining: list[bool] | None = None
+    _reasons_to_stop: list[str] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reasons_to_stop = []
+        # Reward models are modules and asynchronous rewards coroutines; neither is ours, and ms-swift tells them by their type.
+        for index, reward in enumerate(self.reward_funcs):
+            if not isinstance(reward, torch.nn.Module) and not _is_async_reward(reward):
+                self.reward_funcs[index] = stopping.guarded(reward, self._reasons_to_stop)
 
     def _generate_completions(self, samples: list[GRPOSample]) -> list[GRPOSample]:
         """A completion that ends at once is the end token alone: ms-swift 4.6.0 leaves it without ids and fails on its shape."""
@@ -44,6 +56,8 @@ class GRPOTrainer(SwiftGRPOTrainer):
 
     def _compute_rewards_per_func(self, samples: list[GRPOSample]) -> torch.Tensor:
         rewards: torch.Tensor = super()._compute_rewards_per_func(samples)
+        if self._reasons_to_stop is not None:
+            stopping.stop_if_any(self, self._reasons_to_stop)
         for name, share in zip(self.reward_func_names, torch.isnan(rewards).float().mean(dim=0).tolist(), strict=True):
             self._metrics[self._mode()][f"reward_abstain/{name}"].append(share)
         return rewards
