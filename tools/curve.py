@@ -7,6 +7,7 @@ Reads logging.jsonl, which ms-swift writes into the output folder.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def show(folder: Path, as_long_as: Path | None) -> int:
         print(max(1, round(train_seconds(read_log(as_long_as))[0] * steps / seconds)))
         return 0
     print(f"{folder}: {steps} steps in {seconds:.0f} s")
-    rewards = [float(row["reward"]) for row in rows if "reward" in row]
+    # A step in which nothing could be measured has no reward (NaN).
+    rewards = [float(row["reward"]) for row in rows if not math.isnan(row.get("reward", math.nan))]
     if rewards:
         first, last = first_and_last_fifth(rewards)
         print(f"mean training reward: first fifth {first:+.3f}, last fifth {last:+.3f} ({last - first:+.3f})")
