@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 # Name on the command line -> "module:Class", imported only inside register(). One class per reward: its name is the metric's name.
+# Under the same name it is a reward of GRPO and PPO, and `swift sample`'s process and outcome reward.
 REWARDS: dict[str, str] = {
     "rag_competition": "overtake.rewards.rag_competition:RagCompetition",
     "rag_retrieval": "overtake.rewards.rag_retrieval:RagRetrieval",
@@ -14,7 +15,10 @@ REWARDS: dict[str, str] = {
     "rewrite_rules": "overtake.rewards.rewrite_rules:RewriteRules",
 }
 # Name for --dataset -> "module:function" that makes its DatasetMeta (preprocessor and loader).
-DATASETS: dict[str, str] = {"overtake/query_rewrite": "overtake.preprocessors.query_rewrite:query_rewrite"}
+DATASETS: dict[str, str] = {
+    "overtake/query_rewrite": "overtake.preprocessors.query_rewrite:query_rewrite",
+    "overtake/sample": "overtake.preprocessors.sample:sample",
+}
 # Name for --callbacks -> "module:function" that takes args and trainer.
 CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.trainers.metrics:overtake_metrics"}
 # --rlhf_type -> "module.Class", imported by ms-swift when it trains.
@@ -31,11 +35,14 @@ def register() -> None:
     """Fill ms-swift's tables. Doing it again changes nothing; ms-swift does it in every loader, rollout and server process."""
     from swift.callbacks import callbacks_map
     from swift.dataset import register_dataset
-    from swift.rewards import orms
+    from swift.rewards import orms, prms
     from swift.trainers import TrainerFactory
 
+    from overtake.rewards.sampling import accepting_requests
+
     for name, target in REWARDS.items():
-        orms[name] = load(target)
+        # --reward_funcs and --orm_model; --prm_model
+        orms[name] = prms[name] = accepting_requests(load(target))
     for target in DATASETS.values():
         register_dataset(load(target)(), exist_ok=True)
     for name, target in CALLBACKS.items():

@@ -14,12 +14,12 @@ import contextlib, io, json, sys, time
 from swift.callbacks import callbacks_map
 from swift.dataset import register_dataset
 from swift.dataset.dataset_meta import DATASET_MAPPING
-from swift.rewards import orms
+from swift.rewards import orms, prms
 from swift.trainers import TrainerFactory
 from swift.utils import import_external_file
 
 def state():
-    return [sorted(orms), sorted(map(str, DATASET_MAPPING)), sorted(callbacks_map), TrainerFactory.TRAINER_MAPPING["grpo"]]
+    return [sorted(orms), sorted(prms), sorted(map(str, DATASET_MAPPING)), sorted(callbacks_map), TrainerFactory.TRAINER_MAPPING["grpo"]]
 
 heard = io.StringIO()
 with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard):
@@ -40,8 +40,9 @@ def test_registering_is_quick_silent_and_can_be_repeated(tmp_path):
     assert found["heard"] == ""
     assert found["same"]
     assert found["seconds"] < 2, "0.05 s on two idle cores, beside ms-swift's own import of some 8 s"
-    rewards, datasets, callbacks, trainer = found["state"]
+    rewards, process_rewards, datasets, callbacks, trainer = found["state"]
     assert set(overtake.REWARDS) <= set(rewards)
+    assert set(overtake.REWARDS) <= set(process_rewards)
     assert set(overtake.DATASETS) <= set(datasets)
     assert set(overtake.CALLBACKS) <= set(callbacks)
     assert trainer == overtake.TRAINERS["grpo"]

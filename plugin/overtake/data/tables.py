@@ -42,6 +42,14 @@ def read_rows(path: Path | str, *, required: Sequence[str] = ()) -> list[dict[st
     return rows
 
 
+def read_objects(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file with their values as they are, one for each line; a blank line is an empty one.
+
+    Raises BadInput naming the line that is no object.
+    """
+    return [_object(f"{path}: line {number}", line) for number, line in enumerate(_utf8(path).split("\n"), 1)]
+
+
 def row_number(path: Path | str, index: int) -> int:
     """The number a reader of the file sees beside row `index`: a sheet's first row is 2, for the header stands above it."""
     return index + (1 if Path(path).suffix == ".jsonl" else 2)
@@ -152,7 +160,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def _read_jsonl(path: Path) -> list[dict[str, str]]:
-    rows = [_object(f"{path}: line {number}", line) for number, line in enumerate(_utf8(path).split("\n"), 1)]
+    rows = read_objects(path)
     names = list(dict.fromkeys(name for row in rows for name in row))
     return [{name: cell(row.get(name)) for name in names} for row in rows]
 

@@ -187,9 +187,9 @@ def _stop_on_outage(results: Sequence[Result], what: str, remedy: str, *, most: 
     told = len(results) >= _SMALLEST_TELLING_BATCH
     if over or (told and (len(down) > len(results) * most or len(failed) == len(results))):
         raise Outage(
-            f"{len(failed)} of {len(results)} {what} of this batch failed, e.g.: {(over or failed)[-1].reason}. Training on so few "
-            f"measurements would be training on noise, so the run stops. {remedy}, then start it again with --resume_from_checkpoint: "
-            "what was answered is kept, nothing is paid twice"
+            f"{len(failed)} of {len(results)} {what} of this batch failed, e.g.: {(over or failed)[-1].reason}. What is learnt from so few "
+            f"measurements would be noise, so the run stops. {remedy}, then go on: training with --resume_from_checkpoint, sampling by the "
+            "same command. What was answered is kept, nothing is paid twice."
         )
 
 
