@@ -1,7 +1,11 @@
-"""What all tests share: data that may be absent, and OVERTAKE_REQUIRE_ALL=1, under which a skipped test fails the session."""
+"""What all tests share: servers, data that may be absent, and OVERTAKE_REQUIRE_ALL=1, under which a skipped test fails the session."""
 
+import json
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,3 +49,41 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("skipped although OVERTAKE_REQUIRE_ALL=1", red=True)
         for nodeid in _skipped:
             terminalreporter.line(nodeid)
+
+
+@pytest.fixture
+def serve():
+    """serve(answer) -> a server on a free port; `answer(body)` gives (status, JSON value); `.requests` holds what was asked."""
+    servers = []
+
+    def serve(answer):
+        requests, lock = [], threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    requests.append(SimpleNamespace(path=self.path, key=self.headers.get("Authorization", ""), body=body))
+                status, value = answer(body)
+                data = json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return SimpleNamespace(url=f"http://127.0.0.1:{server.server_address[1]}", requests=requests)
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
