@@ -320,6 +320,84 @@ run_grpo() {
   finish rlhf ${CALLER[@]+"${CALLER[@]}"}
 }
 
+# The value of a flag set so far; nothing where it is not set.
+flag() { has_flag "$1" && eval "printf '%s\n' ${FLAG_VALUES[${FLAG_AT[$1]}]}" || true; }
+
+# What `swift sample` hands its engine, as JSON. Of itself it hands it neither the adapter (the base model would draw, without a word)
+# nor, to transformers, the template.
+engine_kwargs() {
+  python3 - "$(flag --engine_kwargs)" "$(flag --sampler_engine)" "$(flag --model)" "$(flag --adapters)" "$(flag --template)" "$(flag --system)" <<'PY'
+import json, pathlib, sys
+given, engine, model, adapter, template, system = sys.argv[1:]
+def saved(name):
+    file = pathlib.Path(adapter or model) / name
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+try:
+    kwargs = {**json.loads(given or "{}")}
+except (TypeError, ValueError):
+    sys.exit(f"error: --engine_kwargs {given} is no JSON object")
+if system := system or saved("args.json").get("system"):
+    sys.exit(f"error: --system {system[:40]!r}, given here or when the student was trained, would take the place of the rows' own. Leave it out")
+if adapter:
+    kwargs.setdefault("adapters", [adapter])
+    if engine == "vllm":
+        # vLLM takes powers of two, from 8.
+        kwargs.setdefault("max_lora_rank", max(8, 1 << (saved("adapter_config.json").get("r", 16) - 1).bit_length()))
+if template := template or saved("args.json").get("template"):
+    kwargs.setdefault("template_type", template)
+print(json.dumps(kwargs, ensure_ascii=False))
+PY
+}
+
+# run_sample NAME [FLAGS] -- "$@": draws on every row of DATASET into OUTPUT_DIR/draws.jsonl, by the model RL would start from. Draws that
+# are there are not drawn again, and a run that was interrupted is gone on with. Sets STUDENT to what drew.
+run_sample() {
+  local name=$1; shift
+  split "$@"
+  SAMPLE_FLAGS=()
+  use_profile
+  use_swift
+  OUTPUT_DIR=$(absolute "${OUTPUT_DIR:-$ROOT/output/$name/sample}")
+  DATASET=$(absolute "${DATASET:-$ROOT/output/$name/data/rl_train.jsonl}")
+  [[ -s $DATASET ]] || want "$DATASET does not exist or is empty. Make it: python $DATA_TOOL; or set DATASET="
+  set_flags --sampler_type sample --output_dir "$OUTPUT_DIR" --output_file draws.jsonl --external_plugins "$ROOT/plugin/register.py"
+  set_start "$name"
+  # What only training knows.
+  drop_flags --ref_adapters --check_model
+  set_flags ${RECIPE[@]+"${RECIPE[@]}"} ${SAMPLE_FLAGS[@]+"${SAMPLE_FLAGS[@]}"} ${CALLER[@]+"${CALLER[@]}"}
+  local kwargs; kwargs=$(engine_kwargs) || exit 2
+  set_flags --engine_kwargs "$kwargs"
+  STUDENT=$(flag --adapters); STUDENT=${STUDENT:-$(flag --model)}
+
+  # ms-swift leaves out the rows behind the last full batch, and fails where there is none. So the batches are made even, and the last is
+  # filled up with rows that are drawn on twice, fewer of them than there are batches.
+  local count=0 size batches
+  if [[ -s $DATASET ]]; then count=$(grep -c '[^[:space:]]' "$DATASET"); fi
+  size=$(flag --num_sampling_batch_size)
+  [[ $size =~ ^[1-9][0-9]*$ ]] || die "--num_sampling_batch_size $size: give a number of rows"
+  batches=$(((count + size - 1) / size))
+  if ((batches)); then size=$(((count + batches - 1) / batches)); fi
+  set_flags --dataset "overtake/sample:$DATASET#$((size * (batches ? batches : 1)))" --num_sampling_batch_size "$size"
+
+  local asked draws=$OUTPUT_DIR/draws.jsonl; asked=$(DRY_RUN=1 run_swift sample)
+  if dry; then echo "$asked"; return; fi
+  asked+=$'\n'"# rows: $(sha256sum <"$DATASET")"
+  if [[ -e $draws || -e $draws.resume ]] && [[ $(cat "$OUTPUT_DIR/asked.txt" 2>/dev/null) != "$asked" ]]; then
+    die "$OUTPUT_DIR holds draws by another command or on other rows (its asked.txt says which). Set OUTPUT_DIR=, or remove the folder"
+  fi
+  mkdir -p "$OUTPUT_DIR"
+  echo "$asked" >"$OUTPUT_DIR/asked.txt"
+  if [[ -e $draws ]]; then note "$draws is there: nothing is drawn again"; return; fi
+  if [[ -e $draws.resume && -e $OUTPUT_DIR/ckpt_state.json ]]; then
+    # ms-swift copies the file after each batch: of a copy that was interrupted the last line is not whole.
+    if [[ -n $(tail -c 1 "$draws.resume") ]]; then sed -i '$d' "$draws.resume"; fi
+    set_flags --resume true
+  else
+    rm -f "$OUTPUT_DIR/ckpt_state.json"
+  fi
+  run_swift sample
+}
+
 # ---------------------------------------------------------------- what a run left
 
 # best_of CHECKPOINT: the checkpoint of the same run that did best on held-out rows; itself when the run knows none, or it is gone.

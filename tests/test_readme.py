@@ -16,8 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README_CN.md"
 IGNORED = [".git", *(line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines() if line)]
 # Flags of these go to ms-swift; quickstart.sh reads its own.
-SWIFT = {"sft": "SftArguments", "rlhf": "RLHFArguments", "export": "ExportArguments", "deploy": "DeployArguments"}
-RECIPES = {"sft_qwen32b": "sft", "grpo_rag": "rlhf", "export": "export", "deploy": "deploy"}
+SWIFT = {
+    "sft": "SftArguments",
+    "rlhf": "RLHFArguments",
+    "sample": "SamplingArguments",
+    "export": "ExportArguments",
+    "deploy": "DeployArguments",
+}
+RECIPES = {"sft_qwen32b": "sft", "grpo_rag": "rlhf", "sample_rag": "sample", "export": "export", "deploy": "deploy"}
 
 
 def ours(folder: Path) -> list[Path]:

@@ -8,4 +8,6 @@ TRAIN_FLAGS=(--torch_dtype bfloat16 --deepspeed zero3)
 # model trains, and the model leaves the card while vLLM samples. Weights move in 16 parts: gathered whole they would not fit.
 GRPO_FLAGS=(--use_vllm true --vllm_mode colocate --vllm_tensor_parallel_size 4 --vllm_gpu_memory_utilization 0.45
   --vllm_max_model_len 2304 --sleep_level 1 --move_model_batches 16 --offload_model true --offload_optimizer true)
+SAMPLE_FLAGS=(--sampler_engine vllm --torch_dtype bfloat16
+  --engine_kwargs '{"tensor_parallel_size": 4, "gpu_memory_utilization": 0.9, "max_model_len": 4096}')
 DEPLOY_FLAGS=(--torch_dtype bfloat16 --infer_backend vllm --vllm_tensor_parallel_size 4 --vllm_max_model_len 4096)

@@ -3,8 +3,12 @@
 Only the device probe, the process group and the hub look-up are replaced. Run: python -m pytest tests/recipes
 """
 
+import ast
 import contextlib
+import hashlib
+import importlib.util
 import json
+import math
 import os
 import re
 import shlex
@@ -12,12 +16,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from overtake.data import conversations
+from overtake.reading.tags import strip_think
+from overtake.rewards.rewrite_rules import fault
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "recipes/profiles").glob("*.sh"))
@@ -180,6 +188,69 @@ def test_ms_swift_takes_the_export(files: dict[str, Path], parse: Any, tmp_path:
     assert (args.merge_lora, args.adapters, args.output_dir) == (True, [str(files["lora"])], str(tmp_path / "merged.part"))
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_ms_swift_takes_the_sampling(profile: str, files: dict[str, Path], parse: Any) -> None:
+    write_adapter(files["lora"], BASES[profile])
+    (files["lora"] / "adapter_config.json").write_text('{"r": 24}', encoding="utf-8")
+    cpu = profile == "cpu"
+    for start, model in (("lora", BASES[profile]), ("full", str(files["full"]))):
+        _, words = command(
+            "sample_rag", PROFILE=profile, DATASET=files["DATASET"], OUTPUT_DIR=files["OUTPUT_DIR"], SFT_ADAPTER=files[start]
+        )
+        args = parse("SamplingArguments", words[1:])
+        assert (args.model, args.sampler_engine, args.prm_model, args.orm_model) == (model, "transformers" if cpu else "vllm", None, None)
+        assert (args.num_return_sequences, args.temperature, args.top_p, args.max_new_tokens) == (8, 1.0, 0.95, 150)
+        assert (args.output_dir, args.output_file) == (str(files["OUTPUT_DIR"]), "draws.jsonl")
+        assert args.external_plugins == [str(ROOT / "plugin/register.py")]
+        # What the sampler itself keeps from its engine.
+        kwargs = args.engine_kwargs
+        assert kwargs.get("adapters") == ([str(files["lora"])] if start == "lora" else None)
+        assert kwargs.get("max_lora_rank") == (32 if start == "lora" and not cpu else None), "vLLM takes 16 or 32, no 24"
+        assert kwargs["template_type"] == args.template
+        assert kwargs.keys() <= engine_parameters("transformers" if cpu else "vllm")
+        assert PROCESSES.get(profile, 1) >= kwargs.get("tensor_parallel_size", 1)
+
+
+def engine_parameters(engine: str) -> set[str]:
+    """What ms-swift's engine takes, read and not imported: vLLM's import alone takes seconds."""
+    spec = importlib.util.find_spec(f"swift.infer_engine.{engine}_engine")
+    assert spec and spec.origin
+    classes = [node for node in ast.parse(Path(spec.origin).read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
+    made = [part for node in classes for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+    return {argument.arg for function in made for argument in function.args.kwonlyargs}
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "drawn", "size"),
+    [
+        pytest.param(11, 4, 12, 4, id="a tail of three"),
+        pytest.param(3, 64, 3, 3, id="fewer rows than a batch"),
+        pytest.param(9, 8, 10, 5, id="even batches draw on one row twice, not on seven"),
+        pytest.param(128, 64, 128, 64, id="nothing over"),
+    ],
+)
+def test_every_row_is_in_a_full_batch(rows: int, batch: int, drawn: int, size: int, files: dict[str, Path]) -> None:
+    files["DATASET"].write_text('{"messages": []}\n' * rows, encoding="utf-8")
+    settings = {"PROFILE": "cpu", "DATASET": files["DATASET"], "SFT_ADAPTER": files["full"]}
+    _, words = command("sample_rag", "--num_sampling_batch_size", str(batch), **settings)
+    assert words[words.index("--dataset") + 1] == f"overtake/sample:{files['DATASET']}#{drawn}"
+    assert words[words.index("--num_sampling_batch_size") + 1] == str(size)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        pytest.param(["--num_sampling_batch_size", "0"], "--num_sampling_batch_size 0: give a number of rows", id="no batch"),
+        pytest.param(["--engine_kwargs", "[1"], "--engine_kwargs [1 is no JSON object", id="no JSON"),
+        pytest.param(["--system", "be kind"], "--system 'be kind', given here or when", id="another system prompt"),
+    ],
+)
+def test_what_sampling_could_not_use_is_refused(flags: list[str], words: str, files: dict[str, Path]) -> None:
+    result = run("sample_rag", *flags, DRY_RUN=1, PROFILE="cpu", DATASET=files["DATASET"], SFT_ADAPTER=files["full"])
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ") and words in result.stderr
+
+
 def test_full_tuning_goes_on_from_a_full_checkpoint(files: dict[str, Path], parse: Any) -> None:
     base = {"PROFILE": "8x80g", "TUNER": "full", "DATASET": files["DATASET"], "OUTPUT_DIR": files["OUTPUT_DIR"]}
     _, words = command("sft_qwen32b", **base)
@@ -257,7 +328,7 @@ def test_no_gpu_and_no_profile_names_the_cpu_profile() -> None:
     assert "Set PROFILE=cpu" in result.stderr
 
 
-@pytest.mark.parametrize("recipe", TRAINING)
+@pytest.mark.parametrize("recipe", [*TRAINING, "sample_rag"])
 def test_missing_rows_are_refused_before_anything_is_loaded(recipe: str, files: dict[str, Path], tmp_path: Path) -> None:
     missing = tmp_path / "none.jsonl"
     result = run(recipe, PROFILE="cpu", MODEL=files["full"], SFT_ADAPTER=files["full"], DATASET=missing, OUTPUT_DIR=files["OUTPUT_DIR"])
@@ -349,3 +420,192 @@ def test_the_recipes_run_one_after_the_other(tiny: Path) -> None:
         server.wait(60)
     with pytest.raises(httpx.ConnectError):  # nothing was left behind
         httpx.get(f"http://127.0.0.1:{port}/v1/models")
+
+
+# ---------------------------------------------------------------- drawing and keeping
+
+
+def worth(text: str) -> float:
+    """What a rewrite finds, and by half of that what the judge says: anything, as long as it differs."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:4], 16) % 997 / 1000
+
+
+def points(text: str) -> float:
+    return round(worth("judge " + text) * 5, 1)
+
+
+def lost(text: str) -> bool:
+    """One text in seven is refused by the retrieval service, until it is mended."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[4:8], 16) % 7 == 0
+
+
+@pytest.fixture
+def services(serve: Any, tmp_path: Path) -> Any:
+    """A RAG service and a judge that know every text, and the settings that name them; `mended` makes them answer everything."""
+    known = SimpleNamespace(mended=False)
+
+    def answer(body: dict[str, Any]) -> tuple[int, Any]:
+        if "rewritten_query" in body:
+            text = body["rewritten_query"]
+            if lost(text) and not known.mended and text != body["query"]:
+                return 422, {"error": "no such words"}
+            return 200, {"data": {"recall": [{"doc_id": "d", "reranker_score": worth(text)}]}}
+        verdict = json.dumps({"综合得分": points(body["messages"][-1]["content"].split("改写：")[1]), "评分理由": "好"}, ensure_ascii=False)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": verdict}}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        return 200, {"id": "x", "object": "chat.completion", "created": 1, "model": "judge", "choices": [choice], "usage": usage}
+
+    known.server = serve(answer)
+    url = known.server.url
+    known.settings = {"OVERTAKE_RAG_URL": url, "OVERTAKE_TEACHER_BASE_URL": f"{url}/v1", "OVERTAKE_TEACHER_MODEL": "judge"}
+    known.settings |= {"OVERTAKE_CACHE_DIR": tmp_path / "cache", "MODELSCOPE_CACHE": tmp_path / "modelscope"}
+    return known
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    """Eleven prompt-only rows by question, in rl.jsonl; of the last one the question itself cannot be beaten."""
+    texts = dict.fromkeys(conversations.COLUMNS, "")
+    made = {}
+    for number in range(11):
+        query = f"question {number}"
+        turns = [{"role": "system", "content": "rewrite"}, {"role": "user", "content": query}]
+        known = {"rag_query_id": f"q{number}", "rag_query": query, "rag_tenant": "default", "rag_kb": "default", "extra": number}
+        known |= {"rag_teacher_rewrite": f"teacher {number}", "rag_teacher_recall": '[["t", 0.5]]', "rag_teacher_judge": "2.5"}
+        made[query] = {**texts, **known, "messages": turns, "rag_original_recall": json.dumps([["o", 1.0 if number == 10 else 0.1]])}
+    (tmp_path / "rl.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made.values()), encoding="utf-8")
+    return made
+
+
+def competition(text: str) -> float:
+    """The composite reward of a rewrite against a teacher of 0.5 and 2.5 points, spelt out."""
+    judge, retrieval = math.tanh(3 * (points(text) / 5 - 0.5)), math.tanh(3 * (worth(text) - 0.5))
+    return 0.35 * judge + 0.40 * retrieval + 0.25 * (0.5 if worth(text) > 0.5 else -0.3 if worth(text) < 0.5 else 0.0)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def by_question(drawn: list[dict[str, Any]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in drawn:
+        found.setdefault(line["messages"][1]["content"], []).append(strip_think(line["messages"][-1]["content"]))
+    return found
+
+
+MODEL = ["--model_type", "qwen3", "--template", "qwen3"]
+
+
+def test_swift_sample_itself_keeps_the_best_by_our_process_reward(tiny: Path, rows: dict[str, Any], services: Any) -> None:
+    """A plain `swift sample` on prompt-only rows: what it writes is the draw with the highest score, if that beats the teacher."""
+    services.mended = True
+    said = ["swift", "sample", "--model", "tiny", *MODEL, "--engine_kwargs", '{"template_type": "qwen3"}', "--torch_dtype", "float32"]
+    said += ["--external_plugins", str(ROOT / "plugin/register.py"), "--dataset", "overtake/sample:rl.jsonl"]
+    said += ["--num_sampling_batch_size", "11", "--num_return_sequences", "4", "--max_new_tokens", "8", "--n_best_to_keep", "1"]
+    said += ["--prm_model", "rag_competition", "--output_dir", "sampled", "--output_file", "kept.jsonl"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OVERTAKE_")}
+    env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "", "OVERTAKE_JUDGE_SHARE": "1"}
+    env |= {name: str(value) for name, value in services.settings.items()}
+    done(subprocess.run(said, cwd=tiny, env=env, capture_output=True, text=True, check=False))
+
+    asked: dict[str, set[str]] = {query: set() for query in rows}
+    for request in services.server.requests:
+        if "rewritten_query" in request.body:
+            asked[request.body["query"]].add(request.body["rewritten_query"])
+    assert {query: f"teacher {row['extra']}" in asked[query] for query, row in rows.items()} == dict.fromkeys(rows, True)
+    # The teacher's own rewrite is one of the candidates: for ms-swift the row's answer is.
+    best = {query: max(texts, key=competition) for query, texts in asked.items()}
+    kept = by_question(lines(tiny / "sampled/kept.jsonl"))
+    assert kept == {query: [text] for query, text in best.items() if competition(text) > 0}
+    assert len(kept) > 0
+
+
+@pytest.mark.slow
+def test_sampling_keeps_the_best_draw_of_every_question(tiny: Path, rows: dict[str, Any], services: Any) -> None:
+    """Draws on 11 rows in batches of 4, a refusal of some, a second start, and a run that was interrupted; about a minute."""
+    flags = [*MODEL, "--num_sampling_batch_size", "4", "--num_return_sequences", "5", "--max_new_tokens", "8"]
+    base = {"PROFILE": "cpu", "SFT_ADAPTER": "none", "MODEL": "tiny", "DATASET": "rl.jsonl", "OUTPUT_DIR": "out", "cwd": tiny}
+
+    def start() -> subprocess.CompletedProcess[str]:
+        return run("sample_rag", *flags, **base, **services.settings)
+
+    def expected(measured: Callable[[str], bool]) -> dict[str, str]:
+        sound = {query: [text for text in texts if not fault(text, query) and measured(text)] for query, texts in drawn.items()}
+        better = {
+            query: [text for text in texts if worth(text) > (1.0 if query == "question 10" else 0.1)] for query, texts in sound.items()
+        }
+        return {query: max(texts, key=competition) for query, texts in better.items() if texts}
+
+    first = start()
+    assert first.returncode == 1, first.stdout[-3000:] + first.stderr[-3000:]
+    assert "run the same command again" in first.stderr
+    drawn = by_question(lines(tiny / "out/draws.jsonl"))
+    assert drawn.keys() == rows.keys(), "no tail is lost"
+    assert sorted(map(len, drawn.values())) == [5] * 10 + [10], "one row fills the last batch"
+
+    def kept() -> dict[str, str]:
+        found = lines(tiny / "out/train.jsonl")
+        for row in found:
+            query = row["rag_query"]
+            assert row["messages"][:-1] == rows[query]["messages"]
+            assert {name: row[name] for name in rows[query] if name != "messages"} == {
+                name: value for name, value in rows[query].items() if name != "messages"
+            }
+            assert row["metadata"]["source"].endswith("/tiny")
+            assert row["metadata"]["score"] == pytest.approx(competition(row["messages"][-1]["content"]), abs=1e-6)
+        return {row["rag_query"]: row["messages"][-1]["content"] for row in found}
+
+    assert kept() == expected(lambda text: not lost(text))
+    left_out = {row["query_id"]: row["reason"] for row in lines(tiny / "out/train.jsonl.left_out.jsonl")}
+    assert left_out.keys() == {row["rag_query_id"] for query, row in rows.items() if query not in kept()}
+    assert left_out["q10"] == "no better than the question"
+    asked = len(services.server.requests)
+
+    services.mended = True
+    again = done(start())
+    assert "nothing is drawn again" in again
+    texts = {text for query, found in drawn.items() for text in found if not fault(text, query)}
+    assert any(map(lost, texts))
+    resent = [request.body["rewritten_query"] for request in services.server.requests[asked:] if "rewritten_query" in request.body]
+    assert set(resent) == {text for text in texts if lost(text)}
+    assert kept() == expected(lambda text: True)
+
+    # As an interruption leaves it: the first batch whole, the copy of the second cut off in a line.
+    whole = (tiny / "out/draws.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (tiny / "out/draws.jsonl").unlink()
+    (tiny / "out/draws.jsonl.resume").write_text("".join(whole[:20]) + whole[20][:50], encoding="utf-8")
+    (tiny / "out/ckpt_state.json").write_text('{"index": 0}', encoding="utf-8")
+    done(start())
+    resumed = (tiny / "out/draws.jsonl").read_text("utf-8").splitlines(keepends=True)
+    assert (resumed[:20], len(resumed)) == (whole[:20], 60)
+    assert by_question(list(map(json.loads, resumed))).keys() == rows.keys()
+
+    flags[-1] = "7"
+    other = start()
+    assert other.returncode == 2 and "holds draws by another command or on other rows" in other.stderr
+    assert (tiny / "out/draws.jsonl").read_text("utf-8").splitlines(keepends=True) == resumed
+
+
+@pytest.mark.slow
+def test_an_adapter_draws_and_not_its_base(tiny: Path, rows: dict[str, Any], services: Any) -> None:
+    """ms-swift alone would take the base model without a word."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(tiny / "tiny")
+    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=64, target_modules=["o_proj", "down_proj"], init_lora_weights=False))
+    model.save_pretrained(tiny / "adapter")
+    saved = {"swift_version": "4.6.0", "model": str(tiny / "tiny"), "model_type": "qwen3", "template": "qwen3", "tuner_type": "lora"}
+    (tiny / "adapter/args.json").write_text(json.dumps(saved), encoding="utf-8")
+    services.mended = True
+    flags = ["--num_return_sequences", "1", "--max_new_tokens", "8", "--temperature", "0"]
+    base_run = {"PROFILE": "cpu", "DATASET": "rl.jsonl", "cwd": tiny, **services.settings}
+    drawn = {}
+    for name, settings in (("adapter", {"SFT_ADAPTER": "adapter"}), ("base", {"SFT_ADAPTER": "none", "MODEL": "tiny"})):
+        run("sample_rag", *flags, *(MODEL if name == "base" else []), OUTPUT_DIR=name, **settings, **base_run)
+        drawn[name] = by_question(lines(tiny / name / "draws.jsonl"))
+    assert drawn["adapter"].keys() == drawn["base"].keys() == rows.keys()
+    assert all(drawn["adapter"][query] != drawn["base"][query] for query in rows)

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Rejection sampling: the student draws eight rewrites of each question; the best one that retrieves better than the question itself
+# becomes a row for SFT. Draws on the hardware of deploy.sh (32B: 4 x 80 GB, vLLM); not yet run on GPUs, CI runs it on a CPU.
+# Needs rl_train.jsonl from tools/convert.py, a checkpoint, the retrieval service (OVERTAKE_RAG_URL) and, where the teacher's rewrites were
+# judged (validate.py --judge), the judge: rows x 8 calls to each.
+#   bash recipes/sample_rag.sh                                       # from the last SFT checkpoint
+#   SFT_ADAPTER=output/query_rewrite/grpo/checkpoint-50 bash recipes/sample_rag.sh --num_return_sequences 16
+#   OUTPUT_DIR=output/pilot bash recipes/sample_rag.sh --num_sampling_batches 1   # some questions first
+# Then: DATASET=output/query_rewrite/sample/train.jsonl VAL_DATASET=output/query_rewrite/data/val.jsonl OUTPUT_DIR=output/query_rewrite/sft2 \
+#         bash recipes/sft_qwen32b.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# Each question is measured once, not once an epoch, so each is judged; a smaller share pays for less.
+export OVERTAKE_JUDGE_SHARE=${OVERTAKE_JUDGE_SHARE:-1}
+OUTPUT_DIR=$(absolute "${OUTPUT_DIR:-$ROOT/output/query_rewrite/sample}")
+DATASET=$(absolute "${DATASET:-$ROOT/output/query_rewrite/data/rl_train.jsonl}")
+keep=(python "$ROOT/tools/keep_best.py" "$DATASET" "$OUTPUT_DIR/draws.jsonl" "$OUTPUT_DIR/train.jsonl")
+
+flags=(
+  # As many as GRPO compares. Drawn hotter than its 0.7: here only the best counts, so variety is worth more than a good mean.
+  --num_return_sequences 8 --temperature 1.0 --top_p 0.95
+  # The teacher's rewrite has at most 150 tokens, so the student gets no more.
+  --max_new_tokens 150
+  # After each batch the draws are on disk; 64 x 8 keep vLLM busy.
+  --num_sampling_batch_size 64
+)
+use_swift
+# What could not be measured afterwards is refused before a model is loaded.
+if [[ -s $DATASET ]] && ! dry; then "${keep[@]}" --check; fi
+run_sample query_rewrite "${flags[@]}" -- "$@"
+
+keep+=(--source "$(basename "$(dirname "$STUDENT")")/$(basename "$STUDENT")")
+for word in "${keep[@]}"; do printf "%s " "$(quote "$word")"; done; echo
+dry || "${keep[@]}"
