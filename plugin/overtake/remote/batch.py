@@ -118,7 +118,7 @@ async def _refusal(model: str) -> str:
 
 
 def _request(call: ChatCall) -> bytes:
-    return encode({"custom_id": call.key, "method": "POST", "url": URL, "body": call.body}) + b"\n"
+    return encode({"custom_id": call.key, "method": "POST", "url": URL, "body": call.body()}) + b"\n"
 
 
 def _parts(lines: Iterable[bytes]) -> Iterator[list[bytes]]:

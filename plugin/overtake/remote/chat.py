@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from overtake import settings
 from overtake.reading.tags import strip_think
 from overtake.remote import budget
-from overtake.remote.faults import Unusable, error_inside, malformed
+from overtake.remote.faults import Unusable, error_inside, malformed, without_secrets
 from overtake.remote.gateway import Call, Gateway, gateway
 from overtake.remote.http import post
 
@@ -30,7 +30,7 @@ class Endpoint:
     api_key: str
 
     def __repr__(self) -> str:
-        return f"Endpoint({self.role}: {self.model} at {self.base_url})"
+        return f"Endpoint({self.role}: {self.model} at {without_secrets(self.base_url)})"
 
 
 def endpoint(role: str) -> Endpoint:
@@ -81,8 +81,8 @@ class Said(NamedTuple):
 class ChatCall(Call):
     """A chat request that can also be sent and answered as a file, by a provider's batch service."""
 
-    body: dict[str, Any]
-    """The request, as POST /chat/completions takes it."""
+    body: Callable[[], dict[str, Any]]
+    """Makes the request, as POST /chat/completions takes it."""
     accept: Callable[[Any], dict[str, Any]]
     """Makes the call's value of the service's answer; raises Fault."""
 
@@ -147,8 +147,15 @@ def chat_call(
         return accept(await post(to.base_url.rstrip("/") + "/chat/completions", body(), to.api_key, proxies=not _is_local(to.base_url)))
 
     identity = {"base_url": to.base_url, "model": to.model, "messages": messages, "limit": limit, "temperature": temperature, "form": form}
-    tokens = limit + sum(len(message["content"].encode(errors="replace")) for message in messages) // _BYTES_A_TOKEN
-    return ChatCall(identity, send, cached=cached, tokens=tokens, model=to.model, body=body(), accept=accept)
+    return ChatCall(identity, send, cached=cached, tokens=_tokens(messages, limit), model=to.model, body=body, accept=accept)
+
+
+def _tokens(messages: Sequence[dict[str, str]], limit: int) -> int:
+    """About how many tokens a request takes at most; 0 where nothing depends on it."""
+    chosen = settings.load()
+    if not (chosen.teacher_tpm or chosen.judge_tpm):
+        return 0
+    return limit + sum(len(message["content"].encode(errors="replace")) for message in messages) // _BYTES_A_TOKEN
 
 
 def read_chat(answer: Any) -> Said:
@@ -169,7 +176,7 @@ def read_chat(answer: Any) -> Said:
         raise malformed("the answer holds no choices in OpenAI's form", answer) from None
     if not isinstance(text, str | None):
         raise malformed("the answer's content is no text", answer)
-    return Said(text or "", str(finish), str(answer.get("model") or ""), counts if len(counts) == 2 else {})
+    return Said(text or "", str(finish), str(answer.get("model") or ""), counts if len(counts) == 2 and min(counts.values()) >= 0 else {})
 
 
 @lru_cache(maxsize=8)

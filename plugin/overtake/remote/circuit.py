@@ -46,11 +46,11 @@ class Circuit:
         """Wait until a request may be sent: False as usual, True as the probe; None: the service stayed down, give up."""
         while self._opened is not None:
             now = time.monotonic()
-            if now - self._opened >= self.patience:
-                return None
             if not self._probing and now >= self._next_probe:
                 self._probing = True
                 return True
+            if now - self._opened >= self.patience:
+                return None
             await asyncio.sleep(_LOOK_SECONDS)
         return False
 
@@ -66,7 +66,7 @@ class Circuit:
     def failed(self, probe: bool, words: str) -> None:
         """A request found the service down."""
         self._recent.append(False)
-        if probe:
+        if probe and self._opened is not None:
             self._probing = False
             self._probes += 1
             self._next_probe = time.monotonic() + min(2.0**self._probes, _LONGEST_PROBE_WAIT)

@@ -5,11 +5,12 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529}
-_IN_URL = re.compile(r"(?<=//)[^/\s@]+@|(?i:(?<=[?&]key=)|(?<=[?&]token=)|(?<=[?&]api_key=)|(?<=[?&]api-key=))[^&\s'\"]+")
+_IN_URL = re.compile(r"(//)[^/\s]+(?=@)|([?&][\w.-]*(?:key|token|secret|password|signature|sig)=)[^&\s'\"]+", re.IGNORECASE)
 
 
 class Fault(Exception):
@@ -45,7 +46,7 @@ class Unusable(Fault):
 
 def malformed(words: str, answer: object) -> Fault:
     """An answer under HTTP 200 that is not of the agreed form: it may be a proxy's page or half an answer, so it is asked for again."""
-    return Fault("malformed", f"{words}: {str(answer)[:200]}")
+    return Fault("malformed", f"{words}: {_quoted(str(answer), 200)}")
 
 
 def error_inside(error: object) -> Fault:
@@ -55,8 +56,8 @@ def error_inside(error: object) -> Fault:
     (False, True)
     """
     code = str(error.get("code", error.get("status", ""))) if isinstance(error, dict) else ""
-    refused = code.isdigit() and 400 <= int(code) < 500 and int(code) not in _RETRIED
-    return Fault("error_inside", f"the service reports an error inside its answer: {str(error)[:200]}", again=not refused)
+    refused = re.fullmatch("4[0-9]{2}", code) and int(code) not in _RETRIED
+    return Fault("error_inside", f"the service reports an error inside its answer: {_quoted(str(error), 200)}", again=not refused)
 
 
 def of_status(status: int, text: str, headers: Mapping[str, str]) -> Fault:
@@ -64,7 +65,8 @@ def of_status(status: int, text: str, headers: Mapping[str, str]) -> Fault:
     if status < 400:
         target = headers.get("location", "nowhere")
         return Fault(f"http_{status}", f"HTTP {status}: redirects to {target}; set that address itself if it is right", again=False)
-    return Fault(f"http_{status}", f"HTTP {status}: {text[:300]}", again=status in _RETRIED, wait=_asked_for(headers.get("retry-after")))
+    wait = _asked_for(headers.get("retry-after"))
+    return Fault(f"http_{status}", f"HTTP {status}: {_quoted(text, 300)}", again=status in _RETRIED, wait=wait)
 
 
 def of_error(error: Exception, seconds: float) -> Fault:
@@ -76,7 +78,7 @@ def of_error(error: Exception, seconds: float) -> Fault:
     import aiohttp
 
     words = f"{type(error).__name__}: {error}"
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.ClientConnectorCertificateError):
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | aiohttp.ClientConnectorCertificateError):
         return Fault("connection", words, again=False)
     if isinstance(error, aiohttp.ClientError | OSError):
         return Fault("connection", words)
@@ -91,9 +93,12 @@ def _asked_for(header: str | None) -> float | None:
     """
     if not header:
         return None
+    if re.fullmatch(r"\d+(\.\d+)?", header):
+        return float(header)
     try:
-        return max(float(header) if re.fullmatch(r"\d+(\.\d+)?", header) else parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
-    except ValueError:
+        date = parsedate_to_datetime(header)
+        return max(date.replace(tzinfo=date.tzinfo or UTC).timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 
@@ -103,7 +108,12 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("cannot reach http://me:pass@host/v1?key=abc&x=1")
     'cannot reach http://***@host/v1?key=***&x=1'
     """
-    for name, value in os.environ.items():
-        if name.endswith(("API_KEY", "TOKEN", "SECRET", "PASSWORD")) and len(value) > 5:
-            text = text.replace(value, "***")
-    return _IN_URL.sub(lambda found: "***@" if found[0].endswith("@") else "***", text)
+    secrets = [value for name, value in os.environ.items() if name.endswith(("API_KEY", "TOKEN", "SECRET", "PASSWORD")) and len(value) > 5]
+    for value in sorted(secrets, key=len, reverse=True):  # one may be part of another
+        text = text.replace(value, "***")
+    return _IN_URL.sub(lambda found: f"{found[1] or found[2]}***", text)
+
+
+def _quoted(text: str, most: int) -> str:
+    """The beginning of what a service said; cut after the secrets are out, or half of one might stay."""
+    return without_secrets(text[: 20 * most])[:most]

@@ -1,7 +1,10 @@
 """One bounded HTTP request with a JSON body: whatever the peer does, it ends as a JSON value or as a Fault."""
 
 import json
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import msgspec
 
@@ -25,14 +28,15 @@ async def post(url: str, body: object, key: str = "", *, proxies: bool = False) 
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    session = client(f"http {proxies}", lambda: _session(proxies))
-    async with session.post(url, data=encode(body), headers=headers, allow_redirects=False) as response:
+    proxy = _proxy(url) if proxies else None
+    session = client("http", _session)
+    async with session.post(url, data=encode(body), headers=headers, allow_redirects=False, proxy=proxy) as response:
         data = await _read(response)
         if response.status >= 300:
             raise of_status(response.status, data.decode(errors="replace"), response.headers)
         try:
             return msgspec.json.decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise malformed(f"the answer is no JSON ({len(data)} bytes)", data.decode(errors="replace")) from None
 
 
@@ -59,12 +63,24 @@ async def _read(response: Any) -> bytes:
     return b"".join(parts)
 
 
-def _session(proxies: bool) -> Any:
+def _session() -> Any:
     import aiohttp  # 0.2 s of import that a worker without remote calls need not pay
 
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-        trust_env=proxies,
         cookie_jar=aiohttp.DummyCookieJar(),
     )
+
+
+@lru_cache(maxsize=8)
+def _proxy(url: str) -> str | None:
+    """The environment's proxy for an address.
+
+    A session's own `trust_env` would also send what ~/.netrc knows of the address, in place of our key or against it.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # the session will say so
+        return None
+    return None if proxy_bypass(parts.netloc.rpartition("@")[2]) else getproxies().get(parts.scheme)

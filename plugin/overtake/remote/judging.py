@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from overtake.prompts import prompt
 from overtake.reading.verdicts import read_rewrite_verdict
-from overtake.remote.chat import chat_call, chat_gateway, endpoint
+from overtake.remote.chat import Endpoint, chat_call, chat_gateway, endpoint
 from overtake.remote.gateway import Call, Gateway
 
 _LIMIT = 300
@@ -23,8 +23,10 @@ def judge_gateway() -> Gateway:
     return chat_gateway("judge")
 
 
-def judge_call(query: str, rewrite: str) -> Call:
+def judge_call(query: str, rewrite: str, to: Endpoint | None = None) -> Call:
     """Ask the judge (the teacher, when none is set) to score a rewrite: {"score", "reason", "usage", "usd", "model"}.
+
+    `to`: `endpoint("judge")`, where a caller with many calls has it at hand.
 
     An unreadable verdict is asked for once more and then Failed(outage=False).
     """
@@ -36,7 +38,7 @@ def judge_call(query: str, rewrite: str) -> Call:
         score, reason = read_rewrite_verdict(text)
         return {"score": score, "reason": reason}
 
-    return chat_call(endpoint("judge"), messages, _LIMIT, temperature=0.0, read=read, form="verdict on a rewrite", tries=2)
+    return chat_call(to or endpoint("judge"), messages, _LIMIT, temperature=0.0, read=read, form="verdict on a rewrite", tries=2)
 
 
 def verdict(value: dict[str, Any]) -> Verdict:

@@ -1,5 +1,6 @@
 """How much one process may ask of a service: its share of the concurrency and of the requests and tokens a minute."""
 
+import asyncio
 import os
 
 from aiolimiter import AsyncLimiter
@@ -35,23 +36,32 @@ class Pace:
         # One request may take thousands of tokens, so more of them may go at once.
         self._tokens = _limiter(tokens_a_minute / world, 100 * _BURST_SECONDS)
         self._owed = 0.0
+        self._turn = asyncio.Lock()  # a limiter alone would let the smallest of those who wait go first
 
     async def take(self, tokens: int) -> None:
         """Wait until one request of about so many tokens may be sent."""
-        if self._tokens:
-            left = max(tokens + self._owed, 0.0)
-            self._owed = min(tokens + self._owed, 0.0)
-            while left > 0:
-                part = min(left, self._tokens.max_rate)
-                await self._tokens.acquire(part)
-                left -= part
-        if self._requests:
-            await self._requests.acquire()
+        async with self._turn:
+            self._owed += tokens
+            try:
+                while self._tokens and self._owed > 0:
+                    # In parts, since what is given back meanwhile shortens the wait.
+                    part = min(self._owed, self._tokens.max_rate / 10)
+                    await self._tokens.acquire(part)
+                    self._owed -= part
+                if self._requests:
+                    await self._requests.acquire()
+            except asyncio.CancelledError:
+                self._credit(tokens)
+                raise
 
     def settle(self, tokens: int, used: int) -> None:
-        """Tell how many tokens the request of about `tokens` really took."""
-        if self._tokens and used:
-            self._owed += used - tokens
+        """Tell how many tokens the request of about `tokens` really took; 0 where the service does not say."""
+        if used:
+            self._credit(tokens - used)
+
+    def _credit(self, tokens: int) -> None:
+        # No more than what may go at once anyway.
+        self._owed = max(self._owed - tokens, -self._tokens.max_rate if self._tokens else 0.0)
 
 
 def _limiter(a_minute: float, burst_seconds: float) -> AsyncLimiter | None:

@@ -1,7 +1,6 @@
 """The RAG service's wire contract (spec 1.2, 1.7): ask for a recall list, read it strictly."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from overtake import settings
 from overtake.remote.faults import error_inside, malformed
@@ -11,8 +10,7 @@ from overtake.remote.http import post
 _PATH = "/api/chat/general_rag"
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """One document of a recall list; `doc_id` is None when the service does not name its documents."""
 
     doc_id: str | None

@@ -5,19 +5,20 @@ process loses no answer but those in flight.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from overtake import settings
+from overtake.remote.http import encode
 from overtake.remote.process import client
 
 _log = logging.getLogger("overtake")
@@ -26,16 +27,22 @@ _APPLICATION = 0x0F7E
 _AT_ONCE = 500
 _BUSY_SECONDS = 5.0
 _PATIENCE = 3
-_CHECK_EVERY = 200
-_EVICTED = 1 / 20
+_PART = 1 / 200
+"""Of the most bytes: after so many more the size is looked at; of the rows: so many go at once when it is too large."""
+_EVICTING_SECONDS = 0.5
+"""For which every call waits; what is left is evicted next time."""
+_ROW_BYTES = 200
+"""What a row takes besides its value: the key twice, in table and index."""
 
 _SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
+BEGIN;
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_FORMAT};
 CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS spending (run TEXT PRIMARY KEY, usd REAL NOT NULL, quiet_from INTEGER);
+COMMIT;
 """
 
 
@@ -46,42 +53,57 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._most_bytes = folder, most_bytes
         self._path = folder / "answers.sqlite"
+        self._database = self._open()
         self._ledger = os.open(folder / "ledger.jsonl", os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644)
-        self._database: sqlite3.Connection | None = self._open()
+        self._ledger_fails = False
         self._answers: list[tuple[str, bytes]] = []
         self._rows: list[bytes] = []
         self._flushing = False
         self._refusals = 0
-        self._written = 0
+        self._unlooked = most_bytes  # a process that writes little looks at the size, too
 
-    def _open(self) -> sqlite3.Connection:
-        with _alone(self._folder):
-            try:
-                return self._connect()
-            except sqlite3.OperationalError:
-                raise  # no permission, no space, locked: not the file's fault
-            except sqlite3.DatabaseError as error:
-                aside = self._path.with_name(f"{self._path.name}.unreadable-{time.time_ns()}")
-                _log.warning("%s is no cache of ours (%s): moved to %s, answers are kept in a new one", self._path, error, aside.name)
-                self._path.rename(aside)
-                for end in ("-wal", "-shm"):
-                    self._path.with_name(self._path.name + end).unlink(missing_ok=True)
-                return self._connect()
+    def _open(self) -> sqlite3.Connection | None:
+        try:
+            with _alone(self._folder):
+                try:
+                    return self._connect()
+                except sqlite3.DatabaseError as error:
+                    if not _broken(error):
+                        raise
+                    _log.warning("%s is no cache of ours (%s): answers are kept in a new one", self._path, error)
+                    self._move_aside()
+                    return self._connect()
+        except (sqlite3.OperationalError, TimeoutError) as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            _log.warning("%s is in another process's hands (%s): this one goes on without kept answers", self._path, error)
+            return None
+
+    def _move_aside(self) -> None:
+        # With its log, which may hold what is not yet in the file; under one name, so that both can be opened again.
+        aside = self._path.with_name(f"{self._path.name}.unreadable-{time.time_ns()}")
+        for end in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self._path.with_name(self._path.name + end).rename(f"{aside}{end}")
+        _log.warning("%s is moved to %s", self._path, aside.name)
 
     def _connect(self) -> sqlite3.Connection:
         # Opened on the loop's thread, closed at exit from wherever that is.
         found = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
-        (application,), (version,) = found.execute("PRAGMA application_id").fetchone(), found.execute("PRAGMA user_version").fetchone()
-        (tables,) = found.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and (application, version) != (_APPLICATION, _FORMAT):
-            found.close()
-            raise sqlite3.DatabaseError("another program's, or another version's")
-        if not tables:
-            found.executescript(_SCHEMA)
-        found.execute("PRAGMA synchronous = NORMAL")
-        found.execute("PRAGMA journal_size_limit = 67108864")
-        found.execute("SELECT key, value FROM answers LIMIT 1").fetchone()
-        self._inode = self._path.stat().st_ino
+        try:
+            (application,), (version,) = found.execute("PRAGMA application_id").fetchone(), found.execute("PRAGMA user_version").fetchone()
+            (tables,) = found.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables and (application, version) != (_APPLICATION, _FORMAT):
+                raise sqlite3.DatabaseError("another program's, or another version's")
+            if not tables:
+                found.executescript(_SCHEMA)
+            found.execute("PRAGMA synchronous = NORMAL")
+            found.execute("PRAGMA journal_size_limit = 67108864")
+            found.execute("SELECT key, value FROM answers LIMIT 1").fetchone()
+            self._inode = self._path.stat().st_ino
+        except BaseException:
+            found.close()  # before its file is moved: an open one has locks and a log of that name
+            raise
         return found
 
     def get(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -98,19 +120,19 @@ class Store:
                 continue
             for key, value in rows:
                 try:
-                    found[key] = msgspec.json.decode(value)
-                except (msgspec.DecodeError, TypeError) as error:
+                    found[key] = msgspec.json.decode(value, type=dict[str, Any])
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
                     _log.warning("the kept answer %s is unreadable (%s): it is asked for again", key[:16], error)
         return found
 
     def put(self, key: str, value: Mapping[str, Any]) -> None:
         """Keep an answer."""
-        self._answers.append((key, msgspec.json.encode(value)))
+        self._answers.append((key, encode(value)))
         self._soon()
 
     def note(self, row: Mapping[str, Any]) -> None:
         """Add a row to the ledger."""
-        self._rows.append(msgspec.json.encode({"time": round(time.time(), 3), "pid": os.getpid(), **row}) + b"\n")
+        self._rows.append(encode({"time": round(time.time(), 3), "pid": os.getpid(), **row}) + b"\n")
         self._soon()
 
     def spend(self, run: str, usd: float) -> float | None:
@@ -126,17 +148,17 @@ class Store:
             return None
         return float(row[0])
 
-    def quiet_from(self, run: str, step: int) -> int:
-        """The step from which a run asks no judge: the one noted before, else `step`, noted for all its processes."""
+    def quiet_from(self, run: str, step: int) -> int | None:
+        """The step from which a run asks no judge: the one noted before, else `step`, noted for all its processes; None: not kept."""
         if self._database is None:
-            return step
+            return None
         try:
             (first,) = self._database.execute(
                 "UPDATE spending SET quiet_from = coalesce(quiet_from, ?) WHERE run = ? RETURNING quiet_from", (step, run)
             ).fetchone() or (step,)
         except sqlite3.DatabaseError as error:
             self._failed(error)
-            return step
+            return None
         return int(first)
 
     def _soon(self) -> None:
@@ -148,47 +170,55 @@ class Store:
         """Write what has come: all answers in one transaction, all ledger rows in one write, so that processes do not mix theirs."""
         self._flushing = False
         if self._rows:
-            rows, self._rows = b"".join(self._rows), []
-            try:
-                os.write(self._ledger, rows)
-            except OSError as error:
-                _log.warning("the ledger cannot be written (%s): %d bytes of it are lost", error, len(rows))
+            self._write_ledger(b"".join(self._rows))
         if self._answers and self._database:
             try:
                 with _transaction(self._database):
                     self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", self._answers)
-                    self._bound(self._database)
+                self._bound(self._database)
             except sqlite3.DatabaseError as error:
                 self._failed(error)
                 return
-            self._written += len(self._answers)
             self._answers, self._refusals = [], 0
 
+    def _write_ledger(self, rows: bytes) -> None:
+        self._rows = []
+        try:
+            left = rows[os.write(self._ledger, rows) :]
+            words = "no space is left"
+        except OSError as error:
+            left, words = rows, str(error)
+        if left and not self._ledger_fails:
+            _log.warning("the ledger in %s cannot be written (%s): calls are missing in it from here on", self._folder, words)
+        if 0 < len(left) < len(rows):
+            self._rows = [b"\n"]  # ends the row that is cut
+        self._ledger_fails = bool(left)
+
     def _bound(self, database: sqlite3.Connection) -> None:
-        """Drop the oldest answers when the file has outgrown its limit; looked at now and then."""
-        if self._written % _CHECK_EVERY + len(self._answers) < _CHECK_EVERY:
+        """Drop the oldest answers while the file is larger than its limit; looked at now and then."""
+        self._unlooked += sum(len(value) + _ROW_BYTES for _, value in self._answers)
+        if self._unlooked < self._most_bytes * _PART:
             return
-        pages, free, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
-        if (pages - free) * size > self._most_bytes:
-            database.execute(
-                "DELETE FROM answers WHERE rowid <= (SELECT min(rowid) + (max(rowid) - min(rowid)) * ? FROM answers)", (_EVICTED,)
-            )
-            database.execute("PRAGMA incremental_vacuum").fetchall()
+        self._unlooked, began = 0, time.monotonic()
+        while _bytes(database) > self._most_bytes and time.monotonic() - began < _EVICTING_SECONDS:
+            oldest = "SELECT min(rowid) + (max(rowid) - min(rowid)) * ? FROM answers"
+            database.execute(f"DELETE FROM answers WHERE rowid <= ({oldest})", (_PART,))
+            database.executescript("PRAGMA incremental_vacuum")  # execute() would free one page only
 
     def _failed(self, error: sqlite3.DatabaseError) -> None:
         """Go on without what the file refused: reopen a broken one, try a locked or full one again, then do without."""
         self._refusals += 1
-        if self._database and not isinstance(error, sqlite3.OperationalError):
-            _log.warning("%s is broken (%s)", self._path, error)
+        if self._database and _broken(error):
+            _log.warning("%s is broken (%s): answers are kept in a new one", self._path, error)
             self._database.close()
             try:
                 with _alone(self._folder):
                     # Unless another process has put a new one in its place already.
                     if self._path.exists() and self._path.stat().st_ino == self._inode:
-                        self._path.rename(self._path.with_name(f"{self._path.name}.unreadable-{time.time_ns()}"))
-                        for end in ("-wal", "-shm"):
-                            self._path.with_name(self._path.name + end).unlink(missing_ok=True)
+                        self._move_aside()
                 self._database = self._open()
+                if self._answers:
+                    self._soon()
             except (sqlite3.DatabaseError, OSError) as again:
                 error, self._refusals, self._database = again, _PATIENCE, None  # type: ignore[assignment]
         if self._refusals >= _PATIENCE:
@@ -203,30 +233,62 @@ class Store:
         os.close(self._ledger)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _transaction(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
+        database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")
 
 
-@contextmanager
+def _bytes(database: sqlite3.Connection) -> int:
+    """The size of the database's file, less what is free in it."""
+    pages, free, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    return int((pages - free) * size)
+
+
+def _broken(error: sqlite3.DatabaseError) -> bool:
+    """True where the file is at fault; False for no permission, no space, locked."""
+    return not isinstance(error, sqlite3.OperationalError) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR
+
+
+@contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time opens, or moves aside, the file of answers."""
-    lock = os.open(folder, os.O_RDONLY)
+    """One process at a time opens, or moves aside, the file of answers. Raises TimeoutError where another does not come to an end."""
+    lock, began = os.open(folder, os.O_RDONLY), time.monotonic()
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() - began > _BUSY_SECONDS:
+                    raise TimeoutError(f"locked for more than {_BUSY_SECONDS:g} s") from None
+                time.sleep(0.01)
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a child forked meanwhile has the same lock, and never closes it
     finally:
         os.close(lock)
 
 
 def store() -> Store:
-    """This process's store, in the settings' folder. To be called on the gateway's loop."""
+    """This process's store, in the settings' folder. To be called on the gateway's loop.
+
+    Raises SettingsError when nothing can be kept there.
+    """
     chosen = settings.load()
-    return client("store", lambda: Store(chosen.cache_dir.expanduser(), chosen.cache_mb * 2**20))
+
+    def make() -> Store:
+        try:
+            return Store(chosen.cache_dir.expanduser(), chosen.cache_mb * 2**20)
+        except (OSError, sqlite3.Error) as error:
+            words = f"OVERTAKE_CACHE_DIR={chosen.cache_dir}: answers cannot be kept there ({error})"
+            raise settings.SettingsError(f"{words}: make room or name another folder") from None
+
+    return client("store", make)
