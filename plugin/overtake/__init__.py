@@ -48,3 +48,4 @@ def register() -> None:
     for name, target in CALLBACKS.items():
         callbacks_map[name] = load(target)
     TrainerFactory.TRAINER_MAPPING.update(TRAINERS)
+    load("overtake.trainers.on_cpu:join_ranks_by_gloo")()
