@@ -18,11 +18,7 @@ model=${model:-$(newest query_rewrite)}
 model=$(local_or_hub "$model")
 if is_adapter "$model"; then set_flags --adapters "$model"; else set_flags --model "$model"; fi
 
-# ms-swift silently takes the next port when this one is busy. The test is its own: a port just left counts as busy for a minute.
-if ! dry && ! python3 -c "import socket; socket.socket().bind(('', $PORT))" 2>/dev/null; then
-  die "port $PORT is busy, or was until a moment ago. Set PORT= to another, or wait a minute"
-fi
-
+refuse_busy "$PORT"
 set_flags --host "$HOST" --port "$PORT" --served_model_name query-rewrite
 # The numbers of the rollouts; a client's own win.
 set_flags --temperature 0.7 --top_p 0.9 --max_new_tokens 150

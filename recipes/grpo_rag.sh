@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # GRPO: the student takes itself past the teacher, rewarded by what its rewrites retrieve.
-# 4 x 80 GB for 32B with LoRA, rollouts by vLLM on the same cards. Not yet run on GPUs: the tests parse it, CI runs it on a CPU.
+# 4 x 80 GB for 32B with LoRA, rollouts by vLLM on the same cards. Not yet run on GPUs; CI runs this file on two CPU cores: rollouts by
+# transformers, by vLLM that gets every update, under DeepSpeed ZeRO-2 and ZeRO-3 with two processes, and with a rollout server.
 # Needs rl_train.jsonl and rl_val.jsonl from tools/convert.py, the last checkpoint of sft_qwen32b.sh, and the retrieval service
 # (OVERTAKE_RAG_URL, or `bash recipes/serve_rag.sh`).
 #   bash recipes/grpo_rag.sh
@@ -18,7 +19,8 @@ flags=(
   # Held near the SFT model: retrieval alone would be happy with a heap of keywords.
   --beta 0.04 --scale_rewards group
   --learning_rate 1e-5 --warmup_ratio 0.05
-  --lora_rank 16 --lora_alpha 32 --target_modules all-linear
+  # No dropout: it would make the trained policy another one than the one that wrote, and than the SFT model in the KL term.
+  --lora_rank 16 --lora_alpha 32 --lora_dropout 0 --target_modules all-linear
   # The budget of 30 USD is for 10 passes over 1000 rows.
   --num_train_epochs 10
   # 4 cards x 4 x 4 = 64 rewrites, 8 questions, an update. Evaluation needs whole groups of 8 as well.
@@ -30,5 +32,8 @@ flags=(
   --log_completions true
   # Calls, cache hits, cost and abstentions beside the rewards on the board.
   --callbacks overtake_metrics
+  # rollout_correction/k3_kl: how far vLLM's probabilities are from the trained model's. Up to 0.0054 is top_p's doing, which vLLM counts
+  # in; where it grows beyond that, vLLM samples from old weights.
+  --log_rollout_offpolicy_metrics true
 )
 run_grpo query_rewrite "${flags[@]}" -- "$@"

@@ -13,12 +13,14 @@
 #   DATASET, VAL_DATASET   rows; else output/NAME/data/
 #   OUTPUT_DIR   else output/NAME/{sft,grpo,ppo}
 #   SFT_ADAPTER  the checkpoint RL starts from; else the last one under output/NAME/sft; `none` starts from MODEL itself
+#   ROLLOUT_HOST with PROFILE=multinode, the machines that run rollout.sh, separated by spaces; PORT, GROUP_PORT its ports (8000, 51216)
 #   DRY_RUN=1    print the command; ask no hardware, no file, no endpoint, no hub
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 DRY_RUN=${DRY_RUN:-0}
 TUNER=${TUNER:-lora}
+KIND=''  # sft or grpo in a training, for the profiles
 
 die() { echo "error: $*" >&2; exit 2; }
 note() { echo "$*" >&2; }
@@ -71,7 +73,7 @@ find_profile() {
 
 # Sets what a profile may set, then reads it: GPUS and GPU_GB (what it wants), DEFAULT_MODEL, RUN_ENV, and flags for each launcher.
 use_profile() {
-  GPUS=0 GPU_GB=0 DEFAULT_MODEL='' RUN_ENV=() TRAIN_FLAGS=() SFT_FLAGS=() GRPO_FLAGS=() DEPLOY_FLAGS=()
+  GPUS=0 GPU_GB=0 DEFAULT_MODEL='' RUN_ENV=() TRAIN_FLAGS=() SFT_FLAGS=() GRPO_FLAGS=() ROLLOUT_FLAGS=() DEPLOY_FLAGS=()
   if [[ -z ${PROFILE:-} ]]; then
     find_profile
     # A dry run asks no hardware: it shows what the recipes are written for.
@@ -220,6 +222,7 @@ set_data() {
 # begin NAME KIND: common to every training run.
 begin() {
   [[ $TUNER == lora || $TUNER == full ]] || die "TUNER=$TUNER: lora or full"
+  KIND=$2
   use_profile
   use_swift
   OUTPUT_DIR=$(absolute "${OUTPUT_DIR:-$ROOT/output/$1/$2}")
@@ -396,6 +399,14 @@ run_sample() {
     rm -f "$OUTPUT_DIR/ckpt_state.json"
   fi
   run_swift sample
+}
+
+# ---------------------------------------------------------------- servers
+
+# ms-swift silently takes the next port when this one is busy. The test is its own: a port just left counts as busy for a minute.
+refuse_busy() {
+  dry || python3 -c "import socket; socket.socket().bind(('', $1))" 2>/dev/null ||
+    die "port $1 is busy, or was until a moment ago. ${2:-Set PORT= to another, or wait a minute}"
 }
 
 # ---------------------------------------------------------------- what a run left

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SFT: the student learns to rewrite queries as the teacher does.
-# 4 x 80 GB for 32B with LoRA (50-60 GB a card); full tuning wants 8 x 80 GB (about 70 GB a card). Smaller cards take a smaller model.
+# 4 x 80 GB for 32B with LoRA; full tuning wants 8 x 80 GB. Smaller cards take a smaller model; the profiles count the memory.
 # Needs train.jsonl and val.jsonl from tools/convert.py.
 #   bash recipes/sft_qwen32b.sh                                     # Qwen2.5-32B-Instruct on 4 x 80 GB
 #   MODEL=Qwen/Qwen3-32B bash recipes/sft_qwen32b.sh
@@ -13,8 +13,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 if [[ $TUNER == full ]]; then lr=1e-5; else lr=5e-5; fi
 
 flags=(
-  # A rewrite is a habit of style, not new knowledge: rank 16 on every linear layer is enough, scaled by alpha / rank = 2.
-  --lora_rank 16 --lora_alpha 32 --target_modules all-linear
+  # A rewrite is a habit of style, not new knowledge: rank 16 on every linear layer is enough, scaled by alpha / rank = 2. GRPO goes on
+  # with this adapter and its dropout, and there the same weights must give the same probabilities.
+  --lora_rank 16 --lora_alpha 32 --lora_dropout 0 --target_modules all-linear
   # Some hundreds of rows: three passes, warmed up over the first twentieth.
   --num_train_epochs 3 --learning_rate "$lr" --warmup_ratio 0.05
   # 2 x 8 rows a card before each update. Profile, history and question fit into 2048 tokens.

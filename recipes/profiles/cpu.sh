@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # No GPU: a model of some millions of weights, to see the whole chain work on two cores. The GPUs of this machine are hidden.
+# Run where: in the tests, every recipe, and in the quickstart; two CPU cores.
 DEFAULT_MODEL=Qwen/Qwen2.5-0.5B-Instruct
 RUN_ENV=(CUDA_VISIBLE_DEVICES= ACCELERATE_USE_CPU=true VLLM_PLUGINS=none)
 # float32 alone would make ms-swift turn fp16 on, which a CPU only emulates. A worker process costs more than it loads here.

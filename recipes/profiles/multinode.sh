@@ -1,11 +1,42 @@
 # shellcheck shell=bash disable=SC2034
-# Several machines of 8 x 80 GB. Start the same recipe on each of them with NNODES, NODE_RANK (0, 1, ...) and MASTER_ADDR (machine 0)
-# set, MASTER_PORT if 29500 is taken, and OUTPUT_DIR on a disk that all of them see.
+# Several machines of 8 x 80 GB: NNODES of them train, ZeRO-3 over all of their cards; those in ROLLOUT_HOST sample (`swift rollout`).
+# On all of them the same project folder and settings (OVERTAKE_RAG_URL an address that all reach); DATASET, SFT_ADAPTER and OUTPUT_DIR
+# on a disk that all see.
+#   1. On each rollout machine, first. HOST is its address in a network of your own; ready at "Application startup complete":
+#        HOST=10.0.0.9 PROFILE=multinode bash recipes/rollout.sh
+#   2. On each training machine, within half an hour of each other:
+#        NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 ROLLOUT_HOST=10.0.0.9 PROFILE=multinode bash recipes/grpo_rag.sh   # on 10.0.0.1
+#        NNODES=2 NODE_RANK=1 MASTER_ADDR=10.0.0.1 ROLLOUT_HOST=10.0.0.9 PROFILE=multinode bash recipes/grpo_rag.sh   # on 10.0.0.2
+#   3. Look at rollout_correction/k3_kl in the log (grpo_rag.sh says what it must be), and stop rollout.sh by Ctrl-C when all is done.
+# SFT is step 2 with sft_qwen32b.sh, without ROLLOUT_HOST. Two rollout machines: ROLLOUT_HOST="10.0.0.9 10.0.0.10".
+# Ports: 29500 on machine 0 (MASTER_PORT), 8000 and 51216 on the rollout machines (PORT and GROUP_PORT, in both steps), NCCL's own between
+# all. A proxy in the environment must not catch these addresses (NO_PROXY).
+# Run where: parsed by ms-swift's own argument classes in the tests; not yet run on several machines nor on GPUs. On CPUs the tests run
+# a rollout server with its training, NCCL stood in for, and a training of two "machines" on one.
+# GRPO's memory of a training card in GB (10^9 bytes) on 2 x 8 cards: as in 4x80g.sh with 1/16 of the model: 20.6 of 85, no vLLM; machine
+# 0 gathers 1/16 of the model at a time, 4.1 more. All weights (TUNER=full): 32.8 with Adam, 4.1 for the SFT model in the KL term: 53.3.
+# A rollout card: vLLM's 0.9 x 85 = 76.5: weights 65.5 / 4 = 16.4, activations 1.5 (assumed), cache 58.6 = 890 000 tokens of 65536 bytes.
+# Network: 65.5 GB from machine 0 to each rollout machine at every update: 3 s at 200 Gb/s, 52 s at 10.
 # shellcheck source=/dev/null
 source "$ROOT/recipes/profiles/8x80g.sh"
-for variable in NNODES NODE_RANK MASTER_ADDR; do
-  [[ -n ${!variable:-} ]] || want "PROFILE=multinode wants NNODES, NODE_RANK and MASTER_ADDR on every machine; $variable is not set"
+case $KIND in
+  grpo) needed=(NNODES NODE_RANK MASTER_ADDR ROLLOUT_HOST) ;;
+  sft) needed=(NNODES NODE_RANK MASTER_ADDR) ;;
+  *) needed=() ;;
+esac
+for variable in ${needed[@]+"${needed[@]}"}; do
+  [[ -n ${!variable:-} ]] || want "PROFILE=multinode wants ${needed[*]} on every training machine; $variable is not set"
 done
-RUN_ENV+=("NNODES=${NNODES:-2}" "NODE_RANK=${NODE_RANK:-0}" "MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}" "MASTER_PORT=${MASTER_PORT:-29500}")
-# Two machines: 16 cards x 4 x 1 = 64 rewrites an update.
-GRPO_FLAGS+=(--gradient_accumulation_steps 1)
+# A rollout server or a deployment is a machine by itself.
+RUN_ENV=()
+if [[ -n $KIND ]]; then
+  RUN_ENV=(NPROC_PER_NODE=8 "NNODES=${NNODES:-2}" "NODE_RANK=${NODE_RANK:-0}" "MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}"
+    "MASTER_PORT=${MASTER_PORT:-29500}")
+fi
+read -ra hosts <<<"${ROLLOUT_HOST:-127.0.0.1}"
+# 16 cards x 4 x 1 = 64 rewrites an update. A server that still loads its model is waited for.
+GRPO_FLAGS=(--gradient_accumulation_steps 1 --use_vllm true --vllm_mode server --vllm_server_host "${hosts[@]}"
+  --vllm_server_port "${hosts[@]/*/${PORT:-8000}}" --vllm_server_group_port "${hosts[@]/*/${GROUP_PORT:-51216}}"
+  --vllm_server_timeout 1800 --move_model_batches 16)
+ROLLOUT_FLAGS=(--torch_dtype bfloat16 --vllm_tensor_parallel_size 4 --vllm_data_parallel_size 2 --vllm_gpu_memory_utilization 0.9
+  --vllm_max_model_len 2304)

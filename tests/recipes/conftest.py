@@ -1,9 +1,56 @@
-"""A tiny model and rows for recipes that really run."""
+"""What the tests of the recipes share: running one as a user does, reading the command that it prints, a tiny model."""
 
 import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {"PROFILE", "MODEL", "TUNER", "DATASET", "VAL_DATASET", "OUTPUT_DIR", "SFT_ADAPTER", "ADAPTER", "DRY_RUN", "HOST", "PORT"}
+SETTINGS |= {"ROLLOUT_HOST", "GROUP_PORT", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE", "CUDA_VISIBLE_DEVICES"}
+
+
+def recipe_environment(**settings: object) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    return env | {name: str(value) for name, value in settings.items()}
+
+
+def run_recipe(recipe: str, *flags: str, cwd: Path = ROOT, **settings: object) -> subprocess.CompletedProcess[str]:
+    words = ["bash", str(ROOT / f"recipes/{recipe}.sh"), *flags]
+    return subprocess.run(words, capture_output=True, text=True, env=recipe_environment(**settings), cwd=cwd, check=False)
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[..., dict[str, str]]:
+    """environment(**settings): this process's, with no setting of a recipe but these."""
+    return recipe_environment
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """run(recipe, *flags, cwd=..., **settings): the recipe, ended."""
+    return run_recipe
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., tuple[dict[str, str], list[str]]]:
+    """command(recipe, *flags, **settings): what a dry run prints, as environment and arguments after `swift`."""
+
+    def command(recipe: str, *flags: str, **settings: Any) -> tuple[dict[str, str], list[str]]:
+        result = run_recipe(recipe, *flags, DRY_RUN=1, **settings)
+        assert result.returncode == 0, result.stderr
+        words = shlex.split(result.stdout.replace("\\\n", " ").splitlines()[0])
+        at = words.index("swift")
+        return dict(word.split("=", 1) for word in words[:at]), words[at + 1 :]
+
+    return command
 
 
 @pytest.fixture

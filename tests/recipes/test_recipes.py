@@ -1,62 +1,36 @@
 """Every recipe under every profile says what ms-swift takes: its printed command goes through ms-swift's own argument classes.
 
-Only the device probe, the process group and the hub look-up are replaced. Run: python -m pytest tests/recipes
+Only the device probe, the process group, the hub look-up and the call of the rollout server are replaced.
+Run: python -m pytest -m "not slow" tests/recipes
 """
 
 import ast
-import contextlib
-import hashlib
 import importlib.util
 import json
-import math
 import os
 import re
-import shlex
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
-import httpx
 import pytest
-from overtake.data import conversations
-from overtake.reading.tags import strip_think
-from overtake.rewards.rewrite_rules import fault
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "recipes/profiles").glob("*.sh"))
 TRAINING = {"sft_qwen32b": "SftArguments", "grpo_rag": "RLHFArguments"}
-PROCESSES = {"4x80g": 4, "8x80g": 8, "multinode": 16}
+LARGE = ("4x80g", "8x80g", "multinode")
+PROCESSES = {"cpu-zero2": 2, "cpu-zero3": 2, "4x80g": 4, "8x80g": 8, "multinode": 16}
+ZERO = {"cpu-zero2": 2, **dict.fromkeys(("cpu-zero3", *LARGE), 3)}
+NODES = {"NNODES": 2, "NODE_RANK": 1, "MASTER_ADDR": "10.0.0.1", "ROLLOUT_HOST": "10.0.0.9 10.0.0.10"}
 BASES = {
-    "cpu": "Qwen/Qwen2.5-0.5B-Instruct",
+    **{name: "Qwen/Qwen2.5-0.5B-Instruct" for name in PROFILES if name.startswith("cpu")},
     "1x16g": "Qwen/Qwen2.5-1.5B-Instruct",
     "1x24g": "Qwen/Qwen2.5-3B-Instruct",
     "1x80g": "Qwen/Qwen3-8B",
-    **dict.fromkeys(PROCESSES, "Qwen/Qwen2.5-32B-Instruct"),
+    **dict.fromkeys(LARGE, "Qwen/Qwen2.5-32B-Instruct"),
 }
-
-
-def run(recipe: str, *flags: str, cwd: Path = ROOT, **settings: object) -> subprocess.CompletedProcess[str]:
-    known = {"PROFILE", "MODEL", "TUNER", "DATASET", "VAL_DATASET", "OUTPUT_DIR", "SFT_ADAPTER", "ADAPTER", "DRY_RUN", "HOST", "PORT"}
-    env = {name: value for name, value in os.environ.items() if name not in known | {"CUDA_VISIBLE_DEVICES"}}
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    env |= {name: str(value) for name, value in settings.items()}
-    return subprocess.run(
-        ["bash", str(ROOT / f"recipes/{recipe}.sh"), *flags], capture_output=True, text=True, env=env, cwd=cwd, check=False
-    )
-
-
-def command(recipe: str, *flags: str, **settings: object) -> tuple[dict[str, str], list[str]]:
-    """What a dry run prints, as environment and arguments after `swift`."""
-    result = run(recipe, *flags, DRY_RUN=1, **settings)
-    assert result.returncode == 0, result.stderr
-    words = shlex.split(result.stdout.replace("\\\n", " ").splitlines()[0])
-    at = words.index("swift")
-    return dict(word.split("=", 1) for word in words[:at]), words[at + 1 :]
 
 
 @pytest.fixture
@@ -97,6 +71,7 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import swift.arguments.base_args.base_args
     import swift.arguments.deploy_args
     import swift.model.model_meta
+    import swift.rlhf_trainers
     import torch
     import transformers.training_args
     from accelerate.state import AcceleratorState
@@ -112,6 +87,8 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for module in (swift.arguments.base_args.base_args, swift.arguments.deploy_args, swift.model.model_meta):
         monkeypatch.setattr(module, "safe_snapshot_download", look_up)
     monkeypatch.setattr(transformers.training_args, "is_torch_bf16_gpu_available", lambda: True)
+    monkeypatch.setattr(swift.arguments.deploy_args, "get_device_count", lambda: 8)
+    monkeypatch.setattr(swift.rlhf_trainers, "VLLMClient", MagicMock())
 
     def parse(name: str, words: list[str], processes: int = 1) -> Any:
         monkeypatch.setattr(transformers.training_args.TrainingArguments, "world_size", processes)
@@ -132,32 +109,34 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("recipe", TRAINING)
-def test_ms_swift_takes_the_command(recipe: str, profile: str, files: dict[str, Path], parse: Any) -> None:
+def test_ms_swift_takes_the_command(recipe: str, profile: str, files: dict[str, Path], parse: Any, command: Any) -> None:
     write_adapter(files["lora"], BASES[profile])
-    env, words = command(recipe, PROFILE=profile, DATASET=files["DATASET"], OUTPUT_DIR=files["OUTPUT_DIR"], SFT_ADAPTER=files["lora"])
+    nodes = NODES if profile == "multinode" else {}
+    env, words = command(
+        recipe, PROFILE=profile, DATASET=files["DATASET"], OUTPUT_DIR=files["OUTPUT_DIR"], SFT_ADAPTER=files["lora"], **nodes
+    )
     processes = PROCESSES.get(profile, 1)
     args = parse(TRAINING[recipe], words[1:], processes)
 
     assert args.model == BASES[profile]
-    assert (args.tuner_type, args.lora_rank, args.lora_alpha, args.target_modules) == ("lora", 16, 32, ["all-linear"])
+    assert (args.tuner_type, args.lora_rank, args.lora_alpha, args.lora_dropout, args.target_modules) == ("lora", 16, 32, 0, ["all-linear"])
     assert (args.max_length, args.save_total_limit, args.add_version, args.ddp_timeout) == (2048, 3, False, 1800)
     assert args.external_plugins == [str(ROOT / "plugin/register.py")]
     assert args.output_dir == str(files["OUTPUT_DIR"])
-    cpu = profile == "cpu"
+    cpu = profile.startswith("cpu")
     assert (args.bf16, args.fp16) == (not cpu, False)
     assert args.dataloader_num_workers == (0 if cpu else 4)
-    assert bool(args.deepspeed) == (profile in PROCESSES)
-    assert env["CUDA_VISIBLE_DEVICES"].count(",") + (not cpu) == min(PROCESSES.get(profile, int(not cpu)), 8)
+    assert (args.deepspeed["zero_optimization"]["stage"] if args.deepspeed else None) == ZERO.get(profile)
+    assert len(env["CUDA_VISIBLE_DEVICES"].split(",")) == (1 if cpu else min(processes, 8))
+    assert (env["CUDA_VISIBLE_DEVICES"] == "") == cpu
     assert int(env.get("NPROC_PER_NODE", 1)) * int(env.get("NNODES", 1)) == processes
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
     if recipe == "sft_qwen32b":
         assert (args.learning_rate, args.num_train_epochs, args.warmup_ratio or args.training_args.warmup_steps) == (5e-5, 3, 0.05)
         assert (args.eval_steps, args.save_steps, args.logging_steps) == (100, 100, 10)
-        assert batch == (8 if cpu else 16)
+        assert batch * (processes if cpu else 1) == (8 if cpu else 16)
         if profile.endswith("80g"):
             assert (args.per_device_train_batch_size, args.gradient_accumulation_steps, args.per_device_eval_batch_size) == (2, 8, 2)
-        if args.deepspeed:
-            assert args.deepspeed["zero_optimization"]["stage"] == 3
     else:
         assert (args.learning_rate, args.num_train_epochs, args.beta, args.scale_rewards) == (1e-5, 10, 0.04, "group")
         assert (args.num_generations, args.temperature, args.top_p, args.max_completion_length) == (8, 0.7, 0.9, 150)
@@ -166,22 +145,73 @@ def test_ms_swift_takes_the_command(recipe: str, profile: str, files: dict[str, 
         assert len(args.reward_funcs) == len(args.reward_weights) == 2
         assert batch * processes == (8 if cpu else 64)
         assert args.per_device_eval_batch_size * processes % args.num_generations == 0
-        assert args.use_vllm == (not cpu)
+        assert args.use_vllm == (profile not in ("cpu", "cpu-zero2"))
+        assert args.vllm_mode == ("server" if profile == "multinode" else "colocate" if args.use_vllm else None)
         assert processes % args.vllm_tensor_parallel_size == 0
+        assert args.log_rollout_offpolicy_metrics
+
+
+def test_training_on_several_machines_finds_its_machines_and_its_rollout_servers(files: dict[str, Path], parse: Any, command: Any) -> None:
+    write_adapter(files["lora"], BASES["multinode"])
+    env, words = command("grpo_rag", PROFILE="multinode", DATASET=files["DATASET"], SFT_ADAPTER=files["lora"], PORT=8001, **NODES)
+    launch = {"NPROC_PER_NODE": "8", "NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
+    assert env == launch | {"CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}
+    args = parse("RLHFArguments", words[1:], 16)
+    assert args.vllm_server_host == ["10.0.0.9", "10.0.0.10"]
+    assert (args.vllm_server_port, args.vllm_server_group_port) == ([8001, 8001], [51216, 51216])
+
+
+@pytest.mark.parametrize("profile", ["multinode", "cpu-vllm"])
+def test_ms_swift_takes_the_rollout_server(profile: str, files: dict[str, Path], parse: Any, command: Any) -> None:
+    write_adapter(files["lora"], BASES[profile])
+    env, words = command("rollout", PROFILE=profile, SFT_ADAPTER=files["lora"], HOST="10.0.0.9", PORT=18346)
+    assert words[0] == "rollout"
+    args = parse("RolloutArguments", words[1:])
+    assert (args.model, args.adapters, args.host, args.port) == (BASES[profile], [], "10.0.0.9", 18346)
+    assert args.vllm_max_model_len == 2304
+    if profile == "multinode":
+        assert args.vllm_tensor_parallel_size * args.vllm_data_parallel_size == len(env["CUDA_VISIBLE_DEVICES"].split(","))
+        assert env.keys() == {"CUDA_VISIBLE_DEVICES"}
+
+
+def test_a_profile_whose_vllm_shares_the_cards_has_no_rollout_server(run: Any) -> None:
+    refused = run("rollout", PROFILE="4x80g", DRY_RUN=1)
+    assert refused.returncode == 2
+    assert "PROFILE=4x80g has no rollout server: its vLLM shares the training's cards. Set PROFILE=multinode" in refused.stderr
+
+
+@pytest.mark.parametrize(("recipe", "missing"), [("grpo_rag", "ROLLOUT_HOST"), ("sft_qwen32b", "NODE_RANK")])
+def test_a_machine_that_is_not_told_its_place_is_one_clear_error(recipe: str, missing: str, run: Any) -> None:
+    told = {name: value for name, value in NODES.items() if name != missing and not (recipe == "sft_qwen32b" and name == "ROLLOUT_HOST")}
+    refused = run(recipe, PROFILE="multinode", **told)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1 and f"; {missing} is not set" in refused.stderr
+
+
+@pytest.mark.parametrize("port", ["PORT", "GROUP_PORT"])
+def test_a_rollout_server_refuses_a_busy_port(port: str, files: dict[str, Path], run: Any) -> None:
+    with socket.socket() as taken, socket.socket() as free:
+        taken.bind(("", 0))
+        free.bind(("", 0))
+        ports = dict.fromkeys(("PORT", "GROUP_PORT"), free.getsockname()[1]) | {port: taken.getsockname()[1]}
+        free.close()
+        refused = run("rollout", PROFILE="cpu-vllm", SFT_ADAPTER=files["full"], **ports)
+    assert refused.returncode == 2
+    assert f"port {ports[port]} is busy" in refused.stderr
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_ms_swift_takes_the_deployment(profile: str, files: dict[str, Path], parse: Any) -> None:
+def test_ms_swift_takes_the_deployment(profile: str, files: dict[str, Path], parse: Any, command: Any) -> None:
     write_adapter(files["lora"], BASES[profile])
     for settings, base in (({"ADAPTER": files["lora"]}, BASES[profile]), ({"MODEL": files["full"]}, str(files["full"]))):
         _, words = command("deploy", PROFILE=profile, PORT=18345, **settings)
         args = parse("DeployArguments", words[1:])
         assert (args.model, args.host, args.port, args.served_model_name) == (base, "127.0.0.1", 18345, "query-rewrite")
-        assert args.infer_backend == ("transformers" if profile == "cpu" else "vllm")
+        assert args.infer_backend == ("transformers" if profile.startswith("cpu") else "vllm")
         assert args.external_plugins == ([str(ROOT / "plugin/register.py")] if "ADAPTER" in settings else [])
 
 
-def test_ms_swift_takes_the_export(files: dict[str, Path], parse: Any, tmp_path: Path) -> None:
+def test_ms_swift_takes_the_export(files: dict[str, Path], parse: Any, tmp_path: Path, command: Any) -> None:
     write_adapter(files["lora"], BASES["4x80g"])
     _, words = command("export", ADAPTER=files["lora"], OUTPUT_DIR=tmp_path / "merged")
     args = parse("ExportArguments", words[1:])
@@ -189,10 +219,10 @@ def test_ms_swift_takes_the_export(files: dict[str, Path], parse: Any, tmp_path:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_ms_swift_takes_the_sampling(profile: str, files: dict[str, Path], parse: Any) -> None:
+def test_ms_swift_takes_the_sampling(profile: str, files: dict[str, Path], parse: Any, command: Any) -> None:
     write_adapter(files["lora"], BASES[profile])
     (files["lora"] / "adapter_config.json").write_text('{"r": 24}', encoding="utf-8")
-    cpu = profile == "cpu"
+    cpu = profile.startswith("cpu")
     for start, model in (("lora", BASES[profile]), ("full", str(files["full"]))):
         _, words = command(
             "sample_rag", PROFILE=profile, DATASET=files["DATASET"], OUTPUT_DIR=files["OUTPUT_DIR"], SFT_ADAPTER=files[start]
@@ -229,7 +259,7 @@ def engine_parameters(engine: str) -> set[str]:
         pytest.param(128, 64, 128, 64, id="nothing over"),
     ],
 )
-def test_every_row_is_in_a_full_batch(rows: int, batch: int, drawn: int, size: int, files: dict[str, Path]) -> None:
+def test_every_row_is_in_a_full_batch(rows: int, batch: int, drawn: int, size: int, files: dict[str, Path], command: Any) -> None:
     files["DATASET"].write_text('{"messages": []}\n' * rows, encoding="utf-8")
     settings = {"PROFILE": "cpu", "DATASET": files["DATASET"], "SFT_ADAPTER": files["full"]}
     _, words = command("sample_rag", "--num_sampling_batch_size", str(batch), **settings)
@@ -245,13 +275,13 @@ def test_every_row_is_in_a_full_batch(rows: int, batch: int, drawn: int, size: i
         pytest.param(["--system", "be kind"], "--system 'be kind', given here or when", id="another system prompt"),
     ],
 )
-def test_what_sampling_could_not_use_is_refused(flags: list[str], words: str, files: dict[str, Path]) -> None:
+def test_what_sampling_could_not_use_is_refused(flags: list[str], words: str, files: dict[str, Path], run: Any) -> None:
     result = run("sample_rag", *flags, DRY_RUN=1, PROFILE="cpu", DATASET=files["DATASET"], SFT_ADAPTER=files["full"])
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ") and words in result.stderr
 
 
-def test_full_tuning_goes_on_from_a_full_checkpoint(files: dict[str, Path], parse: Any) -> None:
+def test_full_tuning_goes_on_from_a_full_checkpoint(files: dict[str, Path], parse: Any, run: Any, command: Any) -> None:
     base = {"PROFILE": "8x80g", "TUNER": "full", "DATASET": files["DATASET"], "OUTPUT_DIR": files["OUTPUT_DIR"]}
     _, words = command("sft_qwen32b", **base)
     assert not [word for word in words if "lora_" in word]
@@ -264,7 +294,7 @@ def test_full_tuning_goes_on_from_a_full_checkpoint(files: dict[str, Path], pars
     assert "Merge it first" in refused.stderr
 
 
-def test_the_callers_flags_win_over_profile_and_recipe() -> None:
+def test_the_callers_flags_win_over_profile_and_recipe(command: Any) -> None:
     _, words = command("sft_qwen32b", "--learning_rate", "1e-3", "--dataloader_num_workers=2", "--system", "a b", PROFILE="cpu")
     assert words.count("--learning_rate") == 1
     assert words[words.index("--learning_rate") + 1] == "1e-3"
@@ -272,14 +302,14 @@ def test_the_callers_flags_win_over_profile_and_recipe() -> None:
     assert words[words.index("--system") + 1] == "a b"
 
 
-def test_paths_are_read_where_the_user_stands_and_become_absolute(files: dict[str, Path]) -> None:
+def test_paths_are_read_where_the_user_stands_and_become_absolute(files: dict[str, Path], run: Any) -> None:
     here = files["lora"].parent
     result = run("sft_qwen32b", cwd=here, DRY_RUN=1, PROFILE="cpu", MODEL="full", DATASET="train.jsonl", OUTPUT_DIR="runs/a")
     for path in ("full", "train.jsonl", "val.jsonl", "runs/a"):
         assert f" {here / path}" in result.stdout
 
 
-def test_the_last_checkpoint_is_the_one_with_the_highest_step(files: dict[str, Path], tmp_path: Path) -> None:
+def test_the_last_checkpoint_is_the_one_with_the_highest_step(files: dict[str, Path], tmp_path: Path, run: Any) -> None:
     for name in ("checkpoint-9", "checkpoint-100", "checkpoint-100-merged"):
         (files["OUTPUT_DIR"] / name).mkdir(parents=True)
     result = run("sft_qwen32b", PROFILE="cpu", MODEL=files["full"], DATASET=files["DATASET"], OUTPUT_DIR=files["OUTPUT_DIR"])
@@ -299,7 +329,7 @@ def test_the_last_checkpoint_is_the_one_with_the_highest_step(files: dict[str, P
         ([24564, 81559], "1x24g"),  # the smallest card decides
     ],
 )
-def test_the_profile_is_found_from_the_cards(cards: list[int], profile: str, tmp_path: Path) -> None:
+def test_the_profile_is_found_from_the_cards(cards: list[int], profile: str, tmp_path: Path, run: Any) -> None:
     result = run("sft_qwen32b", DRY_RUN=1, PATH=f"{fake_cards(tmp_path, cards)}:{os.environ['PATH']}")
     assert f"profile {profile} " in result.stderr
 
@@ -312,7 +342,7 @@ def fake_cards(folder: Path, cards: list[int]) -> Path:
     return folder / "bin"
 
 
-def test_missing_hardware_is_one_clear_error(tmp_path: Path) -> None:
+def test_missing_hardware_is_one_clear_error(tmp_path: Path, run: Any) -> None:
     path = f"{fake_cards(tmp_path, [24564])}:{os.environ['PATH']}"
     result = run("sft_qwen32b", PROFILE="4x80g", PATH=path)
     assert result.returncode == 2
@@ -322,34 +352,34 @@ def test_missing_hardware_is_one_clear_error(tmp_path: Path) -> None:
     )
 
 
-def test_no_gpu_and_no_profile_names_the_cpu_profile() -> None:
+def test_no_gpu_and_no_profile_names_the_cpu_profile(run: Any) -> None:
     result = run("grpo_rag", CUDA_VISIBLE_DEVICES="")
     assert result.returncode == 2
     assert "Set PROFILE=cpu" in result.stderr
 
 
 @pytest.mark.parametrize("recipe", [*TRAINING, "sample_rag"])
-def test_missing_rows_are_refused_before_anything_is_loaded(recipe: str, files: dict[str, Path], tmp_path: Path) -> None:
+def test_missing_rows_are_refused_before_anything_is_loaded(recipe: str, files: dict[str, Path], tmp_path: Path, run: Any) -> None:
     missing = tmp_path / "none.jsonl"
     result = run(recipe, PROFILE="cpu", MODEL=files["full"], SFT_ADAPTER=files["full"], DATASET=missing, OUTPUT_DIR=files["OUTPUT_DIR"])
     assert result.returncode == 2
     assert f"{missing} does not exist or is empty. Make it: python tools/convert.py" in result.stderr
 
 
-def test_export_refuses_an_existing_folder(files: dict[str, Path]) -> None:
+def test_export_refuses_an_existing_folder(files: dict[str, Path], run: Any) -> None:
     result = run("export", ADAPTER=files["lora"], OUTPUT_DIR=files["full"])
     assert result.returncode == 2
     assert "already exists" in result.stderr
 
 
-def test_a_full_checkpoint_is_exported_without_the_optimiser(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_full_checkpoint_is_exported_without_the_optimiser(files: dict[str, Path], tmp_path: Path, run: Any) -> None:
     for name in ("model.safetensors", "tokenizer.json", "optimizer.pt", "rng_state_0.pth", "trainer_state.json"):
         (files["full"] / name).write_text("x", encoding="utf-8")
     assert run("export", ADAPTER=files["full"], OUTPUT_DIR=tmp_path / "new").returncode == 0
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"args.json", "config.json", "model.safetensors", "tokenizer.json"}
 
 
-def test_the_retrieval_service_takes_bases_or_the_samples() -> None:
+def test_the_retrieval_service_takes_bases_or_the_samples(run: Any) -> None:
     samples = run("serve_rag", DRY_RUN=1).stdout
     assert f"{ROOT}/datasets/query_rewrite/fivedoctors --host 127.0.0.1 --port 8900" in samples or "query_rewrite/fivedoctors " in samples
     own = run("serve_rag", "a", "b", "--port", "9000", DRY_RUN=1, cwd=ROOT).stdout
@@ -363,250 +393,3 @@ def test_the_two_stacks_agree_on_every_version() -> None:
 
     gpu, cpu = pins("requirements.txt"), pins("requirements-cpu.txt")
     assert {name: version for name, version in gpu.items() if name != "vllm"}.items() <= cpu.items()
-
-
-def done(result: subprocess.CompletedProcess[str]) -> str:
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return result.stdout + result.stderr
-
-
-@pytest.mark.slow
-def test_the_recipes_run_one_after_the_other(tiny: Path) -> None:
-    """SFT, GRPO with a built-in reward, export and deployment of a tiny model on this CPU, one to two minutes."""
-    steps = ["--max_steps", "2", "--save_steps", "2", "--eval_steps", "2"]
-    base = {"PROFILE": "cpu", "cwd": tiny}
-    said = done(
-        run(
-            "sft_qwen32b",
-            *steps,
-            "--model_type",
-            "qwen3",
-            "--template",
-            "qwen3",
-            MODEL="tiny",
-            DATASET="train.jsonl",
-            OUTPUT_DIR="sft",
-            **base,
-        )
-    )
-    assert "listing failed" not in said  # the hub was not asked
-    rewards = ["--reward_funcs", "repetition", "--reward_weights", "1", "--max_completion_length", "16"]
-    done(run("grpo_rag", *steps, *rewards, SFT_ADAPTER="sft/checkpoint-2", DATASET="rl_train.jsonl", OUTPUT_DIR="grpo", **base))
-    done(run("export", ADAPTER="grpo/checkpoint-2", OUTPUT_DIR="merged", **base))
-
-    # What the recipes wrote is ms-swift's own: its plain command works on it, from any folder.
-    (tiny / "elsewhere").mkdir()
-    plain = ["swift", "export", "--adapters", str(tiny / "grpo/checkpoint-2"), "--merge_lora", "true", "--output_dir", "plain"]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done(subprocess.run(plain, cwd=tiny / "elsewhere", env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False))
-    assert (tiny / "elsewhere/plain/model.safetensors").read_bytes() == (tiny / "merged/model.safetensors").read_bytes()
-
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port = probe.getsockname()[1]
-        # Held by somebody else, the port is refused; ms-swift itself would take the next one.
-        assert "is busy" in run("deploy", MODEL="merged", PORT=port, **base).stderr
-    env = os.environ | {"PROFILE": "cpu", "MODEL": "merged", "PORT": str(port), "PATH": path}
-    server = subprocess.Popen(["bash", str(ROOT / "recipes/deploy.sh")], cwd=tiny, env=env, stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(120):
-            with contextlib.suppress(httpx.HTTPError):
-                models = httpx.get(f"http://127.0.0.1:{port}/v1/models").json()["data"]
-                break
-            time.sleep(1)
-        assert [model["id"] for model in models] == ["query-rewrite"]
-    finally:
-        server.terminate()
-        server.wait(60)
-    with pytest.raises(httpx.ConnectError):  # nothing was left behind
-        httpx.get(f"http://127.0.0.1:{port}/v1/models")
-
-
-# ---------------------------------------------------------------- drawing and keeping
-
-
-def worth(text: str) -> float:
-    """What a rewrite finds, and by half of that what the judge says: anything, as long as it differs."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:4], 16) % 997 / 1000
-
-
-def points(text: str) -> float:
-    return round(worth("judge " + text) * 5, 1)
-
-
-def lost(text: str) -> bool:
-    """One text in seven is refused by the retrieval service, until it is mended."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[4:8], 16) % 7 == 0
-
-
-@pytest.fixture
-def services(serve: Any, tmp_path: Path) -> Any:
-    """A RAG service and a judge that know every text, and the settings that name them; `mended` makes them answer everything."""
-    known = SimpleNamespace(mended=False)
-
-    def answer(body: dict[str, Any]) -> tuple[int, Any]:
-        if "rewritten_query" in body:
-            text = body["rewritten_query"]
-            if lost(text) and not known.mended and text != body["query"]:
-                return 422, {"error": "no such words"}
-            return 200, {"data": {"recall": [{"doc_id": "d", "reranker_score": worth(text)}]}}
-        verdict = json.dumps({"综合得分": points(body["messages"][-1]["content"].split("改写：")[1]), "评分理由": "好"}, ensure_ascii=False)
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": verdict}}
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        return 200, {"id": "x", "object": "chat.completion", "created": 1, "model": "judge", "choices": [choice], "usage": usage}
-
-    known.server = serve(answer)
-    url = known.server.url
-    known.settings = {"OVERTAKE_RAG_URL": url, "OVERTAKE_TEACHER_BASE_URL": f"{url}/v1", "OVERTAKE_TEACHER_MODEL": "judge"}
-    known.settings |= {"OVERTAKE_CACHE_DIR": tmp_path / "cache", "MODELSCOPE_CACHE": tmp_path / "modelscope"}
-    return known
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> dict[str, dict[str, Any]]:
-    """Eleven prompt-only rows by question, in rl.jsonl; of the last one the question itself cannot be beaten."""
-    texts = dict.fromkeys(conversations.COLUMNS, "")
-    made = {}
-    for number in range(11):
-        query = f"question {number}"
-        turns = [{"role": "system", "content": "rewrite"}, {"role": "user", "content": query}]
-        known = {"rag_query_id": f"q{number}", "rag_query": query, "rag_tenant": "default", "rag_kb": "default", "extra": number}
-        known |= {"rag_teacher_rewrite": f"teacher {number}", "rag_teacher_recall": '[["t", 0.5]]', "rag_teacher_judge": "2.5"}
-        made[query] = {**texts, **known, "messages": turns, "rag_original_recall": json.dumps([["o", 1.0 if number == 10 else 0.1]])}
-    (tmp_path / "rl.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made.values()), encoding="utf-8")
-    return made
-
-
-def competition(text: str) -> float:
-    """The composite reward of a rewrite against a teacher of 0.5 and 2.5 points, spelt out."""
-    judge, retrieval = math.tanh(3 * (points(text) / 5 - 0.5)), math.tanh(3 * (worth(text) - 0.5))
-    return 0.35 * judge + 0.40 * retrieval + 0.25 * (0.5 if worth(text) > 0.5 else -0.3 if worth(text) < 0.5 else 0.0)
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def by_question(drawn: list[dict[str, Any]]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for line in drawn:
-        found.setdefault(line["messages"][1]["content"], []).append(strip_think(line["messages"][-1]["content"]))
-    return found
-
-
-MODEL = ["--model_type", "qwen3", "--template", "qwen3"]
-
-
-@pytest.mark.slow
-def test_swift_sample_itself_keeps_the_best_by_our_process_reward(tiny: Path, rows: dict[str, Any], services: Any) -> None:
-    """A plain `swift sample` on prompt-only rows: what it writes is the draw with the highest score, if that beats the teacher."""
-    services.mended = True
-    said = ["swift", "sample", "--model", "tiny", *MODEL, "--engine_kwargs", '{"template_type": "qwen3"}', "--torch_dtype", "float32"]
-    said += ["--external_plugins", str(ROOT / "plugin/register.py"), "--dataset", "overtake/sample:rl.jsonl"]
-    said += ["--num_sampling_batch_size", "11", "--num_return_sequences", "4", "--max_new_tokens", "8", "--n_best_to_keep", "1"]
-    said += ["--prm_model", "rag_competition", "--output_dir", "sampled", "--output_file", "kept.jsonl"]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("OVERTAKE_")}
-    env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "", "OVERTAKE_JUDGE_SHARE": "1"}
-    env |= {name: str(value) for name, value in services.settings.items()}
-    done(subprocess.run(said, cwd=tiny, env=env, capture_output=True, text=True, check=False))
-
-    asked: dict[str, set[str]] = {query: set() for query in rows}
-    for request in services.server.requests:
-        if "rewritten_query" in request.body:
-            asked[request.body["query"]].add(request.body["rewritten_query"])
-    assert {query: f"teacher {row['extra']}" in asked[query] for query, row in rows.items()} == dict.fromkeys(rows, True)
-    # The teacher's own rewrite is one of the candidates: for ms-swift the row's answer is.
-    best = {query: max(texts, key=competition) for query, texts in asked.items()}
-    kept = by_question(lines(tiny / "sampled/kept.jsonl"))
-    assert kept == {query: [text] for query, text in best.items() if competition(text) > 0}
-    assert len(kept) > 0
-
-
-@pytest.mark.slow
-def test_sampling_keeps_the_best_draw_of_every_question(tiny: Path, rows: dict[str, Any], services: Any) -> None:
-    """Draws on 11 rows in batches of 4, a refusal of some, a second start, and a run that was interrupted; about a minute."""
-    flags = [*MODEL, "--num_sampling_batch_size", "4", "--num_return_sequences", "5", "--max_new_tokens", "8"]
-    base = {"PROFILE": "cpu", "SFT_ADAPTER": "none", "MODEL": "tiny", "DATASET": "rl.jsonl", "OUTPUT_DIR": "out", "cwd": tiny}
-
-    def start() -> subprocess.CompletedProcess[str]:
-        return run("sample_rag", *flags, **base, **services.settings)
-
-    def expected(measured: Callable[[str], bool]) -> dict[str, str]:
-        sound = {query: [text for text in texts if not fault(text, query) and measured(text)] for query, texts in drawn.items()}
-        better = {
-            query: [text for text in texts if worth(text) > (1.0 if query == "question 10" else 0.1)] for query, texts in sound.items()
-        }
-        return {query: max(texts, key=competition) for query, texts in better.items() if texts}
-
-    first = start()
-    assert first.returncode == 1, first.stdout[-3000:] + first.stderr[-3000:]
-    assert "run the same command again" in first.stderr
-    drawn = by_question(lines(tiny / "out/draws.jsonl"))
-    assert drawn.keys() == rows.keys(), "no tail is lost"
-    assert sorted(map(len, drawn.values())) == [5] * 10 + [10], "one row fills the last batch"
-
-    def kept() -> dict[str, str]:
-        found = lines(tiny / "out/train.jsonl")
-        for row in found:
-            query = row["rag_query"]
-            assert row["messages"][:-1] == rows[query]["messages"]
-            assert {name: row[name] for name in rows[query] if name != "messages"} == {
-                name: value for name, value in rows[query].items() if name != "messages"
-            }
-            assert row["metadata"]["source"].endswith("/tiny")
-            assert row["metadata"]["score"] == pytest.approx(competition(row["messages"][-1]["content"]), abs=1e-6)
-        return {row["rag_query"]: row["messages"][-1]["content"] for row in found}
-
-    assert kept() == expected(lambda text: not lost(text))
-    left_out = {row["query_id"]: row["reason"] for row in lines(tiny / "out/train.jsonl.left_out.jsonl")}
-    assert left_out.keys() == {row["rag_query_id"] for query, row in rows.items() if query not in kept()}
-    assert left_out["q10"] == "no better than the question"
-    asked = len(services.server.requests)
-
-    services.mended = True
-    again = done(start())
-    assert "nothing is drawn again" in again
-    texts = {text for query, found in drawn.items() for text in found if not fault(text, query)}
-    assert any(map(lost, texts))
-    resent = [request.body["rewritten_query"] for request in services.server.requests[asked:] if "rewritten_query" in request.body]
-    assert set(resent) == {text for text in texts if lost(text)}
-    assert kept() == expected(lambda text: True)
-
-    # As an interruption leaves it: the first batch whole, the copy of the second cut off in a line.
-    whole = (tiny / "out/draws.jsonl").read_text("utf-8").splitlines(keepends=True)
-    (tiny / "out/draws.jsonl").unlink()
-    (tiny / "out/draws.jsonl.resume").write_text("".join(whole[:20]) + whole[20][:50], encoding="utf-8")
-    (tiny / "out/ckpt_state.json").write_text('{"index": 0}', encoding="utf-8")
-    done(start())
-    resumed = (tiny / "out/draws.jsonl").read_text("utf-8").splitlines(keepends=True)
-    assert (resumed[:20], len(resumed)) == (whole[:20], 60)
-    assert by_question(list(map(json.loads, resumed))).keys() == rows.keys()
-
-    flags[-1] = "7"
-    other = start()
-    assert other.returncode == 2 and "holds draws by another command or on other rows" in other.stderr
-    assert (tiny / "out/draws.jsonl").read_text("utf-8").splitlines(keepends=True) == resumed
-
-
-@pytest.mark.slow
-def test_an_adapter_draws_and_not_its_base(tiny: Path, rows: dict[str, Any], services: Any) -> None:
-    """ms-swift alone would take the base model without a word."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(1)
-    base = AutoModelForCausalLM.from_pretrained(tiny / "tiny")
-    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=64, target_modules=["o_proj", "down_proj"], init_lora_weights=False))
-    model.save_pretrained(tiny / "adapter")
-    saved = {"swift_version": "4.6.0", "model": str(tiny / "tiny"), "model_type": "qwen3", "template": "qwen3", "tuner_type": "lora"}
-    (tiny / "adapter/args.json").write_text(json.dumps(saved), encoding="utf-8")
-    services.mended = True
-    flags = ["--num_return_sequences", "1", "--max_new_tokens", "8", "--temperature", "0"]
-    base_run = {"PROFILE": "cpu", "DATASET": "rl.jsonl", "cwd": tiny, **services.settings}
-    drawn = {}
-    for name, settings in (("adapter", {"SFT_ADAPTER": "adapter"}), ("base", {"SFT_ADAPTER": "none", "MODEL": "tiny"})):
-        run("sample_rag", *flags, *(MODEL if name == "base" else []), OUTPUT_DIR=name, **settings, **base_run)
-        drawn[name] = by_question(lines(tiny / name / "draws.jsonl"))
-    assert drawn["adapter"].keys() == drawn["base"].keys() == rows.keys()
-    assert all(drawn["adapter"][query] != drawn["base"][query] for query in rows)
