@@ -1,11 +1,22 @@
 # shellcheck shell=bash disable=SC2034
 # One card of 16 GB with bf16 (RTX 4080, A4000): 1.5B with LoRA.
+# Run where: parsed by ms-swift's own argument classes in the tests; not yet run on GPUs. Its way of working runs in cpu-vllm.
+# GRPO's memory in GB (10^9 bytes) at worst: 2 rows of 2048 + 150 tokens. SFT holds one row and no vLLM.
+#   weights           1.54e9 x 2 bytes                                                 3.1
+#   LoRA              18.5e6 weights x 16 bytes (fp32: weight, gradient, two of Adam)  0.3
+#   kept activations  4396 tokens x 28 layers x 1536 x 2 bytes (checkpointing)         0.4
+#   one layer's own   4396 tokens x (8 x 8960 + 12 x 1536) x 2 bytes                   0.8
+#   logits            2 x 150 x 151936 x 12 bytes (bf16, scaled, fp32, gradient)       0.5
+#   CUDA, fragments, what vLLM keeps asleep                            assumed         2.5
+#   training: 7.6 of 16.1
+#   sampling: 3.1 + 0.3 + 1.5 and vLLM's 0.4 x 16.1 = 6.4: 11.3 of 16.1
+#   vLLM's 6.4: weights 3.1, activations 1.5 (assumed), cache 1.8 = 62 000 tokens of 2 x 28 layers x 2 heads x 128 x 2 bytes: 28 rows
+#   of 2198 at once, of 64 that are asked for; the others wait their turn
 GPUS=1 GPU_GB=16
 DEFAULT_MODEL=Qwen/Qwen2.5-1.5B-Instruct
 TRAIN_FLAGS=(--torch_dtype bfloat16)
 # As on 24 GB: one row at a time, 16 before an update.
 SFT_FLAGS=(--per_device_train_batch_size 1 --gradient_accumulation_steps 16 --per_device_eval_batch_size 1)
-# 3 GB of weights twice.
 GRPO_FLAGS=(--per_device_train_batch_size 2 --gradient_accumulation_steps 32
   --use_vllm true --vllm_mode colocate --vllm_gpu_memory_utilization 0.4 --vllm_max_model_len 2304 --sleep_level 1)
 SAMPLE_FLAGS=(--sampler_engine vllm --torch_dtype bfloat16 --engine_kwargs '{"gpu_memory_utilization": 0.9, "max_model_len": 4096}')

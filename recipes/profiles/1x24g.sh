@@ -1,11 +1,22 @@
 # shellcheck shell=bash disable=SC2034
 # One card of 24 GB (RTX 4090, A10, L4): 3B with LoRA.
+# Run where: parsed by ms-swift's own argument classes in the tests; not yet run on GPUs. Its way of working runs in cpu-vllm.
+# GRPO's memory in GB (10^9 bytes) at worst: 2 rows of 2048 + 150 tokens. SFT holds one row and no vLLM.
+#   weights           3.09e9 x 2 bytes                                                 6.2
+#   LoRA              29.9e6 weights x 16 bytes (fp32: weight, gradient, two of Adam)  0.5
+#   kept activations  4396 tokens x 36 layers x 2048 x 2 bytes (checkpointing)         0.6
+#   one layer's own   4396 tokens x (8 x 11008 + 12 x 2048) x 2 bytes                  1.0
+#   logits            2 x 150 x 151936 x 12 bytes (bf16, scaled, fp32, gradient)       0.5
+#   CUDA, fragments, what vLLM keeps asleep                            assumed         2.5
+#   training: 11.3 of 24.1
+#   sampling: 6.2 + 0.5 + 1.5 and vLLM's 0.45 x 24.1 = 10.8: 19.0 of 24.1
+#   vLLM's 10.8: weights 6.2, activations 1.5 (assumed), cache 3.1 = 84 000 tokens of 2 x 36 layers x 2 heads x 128 x 2 bytes: 38 rows
+#   of 2198 at once, of 64 that are asked for; the others wait their turn
 GPUS=1 GPU_GB=24
 DEFAULT_MODEL=Qwen/Qwen2.5-3B-Instruct
 TRAIN_FLAGS=(--torch_dtype bfloat16)
-# Logits of a 150k vocabulary over 2048 tokens are what fills a small card: one row at a time, 16 before an update as elsewhere.
+# One row at a time, 16 before an update as elsewhere.
 SFT_FLAGS=(--per_device_train_batch_size 1 --gradient_accumulation_steps 16 --per_device_eval_batch_size 1)
-# 6 GB of weights twice, once for training and once in vLLM's 0.45 of the card.
 GRPO_FLAGS=(--per_device_train_batch_size 2 --gradient_accumulation_steps 32
   --use_vllm true --vllm_mode colocate --vllm_gpu_memory_utilization 0.45 --vllm_max_model_len 2304 --sleep_level 1)
 SAMPLE_FLAGS=(--sampler_engine vllm --torch_dtype bfloat16 --engine_kwargs '{"gpu_memory_utilization": 0.9, "max_model_len": 4096}')

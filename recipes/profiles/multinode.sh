@@ -4,7 +4,7 @@
 # on a disk that all see.
 #   1. On each rollout machine, first. HOST is its address in a network of your own; ready at "Application startup complete":
 #        HOST=10.0.0.9 PROFILE=multinode bash recipes/rollout.sh
-#   2. On each training machine, within half an hour of each other:
+#   2. On each training machine, at about the same time:
 #        NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 ROLLOUT_HOST=10.0.0.9 PROFILE=multinode bash recipes/grpo_rag.sh   # on 10.0.0.1
 #        NNODES=2 NODE_RANK=1 MASTER_ADDR=10.0.0.1 ROLLOUT_HOST=10.0.0.9 PROFILE=multinode bash recipes/grpo_rag.sh   # on 10.0.0.2
 #   3. Look at rollout_correction/k3_kl in the log (grpo_rag.sh says what it must be), and stop rollout.sh by Ctrl-C when all is done.
@@ -13,8 +13,8 @@
 # all. A proxy in the environment must not catch these addresses (NO_PROXY).
 # Run where: parsed by ms-swift's own argument classes in the tests; not yet run on several machines nor on GPUs. On CPUs the tests run
 # a rollout server with its training, NCCL stood in for, and a training of two "machines" on one.
-# GRPO's memory of a training card in GB (10^9 bytes) on 2 x 8 cards: as in 4x80g.sh with 1/16 of the model: 20.6 of 85, no vLLM; machine
-# 0 gathers 1/16 of the model at a time, 4.1 more. All weights (TUNER=full): 32.8 with Adam, 4.1 for the SFT model in the KL term: 53.3.
+# GRPO's memory of a training card in GB (10^9 bytes) on 2 x 8 cards: as in 4x80g.sh with 1/16 of the model: 20.6 of 85, no vLLM; 4.1
+# more while 1/16 of the model is gathered to be sent. All weights (TUNER=full): 32.8 with Adam, 4.1 for the SFT model in the KL term: 53.3.
 # A rollout card: vLLM's 0.9 x 85 = 76.5: weights 65.5 / 4 = 16.4, activations 1.5 (assumed), cache 58.6 = 890 000 tokens of 65536 bytes.
 # Network: 65.5 GB from machine 0 to each rollout machine at every update: 3 s at 200 Gb/s, 52 s at 10.
 # shellcheck source=/dev/null

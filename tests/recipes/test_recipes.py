@@ -201,6 +201,29 @@ def test_a_rollout_server_refuses_a_busy_port(port: str, files: dict[str, Path],
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_says_where_it_was_run(profile: str) -> None:
+    said = re.search(r"^# Run where: (.*)", (ROOT / f"recipes/profiles/{profile}.sh").read_text(encoding="utf-8"), re.MULTILINE)
+    assert said
+    assert ("not yet run on" in said[1]) == (not profile.startswith("cpu"))
+
+
+@pytest.mark.parametrize("profile", ["1x16g", "1x24g", "1x80g", "4x80g", "8x80g"])
+def test_the_memory_arithmetic_adds_up(profile: str) -> None:
+    text = (ROOT / f"recipes/profiles/{profile}.sh").read_text(encoding="utf-8")
+    rows = re.findall(r"^#   (.+?)  +(\d+\.\d)$", text, re.MULTILINE)
+    assert len(rows) >= 6
+    for said, gigabytes in rows:
+        # 134e6 weights x 16 bytes (fp32: ...) / 4: numbers, x, / and brackets of numbers are what counts.
+        formula = re.sub(r"\((?!\d+ x)[^)]*\)", "", said.partition("  ")[2])
+        if "assumed" in formula:
+            continue
+        terms = re.findall(r"\d[\d.]*(?:e\d+)?|(?<= )x(?= )|[+/()]", formula)
+        assert eval("".join(terms).replace("x", "*")) / 1e9 == pytest.approx(float(gigabytes), abs=0.06), said
+    total = re.search(r"^#   training: ([\d.]+) of", text, re.MULTILINE)
+    assert total and float(total[1]) == pytest.approx(sum(float(gigabytes) for _, gigabytes in rows), abs=0.05)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_ms_swift_takes_the_deployment(profile: str, files: dict[str, Path], parse: Any, command: Any) -> None:
     write_adapter(files["lora"], BASES[profile])
     for settings, base in (({"ADAPTER": files["lora"]}, BASES[profile]), ({"MODEL": files["full"]}, str(files["full"]))):
