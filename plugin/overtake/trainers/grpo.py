@@ -11,6 +11,7 @@ from swift.rlhf_trainers import GRPOTrainer as SwiftGRPOTrainer
 from swift.rlhf_trainers.utils import get_even_process_data
 
 from overtake.trainers import abstaining, stopping
+from overtake.trainers.on_cpu import keep_weights_for_sync
 
 
 class GRPOTrainer(SwiftGRPOTrainer):
@@ -45,6 +46,10 @@ class GRPOTrainer(SwiftGRPOTrainer):
         for index, reward in enumerate(self.reward_funcs):
             if not isinstance(reward, torch.nn.Module) and not _is_async_reward(reward):
                 self.reward_funcs[index] = stopping.guarded(reward, self._reasons_to_stop)
+
+    def _prepare_vllm_engine(self) -> Any:
+        keep_weights_for_sync()
+        return super()._prepare_vllm_engine()
 
     def _generate_completions(self, samples: list[GRPOSample]) -> list[GRPOSample]:
         """A completion that ends at once is the end token alone: ms-swift 4.6.0 leaves it without ids and fails on its shape."""
