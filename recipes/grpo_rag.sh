@@ -30,7 +30,7 @@ flags=(
   --early_stop_interval 5
   # completions.jsonl: what was written and what it earned, to be read by eye.
   --log_completions true
-  # Calls, cache hits, cost and abstentions beside the rewards on the board.
+  # Parts, win rate, abstentions, calls, cache hits and cost on the board; alarms in words; trace.jsonl, to be scored again later.
   --callbacks overtake_metrics
   # rollout_correction/k3_kl: how far vLLM's probabilities are from the trained model's. Up to 0.0054 is top_p's doing, which vLLM counts
   # in; where it grows beyond that, vLLM samples from old weights.

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from overtake.remote import chat, rag
 from overtake.rewards import measuring, rag_competition, rag_retrieval, rag_win, teacher_judge
 from overtake.rewards.measuring import Outage, Row
 from overtake.rewards.rag_competition import RagCompetition
 from overtake.rewards.rag_retrieval import RagRetrieval
 from overtake.rewards.rag_win import RagWin
 from overtake.rewards.teacher_judge import TeacherJudge
+from overtake.trainers import trace
 
 T = 0.6  # the teacher recalls one document of 0.6 in the columns: 0.6 * 0.6 + 0.4 * 0.6 = 0.6
 
@@ -183,14 +185,115 @@ def test_columns_out_of_form_are_named(services, batch, reward):
     assert services.asked.total() == 0
 
 
-def test_the_parts_are_logged(services, batch, monkeypatch):
+@pytest.fixture
+def logged(monkeypatch):
+    """What the composite logs, by name."""
+    found = {}
+    monkeypatch.setattr(rag_competition, "log_metrics", found.update)
+    return found
+
+
+def test_the_parts_are_logged(services, batch, logged):
     services.recalls.update({"好": [("a", 0.9)], "差": [("a", 0.5)], "断": 503})
     services.points.update({"好": 5, "差": 3, "断": 3})
-    logged = {}
-    monkeypatch.setattr(rag_competition, "log_metrics", logged.update)
     RagCompetition()(**batch(["好", "差", "断"]))
     assert logged["rag/win_rate"] == [1.0, 0.0]
+    assert logged["rag/win"] == [0.5, -0.3]
+    assert logged["rag/retrieval"] == [rag_retrieval.score(0.9, T), rag_retrieval.score(0.5, T)]
+    assert logged["rag/judge"] == [teacher_judge.score(5, 4), *[teacher_judge.score(3, 4)] * 2]
     assert logged["rag/student_quality"] == pytest.approx([0.9, 0.5])
     assert logged["rag/teacher_top1"] == [0.6, 0.6]
     assert logged["rag/judged"] == [1.0, 1.0, 1.0]
     assert logged["rag/abstained"] == [0.0, 0.0, 1.0]
+
+
+def reasons(logged):
+    return {name.removeprefix("abstain/"): shares for name, shares in logged.items() if name.startswith("abstain/") and any(shares)}
+
+
+def test_why_samples_abstain_is_logged_by_reason(services, batch, logged):
+    services.recalls.update({"好": [("a", 0.9)], "断": 503, "拒": 422, "满": 429, "乱": [("a", 1.5)]})
+    services.points.update({"好": 5, "断": 5, "拒": 5, "满": 5, "乱": 500})
+    RagCompetition()(**batch(["好", "断", "拒", "乱"], prompt_id=["p0", "p1", "p2", "p3"]))
+    assert reasons(logged) == {"http_5xx": [0, 1, 0, 0], "http_4xx": [0, 0, 1, 0], "malformed": [0, 0, 0, 1]}
+    assert {f"abstain/{reason}" for reason in measuring.ABSTAINED} <= logged.keys(), "every rank logs the same names"
+    RagCompetition()(**batch(["好", "好"], step=2, rag_teacher_recall=["[]", ""], rag_teacher_rewrite=""))
+    assert reasons(logged) == {"no_baseline": [0, 1]}
+    services.recalls["差"] = [("a", 0.5)]
+    services.points["差"] = 503
+    RagCompetition()(**batch(["好", "差"], step=3))
+    assert reasons(logged) == {"http_5xx": [0, 1]}, "the judge's failure, where its sibling has a verdict"
+
+
+def test_nothing_that_weighs_is_a_reason_of_its_own(services, batch, logged, monkeypatch):
+    services.recalls["好"] = [("a", 0.9)]
+    for name, weight in {"RETRIEVAL": "0", "WIN": "0", "JUDGE": "1"}.items():
+        monkeypatch.setenv(f"OVERTAKE_WEIGHT_{name}", weight)
+    measuring.settings.load.cache_clear()
+    assert RagCompetition()(**batch(["好"], rag_teacher_judge="")) == [None]
+    assert reasons(logged) == {"no_weight": [1]}
+
+
+def test_equal_rewrites_are_one_request_and_count_as_hits(services, batch):
+    services.recalls["好"] = [("a", 0.9)]
+    services.points["好"] = 5
+    RagCompetition()(**batch(["好"] * 4))
+    RagWin()(**batch(["好"] * 4))
+    assert (services.calls("rag"), services.calls("judge")) == (1, 1)
+    for meter in (rag.rag_gateway().meter, chat.chat_gateway("judge").meter):
+        assert (meter.calls, meter.shared, meter.cached, meter.requests) == (4, 3, 0, 1)
+    RagWin()(**batch(["好"] * 2, step=2))
+    meter = rag.rag_gateway().meter
+    assert (meter.calls, meter.shared, meter.cached, meter.requests) == (6, 3, 2, 1)
+
+
+@pytest.fixture
+def traced():
+    """traced(completions) begins a batch of the trace; called without, it gives what was noted of each sample."""
+    trace.take()
+
+    def traced(completions=None):
+        return trace.take() if completions is None else trace.begin([{} for _ in completions])
+
+    yield traced
+    trace.take()
+
+
+def test_the_trace_holds_what_was_measured_and_why_not(services, batch, traced):
+    services.recalls.update({"好": [("a", 0.9), ("g", 0.6)], "断": 503})
+    services.points.update({"好": 5, "断": 503})
+    traced(["好", "断", ""])
+    RagCompetition()(**batch(["好", "断", ""], rag_gold='["g"]', prompt_id=["p0", "p1", "p2"]))
+    good, failed, empty = traced()
+    assert good == {
+        "query_id": "q1",
+        "query": "皮肤没弹性吃啥",
+        "rewrite": "好",
+        "gold": ("g",),
+        "recall": [["a", 0.9], ["g", 0.6]],
+        "quality": pytest.approx(0.4 / 3),
+        "teacher_recall": [["t", 0.6]],
+        "teacher_quality": 0.0,
+        "retrieval_failed": None,
+        "points": 5.0,
+        "teacher_points": 4.0,
+        "judge_says": "好",
+        "judge_failed": None,
+        "parts": {"judge": teacher_judge.score(5, 4), "retrieval": pytest.approx(rag_retrieval.score(0.4 / 3, 0)), "win": 0.5},
+        "judge_needed": True,
+    }
+    assert (failed["recall"], failed["quality"], failed["points"]) == (None, None, None)
+    assert failed["retrieval_failed"]["kind"] == "http_503" and "HTTP 503" in failed["retrieval_failed"]["reason"]
+    assert failed["judge_failed"]["kind"] == "http_503"
+    assert failed["parts"] == {"judge": None, "retrieval": None, "win": None}
+    assert (empty["recall"], empty["points"], empty["judge_says"]) == ([], 0.0, "an empty rewrite")
+
+
+@pytest.mark.parametrize("reward", [RagRetrieval, RagWin, TeacherJudge])
+def test_the_parts_as_rewards_of_their_own_are_traced_too(services, batch, traced, reward):
+    services.recalls["好"], services.points["好"] = [("a", 0.9)], 5
+    traced(["好"])
+    reward()(**batch(["好"]))
+    (sample,) = traced()
+    assert (sample["rewrite"], sample.get("recall", [["a", 0.9]]), sample.get("points", 5)) == ("好", [["a", 0.9]], 5)
+    assert ("points" in sample) == (reward is TeacherJudge) != ("recall" in sample)

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from overtake.rewards.rewrite_rules import RewriteRules, fault
+from overtake.rewards import rewrite_rules
+from overtake.rewards.rewrite_rules import RewriteRules, fault, overlap
+from overtake.trainers import trace
 
 SHARED = Path(os.environ.get("OVERTAKE_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
 
@@ -66,6 +68,42 @@ def test_a_list_of_everything_is_stuffing():
 def test_the_reward_reads_behind_the_think_block():
     texts = ["<think>\n\n</think>\n\n胶原蛋白肽 功效", "<think>多想", "<think>多想</think>" + QUERY]
     assert RewriteRules(args=object())(texts, rag_query=[QUERY] * 3) == [0.0, -1.0, -1.0]
+
+
+OVERLAPS = [
+    # (rewrite, share, what it is)
+    (QUERY, 1.0, "the question itself"),
+    ("皮肤　没弹性，吃啥好", 1.0, "in other width and punctuation"),
+    ("胶原蛋白肽", 0.0, "nothing of it"),
+    ("皮肤弹性", pytest.approx(2 / 3), "皮肤 and 弹性 stand there, 肤弹 does not"),
+    ("好", None, "no pair"),
+    ("", None, "nothing"),
+]
+
+
+@pytest.mark.parametrize(("rewrite", "share", "what"), OVERLAPS)
+def test_overlap_is_the_share_of_character_pairs_of_the_question(rewrite, share, what):
+    assert overlap(rewrite, QUERY) == share, what
+
+
+def test_shares_length_and_overlap_are_logged_and_traced(monkeypatch):
+    logged = {}
+    monkeypatch.setattr(rewrite_rules, "log_metrics", logged.update)
+    texts = ["<think>想</think>胶原蛋白肽 功效", QUERY, ""]
+    trace.take()
+    trace.begin([{} for _ in texts])
+    RewriteRules()(texts, rag_query=[QUERY] * 3)
+    assert logged == {f"rewrite/{name}": [0.0] * 3 for name in rewrite_rules.FAULTS} | {
+        "rewrite/copy": [0.0, 1.0, 0.0],
+        "rewrite/empty": [0.0, 0.0, 1.0],
+        "rewrite/length": [8.0, 9.0, 0.0],
+        "rewrite/overlap": [0.0, 1.0],
+    }
+    assert trace.take() == [
+        {"query": QUERY, "rewrite": "胶原蛋白肽 功效", "fault": ""},
+        {"query": QUERY, "rewrite": QUERY, "fault": "copy"},
+        {"query": QUERY, "rewrite": "", "fault": "empty"},
+    ]
 
 
 def test_a_missing_column_is_named():

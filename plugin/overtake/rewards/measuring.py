@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,11 +11,21 @@ from typing import Any
 from overtake import settings
 from overtake.reading.tags import strip_think
 from overtake.remote import budget, chat, faults, rag
-from overtake.remote.gateway import Call, Failed, Ok, Result
+from overtake.remote.gateway import Failed, Ok, Result
+from overtake.remote.judging import Verdict, judge_call, verdict
 from overtake.retrieval.metrics import quality
 from overtake.rewards.relevance import relevances
+from overtake.trainers import trace
 
 _SMALLEST_TELLING_BATCH = 8
+
+
+ABSTAINED = (
+    *("timeout", "connection", "http_429", "http_4xx", "http_5xx", "malformed", "error_inside", "too_large", "unusable"),
+    *("deadline", "budget", "circuit", "bug", "no_baseline", "no_weight", "other"),
+)
+"""Why a sample has no score: `Failed.kind` of what it lacks, HTTP statuses by class; `no_baseline`: the data lacks the teacher's side;
+`no_weight`: what was measured weighs nothing."""
 
 
 class Outage(RuntimeError):
@@ -42,10 +53,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Relevances of what the student's and the teacher's rewrite recall."""
+    """What the student's and the teacher's rewrite recall, and the gold documents, if any, that tell how relevant it is."""
 
-    student: list[float]
-    teacher: list[float]
+    student_recall: tuple[rag.Hit, ...]
+    teacher_recall: tuple[rag.Hit, ...]
+    gold: tuple[str, ...] = ()
+
+    @property
+    def student(self) -> list[float]:
+        """Relevances of the student's recall."""
+        return relevances(self.student_recall, self.gold)
+
+    @property
+    def teacher(self) -> list[float]:
+        """Relevances of the teacher's recall."""
+        return relevances(self.teacher_recall, self.gold)
 
     @property
     def student_quality(self) -> float:
@@ -128,8 +150,8 @@ def step_of(columns: Mapping[str, Any]) -> int | None:
     return getattr(columns.get("trainer_state"), "global_step", None)
 
 
-def retrievals(rows: Sequence[Row], step: int | None = None) -> Callable[[], list[Retrieval | None]]:
-    """Start all retrievals of a batch; the function returned waits for them. None for a row that could not be measured.
+def retrievals(rows: Sequence[Row], step: int | None = None) -> Callable[[], list[Retrieval | Failed]]:
+    """Start all retrievals of a batch; the function returned waits for them. Failed, with the reason, where there is no measurement.
 
     An empty rewrite recalls nothing, which needs no call. The teacher's recall is asked for only where the data lacks it; a row
     without the teacher's rewrite too has no baseline and abstains. The rewards of one step share what was measured.
@@ -138,43 +160,40 @@ def retrievals(rows: Sequence[Row], step: int | None = None) -> Callable[[], lis
     return _retrievals(tuple(rows)) if step is None else _retrievals_of_step(tuple(rows), step)
 
 
-def _retrievals(rows: tuple[Row, ...]) -> Callable[[], list[Retrieval | None]]:
-    wanted: dict[tuple[str, str, str, str], Call] = {}
-    for row in rows:
-        for text in (row.rewrite, row.teacher_rewrite if row.teacher_recall is None else ""):
-            if text:
-                wanted[row.query, text, row.tenant, row.kb] = rag.rag_call(row.query, text, row.tenant, row.kb, labelled=bool(row.gold))
-    # Equal rewrites are asked once, yet each counts in the outage rule, which is about samples.
-    door, deadline = rag.rag_gateway(), settings.load().batch_deadline
-    future = door.submit(list(wanted.values()), deadline)
+def _retrievals(rows: tuple[Row, ...]) -> Callable[[], list[Retrieval | Failed]]:
+    # Equal rewrites are one request for the gateway, yet each counts: in the share of cache hits, and in the outage rule.
+    students = [row for row in rows if row.rewrite]
+    teachers = [row for row in rows if row.teacher_recall is None and row.teacher_rewrite]
+    asked = [(row, row.rewrite) for row in students] + [(row, row.teacher_rewrite) for row in teachers]
+    calls = [rag.rag_call(row.query, text, row.tenant, row.kb, labelled=bool(row.gold)) for row, text in asked]
+    future = rag.rag_gateway().submit(calls, settings.load().batch_deadline)
 
-    def wait() -> list[Retrieval | None]:
-        results = dict(zip(wanted, future.result(), strict=True))
-        _stop_on_outage(
-            [results[row.query, row.rewrite, row.tenant, row.kb] for row in rows if row.rewrite],
-            "retrievals",
-            f"See to the RAG service at {faults.without_secrets(settings.load().rag_url)}",
-        )
-
-        def recall(row: Row, rewrite: str) -> list[float] | None:
-            result = results[row.query, rewrite, row.tenant, row.kb]
-            return relevances(rag.hits(result.value), row.gold) if isinstance(result, Ok) else None
-
-        measured: list[Retrieval | None] = []
-        for row in rows:
-            student = recall(row, row.rewrite) if row.rewrite else []
-            if row.teacher_recall is not None:
-                teacher: list[float] | None = relevances(row.teacher_recall, row.gold)
-            else:
-                teacher = recall(row, row.teacher_rewrite) if row.teacher_rewrite else None
-            measured.append(None if student is None or teacher is None else Retrieval(student, teacher))
-        return measured
+    def wait() -> list[Retrieval | Failed]:
+        results = future.result()
+        remedy = f"See to the RAG service at {faults.without_secrets(settings.load().rag_url)}"
+        _stop_on_outage(results[: len(students)], "retrievals", remedy)
+        of_students, of_teachers = iter(results[: len(students)]), iter(results[len(students) :])
+        return [_retrieval(row, of_students, of_teachers) for row in rows]
 
     return wait
 
 
+def _retrieval(row: Row, of_students: Iterator[Result], of_teachers: Iterator[Result]) -> Retrieval | Failed:
+    student: Result = next(of_students) if row.rewrite else Ok({"recall": []})
+    teacher: Result = Failed("the row has neither the teacher's recall nor a rewrite of the teacher's", "no_baseline", outage=False)
+    if row.teacher_recall is not None:
+        teacher = Ok({"recall": [[hit.doc_id, hit.score] for hit in row.teacher_recall]})
+    elif row.teacher_rewrite:
+        teacher = next(of_teachers)
+    if isinstance(student, Failed):
+        return student
+    if isinstance(teacher, Failed):
+        return teacher
+    return Retrieval(tuple(rag.hits(student.value)), tuple(rag.hits(teacher.value)), row.gold)
+
+
 @lru_cache(maxsize=1)
-def _retrievals_of_step(rows: tuple[Row, ...], step: int) -> Callable[[], list[Retrieval | None]]:
+def _retrievals_of_step(rows: tuple[Row, ...], step: int) -> Callable[[], list[Retrieval | Failed]]:
     return _retrievals(rows)
 
 
@@ -216,36 +235,81 @@ def _draw(query_id: str, step: int) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def verdicts(rows: Sequence[Row], asked: Sequence[bool], step: int | None = None) -> Callable[[], list[float | None]]:
-    """Start the judge on the rows asked for; the function returned waits. 0 to 5 points, None for no verdict.
+def verdicts(rows: Sequence[Row], asked: Sequence[bool], step: int | None = None) -> Callable[[], list[Verdict | Failed | None]]:
+    """Start the judge on the rows asked for; the function returned waits. None for a row that the judge is not asked about.
 
     An empty rewrite is worth 0 points, which needs no call. The rewards of one step share the verdicts.
     """
     return _verdicts(tuple(rows), tuple(asked)) if step is None else _verdicts_of_step(tuple(rows), tuple(asked), step)
 
 
-def _verdicts(rows: tuple[Row, ...], asked: tuple[bool, ...]) -> Callable[[], list[float | None]]:
-    from overtake.remote.judging import judge_call
+def _verdicts(rows: tuple[Row, ...], asked: tuple[bool, ...]) -> Callable[[], list[Verdict | Failed | None]]:
+    calls = [judge_call(row.query, row.rewrite) for row, ask in zip(rows, asked, strict=True) if ask and row.rewrite]
+    future = chat.chat_gateway("judge").submit(calls, settings.load().batch_deadline) if calls else None
 
-    wanted = {
-        (row.query, row.rewrite): judge_call(row.query, row.rewrite) for row, ask in zip(rows, asked, strict=True) if ask and row.rewrite
-    }
-    future = chat.chat_gateway("judge").submit(list(wanted.values()), settings.load().batch_deadline) if wanted else None
-
-    def wait() -> list[float | None]:
-        results = dict(zip(wanted, future.result(), strict=True)) if future else {}
+    def wait() -> list[Verdict | Failed | None]:
+        results = future.result() if future else []
         remedy = "See to the judge, or set OVERTAKE_JUDGE_SHARE=0 to go on without it"
-        _stop_on_outage(list(results.values()), "verdicts", remedy, most=1.0)
+        _stop_on_outage(results, "verdicts", remedy, most=1.0)
+        answers = iter(results)
 
-        def points(row: Row) -> float | None:
-            result = results[row.query, row.rewrite]
-            return float(result.value["score"]) if isinstance(result, Ok) else None
+        def one(row: Row) -> Verdict | Failed:
+            result = next(answers) if row.rewrite else Ok({"score": 0.0, "reason": "an empty rewrite"})
+            return verdict(result.value) if isinstance(result, Ok) else result
 
-        return [None if not ask else points(row) if row.rewrite else 0.0 for row, ask in zip(rows, asked, strict=True)]
+        return [one(row) if ask else None for row, ask in zip(rows, asked, strict=True)]
 
     return wait
 
 
 @lru_cache(maxsize=1)
-def _verdicts_of_step(rows: tuple[Row, ...], asked: tuple[bool, ...], step: int) -> Callable[[], list[float | None]]:
+def _verdicts_of_step(rows: tuple[Row, ...], asked: tuple[bool, ...], step: int) -> Callable[[], list[Verdict | Failed | None]]:
     return _verdicts(rows, asked)
+
+
+def why_abstained(kind: str) -> str:
+    """The reason in `ABSTAINED` for a `Failed.kind`, one of a few so that every rank logs the same names.
+
+    >>> why_abstained("http_503"), why_abstained("http_429"), why_abstained("timeout"), why_abstained("")
+    ('http_5xx', 'http_429', 'timeout', 'other')
+    """
+    found = kind if kind in ABSTAINED else re.sub(r"^(http_[45])\d\d$", r"\1xx", kind)
+    return found if found in ABSTAINED else "other"
+
+
+def trace_retrievals(rows: Sequence[Row], found: Sequence[Retrieval | Failed]) -> None:
+    """Keep the recall lists, or why there are none, in the trace."""
+    measured = [pair if isinstance(pair, Retrieval) else None for pair in found]
+    trace.note(
+        {
+            "query_id": [row.query_id for row in rows],
+            "query": [row.query for row in rows],
+            "rewrite": [row.rewrite for row in rows],
+            "gold": [row.gold for row in rows],
+            "recall": [pair and [[hit.doc_id, hit.score] for hit in pair.student_recall] for pair in measured],
+            "quality": [pair and pair.student_quality for pair in measured],
+            "teacher_recall": [pair and [[hit.doc_id, hit.score] for hit in pair.teacher_recall] for pair in measured],
+            "teacher_quality": [pair and pair.teacher_quality for pair in measured],
+            "retrieval_failed": [_words(pair) for pair in found],
+        }
+    )
+
+
+def trace_verdicts(rows: Sequence[Row], found: Sequence[Verdict | Failed | None]) -> None:
+    """Keep the verdicts, or why there are none, in the trace."""
+    given = [one if isinstance(one, Verdict) else None for one in found]
+    trace.note(
+        {
+            "query_id": [row.query_id for row in rows],
+            "query": [row.query for row in rows],
+            "rewrite": [row.rewrite for row in rows],
+            "points": [one and one.score for one in given],
+            "teacher_points": [row.teacher_judge for row in rows],
+            "judge_says": [one and one.reason for one in given],
+            "judge_failed": [_words(one) for one in found],
+        }
+    )
+
+
+def _words(result: object) -> dict[str, str] | None:
+    return {"kind": result.kind, "reason": result.reason} if isinstance(result, Failed) else None

@@ -2,11 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from overtake import settings
+from overtake.remote.gateway import Failed
+from overtake.remote.judging import Verdict
 from overtake.rewards import measuring, rag_retrieval, rag_win, teacher_judge
 from overtake.rewards.measuring import Retrieval, Row
+from overtake.trainers import trace
 from overtake.trainers.metrics import log_metrics
 
 Weights = tuple[float, float, float]
@@ -31,6 +35,30 @@ def score(judge: float | None, retrieval: float, win: float, weights: Weights = 
     return max(-1.0, min(1.0, total))
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What the score of one rewrite is made of; None for what was not measured."""
+
+    judge: float | None
+    retrieval: float | None
+    win: float | None
+
+    def score(self, weights: Weights, judge_needed: bool) -> float | None:
+        """The weighted sum; None without a recall list, or without a verdict where the siblings are scored with theirs."""
+        if self.retrieval is None or self.win is None or (judge_needed and weights[0] and self.judge is None):
+            return None
+        return score(self.judge if judge_needed else None, self.retrieval, self.win, weights)
+
+
+def parts(pair: Retrieval | None, points: float | None, teacher_points: float | None) -> Parts:
+    """The parts of a score from recall lists and verdicts of 0 to 5 points, as far as there are any."""
+    judge = None if points is None or teacher_points is None else teacher_judge.score(points, teacher_points)
+    if pair is None:
+        return Parts(judge, None, None)
+    student, teacher = pair.student_quality, pair.teacher_quality
+    return Parts(judge, rag_retrieval.score(student, teacher), rag_win.score(student, teacher))
+
+
 class RagCompetition:
     """The composite reward, its parts logged as `rag/...` when the run has `--callbacks overtake_metrics`."""
 
@@ -47,11 +75,22 @@ class RagCompetition:
         retrieving, judging = measuring.retrievals(rows, step), measuring.verdicts(rows, asked, step)
         pairs, verdicts = retrieving(), judging()
         needed = self._needed(rows, asked, verdicts, grouped="prompt_id" in columns)
-        scores = [_member(*member, weights) for member in zip(rows, pairs, verdicts, needed, strict=True)]
-        _log(pairs, verdicts, scores)
+        made = [
+            parts(
+                pair if isinstance(pair, Retrieval) else None,
+                verdict.score if isinstance(verdict, Verdict) else None,
+                row.teacher_judge,
+            )
+            for row, pair, verdict in zip(rows, pairs, verdicts, strict=True)
+        ]
+        scores = [one.score(weights, need) for one, need in zip(made, needed, strict=True)]
+        measuring.trace_retrievals(rows, pairs)
+        measuring.trace_verdicts(rows, verdicts)
+        trace.note({"parts": [asdict(one) for one in made], "judge_needed": needed})
+        _log(pairs, verdicts, made, scores)
         return scores
 
-    def _needed(self, rows: Sequence[Row], asked: Sequence[bool], verdicts: Sequence[float | None], grouped: bool) -> list[bool]:
+    def _needed(self, rows: Sequence[Row], asked: Sequence[bool], verdicts: Sequence[Verdict | Failed | None], grouped: bool) -> list[bool]:
         """Which rows need a verdict to be scored: those of the groups of which the judge answered anything.
 
         Where it answered nothing the part is missing for the whole group, and all are scored without it. Of a group that is split
@@ -64,30 +103,37 @@ class RagCompetition:
         for members in groups.values():
             called = [index for index in members if asked[index] and rows[index].rewrite]
             whole = not grouped or len(members) >= self.group_size
-            if called and whole and all(verdicts[index] is None for index in called):
+            if called and whole and all(isinstance(verdicts[index], Failed) for index in called):
                 for index in members:
                     needed[index] = False
         return needed
 
 
-def _member(row: Row, pair: Retrieval | None, verdict: float | None, needed: bool, weights: Weights) -> float | None:
-    if pair is None or (needed and verdict is None):
-        return None
-    judge = teacher_judge.score(verdict, row.teacher_judge) if needed and verdict is not None and row.teacher_judge is not None else None
-    student, teacher = pair.student_quality, pair.teacher_quality
-    return score(judge, rag_retrieval.score(student, teacher), rag_win.score(student, teacher), weights)
-
-
-def _log(pairs: Sequence[Retrieval | None], verdicts: Sequence[float | None], scores: Sequence[float | None]) -> None:
-    measured = [pair for pair in pairs if pair is not None]
+def _log(
+    pairs: Sequence[Retrieval | Failed], verdicts: Sequence[Verdict | Failed | None], made: Sequence[Parts], scores: Sequence[float | None]
+) -> None:
+    measured = [pair for pair in pairs if isinstance(pair, Retrieval)]
+    why = [_why(*member) for member in zip(pairs, verdicts, scores, strict=True)]
     log_metrics(
         {
-            "rag/win_rate": [float(rag_win.score(pair.student_quality, pair.teacher_quality) > 0) for pair in measured],
+            "rag/win_rate": [float(one.win > 0) for one in made if one.win is not None],
+            "rag/judge": [one.judge for one in made if one.judge is not None],
+            "rag/retrieval": [one.retrieval for one in made if one.retrieval is not None],
+            "rag/win": [one.win for one in made if one.win is not None],
             "rag/student_quality": [pair.student_quality for pair in measured],
             "rag/teacher_quality": [pair.teacher_quality for pair in measured],
             "rag/student_top1": [pair.student[0] if pair.student else 0.0 for pair in measured],
             "rag/teacher_top1": [pair.teacher[0] if pair.teacher else 0.0 for pair in measured],
-            "rag/judged": [float(verdict is not None) for verdict in verdicts],
+            "rag/judged": [float(isinstance(verdict, Verdict)) for verdict in verdicts],
             "rag/abstained": [float(value is None) for value in scores],
+            **{f"abstain/{reason}": [float(one == reason) for one in why] for reason in measuring.ABSTAINED},
         }
     )
+
+
+def _why(pair: Retrieval | Failed, verdict: Verdict | Failed | None, value: float | None) -> str:
+    """The reason in ABSTAINED for a score of None, "" where there is a score."""
+    if value is not None:
+        return ""
+    missing = next((one for one in (pair, verdict) if isinstance(one, Failed)), None)
+    return measuring.why_abstained(missing.kind) if missing else "no_weight"

@@ -27,5 +27,7 @@ class RagWin:
 
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
         """One score for each completion."""
-        pairs = measuring.retrievals(measuring.read_rows(completions, columns), measuring.step_of(columns))()
-        return [None if pair is None else score(pair.student_quality, pair.teacher_quality) for pair in pairs]
+        rows = measuring.read_rows(completions, columns)
+        pairs = measuring.retrievals(rows, measuring.step_of(columns))()
+        measuring.trace_retrievals(rows, pairs)
+        return [score(pair.student_quality, pair.teacher_quality) if isinstance(pair, measuring.Retrieval) else None for pair in pairs]

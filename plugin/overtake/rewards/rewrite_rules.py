@@ -20,10 +20,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from overtake.reading.tags import strip_think
 from overtake.rewards.measuring import column
+from overtake.trainers import trace
 from overtake.trainers.metrics import log_metrics
 
 FAULTS = ("empty", "copy", "lines", "long", "stuffing", "talk")
@@ -71,6 +73,19 @@ def score(rewrite: str, query: str) -> float:
     return -1.0 if fault(rewrite, query) else 0.0
 
 
+def overlap(rewrite: str, query: str) -> float | None:
+    """Share of the rewrite's pairs of neighbouring characters that stand in the query too, apart from width, case and punctuation.
+
+    1.0 says nothing new, 0.0 leaves the question. Characters, since Chinese is mostly words of two. None for a rewrite without a pair.
+
+    >>> overlap("胶原蛋白肽", "胶原蛋白是啥"), overlap("好", "好吗")
+    (0.75, None)
+    """
+    text, asked = (_bare(unicodedata.normalize("NFKC", one).casefold()) for one in (rewrite, query))
+    pairs, known = [a + b for a, b in pairwise(text)], {a + b for a, b in pairwise(asked)}
+    return sum(pair in known for pair in pairs) / len(pairs) if pairs else None
+
+
 def _bare(text: str) -> str:
     return re.sub(r"[\W_]", "", text)
 
@@ -87,7 +102,7 @@ def _words(text: str) -> Counter[str]:
 
 
 class RewriteRules:
-    """The rules as a reward; the share of each fault is logged as `rewrite/<fault>`."""
+    """The rules as a reward; logged are the share of each fault as `rewrite/<fault>`, `rewrite/length` in characters, `rewrite/overlap`."""
 
     def __init__(self, args: Any = None, **_: Any) -> None:
         self.args = args
@@ -95,6 +110,15 @@ class RewriteRules:
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float]:
         """One score for each completion; never None, since nothing can fail."""
         queries = column(columns, "rag_query", len(completions))
-        found = [fault(strip_think(completion), query) for completion, query in zip(completions, queries, strict=True)]
-        log_metrics({f"rewrite/{name}": [float(one == name) for one in found] for name in FAULTS})
+        rewrites = [strip_think(completion) for completion in completions]
+        found = [fault(rewrite, query) for rewrite, query in zip(rewrites, queries, strict=True)]
+        shared = [overlap(rewrite, query) for rewrite, query in zip(rewrites, queries, strict=True)]
+        log_metrics(
+            {
+                **{f"rewrite/{name}": [float(one == name) for one in found] for name in FAULTS},
+                "rewrite/length": [float(len(rewrite)) for rewrite in rewrites],
+                "rewrite/overlap": [one for one in shared if one is not None],
+            }
+        )
+        trace.note({"query": queries, "rewrite": rewrites, "fault": found})
         return [-1.0 if one else 0.0 for one in found]

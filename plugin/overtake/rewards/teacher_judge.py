@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from overtake.remote.judging import Verdict
 from overtake.rewards import measuring
 
 
@@ -27,7 +28,8 @@ class TeacherJudge:
         rows, step = measuring.read_rows(completions, columns), measuring.step_of(columns)
         asked = measuring.to_judge(rows, step, measuring.judge_share(step))
         verdicts = measuring.verdicts(rows, asked, step)()
+        measuring.trace_verdicts(rows, verdicts)
         return [
-            None if verdict is None or row.teacher_judge is None else score(verdict, row.teacher_judge)
+            score(verdict.score, row.teacher_judge) if isinstance(verdict, Verdict) and row.teacher_judge is not None else None
             for row, verdict in zip(rows, verdicts, strict=True)
         ]

@@ -1,7 +1,7 @@
 """Metrics of our own from inside a reward: ms-swift hands rewards no logger, but a callback can keep the trainer (ms-swift-4.6: 2.7).
 
 Switched on by `--callbacks overtake_metrics`. What is logged reaches console, logging.jsonl, TensorBoard, wandb and swanlab, averaged
-over ranks and over the steps since the last log.
+over the samples of all ranks and of the steps since the last log. What the callback itself logs, sums of calls and cost, is in board.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,18 +11,18 @@ _trainer: Any = None
 
 
 def overtake_metrics(args: Any, trainer: Any) -> Any:
-    """The entry of ms-swift's `callbacks_map`, called with the trainer: keeps it, and returns a callback that does nothing."""
-    from transformers import TrainerCallback  # rewards import this module, and they import neither transformers nor torch
+    """The entry of ms-swift's `callbacks_map`, called with the trainer: keeps it, and returns the callback."""
+    from overtake.trainers.board import Board  # rewards import this module, and they import neither transformers nor torch
 
     global _trainer
     _trainer = trainer
-    return TrainerCallback()
+    return Board(args, trainer)
 
 
 def log_metrics(values: Mapping[str, Sequence[float]]) -> None:
     """Add one value for each sample to the metrics of these names; without the callback nothing happens.
 
-    Every rank must log the same names; a list may be empty.
+    Every rank must log the same names, for a sample that it does not hold of must count as 0; a list may be empty.
     """
     if _trainer is None:
         return
