@@ -22,6 +22,7 @@ from overtake.remote.http import encode
 from overtake.remote.process import client
 
 _log = logging.getLogger("overtake")
+_LEDGER = "ledger.jsonl"
 _FORMAT = 1
 _APPLICATION = 0x0F7E
 _AT_ONCE = 500
@@ -54,7 +55,7 @@ class Store:
         self._folder, self._most_bytes = folder, most_bytes
         self._path = folder / "answers.sqlite"
         self._database = self._open()
-        self._ledger = os.open(folder / "ledger.jsonl", os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644)
+        self._ledger = os.open(folder / _LEDGER, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644)
         self._ledger_fails = False
         self._answers: list[tuple[str, bytes]] = []
         self._rows: list[bytes] = []
@@ -64,7 +65,7 @@ class Store:
 
     def _open(self) -> sqlite3.Connection | None:
         try:
-            with _alone(self._folder):
+            with _alone(self._folder / _LEDGER):
                 try:
                     return self._connect()
                 except sqlite3.DatabaseError as error:
@@ -212,7 +213,7 @@ class Store:
             _log.warning("%s is broken (%s): answers are kept in a new one", self._path, error)
             self._database.close()
             try:
-                with _alone(self._folder):
+                with _alone(self._folder / _LEDGER):
                     # Unless another process has put a new one in its place already.
                     if self._path.exists() and self._path.stat().st_ino == self._inode:
                         self._move_aside()
@@ -257,9 +258,9 @@ def _broken(error: sqlite3.DatabaseError) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time opens, or moves aside, the file of answers. Raises TimeoutError where another does not come to an end."""
-    lock, began = os.open(folder, os.O_RDONLY), time.monotonic()
+def _alone(file: Path) -> Iterator[None]:
+    """One process at a time, by a lock on `file`, opens or moves aside the answers. Raises TimeoutError where another goes on for long."""
+    lock, began = os.open(file, os.O_RDWR | os.O_CREAT, 0o644), time.monotonic()  # not the folder: NFS locks no directories
     try:
         while True:
             try:
