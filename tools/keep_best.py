@@ -83,7 +83,7 @@ def best(question: Question) -> Draw | str:
     """The draw to keep, or why there is none.
 
     >>> def draw(text, score, quality):
-    ...     return Draw(text, score, None if score is None else Retrieval([quality], [0.5]))
+    ...     return Draw(text, score, None if score is None else Retrieval((rag.Hit("d", quality),), ()))
     >>> best(Question([draw("a", 0.1, 0.6), draw("b", 0.3, 0.5), draw("c", None, 0.9)], 0.4)).text
     'b'
     >>> best(Question([draw("a", 0.1, 0.6)], 0.6)), best(Question([draw("c", None, 0.9)], 0.4))
@@ -108,7 +108,8 @@ def measure(asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     scores = RagCompetition()(texts, **columns)
     # Shared with the reward's own measurement: nothing is asked again.
     found = measuring.retrievals(measuring.read_rows(texts, columns), measuring.step_of(columns))()
-    draws = iter([Draw(*one) for one in zip(texts, scores, found, strict=True)])
+    pairs = [pair if isinstance(pair, measuring.Retrieval) else None for pair in found]
+    draws = iter([Draw(*one) for one in zip(texts, scores, pairs, strict=True)])
     live = iter(originals.result())
     measured = []
     for row, mine in asked:
@@ -201,7 +202,7 @@ def work(args: argparse.Namespace) -> int:
         f"{sum(map(len, drawn.values()))} draws, {len(distinct)} distinct: {copies} copies of the question, "
         f"{len(faults) - copies - faults.count('')} with another fault, {failed} not measured\n"
         f"{asked.calls} retrievals ({asked.cached} from cache), {judged.calls} verdicts ({judged.cached} from cache), "
-        f"{judged.failed} of them failed\n"
+        f"{judged.failed.total()} of them failed\n"
         f"{_worth(kept)}{args.output if kept else 'nothing was kept, no set'} written{files}"
     )
     if failed or reasons[UNMEASURED] or judged.failed:

@@ -228,6 +228,7 @@ import json, os, sys
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
+import torch
 from accelerate import PartialState
 from overtake.remote.gateway import Meter
 from overtake.trainers import board, metrics, trace
@@ -264,7 +265,8 @@ for step in range(2):
     found.on_step_end(args, state, None)
     logs.append(SwiftMixin.compute_custom_metrics(tables["train"]))
     state.global_step += 1
-print("LOGS" + json.dumps(logs))
+print("LOGS" + json.dumps(logs), flush=True)
+torch.distributed.destroy_process_group()  # its threads would abort the process at its end
 """
 
 

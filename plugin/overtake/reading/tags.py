@@ -17,5 +17,7 @@ def strip_think(text: str) -> str:
     >>> strip_think("plain")
     'plain'
     """
+    if "<think>" not in text:
+        return text.strip()
     rest = _BLOCK.sub("", text, count=1)
     return "" if rest.lstrip().startswith("<think>") else rest.strip()

@@ -77,7 +77,7 @@ class Said(NamedTuple):
     """prompt_tokens and completion_tokens; empty when the service does not tell."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ChatCall(Call):
     """A chat request that can also be sent and answered as a file, by a provider's batch service."""
 

@@ -58,7 +58,7 @@ class Failed:
 Result = Ok | Failed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One request: what it depends on (the cache key) and how to send it."""
 
@@ -193,13 +193,14 @@ class Gateway:
 
         So many waiting calls cost no memory, and one that backs off gives its place to the next.
         """
+        disk = store()
         for start in range(0, len(calls), _LOOKED_UP):
             part = calls[start : start + _LOOKED_UP]
             keys = [call.key for call in part]
-            kept = store().get([key for key, call in zip(keys, part, strict=True) if call.cached])
+            kept = disk.get([key for key, call in zip(keys, part, strict=True) if call.cached])
+            disk.note_cached(self.service, [key[:16] for key in keys if key in kept])
             for index, (key, call) in enumerate(zip(keys, part, strict=True), start):
                 if key in kept:
-                    store().note({"service": self.service, "key": key[:16], "status": "cached"})
                     land(index, Ok(kept[key], cached=True))
                     continue
                 flight = flights[key][0] if key in flights else self._flights.get(key)

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from overtake import settings
@@ -32,9 +32,12 @@ class Outage(RuntimeError):
     """Nothing can be measured any more: a service is down, or the budget is spent. The run stops instead of training on noise."""
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Row:
-    """One rewrite and what its dataset row says; `group` is the same for the completions of one prompt."""
+    """One rewrite and what its dataset row says; `group` is the same for the completions of one prompt. Not to be changed.
+
+    Not frozen only since that would triple the time to make one.
+    """
 
     rewrite: str
     """Without its think block; "" is a rewrite too, a worthless one."""
@@ -59,22 +62,22 @@ class Retrieval:
     teacher_recall: tuple[rag.Hit, ...]
     gold: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def student(self) -> list[float]:
         """Relevances of the student's recall."""
         return relevances(self.student_recall, self.gold)
 
-    @property
+    @cached_property
     def teacher(self) -> list[float]:
         """Relevances of the teacher's recall."""
         return relevances(self.teacher_recall, self.gold)
 
-    @property
+    @cached_property
     def student_quality(self) -> float:
         """Spec 1.5's quality of the student's recall."""
         return quality(self.student)
 
-    @property
+    @cached_property
     def teacher_quality(self) -> float:
         """Spec 1.5's quality of the teacher's recall."""
         return quality(self.teacher)
@@ -107,7 +110,7 @@ def read_rows(completions: Sequence[str], columns: Mapping[str, Any]) -> list[Ro
         here = {name: str(values[index]) for name, values in read.items()}
         if not here["query"].strip():
             raise ValueError(f"rag_query is empty in the row with rag_query_id {here['query_id']!r}: make the files with tools/convert.py")
-        recall = _json(here, "teacher_recall")
+        recall, gold = _list(here, "teacher_recall"), _list(here, "gold")
         rows.append(
             Row(
                 rewrite=strip_think(completion),
@@ -116,23 +119,31 @@ def read_rows(completions: Sequence[str], columns: Mapping[str, Any]) -> list[Ro
                 query=here["query"],
                 tenant=here["tenant"],
                 kb=here["kb"] or "default",
-                gold=tuple(map(str, _json(here, "gold") or ())),
+                gold=tuple(map(str, gold or ())),
                 teacher_rewrite=here["teacher_rewrite"],
-                teacher_recall=None if recall is None else tuple(rag.hits({"recall": recall})),
+                teacher_recall=None if recall is None else tuple(rag.Hit(*hit) for hit in recall),
                 teacher_judge=_points(here),
             )
         )
     return rows
 
 
-def _json(row: Mapping[str, str], name: str) -> Any:
-    try:
-        value = json.loads(row[name]) if row[name] else None
-    except ValueError:
-        value = row[name]
-    if not isinstance(value, list | None):
+def _list(row: Mapping[str, str], name: str) -> list[Any] | None:
+    if not row[name]:
+        return None
+    value = _json(row[name])
+    if not isinstance(value, list):
         raise ValueError(f"rag_{name} of {row['query_id']!r} is no JSON list: {row[name][:100]!r}; make the files with tools/convert.py")
     return value
+
+
+@lru_cache(maxsize=1024)
+def _json(text: str) -> Any:
+    """What JSON a cell holds, None where it holds none: the same for all members of a group, so it is read once."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _points(row: Mapping[str, str]) -> float | None:
@@ -180,16 +191,15 @@ def _retrievals(rows: tuple[Row, ...]) -> Callable[[], list[Retrieval | Failed]]
 
 def _retrieval(row: Row, of_students: Iterator[Result], of_teachers: Iterator[Result]) -> Retrieval | Failed:
     student: Result = next(of_students) if row.rewrite else Ok({"recall": []})
-    teacher: Result = Failed("the row has neither the teacher's recall nor a rewrite of the teacher's", "no_baseline", outage=False)
-    if row.teacher_recall is not None:
-        teacher = Ok({"recall": [[hit.doc_id, hit.score] for hit in row.teacher_recall]})
-    elif row.teacher_rewrite:
-        teacher = next(of_teachers)
+    teacher: Result | None = next(of_teachers) if row.teacher_recall is None and row.teacher_rewrite else None
     if isinstance(student, Failed):
         return student
     if isinstance(teacher, Failed):
         return teacher
-    return Retrieval(tuple(rag.hits(student.value)), tuple(rag.hits(teacher.value)), row.gold)
+    known = row.teacher_recall if teacher is None else tuple(rag.hits(teacher.value))
+    if known is None:
+        return Failed("the row has neither the teacher's recall nor a rewrite of the teacher's", "no_baseline", outage=False)
+    return Retrieval(tuple(rag.hits(student.value)), known, row.gold)
 
 
 @lru_cache(maxsize=1)
@@ -225,6 +235,7 @@ def to_judge(rows: Sequence[Row], step: int | None, share: float) -> list[bool]:
     return [row.teacher_judge is not None and _draw(row.query_id, step or 0) < share for row in rows]
 
 
+@lru_cache(maxsize=1024)
 def _draw(query_id: str, step: int) -> float:
     """A number in [0, 1) that depends on query and step alone.
 
@@ -244,7 +255,8 @@ def verdicts(rows: Sequence[Row], asked: Sequence[bool], step: int | None = None
 
 
 def _verdicts(rows: tuple[Row, ...], asked: tuple[bool, ...]) -> Callable[[], list[Verdict | Failed | None]]:
-    calls = [judge_call(row.query, row.rewrite) for row, ask in zip(rows, asked, strict=True) if ask and row.rewrite]
+    to = chat.endpoint("judge") if any(asked) else None
+    calls = [judge_call(row.query, row.rewrite, to) for row, ask in zip(rows, asked, strict=True) if ask and row.rewrite]
     future = chat.chat_gateway("judge").submit(calls, settings.load().batch_deadline) if calls else None
 
     def wait() -> list[Verdict | Failed | None]:

@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from overtake import settings
 from overtake.remote.gateway import Failed
@@ -35,8 +34,7 @@ def score(judge: float | None, retrieval: float, win: float, weights: Weights = 
     return max(-1.0, min(1.0, total))
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(NamedTuple):
     """What the score of one rewrite is made of; None for what was not measured."""
 
     judge: float | None
@@ -84,9 +82,10 @@ class RagCompetition:
             for row, pair, verdict in zip(rows, pairs, verdicts, strict=True)
         ]
         scores = [one.score(weights, need) for one, need in zip(made, needed, strict=True)]
-        measuring.trace_retrievals(rows, pairs)
-        measuring.trace_verdicts(rows, verdicts)
-        trace.note({"parts": [asdict(one) for one in made], "judge_needed": needed})
+        if trace.wanted():
+            measuring.trace_retrievals(rows, pairs)
+            measuring.trace_verdicts(rows, verdicts)
+            trace.note({"parts": [one._asdict() for one in made], "judge_needed": needed})
         _log(pairs, verdicts, made, scores)
         return scores
 

@@ -21,6 +21,11 @@ def begin(samples: Sequence[Mapping[str, Any]]) -> None:
     _samples.extend(_batch)
 
 
+def wanted() -> bool:
+    """True while a trace is kept: what goes into it need not be put together otherwise."""
+    return bool(_batch)
+
+
 def note(fields: Mapping[str, Sequence[Any]]) -> None:
     """Keep one value a sample, in the order of the completions, of whatever JSON can say; without a trace nothing happens.
 
