@@ -17,6 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from swift.rl_core.advantage import compute_advantages
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP = 8
@@ -173,3 +175,27 @@ def test_the_best_checkpoint_is_kept_and_found_and_no_progress_ends_the_run(tiny
         ["bash", "-c", f"source {ROOT}/recipes/lib.sh; best_of {tiny}/grpo/checkpoint-4"], capture_output=True, text=True, check=True
     )
     assert best.stdout.strip() == str(tiny / "grpo/checkpoint-2")
+
+
+@pytest.mark.slow
+def test_under_a_misbehaving_service_the_measured_samples_have_the_advantages_of_the_measured_alone(tiny, grpo):
+    """Learning rate 0; errors, hangs, nonsense and resets are made good or abstain, refusals abstain."""
+    mix = {"503": 0.2, "hang": 0.05, "html": 0.05, "reset": 0.05, "422": 0.15}
+    words = ["--ready-file", str(tiny / "ready"), "--plan", json.dumps({"seed": 3, "mix": mix})]
+    with subprocess.Popen([sys.executable, "-I", str(ROOT / "tests/chaos/server.py"), *words], stdout=subprocess.DEVNULL) as server:
+        while not (tiny / "ready").exists():
+            time.sleep(0.01)
+        flags = ["--learning_rate", "0", "--save_steps", "100", "--eval_strategy", "no"]
+        ended = grpo(*flags, OVERTAKE_RAG_URL=(tiny / "ready").read_text(), OVERTAKE_RAG_TIMEOUT=1).wait(300)
+        server.kill()
+    assert ended == 0, (tiny / "said").read_text("utf-8")[-3000:]
+    tables = [json.loads(line) for line in (tiny / "grpo/completions.jsonl").read_text("utf-8").splitlines()][:6]
+    abstained = 0
+    for table in tables:
+        rewards = torch.tensor([table["RagCompetition"], table["RewriteRules"]]).T
+        measured = ~torch.isnan(rewards[:, 0])
+        abstained += int((~measured).sum())
+        expected = torch.zeros(GROUP)
+        expected[measured] = compute_advantages(rewards[measured], torch.tensor([1.0, 0.2]), num_generations=int(measured.sum()))[0]
+        assert table["advantages"] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert 2 <= abstained <= 20
