@@ -16,10 +16,11 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
-    """No setting from outside, a cache of its own, no gateway left by another test, and retries that do not wait."""
+    """No setting from outside, a cache of its own, no gateway of another test; retries do not wait and outages do not last."""
     for name in [name for name in os.environ if name.startswith("OVERTAKE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OVERTAKE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("OVERTAKE_OUTAGE_PATIENCE", "1")
     monkeypatch.setattr(process, "_of_process", {})
     monkeypatch.setattr(gateway, "_backoff", lambda tries: 0)
     settings.load.cache_clear()
