@@ -53,6 +53,7 @@ ROUND_SECONDS = 0.2
 MOST_RATIO, MOST_ROUNDS = 1.05, 1.0
 """The targets: a step on local services against a constant one, and the rounds that a slow service may add."""
 RESAMPLES = 10_000
+MOST_RANKS = 64
 
 
 # ---------------------------------------------------------------- statistics
@@ -118,7 +119,7 @@ def report(steps: Sequence[Mapping[str, Any]]) -> str:
     rag, judge = by_kind(steps, "rag"), by_kind(steps, "judge")
     said = {"constant": "constant", "local": "ours, local services", "slow": f"ours, services of {ROUND_SECONDS * 1000:g} ms"}
     lines = [
-        "| reward | step, s | of it in rewards, s | RAG calls | judge calls | x constant | - constant, s |",
+        "| reward | step, s | in rewards, s | RAG calls | judge calls | x constant | - constant, s |",
         "|---|---|---|---|---|---|---|",
     ]
     for kind in KINDS:
@@ -131,7 +132,7 @@ def report(steps: Sequence[Mapping[str, Any]]) -> str:
     words = f"local services make a step {show(ratio, '.3f')} times as long; target at most {MOST_RATIO:g}"
     lines += ["", f"{ratio.against(MOST_RATIO)}: {words}"]
     share = estimate([spent / (whole - spent) for spent, whole in zip(rewards["local"], seconds["local"], strict=True)])
-    lines.append(f"of one and the same step: the rewards on local services take {show(share, '.3f')} of what the rest takes")
+    lines.append(f"inside the rewards on local services, waiting included: {show(share, '.3f')} of the rest of the same step")
     for to, name in (("local", "on local services"), ("constant", "with a constant reward")):
         rounds = pairs(lambda ours, other: (ours - other) / ROUND_SECONDS, "slow", to)
         words = f"services of {ROUND_SECONDS * 1000:g} ms add {show(rounds, '.2f')} rounds to a step {name}; target at most {MOST_ROUNDS:g}"
@@ -182,13 +183,13 @@ def alternating(reward: type) -> type:
 
 def clock(folder: Path, trainer: Any) -> Any:
     """The callback that sets each step's kind as plan.json says, and writes what it took into steps.jsonl."""
-    from overtake.remote import chat, rag
+    from overtake.remote import judging, rag
     from transformers import TrainerCallback
 
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
 
     def counts() -> dict[str, int]:
-        doors = {"rag": rag.rag_gateway().meter, "judge": chat.chat_gateway("judge").meter}
+        doors = {"rag": rag.rag_gateway().meter, "judge": judging.judge_gateway().meter}
         found = {name: meter.requests for name, meter in doors.items()}
         kept = sum(meter.cached for meter in doors.values())
         return found | {"cached": kept, "failed": sum(meter.failed.total() + meter.faults.total() for meter in doors.values())}
@@ -216,26 +217,22 @@ def clock(folder: Path, trainer: Any) -> Any:
             # The gateways stay, with what they know of their service; only where the next calls go to changes.
             os.environ.update(plan["services"][_now.kind])
             settings.load.cache_clear()
-            open_connections()
+            open_connections(plan["completions"])
             self.before = counts()
             self.begun = time.perf_counter()
 
     return Clock()
 
 
-def open_connections() -> None:
-    """Ask as many calls at once as a step may, none of them kept. Raises Stop when one fails."""
-    from overtake.remote import chat, judging, rag
+def open_connections(count: int) -> None:
+    """Ask the services as many calls at once as a step of `count` completions does, none of them kept. Raises Stop when one fails."""
+    from overtake.remote import judging, rag
     from overtake.remote.gateway import Failed
 
-    retrieving, judging_door = rag.rag_gateway(), chat.chat_gateway("judge")
-    asked = [rag.rag_call("预热", f"预热 {number}", SAMPLE.name) for number in range(retrieving.concurrency)]
-    judged = [
-        judging.judge_call("预热", f"预热 {number}") for number in range(round(judging_door.concurrency * settings.load().judge_share))
-    ]
-    under_way = [
-        door.submit([replace(call, cached=False) for call in calls]) for door, calls in ((retrieving, asked), (judging_door, judged))
-    ]
+    asked = [rag.rag_call("预热", f"预热 {number}", SAMPLE.name) for number in range(count)]
+    judged = [judging.judge_call("预热", f"预热 {number}") for number in range(round(count * settings.load().judge_share))]
+    doors = ((rag.rag_gateway(), asked), (judging.judge_gateway(), judged))
+    under_way = [door.submit([replace(call, cached=False) for call in calls]) for door, calls in doors]
     for result in (result for future in under_way for result in future.result()):
         if isinstance(result, Failed):
             raise Stop(result.reason)
@@ -328,7 +325,8 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     env |= {"PATH": f"{Path(python).parent}:{env['PATH']}", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
     env |= {"SFT_ADAPTER": "none", "DATASET": str(folder / "rows.jsonl"), "OUTPUT_DIR": str(folder / "run")}
     env |= {"OVERTAKE_CACHE_DIR": str(folder / "cache"), "OVERTAKE_OUTAGE_PATIENCE": "10"}
-    env |= dict.fromkeys(("OVERTAKE_RAG_CONCURRENCY", "OVERTAKE_TEACHER_CONCURRENCY"), str(options.completions))
+    # A place for every call of a step, however many ranks share them.
+    env |= dict.fromkeys(("OVERTAKE_RAG_CONCURRENCY", "OVERTAKE_TEACHER_CONCURRENCY"), str(options.completions * MOST_RANKS))
     flags = ["--external_plugins", str(folder / "plugin.py"), "--callbacks", "overtake_metrics", "bench_grpo"]
     flags += ["--per_device_train_batch_size", str(options.completions), "--gradient_accumulation_steps", "1"]
     flags += ["--max_steps", str(len(steps) + 1), "--learning_rate", "0", "--temperature", "1.0", "--top_p", "1.0"]
@@ -348,7 +346,9 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         code = f"import sys; sys.path.insert(0, {tool!r}); import bench_grpo; bench_grpo.serve_slowly(sys.argv[1])"
         slow = stack.enter_context(service(folder, "slow", [python, "-c", code]))
         services = {kind: addresses(slow, slow) if kind == "slow" else addresses(local, judge) for kind in KINDS}
-        (folder / "plan.json").write_text(json.dumps({"steps": steps, "services": services}), encoding="utf-8")
+        (folder / "plan.json").write_text(
+            json.dumps({"steps": steps, "services": services, "completions": options.completions}), encoding="utf-8"
+        )
         recipe = ["bash", str(ROOT / "recipes/grpo_rag.sh"), *flags, *options.flags]
         train(recipe, env | services["constant"] | {"MODEL": model}, folder, len(steps))
     found = read_lines(folder / "steps.jsonl")
@@ -429,4 +429,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # services and run end with this process
     sys.exit(main())
