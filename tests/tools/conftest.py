@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,7 +67,9 @@ def start():
 
     def start(name, *arguments):
         command = [sys.executable, str(TOOLS / f"{name}.py"), *map(str, arguments)]
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed))
         return running[-1]
 
     yield start
