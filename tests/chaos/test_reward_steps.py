@@ -80,14 +80,17 @@ def test_50_reward_steps_score_what_they_measured_and_nothing_else(chaos, train)
     last = {(row["path"], row["text"]): server.kind(row) for row in server.log()}
     lost = {asked for asked, kind in last.items() if kind}
     for step, (still, scores) in enumerate(zip(calm, stormy, strict=True)):
-        wanted = [None if lost & set(texts) else score for score, texts in zip(still, needs(batch(step)), strict=True)]
-        assert scores == wanted, json.dumps([step, still, scores])
+        expected = [None if lost & set(texts) else score for score, texts in zip(still, needs(batch(step)), strict=True)]
+        assert scores == expected, json.dumps([step, still, scores])
     missing = sum(score is None for step in stormy for score in step)
     assert 0 < missing < STEPS * PROMPTS * COMPLETIONS / 4
 
+    # Of calls that are equal one is sent, and its failure is each one's.
+    wanted = [text for step in range(STEPS) for texts in needs(batch(step)) for text in texts]
     for path, meter in ((RAG, search), (CHAT, judge)):
         assert meter.faults == server.dealt(path)
-        assert meter.failed.total() == sum(asked in lost for asked in last if asked[0] == path)
+        assert meter.calls == sum(text[0] == path for text in wanted)
+        assert meter.failed.total() == sum(text in lost for text in wanted if text[0] == path)
         assert {"timeout", "connection", "malformed", "http_422", "http_429", "http_503"} <= set(meter.faults)
     answered = [(row["path"], row["text"]) for row in server.log() if server.kind(row) is None]
     assert len(answered) == len(set(answered)), "nothing is paid for twice"
