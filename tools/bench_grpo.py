@@ -167,7 +167,14 @@ def register(folder: str) -> None:
 
 
 def alternating(reward: type) -> type:
-    """The reward, of the same name, which in constant steps gives 0.0 and else counts its seconds."""
+    """The reward, of the same name, which in constant steps gives 0.0 and else counts its seconds, without those that it waits in the
+    background."""
+
+    def start(self: Any, completions: Sequence[str], **columns: Any) -> None:
+        if _now.kind != "constant" and hasattr(reward, "start"):
+            begun = time.perf_counter()
+            reward.start(self, completions, **columns)
+            _now.reward_seconds += time.perf_counter() - begun
 
     def call(self: Any, completions: Sequence[str], **columns: Any) -> Any:
         if _now.kind == "constant":
@@ -178,7 +185,7 @@ def alternating(reward: type) -> type:
         finally:
             _now.reward_seconds += time.perf_counter() - begun
 
-    return type(reward.__name__, (reward,), {"__call__": call})
+    return type(reward.__name__, (reward,), {"__call__": call, "start": start})
 
 
 def clock(folder: Path, trainer: Any) -> Any:

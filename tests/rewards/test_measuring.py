@@ -44,6 +44,19 @@ def test_the_rewards_of_a_step_share_one_measurement(services, batch):
     assert services.calls("rag") == 3, "the next step asks again for what failed, and only for that"
 
 
+@pytest.mark.parametrize("reward", [RagCompetition, RagRetrieval, RagWin, TeacherJudge])
+def test_what_was_started_is_waited_for_and_not_asked_again(services, batch, reward):
+    """Not even what failed, which no cache holds."""
+    services.recalls.update({"好": [("a", 0.9)], "差": [("b", 0.5)], "断": 503})
+    services.points.update({"好": 5, "差": 3, "断": 503})
+    call = batch(["好", "差", "断"])
+    made = reward()
+    made.start(**call)
+    good, bad, lost = made(**call)
+    assert good > bad and lost is None
+    assert set(services.asked.values()) == {1}
+
+
 def test_gold_labels_are_the_measure_where_there_are_any(services, batch):
     services.recalls["好"] = [("a", 0.9), ("g", 0.6)]
     # Student: [0, 1] filled up to [0, 1, 0], .6 * 0 + .4 * 1 / 3; teacher recalled t alone: [0, 0, 0], 0.

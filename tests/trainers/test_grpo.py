@@ -267,6 +267,30 @@ def test_requests_of_several_rows_are_grouped_by_prompt_and_counted_once():
     assert found.tolist() == pytest.approx([0.2828] * 4 + [0] * 3, abs=1e-4)
 
 
+# ---------------------------------------------------------------- waiting
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_what_rewards_ask_is_on_its_way_while_log_probabilities_are_taken(dynamic):
+    """Only where no sample is drawn again by what was scored."""
+    seen = []
+
+    class Asking:
+        def start(self, completions, trainer_state, plan, messages, **columns):
+            seen.append(["start", completions, trainer_state.global_step, plan, messages[0][0]["content"]])
+
+        def __call__(self, completions, plan, **columns):
+            seen.append("score")
+            return [values[0] for values in plan]
+
+    reward = Asking()
+    made = bare(reward_funcs=[reward, Second()], _starts=[reward.start], dynamic_sample=dynamic)
+    samples = made._score_completions([sample(values) for values in USEFUL * 3])
+    assert seen == (["score"] if dynamic else [["start", ["a"] * 12, 1, USEFUL * 3, "q"]])
+    made._postprocess_batch(samples, batches(range(12)))
+    assert seen[1:] == ([] if dynamic else ["score"])
+
+
 # ---------------------------------------------------------------- resampling
 
 

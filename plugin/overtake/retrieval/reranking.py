@@ -15,6 +15,7 @@ coverage that scores 0.5. README.md says how the constants were measured.
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -90,21 +91,26 @@ class Reranker:
         for gram, number in self._number.items():
             if len(gram) == 1:
                 self._weight[number] *= CHARACTER_WEIGHT
+        # In training a question comes once for each of its rewrites.
+        self._asked = lru_cache(maxsize=4096)(self._grams_asked)
 
     def score(self, query: str, doc_ids: Sequence[str]) -> list[float]:
         """Relevance in [0, 1) of each document to the original question. Raises KeyError for an id that was not indexed."""
-        asked = grams(expand(query, self._lexicon))
-        known = np.array(sorted(self._number[gram] for gram in asked if gram in self._number), dtype=np.intp)
-        weight = self._weight[known]
-        total = float(weight.sum()) + sum(
-            self._unseen * (CHARACTER_WEIGHT if len(gram) == 1 else 1) for gram in asked if gram not in self._number
-        )
+        known, weight, total = self._asked(query)
         scores = []
         for both, title, length in (self._documents[doc_id] for doc_id in doc_ids):
             held = _held(weight, known, both) + TITLE_BONUS * _held(weight, known, title)
             coverage = held / total / length if total else 0.0
             scores.append(coverage / (coverage + HALF_COVERAGE))
         return scores
+
+    def _grams_asked(self, query: str) -> tuple[np.ndarray, np.ndarray, float]:
+        """Of a question: the numbers of its grams that the documents know, their weights, and the weight of all its grams."""
+        asked = grams(expand(query, self._lexicon))
+        known = np.array(sorted(self._number[gram] for gram in asked if gram in self._number), dtype=np.intp)
+        weight = self._weight[known]
+        unseen = sum(self._unseen * (CHARACTER_WEIGHT if len(gram) == 1 else 1) for gram in asked if gram not in self._number)
+        return known, weight, float(weight.sum()) + unseen
 
     def _numbers(self, text: str) -> np.ndarray:
         return np.array(sorted(self._number.setdefault(gram, len(self._number)) for gram in grams(text)), dtype=np.uint32)
@@ -114,5 +120,6 @@ def _held(weight: np.ndarray, known: np.ndarray, sorted_grams: np.ndarray) -> fl
     """The weight of those known grams that stand in a sorted array."""
     if not len(sorted_grams):
         return 0.0
-    place = np.minimum(np.searchsorted(sorted_grams, known), len(sorted_grams) - 1)
+    place = sorted_grams.searchsorted(known)
+    place[place == len(sorted_grams)] = 0
     return float(weight[sorted_grams[place] == known].sum())

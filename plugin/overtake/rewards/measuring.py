@@ -83,6 +83,10 @@ class Retrieval:
         return quality(self.teacher)
 
 
+Retrieving = Callable[[], list[Retrieval | Failed]]
+Judging = Callable[[], list[Verdict | Failed | None]]
+
+
 def column(columns: Mapping[str, Any], name: str, rows: int) -> list[Any]:
     """A dataset column as the trainer hands it over: one value for each completion.
 
@@ -161,7 +165,7 @@ def step_of(columns: Mapping[str, Any]) -> int | None:
     return getattr(columns.get("trainer_state"), "global_step", None)
 
 
-def retrievals(rows: Sequence[Row], step: int | None = None) -> Callable[[], list[Retrieval | Failed]]:
+def retrievals(rows: Sequence[Row], step: int | None = None) -> Retrieving:
     """Start all retrievals of a batch; the function returned waits for them. Failed, with the reason, where there is no measurement.
 
     An empty rewrite recalls nothing, which needs no call. The teacher's recall is asked for only where the data lacks it; a row
@@ -171,7 +175,7 @@ def retrievals(rows: Sequence[Row], step: int | None = None) -> Callable[[], lis
     return _retrievals(tuple(rows)) if step is None else _retrievals_of_step(tuple(rows), step)
 
 
-def _retrievals(rows: tuple[Row, ...]) -> Callable[[], list[Retrieval | Failed]]:
+def _retrievals(rows: tuple[Row, ...]) -> Retrieving:
     # Equal rewrites are one request for the gateway, yet each counts: in the share of cache hits, and in the outage rule.
     students = [row for row in rows if row.rewrite]
     teachers = [row for row in rows if row.teacher_recall is None and row.teacher_rewrite]
@@ -203,7 +207,7 @@ def _retrieval(row: Row, of_students: Iterator[Result], of_teachers: Iterator[Re
 
 
 @lru_cache(maxsize=1)
-def _retrievals_of_step(rows: tuple[Row, ...], step: int) -> Callable[[], list[Retrieval | Failed]]:
+def _retrievals_of_step(rows: tuple[Row, ...], step: int) -> Retrieving:
     return _retrievals(rows)
 
 
@@ -246,7 +250,7 @@ def _draw(query_id: str, step: int) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def verdicts(rows: Sequence[Row], asked: Sequence[bool], step: int | None = None) -> Callable[[], list[Verdict | Failed | None]]:
+def verdicts(rows: Sequence[Row], asked: Sequence[bool], step: int | None = None) -> Judging:
     """Start the judge on the rows asked for; the function returned waits. None for a row that the judge is not asked about.
 
     An empty rewrite is worth 0 points, which needs no call. The rewards of one step share the verdicts.
@@ -254,7 +258,7 @@ def verdicts(rows: Sequence[Row], asked: Sequence[bool], step: int | None = None
     return _verdicts(tuple(rows), tuple(asked)) if step is None else _verdicts_of_step(tuple(rows), tuple(asked), step)
 
 
-def _verdicts(rows: tuple[Row, ...], asked: tuple[bool, ...]) -> Callable[[], list[Verdict | Failed | None]]:
+def _verdicts(rows: tuple[Row, ...], asked: tuple[bool, ...]) -> Judging:
     to = chat.endpoint("judge") if any(asked) else None
     calls = [judge_call(row.query, row.rewrite, to) for row, ask in zip(rows, asked, strict=True) if ask and row.rewrite]
     future = chat.chat_gateway("judge").submit(calls, settings.load().batch_deadline) if calls else None
@@ -275,7 +279,7 @@ def _verdicts(rows: tuple[Row, ...], asked: tuple[bool, ...]) -> Callable[[], li
 
 
 @lru_cache(maxsize=1)
-def _verdicts_of_step(rows: tuple[Row, ...], asked: tuple[bool, ...], step: int) -> Callable[[], list[Verdict | Failed | None]]:
+def _verdicts_of_step(rows: tuple[Row, ...], asked: tuple[bool, ...], step: int) -> Judging:
     return _verdicts(rows, asked)
 
 

@@ -8,7 +8,7 @@ from overtake import settings
 from overtake.remote.gateway import Failed
 from overtake.remote.judging import Verdict
 from overtake.rewards import measuring, rag_retrieval, rag_win, teacher_judge
-from overtake.rewards.measuring import Retrieval, Row
+from overtake.rewards.measuring import Judging, Retrieval, Retrieving, Row
 from overtake.trainers import trace
 from overtake.trainers.metrics import log_metrics
 
@@ -63,14 +63,21 @@ class RagCompetition:
     def __init__(self, args: Any = None, **_: Any) -> None:
         self.group_size = getattr(args, "num_generations", None) or 1
 
+    def start(self, completions: Sequence[str], **columns: Any) -> None:
+        """Send what scoring these completions will ask; the same call of the reward then finds it on its way."""
+        self._begin(completions, columns)
+
+    def _begin(self, completions: Sequence[str], columns: dict[str, Any]) -> tuple[list[Row], list[bool], Retrieving, Judging]:
+        rows, step = measuring.read_rows(completions, columns), measuring.step_of(columns)
+        asked = measuring.to_judge(rows, step, measuring.judge_share(step) if settings.load().weight_judge else 0.0)
+        # Both are on their way before either is waited for.
+        return rows, asked, measuring.retrievals(rows, step), measuring.verdicts(rows, asked, step)
+
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
         """One score for each completion; None where it could not be measured."""
         chosen = settings.load()
         weights = (chosen.weight_judge, chosen.weight_retrieval, chosen.weight_win)
-        rows, step = measuring.read_rows(completions, columns), measuring.step_of(columns)
-        asked = measuring.to_judge(rows, step, measuring.judge_share(step) if chosen.weight_judge else 0.0)
-        # Both are on their way before either is waited for.
-        retrieving, judging = measuring.retrievals(rows, step), measuring.verdicts(rows, asked, step)
+        rows, asked, retrieving, judging = self._begin(completions, columns)
         pairs, verdicts = retrieving(), judging()
         needed = self._needed(rows, asked, verdicts, grouped="prompt_id" in columns)
         made = [

@@ -25,6 +25,10 @@ class RagWin:
     def __init__(self, args: Any = None, **_: Any) -> None:
         self.args = args
 
+    def start(self, completions: Sequence[str], **columns: Any) -> None:
+        """Send what scoring these completions will ask; the same call of the reward then finds it on its way."""
+        measuring.retrievals(measuring.read_rows(completions, columns), measuring.step_of(columns))
+
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
         """One score for each completion."""
         rows = measuring.read_rows(completions, columns)

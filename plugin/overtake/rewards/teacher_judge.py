@@ -23,11 +23,18 @@ class TeacherJudge:
     def __init__(self, args: Any = None, **_: Any) -> None:
         self.args = args
 
+    def start(self, completions: Sequence[str], **columns: Any) -> None:
+        """Send what scoring these completions will ask; the same call of the reward then finds it on its way."""
+        self._begin(completions, columns)
+
+    def _begin(self, completions: Sequence[str], columns: dict[str, Any]) -> tuple[list[measuring.Row], measuring.Judging]:
+        rows, step = measuring.read_rows(completions, columns), measuring.step_of(columns)
+        return rows, measuring.verdicts(rows, measuring.to_judge(rows, step, measuring.judge_share(step)), step)
+
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
         """One score for each completion."""
-        rows, step = measuring.read_rows(completions, columns), measuring.step_of(columns)
-        asked = measuring.to_judge(rows, step, measuring.judge_share(step))
-        verdicts = measuring.verdicts(rows, asked, step)()
+        rows, judging = self._begin(completions, columns)
+        verdicts = judging()
         measuring.trace_verdicts(rows, verdicts)
         return [
             score(verdict.score, row.teacher_judge) if isinstance(verdict, Verdict) and row.teacher_judge is not None else None

@@ -1,10 +1,12 @@
 """GRPO whose unmeasured rewards abstain: ms-swift counts None as 0, which makes a failed call the best or worst sample of its group."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from accelerate.utils import gather, gather_object
+from swift.dataset import RowPreprocessor
 from swift.rl_core.data import GRPOSample
 from swift.rl_core.grpo_algorithm import _is_async_reward
 from swift.rlhf_trainers import GRPOTrainer as SwiftGRPOTrainer
@@ -38,10 +40,13 @@ class GRPOTrainer(SwiftGRPOTrainer):
     # Of the gathered batch, whether each sample abstains; None when no sample does.
     _abstaining: list[bool] | None = None
     _reasons_to_stop: list[str] | None = None
+    _starts: Sequence[Callable[..., None]] = ()
+    _unscored = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reasons_to_stop = []
+        self._starts = [reward.start for reward in self.reward_funcs if hasattr(reward, "start")]
         # Reward models are modules and asynchronous rewards coroutines; neither is ours, and ms-swift tells them by their type.
         for index, reward in enumerate(self.reward_funcs):
             if not isinstance(reward, torch.nn.Module) and not _is_async_reward(reward):
@@ -57,6 +62,21 @@ class GRPOTrainer(SwiftGRPOTrainer):
         for sample in samples:
             if not sample.response_token_ids:
                 sample.response_token_ids = [self.processing_class.eos_token_id]
+        return samples
+
+    def _score_completions(self, samples: list[GRPOSample]) -> list[GRPOSample]:
+        """Start the rewards that wait for others: their answers come while ms-swift takes the log-probabilities, and are read after it.
+
+        `--dynamic_sample` draws again by what was scored, so there they are waited for at once.
+        """
+        self._unscored = not self.dynamic_sample
+        if not self._unscored:
+            return super()._score_completions(samples)
+        if self._starts:
+            completions = [sample.messages[-1]["content"] for sample in samples]
+            columns = RowPreprocessor.rows_to_batched([sample.to_reward_row() for sample in samples])
+            for start in self._starts:
+                start(completions, trainer_state=self.state, **columns)
         return samples
 
     def _compute_rewards_per_func(self, samples: list[GRPOSample]) -> torch.Tensor:
@@ -109,6 +129,8 @@ class GRPOTrainer(SwiftGRPOTrainer):
         return advantages
 
     def _postprocess_batch(self, samples: list[GRPOSample], batch_encoded_inputs: list[dict[str, Any]]) -> None:
+        if self._unscored:
+            super()._score_completions(samples)
         super()._postprocess_batch(samples, batch_encoded_inputs)
         if self._abstaining is None:
             return
