@@ -21,7 +21,7 @@ DATASETS: dict[str, str] = {
 }
 # Name for --callbacks -> "module:function" that takes args and trainer.
 CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.trainers.metrics:overtake_metrics"}
-# --rlhf_type -> "module.Class", imported by ms-swift when it trains.
+# --rlhf_type -> "module.Class", imported by ms-swift when it trains. PPO has no line: see trainers/ppo_arguments.py.
 TRAINERS: dict[str, str] = {"grpo": "overtake.trainers.grpo.GRPOTrainer"}
 
 
@@ -48,4 +48,5 @@ def register() -> None:
     for name, target in CALLBACKS.items():
         callbacks_map[name] = load(target)
     TrainerFactory.TRAINER_MAPPING.update(TRAINERS)
+    load("overtake.trainers.ppo_arguments:accept_ppo")()
     load("overtake.trainers.on_cpu:join_ranks_by_gloo")()

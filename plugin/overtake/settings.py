@@ -71,6 +71,15 @@ class Settings(BaseSettings):
     weight_win: float = Field(0.25, ge=0)
     """Weights of the composite reward (spec 1.5)."""
 
+    critic: str = ""
+    """PPO: a model of the policy's tokenizer that becomes the critic (`tools/critic.py` makes one); "": the policy's own base."""
+    critic_lr: float = Field(1e-4, gt=0)
+    """PPO: the critic's learning rate; the policy's is --learning_rate."""
+    entropy: float = Field(0.01, ge=0)
+    """PPO: weight of the entropy bonus."""
+    target_kl: float = Field(0.0, ge=0)
+    """PPO: mean KL of a token from the reference, in nats, towards which --kl_coef is moved; 0: it stays as it is."""
+
     batch_deadline: float = Field(300.0, gt=0)
     """Seconds a whole batch of rewards may take; what has not answered by then abstains."""
     outage_patience: float = Field(600.0, ge=0)

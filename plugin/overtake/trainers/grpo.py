@@ -79,6 +79,11 @@ class GRPOTrainer(SwiftGRPOTrainer):
                 start(completions, trainer_state=self.state, **columns)
         return samples
 
+    def _read_rewards(self, samples: list[GRPOSample]) -> None:
+        """Wait for what was started."""
+        if self._unscored:
+            super()._score_completions(samples)
+
     def _compute_rewards_per_func(self, samples: list[GRPOSample]) -> torch.Tensor:
         rewards: torch.Tensor = super()._compute_rewards_per_func(samples)
         if self._reasons_to_stop is not None:
@@ -129,8 +134,7 @@ class GRPOTrainer(SwiftGRPOTrainer):
         return advantages
 
     def _postprocess_batch(self, samples: list[GRPOSample], batch_encoded_inputs: list[dict[str, Any]]) -> None:
-        if self._unscored:
-            super()._score_completions(samples)
+        self._read_rewards(samples)
         super()._postprocess_batch(samples, batch_encoded_inputs)
         if self._abstaining is None:
             return

@@ -1,0 +1,109 @@
+"""The critic of PPO: a language model with a value head, which says before each token what reward is still to come."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FOLDER = "critic"
+"""Of a checkpoint, where its critic lies."""
+
+
+def from_model(folder: str, dtype: Any = "auto") -> Any:
+    """The model in `folder` (or of a hub's name) with a value head in the place of its language head.
+
+    The head of a model that never was a critic is zero: it begins by expecting nothing. Raises ValueError for a model that transformers
+    knows no such head for.
+    """
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    config = AutoConfig.from_pretrained(folder)
+    # A value must not depend on chance.
+    config.classifier_dropout = 0.0
+    was_critic = any("TokenClassification" in name for name in config.architectures or ()) and config.num_labels == 1
+    config.num_labels = 1
+    try:
+        made = AutoModelForTokenClassification.from_pretrained(folder, config=config, dtype=dtype)
+    except ValueError as error:
+        raise ValueError(f"{folder} cannot be a critic: {str(error).splitlines()[0]}; name another model in OVERTAKE_CRITIC") from None
+    if not was_critic:
+        with _whole(made.score.parameters()):
+            for parameter in made.score.parameters():
+                parameter.data.zero_()
+    return made
+
+
+def _whole(parameters: Any) -> Any:
+    """Parameters as a whole, where ZeRO-3 has cut them up."""
+    from contextlib import nullcontext
+
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0)
+
+
+def check_tokenizer(folder: str, tokenizer: Any) -> None:
+    """Raise ValueError when the critic in `folder` reads other tokens than the policy writes."""
+    from transformers import AutoTokenizer
+
+    try:
+        own = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError):
+        return  # without one it is the policy's
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"the critic {folder} has another tokenizer than the policy ({len(own):,} and {len(tokenizer):,} tokens): name a model of "
+            "the same family in OVERTAKE_CRITIC, or unset it to make one of the policy's own base"
+        )
+
+
+def with_lora(critic: Any, rank: int, alpha: int) -> Any:
+    """The critic with adapters on all linear layers; they and the head are trained."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    config = LoraConfig(task_type=TaskType.TOKEN_CLS, r=rank, lora_alpha=alpha, target_modules="all-linear", modules_to_save=["score"])
+    return get_peft_model(critic, config)
+
+
+def values(critic: Any, inputs: dict[str, Any], tokens: int) -> Tensor:
+    """[completions, tokens]: what the critic expects before each of the last `tokens` tokens, in float32."""
+    given = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if inputs.get(name) is not None}
+    found: Tensor = critic(**given, use_cache=False).logits
+    return found[:, -(tokens + 1) : -1, 0].float()
+
+
+def save(critic: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write what was trained, and for a critic trained whole what is needed to use it as OVERTAKE_CRITIC again."""
+    trained = {name for name, parameter in critic.named_parameters() if parameter.requires_grad}
+    kept = {name: tensor for name, tensor in (weights or critic.state_dict()).items() if name in trained}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}, folder / "model.safetensors", {"format": "pt"})
+    if not hasattr(critic, "peft_config"):
+        config = critic.config.to_dict() | {"architectures": [type(critic).__name__]}
+        (folder / "config.json").write_text(json.dumps(config, indent=1, default=str), encoding="utf-8")
+
+
+def load(critic: Any, folder: Path) -> None:
+    """Put the weights that `save` wrote back. Raises ValueError when they are absent or not of this critic."""
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise ValueError(
+            f"{folder.parent} holds no critic (critic/{file.name}), so PPO cannot go on from it: resume from a checkpoint of PPO, or start "
+            "anew with SFT_ADAPTER= this one"
+        )
+    found = load_file(file)
+    trained = {name for name, parameter in critic.named_parameters() if parameter.requires_grad}
+    if found.keys() != trained:
+        odd = sorted(found.keys() ^ trained)
+        raise ValueError(f"{file} is of another critic: {len(odd)} weights differ, {odd[0]} first; resume with the same critic and tuner")
+    with torch.no_grad():
+        for name, parameter in critic.named_parameters():
+            if name in found:
+                parameter.copy_(found[name])
