@@ -1,4 +1,4 @@
-"""The medical sample: enough of everything, labelled from closed lists, no question twice, and no answer that names a dose or makes a promise."""
+"""The medical sample: enough of everything, closed labels, no question twice, and no answer that names a dose or makes a promise."""
 
 import json
 import re
