@@ -31,7 +31,13 @@ def with_digits(text: str) -> str:
         run, before, after = found[0], text[: found.start()], text[found.end() :]
         trailing = run[len(run.rstrip("点點")) :]
         run = run.removesuffix(trailing)
-        if not run or run[0] not in _DIGITS and run[0] not in "十拾" or before.endswith("第") or after.startswith("季") or len(run) > _LONGEST:
+        if (
+            not run
+            or (run[0] not in _DIGITS and run[0] not in "十拾")
+            or before.endswith("第")
+            or after.startswith("季")
+            or len(run) > _LONGEST
+        ):
             return found[0]
         alone = not before.strip() and not after.strip(" 。.")
         if len(run) == 1 and (arabic or not (alone or _COUNTED.match(after) or _LEADS_IN.search(before[-4:]))):

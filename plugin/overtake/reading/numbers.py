@@ -2,20 +2,20 @@
 
 What is decided on purpose:
 
-- **Percent is a hundredth.** 25 %, 25 个百分点, 百分之二十五, 250 ‰ and 0.25 are the same number; 25 is another. So a missing or added % is wrong.
+- **Percent is a hundredth.** 25 %, 25 个百分点, 百分之二十五, 250 ‰ and 0.25 are the same number, and 25 is another.
 - **Scales count.** 1.2 million is 1,200,000, 3 亿 is 300,000,000. A bare number is taken at its face value; only where the question names
   the unit it wants (多少亿元, in millions), a bare gold is in that unit, and a bare answer may be.
-- **Units must agree where both say one**, after conversion (万元 and 元, 年 and 个月). Symbols that name several currencies ($, ¥) agree with each.
+- **Units must agree where both say one**, after conversion (万元 and 元, 年 and 个月). A symbol of several currencies agrees with each.
 - **The gold's last digit is the tolerance**: half a unit of it, or a whole one where the gold has decimals and three digits or more, since
   workings round on the way. An answer rounded to three digits or more may also be half a unit of its own last digit away (0.5 % at most).
   A gold that is a fraction allows 1 %; a gold that is a range allows what lies in it.
 - **One answer.** Two different numbers, a range for a point, a bound (at least 5, 5 以上), "or", 可能: nothing was answered. Of an equation
   the last side is the answer; years and dates beside another number are no numbers; the same number said twice is one.
-- **Brackets around the first number, and nothing else in them, are an accountant's minus.** So is a word of falling before or behind a number
-  (下降 5 %, a decrease of 5 %), except where the question asks for the fall itself (下降了多少).
+- **Brackets around the first number, and nothing else in them, are an accountant's minus.** So is a word of falling before or behind a
+  number (下降 5 %, a decrease of 5 %), except where the question asks for the fall itself (下降了多少).
 
-math-verify and its like read formulas into sympy: Chinese scales, accountants' brackets and units are not theirs, a call takes milliseconds,
-and what an answer may hold has no bound there. Here all work is bounded by 2,000 characters, 40 digits and exponents of 30.
+math-verify and its like read formulas into sympy: Chinese scales, accountants' brackets and units are not theirs, a call takes
+milliseconds, and what an answer may hold has no bound there. Here work is bounded: 2,000 characters, 40 digits, exponents of 30.
 """
 
 import re
@@ -25,10 +25,10 @@ from dataclasses import dataclass, replace
 from decimal import Context, Decimal, localcontext
 from functools import lru_cache
 
-from overtake.reading.chinese import with_digits
+from overtake.reading.plain import plain_text
+from overtake.reading.units import currency_before, same_unit, scale_at, skip_gap, unit_at
 
-_LONGEST = 2000
-_MOST_DIGITS = 40
+_LONGEST_QUESTION = 4000
 _MOST_EXPONENT = 30
 _MOST_QUANTITIES = 12
 _PRECISION = Context(prec=60)
@@ -68,64 +68,6 @@ class Quantity:
         return not self.unit and not self.scaled and self.kind == "plain"
 
 
-# Each: pattern, kind, unit, factor. The first that matches counts, so longer words stand before their beginnings.
-_UNITS = [
-    (re.compile(rf"(?:{pattern})" + (r"(?![A-Za-z])" if pattern[-1].isascii() and pattern[-1] != "%" else ""), re.IGNORECASE), *rest)
-    for pattern, *rest in (
-        (r"个?百分点|%|percent(?:age)?(?:\s+points?)?|per\s+cent|pct|ppts?|pp|p\.p\.", "percent", "ratio", "0.01"),
-        (r"‰|per\s+mille?", "percent", "ratio", "0.001"),
-        (r"‱|个?基点|basis\s+points?|bps?", "percent", "ratio", "0.0001"),
-        (r"成", "percent", "ratio", "0.1"),
-        (r"倍", "times", "ratio", "1"),
-        (r"times|fold|x", "times", "ratio", "1"),
-        (r"美元|美金", "money", "USD", "1"),
-        (r"USD|U\.?S\.?\s*dollars?|US\$", "money", "USD", "1"),
-        (r"港元|港币", "money", "HKD", "1"),
-        (r"HKD|Hong Kong dollars?", "money", "HKD", "1"),
-        (r"新?台币", "money", "TWD", "1"),
-        (r"日元|日圆", "money", "JPY", "1"),
-        (r"JPY|(?:japanese )?yen", "money", "JPY", "1"),
-        (r"欧元|€", "money", "EUR", "1"),
-        (r"EUR|euros?", "money", "EUR", "1"),
-        (r"英镑|£", "money", "GBP", "1"),
-        (r"GBP|pounds?(?:\s+sterling)?", "money", "GBP", "1"),
-        (r"元人民币|人民币|元|块钱?|圆", "money", "CNY", "1"),
-        (r"CNY|RMB|(?:chinese )?yuan|renminbi", "money", "CNY", "1"),
-        (r"¥", "money", "¥", "1"),
-        (r"\$", "money", "$", "1"),
-        (r"dollars?", "money", "$", "1"),
-        (r"cents?|¢", "money", "$", "0.01"),
-        (r"个月", "time", "month", "1"),
-        (r"months?", "time", "month", "1"),
-        (r"年", "time", "month", "12"),
-        (r"years?|yrs?", "time", "month", "12"),
-        (r"天|日", "time", "day", "1"),
-        (r"days?", "time", "day", "1"),
-        (r"个?星期|周", "time", "day", "7"),
-        (r"weeks?", "time", "day", "7"),
-        (r"吨", "mass", "kg", "1000"),
-        (r"tonnes?|tons?", "mass", "kg", "1000"),
-        (r"公斤|千克", "mass", "kg", "1"),
-        (r"kgs?|kilograms?", "mass", "kg", "1"),
-    )
-]
-_SYMBOLS = {"$": {"USD", "HKD", "TWD", "$"}, "¥": {"CNY", "JPY", "¥"}}
-_CURRENCY_BEFORE = re.compile(r"(US\$|HK\$|NT\$|[$¥€£]|人民币|美元|(?<![A-Za-z])(?:USD|HKD|TWD|EUR|GBP|JPY|CNY|RMB))$", re.IGNORECASE)
-_CODES = {"US$": "USD", "HK$": "HKD", "NT$": "TWD", "€": "EUR", "£": "GBP", "人民币": "CNY", "RMB": "CNY", "美元": "USD"}
-
-_HAN_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "兆": 10**12}
-_HAN_SCALE = re.compile(r"((?:[十百千](?![分克米瓦])|[万萬亿億兆])+)[多余来]?")
-_LATIN_SCALES = {
-    **dict.fromkeys(("hundred", "hundreds"), 100),
-    **dict.fromkeys(("thousand", "thousands", "k"), 10**3),
-    **dict.fromkeys(("lakh", "lakhs"), 10**5),
-    **dict.fromkeys(("million", "millions", "mn", "mln", "mm", "m"), 10**6),
-    **dict.fromkeys(("crore", "crores"), 10**7),
-    **dict.fromkeys(("billion", "billions", "bn", "bln", "b"), 10**9),
-    **dict.fromkeys(("trillion", "trillions", "tn", "trn"), 10**12),
-}
-_LATIN_SCALE = re.compile(rf"({'|'.join(sorted(_LATIN_SCALES, key=len, reverse=True))})(?![A-Za-z])", re.IGNORECASE)
-
 _CORE = r"""(?:
     \d{1,3}(?:\.\d{3})+,\d+ | \d{1,3}(?:\.\d{3}){2,}            # 1.234.567,89
   | (?:\d{1,3}(?:,\d{3})+ | \d{1,2}(?:,\d{2})+,\d{3} | \d{1,4}(?:,\d{4})+ | \d{1,3}(?:\ \d{3})+ | \d+) (?:\.\d+)?
@@ -134,7 +76,7 @@ _CORE = r"""(?:
 _NUMBER = re.compile(_CORE, re.VERBOSE)
 _POWER = re.compile(r"[eE]([+-]?\d{1,4})(?!\d)|\s*[×x*·]\s*10\s*\^\s*[({]?\s*([+-]?\d{1,4})\s*[)}]?(?!\d)", re.ASCII)
 _TEN_TO_THE = re.compile(r"\^\s*[({]?\s*([+-]?\d{1,4})\s*[)}]?(?!\d)")
-_OVER = re.compile(rf"\s*(?:/|:|比)\s*({_CORE})", re.VERBOSE)
+_OVER = re.compile(rf"(?:\s*/\s*|[:比])({_CORE})", re.VERBOSE)
 _AND_OVER = re.compile(r"\s+(\d{1,4})\s*/\s*(\d{1,4})(?![\d.,/])")
 _TOKEN = re.compile(
     rf"""(?P<skip>
@@ -147,72 +89,65 @@ _TOKEN = re.compile(
   | (?P<number>(?<!\d)(?<!\d[.,]){_CORE})""",
     re.VERBOSE,
 )
-_YEAR_BEFORE = re.compile(r"(?:\b(?:in|for|from|of|year|years|fy|fiscal|since|by|during|and|to|between|than|vs\.?)|['\-/])\s*$", re.IGNORECASE)
+_YEAR_BEFORE = re.compile(
+    r"(?:\b(?:in|for|from|years?(?:\s+of)?|fy|fiscal|since|by|during|and|to|between|than|vs\.?)|['\-/])\s*$", re.IGNORECASE
+)
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
-_ABOUT_BEFORE = re.compile(r"(?:大?约(?:为|是)?|大概|近似|近|将近|≈|~|about|approx(?:imately|\.)?|around|roughly|nearly|almost|circa|ca\.)$", re.IGNORECASE)
+_ABOUT_BEFORE = re.compile(
+    r"(?:大?约(?:为|是)?|大概|近似|近|将近|≈|~|about|approx(?:imately|\.)?|around|roughly|nearly|almost|circa|ca\.)$", re.IGNORECASE
+)
 _ABOUT_BEHIND = re.compile(r"\s*(?:左右|上下|or\s+so)", re.IGNORECASE)
 _BOUND_BEFORE = re.compile(
-    r"""(?:[<>≤≥±]|不(?:到|足|超过|低于|高于|少于|多于)|超过?|[大小高低多少]于|至[少多]|最[多少]|(?:at\s+(?:least|most)|(?:more|less|greater|fewer|higher|lower|larger|smaller)\s+than
+    r"""(?:[<>≤≥±]|不(?:到|足|超过|低于|高于|少于|多于)|超过?|[大小高低多少]于|至[少多]|最[多少]
+    |(?:at\s+(?:least|most)|(?:more|less|greater|fewer|higher|lower|larger|smaller)\s+than
     |over|under|above|below|up\s+to|minimum|maximum)(?:\s+of)?)$""",
     re.VERBOSE | re.IGNORECASE,
 )
-_BOUND_BEHIND = re.compile(r"\s*(?:以[上下内外]|\+|or\s+(?:more|less|higher|lower|above|below|fewer)|and\s+(?:above|below|over))", re.IGNORECASE)
+_BOUND_BEHIND = re.compile(
+    r"\s*(?:以[上下内外]|\+|or\s+(?:more|less|higher|lower|above|below|fewer)|and\s+(?:above|below|over))", re.IGNORECASE
+)
 _MINUS_WORD = re.compile(r"(?:负|\bminus|\bnegative)$", re.IGNORECASE)
 _RANGE_BETWEEN = re.compile(r"\s*(?:-|~|至|到|与|和|to|and|±)\s*", re.IGNORECASE)
 _HEDGE = re.compile(
-    r"\b(?:either|or|maybe|perhaps|possibly|might|not|isn't|wrong|incorrect|unsure|unknown)\b|或|要么|抑或|也许|可能|不确定|不是|并非|错误|≠|\?",
+    r"\b(?:either|or|maybe|perhaps|possibly|might|not|isn't|wrong|incorrect|unsure)\b|或|要么|抑或|也许|可能|不确定|不是|并非|错误|≠|\?",
     re.IGNORECASE,
 )
-_FALL_WORDS = r"下降|减少|降低|下跌|下滑|下调|亏损|缩减|缩小|回落|跌|降幅|跌幅|减幅|decreas\w*|declin\w*|fell|fall(?:en|s)?|drop\w*|reduc\w*|loss(?:es)?"
+_FALL_WORDS = (
+    r"下降|减少|降低|下跌|下滑|下调|亏损|缩减|缩小|回落|跌|降幅|跌幅|减幅|"
+    r"decreas\w*|declin\w*|fell|fall(?:en|s)?|drop\w*|reduc\w*|loss(?:es)?"
+)
 _FALL_BEFORE = re.compile(rf"(?:{_FALL_WORDS}|\bdown)(?:\s|了|幅度|额|比例|率|为|是|:|by|of|was|is)*$", re.IGNORECASE)
 _FALL_BEHIND = re.compile(r"\s*的?(?:decrease|decline|drop|reduction|lower\b|降幅|跌幅|减幅|亏损|下降)", re.IGNORECASE)
 _FALL = re.compile(_FALL_WORDS, re.IGNORECASE)
 _RISE = re.compile(r"增|升|涨|提高|变化|变动|increas|grow|rise|rose|chang|gain", re.IGNORECASE)
 
-_INVISIBLE = re.compile("[\u00ad\u034f\u115f\u1160\u180e\u200b-\u200f\u2060-\u2064\u3164\ufe00-\ufe0f\ufeff]")
-_REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
-_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
-_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
-_MINUS = str.maketrans(dict.fromkeys("−–—―‒‐‑﹣－﹘", "-") | {"～": "~", "〜": "~", "∼": "~", "：": ":", "＝": "=", "⁄": "/", "∕": "/", "÷": "/"})
-_LATEX = [
-    (re.compile(r"\\[dtc]?frac\s*\{\s*([^{}\\]{1,60}?)\s*\}\s*\{\s*([^{}\\]{1,60}?)\s*\}"), r" \1/\2 "),
-    (re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf|it)?|mbox|operatorname|bm?)\s*\{([^{}]*)\}"), r" \1 "),
-    (re.compile(r"\{,\}|\\[,;!:](?=\s?\d{3})"), ","),
-    (re.compile(r"\\([%$&#])"), r"\1"),
-    (re.compile(r"\\(?:left|right|displaystyle|big|Big|,|;|!|:|\(|\)|\[|\]|\s|quad|qquad)"), " "),
-    (re.compile(r"\\(?:times|cdot)\b"), "×"),
-    (re.compile(r"\\(?:approx|simeq)\b"), "≈"),
-    (re.compile(r"\\sim\b"), "~"),
-    (re.compile(r"\\pm\b"), "±"),
-    (re.compile(r"\*\*|__|`"), ""),
-]
-_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_MATH = re.compile(r"\$\$?([^$]*)\$\$?(?!\d)")
 _EQUALS = re.compile(r"[=≈]")
-_PARTS_OF = {"百": "%", "千": "‰", "万": "‱"}
 
 
 @dataclass
 class _Found:
     quantity: Quantity
     start: int
+    """Where its sign or currency begins."""
     end: int
+    written: Decimal
+    """The number without its unit and sign."""
     calendar: bool = False
 
 
 def read_quantity(text: str) -> Quantity | None:
     """The one quantity of a text that is meant as an answer; None for none, several different ones, a hedge, or a number in no known form.
 
-    >>> read_quantity("约为 -1,234.5 万元").value, read_quantity("$(12.6) million").value, read_quantity("12.5%").value
-    (Decimal('-12345000'), Decimal('-12600000'), Decimal('0.125'))
+    >>> [float(read_quantity(text).value) for text in ("约为 -1,234.5 万元", "$(12.6) million", "12.5%")]
+    [-12345000.0, -12600000.0, 0.125]
     >>> read_quantity("either 5 or 6") is read_quantity("10 或 20") is read_quantity("5, 6 and 7") is None
     True
     >>> read_quantity("5%-6%").lower, read_quantity("(106.4+70.5)/2 = 88.45").value, read_quantity("百分之十二点五").value
     (Decimal('0.05'), Decimal('88.45'), Decimal('0.125'))
     """
     with localcontext(_PRECISION):
-        plain = _plain(text)
+        plain = plain_text(text)
         if plain is None or _HEDGE.search(plain):
             return None
         sides = [side for side in _EQUALS.split(plain) if side.strip()]
@@ -258,7 +193,7 @@ def unit_asked(question: str) -> str:
     >>> unit_asked("比上年增长了多少亿元？"), unit_asked("What is the change (in millions)?"), unit_asked("增长百分之多少？")
     ('亿元', 'million', '')
     """
-    text = unicodedata.normalize("NFKC", question[-_LONGEST:])
+    text = unicodedata.normalize("NFKC", question[-_LONGEST_QUESTION:])
     han = re.search(r"(?:多少|几)个?([百千万亿]*(?:美元|港元|欧元|日元|英镑|元|吨|公斤|倍)|[百千万亿]+)", text)
     latin = re.search(r"\b(?:in|how many)\s+(thousand|million|billion|trillion)s?\b", text, re.IGNORECASE)
     return han[1] if han else latin[1].lower() if latin else ""
@@ -275,7 +210,7 @@ def _read_gold(text: str) -> Quantity | None:
 
 
 def _agree(answer: Quantity, gold: Quantity) -> bool:
-    if not _same_unit(answer.unit, gold.unit):
+    if not same_unit(answer.unit, gold.unit):
         return False
     slack = Decimal("1e-12") * abs(gold.value)
     if answer.lower is not None and answer.upper is not None:
@@ -301,39 +236,6 @@ def _is_count(gold: Quantity) -> bool:
     return gold.bare and gold.step == 1
 
 
-def _same_unit(one: str, other: str) -> bool:
-    return not one or not other or one == other or other in _SYMBOLS.get(one, ()) or one in _SYMBOLS.get(other, ())
-
-
-def _plain(text: str) -> str | None:
-    """`text` in one way of writing: half-width, one minus, no LaTeX, Chinese numerals as digits. None for what nobody can have meant."""
-    if len(text) > _LONGEST or _REORDERING.search(text):
-        return None
-    text = _INVISIBLE.sub("", text)
-    text = re.sub("(?<=[0-9])[\u00a0\u2009\u202f'’](?=[0-9]{3})", ",", text)
-    text = _SUPERSCRIPT.sub(lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text)
-    text = re.sub(r"(?<=[0-9])(?=[¼-¾⅐-⅞])", " ", text)
-    text = re.sub("[-−–—―－]{2,}", " ", text)
-    text = unicodedata.normalize("NFKC", text).translate(_MINUS)
-    text = _OTHER_DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), text)
-    boxed = {" ".join(found.split()) for found in _BOXED.findall(text)}
-    if len(boxed) > 1:
-        return None
-    text = boxed.pop() if boxed else text
-    for pattern, by in _LATEX:
-        text = pattern.sub(by, text)
-    text = _MATH.sub(r" \1 ", text)
-    text = with_digits(text)
-    text = re.sub(r"(负|-)?\s*(?:1)?([百千万])分之\s*(负|-)?\s*(\d[\d.]*)", _per, text)
-    text = re.sub(r"(\d{1,12})\s*分之\s*(-?\d[\d.]*)", r"\2/\1", text)
-    text = re.sub(r"负(?=\s*[\d.$¥€£])", "-", text)
-    return None if any(len(run) > _MOST_DIGITS for run in re.findall(r"\d[\d.,]*", text)) else text
-
-
-def _per(found: re.Match[str]) -> str:
-    return ("-" if found[1] or found[3] else "") + found[4] + _PARTS_OF[found[2]]
-
-
 def _scan(text: str) -> list[_Found] | None:
     """All quantities of a plain text, ranges put together; None where digits stand in no known form, or a bound."""
     found: list[_Found] = []
@@ -349,7 +251,7 @@ def _scan(text: str) -> list[_Found] | None:
             found.append(one)
         elif token["year"] and len(token["year"].rstrip("财年度末底初 ")) == 4:
             year = Decimal(token["year"][:4])
-            found.append(_Found(Quantity(year, Decimal(1), 4, "year"), start, end, calendar=True))
+            found.append(_Found(Quantity(year, Decimal(1), 4, "year"), start, end, year, calendar=True))
         covered[start:end] = [True] * (end - start)
         at = end
     if any(char.isdigit() and not seen for char, seen in zip(text, covered, strict=True)):
@@ -365,54 +267,59 @@ def _read(text: str, start: int, end: int, before: str, *, first: bool) -> _Foun
     value, step, digits, end = number
     bracket = minus = approximate = False
     code, gap = "", False
-    left = before[-80:]
+    left = before = before[-80:]
     while True:
         tight = left.rstrip()
         gap = gap or tight != left
         if sign := re.search(r"[+-]$", tight):
             if not first and not tight[:-1].strip(" ("):
                 break  # stands between two numbers: a range
-            if gap and re.search(r"[^\s(:=（,为是$¥€£]$", tight[:-1].rstrip()) and not re.search(r"\b(?:is|was|of|by)$", tight[:-1].rstrip()):
+            if (
+                gap
+                and re.search(r"[^\s(:=（,为是$¥€£]$", tight[:-1].rstrip())
+                and not re.search(r"\b(?:is|was|of|by)$", tight[:-1].rstrip())
+            ):
                 break  # a dash between words
             minus ^= sign[0] == "-"
             left = tight[:-1]
-        elif currency := _CURRENCY_BEFORE.search(tight):
-            if code:
-                break
-            code, left = _CODES.get(currency[0].upper(), currency[0].upper()), tight[: currency.start()]
+        elif not code and currency_before(tight)[0]:
+            code, begin = currency_before(tight)
+            left = tight[:begin]
         elif tight.endswith("(") and not bracket and not approximate:
             bracket, left = True, tight[:-1]
+        elif not first and tight.strip() == "~":
+            break
         elif about := _ABOUT_BEFORE.search(tight):
             approximate, left = True, tight[: about.start()]
         elif word := _MINUS_WORD.search(tight):
             minus, left = not minus, tight[: word.start()]
         else:
             break
-    if _BOUND_BEFORE.search(left.rstrip()) or (not first and left.strip() == "±"):
-        return None if first or left.strip() != "±" else _Found(Quantity(value, step, digits), start, end)
+    if _BOUND_BEFORE.search(left.rstrip()) and (first or left.strip() != "±"):
+        return None
     closed, end = _closing(text, end) if bracket else (False, end)
-    scale, end = _scale(text, end)
+    scale, end = scale_at(text, end)
     if scale > 1 and (more := _rest(text, end, scale)):
         rest, rest_step, rest_digits, end = more
         value, step, digits, scale = value * scale + rest, rest_step, digits + rest_digits, 1
         scaled = True
     else:
         scaled = scale > 1
-    kind, unit, factor, end = _unit(text, end)
+    (kind, unit, factor), end = unit_at(text, end)
     if bracket and not closed:
         closed, end = _closing(text, end)
         if closed and not scaled and not unit:
-            scale, end = _scale(text, end)
+            scale, end = scale_at(text, end)
             scaled = scale > 1
         if closed and not unit:
-            kind, unit, factor, end = _unit(text, end)
+            (kind, unit, factor), end = unit_at(text, end)
     if code:
-        if unit and not _same_unit(unit, code):
+        if unit and not same_unit(unit, code):
             return None
         kind, unit = "money", unit or code
     if end < len(text) and text[end].isascii() and text[end].isalpha() and text[end - 1].isdigit():
         return None
-    factor *= scale
+    written, factor = value, factor * scale
     value, step = value * factor, step * factor
     if bracket and closed and first and not minus and not approximate:
         minus = True
@@ -423,8 +330,9 @@ def _read(text: str, start: int, end: int, before: str, *, first: bool) -> _Foun
     falling = not minus and bool(_FALL_BEFORE.search(left) or _FALL_BEHIND.match(text, end)) and value > 0
     value = -value if minus or falling else value
     quantity = Quantity(value, step, digits, kind, unit, scaled, approximate=approximate, falling=falling)
-    calendar = quantity.bare and not code and bool(_YEAR.fullmatch(text[start:end])) and bool(_YEAR_BEFORE.search(before))
-    return _Found(replace(quantity, kind="year") if calendar else quantity, start, end, calendar)
+    calendar = quantity.bare and not minus and bool(_YEAR.fullmatch(text[start:end]))
+    begin = start - (len(before) - len(left.rstrip()))
+    return _Found(replace(quantity, kind="year") if calendar and _YEAR_BEFORE.search(before) else quantity, begin, end, written, calendar)
 
 
 def _value(text: str, start: int, end: int) -> tuple[Decimal, Decimal, int, int] | None:
@@ -466,50 +374,24 @@ def _decimal(written: str) -> tuple[Decimal, Decimal, int]:
 
 def _rest(text: str, at: int, scale: int) -> tuple[Decimal, Decimal, int, int] | None:
     """What goes on a number in a smaller scale: the 5000 万 of 3 亿 5000 万; (value, step, digits, end)."""
-    found = _NUMBER.match(text, at)
+    found = _NUMBER.match(text, skip_gap(text, at))
     if not found:
         return None
     value, step, digits = _decimal(found[0])
-    smaller, end = _scale(text, found.end())
+    smaller, end = scale_at(text, found.end())
+    if smaller == 1 and found.start() > at:  # two numbers, not one
+        return None
     value, step = value * smaller, step * smaller
-    if not (value < scale and smaller < scale and step <= value):
+    if not (value < scale and smaller < scale):
         return None
     if smaller > 1 and (more := _rest(text, end, smaller)):
         return value + more[0], more[1], digits + more[2], more[3]
     return value, step, digits, end
 
 
-def _scale(text: str, at: int) -> tuple[int, int]:
-    at_word = _blank(text, at)
-    if han := _HAN_SCALE.match(text, at_word):
-        scale = 1
-        for char in han[1][:4]:
-            scale *= _HAN_SCALES[char]
-        return scale, han.end()
-    if latin := _LATIN_SCALE.match(text, at_word):
-        scale, end = _LATIN_SCALES[latin[1].lower()], latin.end()
-        further, behind = _scale(text, end) if scale <= 1000 and len(latin[1]) > 1 else (1, end)
-        return scale * further, behind if further > 1 else end
-    return 1, at
-
-
-def _unit(text: str, at: int) -> tuple[str, str, Decimal, int]:
-    at_word = _blank(text, at)
-    for pattern, kind, unit, factor in _UNITS:
-        if found := pattern.match(text, at_word):
-            return kind, unit, Decimal(factor), found.end()
-    return "plain", "", Decimal(1), at
-
-
 def _closing(text: str, at: int) -> tuple[bool, int]:
-    behind = _blank(text, at)
+    behind = skip_gap(text, at)
     return (True, behind + 1) if text[behind : behind + 1] == ")" else (False, at)
-
-
-def _blank(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\n-" and at < len(text) - 1 and (text[at] != "-" or text[at + 1].isalpha()):
-        at += 1
-    return at
 
 
 def _with_ranges(text: str, found: Sequence[_Found]) -> list[_Found]:
@@ -522,26 +404,23 @@ def _with_ranges(text: str, found: Sequence[_Found]) -> list[_Found]:
             joined.append(one)
             continue
         sign = between.strip().lower()
-        if sign in ("and", "和", "与") and not re.search(r"(?:\bbetween|介于|在)\s*\W*$", text[: last.start].rstrip("$¥€£-( "), re.IGNORECASE):
+        if sign in ("and", "和", "与") and not re.search(
+            r"(?:\bbetween|介于|在)\s*\W*$", text[: last.start].rstrip("$¥€£-( "), re.IGNORECASE
+        ):
             joined.append(one)
             continue
         start, stop = last.quantity, one.quantity
-        if start.bare and not stop.bare:
-            base = stop.value / _written(text, one) if _written(text, one) else Decimal(1)
-            start = replace(start, value=start.value * abs(base), step=start.step * abs(base), kind=stop.kind, unit=stop.unit, scaled=True)
+        if start.bare and not stop.bare and one.written:
+            base = abs(stop.value / one.written)
+            start = replace(start, value=start.value * base, step=start.step * base, unit=stop.unit)
         lower, upper = (start.value - stop.value, start.value + stop.value) if sign == "±" else (start.value, stop.value)
-        if lower > upper or not _same_unit(start.unit, stop.unit):
+        if lower > upper or not same_unit(start.unit, stop.unit):
             joined.append(one)
             continue
         step = min(start.step, stop.step)
         whole = replace(stop, value=(lower + upper) / 2, step=step, unit=stop.unit or start.unit, lower=lower, upper=upper)
-        joined[-1] = _Found(whole, last.start, one.end, last.calendar)
+        joined[-1] = _Found(whole, last.start, one.end, one.written, last.calendar)
     return joined
-
-
-def _written(text: str, one: _Found) -> Decimal:
-    number = _NUMBER.match(text, one.start)
-    return _decimal(number[0])[0] if number else Decimal(0)
 
 
 def _single(found: Sequence[Quantity]) -> Quantity | None:
@@ -550,6 +429,6 @@ def _single(found: Sequence[Quantity]) -> Quantity | None:
     for one in found:
         if (one.lower, one.upper) != (finest.lower, finest.upper) and None in (one.lower, finest.lower):
             return None
-        if not _same_unit(one.unit, finest.unit) or abs(one.value - finest.value) > one.step / 2:
+        if not same_unit(one.unit, finest.unit) or abs(one.value - finest.value) > one.step / 2:
             return None
     return finest
