@@ -8,6 +8,10 @@ from typing import Any
 # Name on the command line -> "module:Class", imported only inside register(). One class per reward: its name is the metric's name.
 # Under the same name it is a reward of GRPO and PPO, and `swift sample`'s process and outcome reward.
 REWARDS: dict[str, str] = {
+    "answer_format": "overtake.rewards.answer_format:AnswerFormat",
+    "finance_accuracy": "overtake.rewards.finance_accuracy:FinanceAccuracy",
+    "keyword_answer": "overtake.rewards.keyword_answer:KeywordAnswer",
+    "numeric_answer": "overtake.rewards.numeric_answer:NumericAnswer",
     "rag_competition": "overtake.rewards.rag_competition:RagCompetition",
     "rag_retrieval": "overtake.rewards.rag_retrieval:RagRetrieval",
     "rag_win": "overtake.rewards.rag_win:RagWin",

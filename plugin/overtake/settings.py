@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     """Of a judge with an address of its own; without one it shares the teacher's."""
     judge_share: float = Field(0.3, ge=0, le=1)
     """Share of groups that the judge scores in training (spec 1.8)."""
+    finance_judge_share: float = Field(0.0, ge=0, le=1)
+    """Share of the finance questions answered in words that the judge scores in training; 0: rules only."""
 
     weight_judge: float = Field(0.35, ge=0)
     weight_retrieval: float = Field(0.40, ge=0)

@@ -35,6 +35,20 @@ def read_profile(text: str) -> tuple[str, str]:
     return profile.strip(), history.strip()
 
 
+def read_finance_verdict(text: str) -> tuple[bool, str]:
+    """(whether the answer is right, reason) as prompts/judge_finance.txt asks for them. Raises ValueError for anything else.
+
+    >>> read_finance_verdict('{"判定": "错误", "理由": "遗漏折现率"}')
+    (False, '遗漏折现率')
+    """
+    verdict = _one_object(text, "判定", "理由")
+    if verdict["判定"] not in ("正确", "错误"):
+        raise ValueError(f"判定 is {str(verdict['判定'])[:60]!r}, neither 正确 nor 错误")
+    if not isinstance(verdict["理由"], str):
+        raise ValueError(f"理由 is {str(verdict['理由'])[:60]!r}, no text")
+    return verdict["判定"] == "正确", verdict["理由"].strip()
+
+
 def _one_object(text: str, *names: str) -> dict[str, Any]:
     bare = text.strip()
     fenced = _FENCE.fullmatch(bare)

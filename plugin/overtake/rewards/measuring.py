@@ -87,14 +87,14 @@ Retrieving = Callable[[], list[Retrieval | Failed]]
 Judging = Callable[[], list[Verdict | Failed | None]]
 
 
-def column(columns: Mapping[str, Any], name: str, rows: int) -> list[Any]:
-    """A dataset column as the trainer hands it over: one value for each completion.
+def column(columns: Mapping[str, Any], name: str, rows: int, tool: str = "tools/convert.py") -> list[Any]:
+    """A dataset column as the trainer hands it over: one value for each completion. `tool` is named as what makes it.
 
     Raises ValueError when it is missing or of another length.
     """
     values = columns.get(name)
     if not isinstance(values, list | tuple):
-        raise ValueError(f"the dataset has no column {name}: make the training files with tools/convert.py")
+        raise ValueError(f"the dataset has no column {name}: make the training files with {tool}")
     if len(values) != rows:
         raise ValueError(f"column {name} holds {len(values)} values for {rows} completions: they must be as many")
     return list(values)
@@ -186,7 +186,7 @@ def _retrievals(rows: tuple[Row, ...]) -> Retrieving:
     def wait() -> list[Retrieval | Failed]:
         results = future.result()
         remedy = f"See to the RAG service at {faults.without_secrets(settings.load().rag_url)}"
-        _stop_on_outage(results[: len(students)], "retrievals", remedy)
+        stop_on_outage(results[: len(students)], "retrievals", remedy)
         of_students, of_teachers = iter(results[: len(students)]), iter(results[len(students) :])
         return [_retrieval(row, of_students, of_teachers) for row in rows]
 
@@ -211,7 +211,7 @@ def _retrievals_of_step(rows: tuple[Row, ...], step: int) -> Retrieving:
     return _retrievals(rows)
 
 
-def _stop_on_outage(results: Sequence[Result], what: str, remedy: str, *, most: float = 0.5) -> None:
+def stop_on_outage(results: Sequence[Result], what: str, remedy: str, *, most: float = 0.5) -> None:
     """Raise Outage when a service was given up or the budget is spent; and when, of 8 or more, it was down for more than the share
     `most`, or refused every one."""
     failed = [result for result in results if isinstance(result, Failed)]
@@ -236,7 +236,12 @@ def to_judge(rows: Sequence[Row], step: int | None, share: float) -> list[bool]:
 
     The hash makes every rank and every process draw the same. Judging single completions is worse than no judge (spec trap 7).
     """
-    return [row.teacher_judge is not None and _draw(row.query_id, step or 0) < share for row in rows]
+    return [row.teacher_judge is not None and is_drawn(row.query_id, step, share) for row in rows]
+
+
+def is_drawn(query_id: str, step: int | None, share: float) -> bool:
+    """Whether a group is among the share that a judge is asked about: the same on every rank, another draw at every step."""
+    return _draw(query_id, step or 0) < share
 
 
 @lru_cache(maxsize=1024)
@@ -266,7 +271,7 @@ def _verdicts(rows: tuple[Row, ...], asked: tuple[bool, ...]) -> Judging:
     def wait() -> list[Verdict | Failed | None]:
         results = future.result() if future else []
         remedy = "See to the judge, or set OVERTAKE_JUDGE_SHARE=0 to go on without it"
-        _stop_on_outage(results, "verdicts", remedy, most=1.0)
+        stop_on_outage(results, "verdicts", remedy, most=1.0)
         answers = iter(results)
 
         def one(row: Row) -> Verdict | Failed:

@@ -1,0 +1,117 @@
+"""FinanceAccuracy: whether an answer is right, by the type of its question: numbers by NumericAnswer, words by KeywordAnswer or the judge.
+
+`calculation` is read as a number, `concept`, `analysis` and `reasoning` by keywords; a gold of another form than its type's is taken for what
+it is. The judge is asked about the share OVERTAKE_FINANCE_JUDGE_SHARE of the questions answered in words (0: rules only), whole groups drawn by a
+hash of question and step; its verdict, right or wrong, then stands in the place of the keywords. Where it failed there is no score.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from overtake import settings
+from overtake.data.questions import is_copy
+from overtake.reading.numbers import read_quantity
+from overtake.reading.tags import last_answer
+from overtake.remote import budget, chat
+from overtake.remote.finance_judging import finance_judge_call
+from overtake.remote.gateway import Failed, Ok, Result
+from overtake.rewards import keyword_answer, measuring, numeric_answer
+from overtake.rewards.numeric_answer import TOOL
+from overtake.trainers import trace
+from overtake.trainers.metrics import log_metrics
+
+TYPES = ("calculation", "concept", "analysis", "reasoning")
+_MOST_LETTERS = 12
+"""A number with its unit has no more letters: US$ million. A sentence with a number in it has."""
+
+
+def is_numeric(gold: str, kind: str) -> bool:
+    """Whether a gold is graded as a number. Raises ValueError for a type that is none of TYPES.
+
+    >>> is_numeric("12.6 亿元", "analysis"), is_numeric("毛利率上升 5%，因为原材料价格明显下降", "analysis")
+    (True, False)
+    """
+    if kind not in TYPES:
+        raise ValueError(f"fin_type is {kind!r}, must be one of {', '.join(TYPES)}: make the training files with {TOOL}")
+    return read_quantity(gold) is not None and (kind == "calculation" or len(re.findall(r"[^\W\d_]", gold)) <= _MOST_LETTERS)
+
+
+def score(completion: str, gold: str, kind: str, question: str = "") -> float | None:
+    """The rules' score in [0, 1]; None for a gold that no rule can grade. Raises ValueError for an unknown type.
+
+    >>> score("<think>1000/1.25</think><answer>800</answer>", "800", "calculation")
+    1.0
+    >>> score("<think>…</think><answer>净现值</answer>", "净现值、内部收益率", "concept")
+    0.5
+    """
+    if is_numeric(gold, kind):
+        return numeric_answer.score(completion, gold, question)
+    return keyword_answer.score(completion, gold, question)
+
+
+class FinanceAccuracy:
+    """Accuracy as a reward; columns fin_id, fin_question, fin_gold, fin_type.
+
+    Logged are `finance/accuracy`, the mean of each type as `finance/<type>`, and the shares `finance/unanswered`, `finance/judged`,
+    `finance/abstained`.
+    """
+
+    def __init__(self, args: Any = None, **_: Any) -> None:
+        self.args = args
+
+    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
+        """One score for each completion; None where the gold cannot be graded or a verdict is missing.
+
+        Raises ValueError for a missing column or an unknown type, Outage when the judge is down for good.
+        """
+        names = ("fin_id", "fin_question", "fin_gold", "fin_type")
+        ids, questions, golds, kinds = (
+            [str(one or "") for one in measuring.column(columns, name, len(completions), TOOL)] for name in names
+        )
+        answers = [last_answer(completion) for completion in completions]
+        scores = [score(*row) for row in zip(completions, golds, kinds, questions, strict=True)]
+        step = measuring.step_of(columns)
+        share = 0.0 if budget.thrifty(step) else settings.load().finance_judge_share
+        asked = [
+            answer is not None and not is_copy(question, answer) and not is_numeric(gold, kind) and measuring.is_drawn(name, step, share)
+            for name, question, gold, kind, answer in zip(ids, questions, golds, kinds, answers, strict=True)
+        ]
+        verdicts = _verdicts([row for row, ask in zip(zip(questions, golds, answers, strict=True), asked, strict=True) if ask])
+        given: list[Result | None] = [next(verdicts) if ask else None for ask in asked]
+        scores = [_judged(one, result) for one, result in zip(scores, given, strict=True)]
+        known = [(kind, one) for kind, one in zip(kinds, scores, strict=True) if one is not None]
+        log_metrics(
+            {
+                "finance/accuracy": [one for _, one in known],
+                **{f"finance/{kind}": [one for type_, one in known if type_ == kind] for kind in TYPES},
+                "finance/unanswered": [float(answer is None) for answer in answers],
+                "finance/judged": [float(isinstance(result, Ok)) for result in given],
+                "finance/abstained": [float(one is None) for one in scores],
+            }
+        )
+        trace.note(
+            {
+                **{"fin_id": ids, "question": questions, "gold": golds, "type": kinds, "answer": answers},
+                "judge_says": [result.value["reason"] if isinstance(result, Ok) else None for result in given],
+                "judge_failed": [result.reason if isinstance(result, Failed) else None for result in given],
+            }
+        )
+        return scores
+
+
+def _judged(rules: float | None, result: Result | None) -> float | None:
+    if result is None:
+        return rules
+    return float(result.value["right"]) if isinstance(result, Ok) else None
+
+
+def _verdicts(rows: Sequence[tuple[str, str, str | None]]) -> Iterator[Result]:
+    """The judge's answers about (question, gold, answer), in order."""
+    if not rows:
+        return iter(())
+    to = chat.endpoint("judge")
+    calls = [finance_judge_call(question, gold, answer or "", to) for question, gold, answer in rows]
+    results = chat.chat_gateway("judge").submit(calls, settings.load().batch_deadline).result()
+    measuring.stop_on_outage(results, "verdicts", "See to the judge, or set OVERTAKE_FINANCE_JUDGE_SHARE=0 to go on without it", most=1.0)
+    return iter(results)
