@@ -41,8 +41,8 @@ def wrong_golds(rows: Iterable[Mapping[str, Any]]) -> list[WrongGold]:
     """The rows whose gold contradicts their own calculation; rows that hold none that can be recalculated are passed over.
 
     A row holds `id` and either `output`, a solution as in DISC-FinLLM (formula = answer, or calculator calls), or `derivation` with
-    `answer` and `scale`, as in TAT-QA. Contradicted is a value beyond one unit of the answer's last digit and 1 % (workings round), and a
-    percent sign on one side alone, for then gold and formula are a hundred apart.
+    `answer` and `scale`, as in TAT-QA. Contradicted is what is further off than half a unit of the answer's last digit and 1 % (workings
+    round), and a percent sign on one side alone, for then gold and formula are a hundred apart.
 
     >>> wrong_golds([{"id": "a", "output": "6900/1400=4.3125"}, {"id": "b", "output": "10944/(1+20.9%)=9052亿元"}])
     [WrongGold(id='a', formula='6900/1400', stated='4.3125', recomputed=Decimal('4.9285714285714285714285714286'))]
@@ -91,4 +91,4 @@ def _agrees(value: Decimal, formula: str, stated: str) -> bool:
     elif scale := re.search(r"thousand|million|billion", stated):
         unit = Decimal(scale_at(scale[0], 0)[0])
         readings = [value / unit if re.search(r"thousand|million|billion", formula) else value]
-    return any(abs(one - number) <= max(step, abs(number) * _ROUNDING) for one in readings)
+    return any(abs(one - number) <= max(step / 2, abs(number) * _ROUNDING) for one in readings)

@@ -62,6 +62,8 @@ class _Reader:
         value = self.sum()
         if self.at < len(self.tokens):
             raise ValueError(f"{self.tokens[self.at]} stands where an operator is due")
+        if not value.is_finite():
+            raise ValueError("zero to a negative power")
         return value
 
     def next_is(self, signs: str) -> str:

@@ -50,8 +50,8 @@ def plain_text(text: str) -> str | None:
         text = pattern.sub(by, text)
     text = _MATH.sub(r" \1 ", text)
     text = with_digits(text)
-    text = re.sub(r"(负|-)?\s*(?:1)?([百千万])分之\s*(负|-)?\s*(\d[\d.]*)", _per, text)
-    text = re.sub(r"(\d{1,12})\s*分之\s*(-?\d[\d.]*)", r"\2/\1", text)
+    text = re.sub(r"(负|-)?\s*1?([百千万])分之\s*(负|-)?\s*(\d+(?:[.,]\d+)*)", _per, text)
+    text = re.sub(r"(\d{1,12})\s*分之\s*(-?\d+(?:\.\d+)?)", r"\2/\1", text)
     text = re.sub(r"负(?=\s*[\d.$¥€£])", "-", text)
     return None if any(len(run) > _MOST_DIGITS for run in re.findall(r"\d[\d.,]*", text)) else text
 

@@ -12,7 +12,7 @@ def fault(completion: str) -> str:
     """What is wrong with the form, "" for nothing.
 
     >>> fault("<think>1000/1.25</think><answer></answer>")
-    "the answer block is empty: '…think><answer></answer>'"
+    "the answer block is empty: '…/think><answer></answer>'"
     """
     try:
         read_answer(completion)

@@ -1,8 +1,8 @@
 """FinanceAccuracy: whether an answer is right, by the type of its question: numbers by NumericAnswer, words by KeywordAnswer or the judge.
 
-`calculation` is read as a number, `concept`, `analysis` and `reasoning` by keywords; a gold of another form than its type's is taken for what
-it is. The judge is asked about the share OVERTAKE_FINANCE_JUDGE_SHARE of the questions answered in words (0: rules only), whole groups drawn by a
-hash of question and step; its verdict, right or wrong, then stands in the place of the keywords. Where it failed there is no score.
+`calculation` is read as a number, `concept`, `analysis` and `reasoning` by keywords; a gold of another form than its type's is taken for
+what it is. The judge is asked about the share OVERTAKE_FINANCE_JUDGE_SHARE of the questions answered in words (0: rules only), whole
+groups drawn by a hash of question and step; its verdict, right or wrong, then replaces the keywords. Where it failed there is no score.
 """
 
 import re

@@ -1,8 +1,8 @@
 """KeywordAnswer: the share of a gold's keywords that an answer says, from 0 to 1; less for an answer that says everything.
 
-Keywords of a gold are its items where it is a list (市盈率、市净率; with "/" between names of one thing), the gold itself where it is a short
-term, and else its content words, as jieba cuts them. One that the question says too does not count, unless all are. What would win by
-form alone is worth nothing, or less:
+Keywords of a gold are its items where it is a list (市盈率、市净率; with "/" between names of one thing), the gold itself where it is a
+short term, and else its content words, as jieba cuts them. One that the question says too does not count, unless all are. What would win
+by form alone is worth nothing, or less:
 
 | an answer that                                        | is worth                                                                  |
 |-------------------------------------------------------|---------------------------------------------------------------------------|
@@ -30,21 +30,24 @@ _LIMIT = 200
 _TIMES_GOLD = 4
 _MOST_ITEMS = 8
 _MOST_KEYWORDS = 30
-_SHORT = 16
+_SHORT = 10
+"""Characters of a Chinese item of a list; a longer one is a sentence."""
+_FEW = 3
+"""Words of an English one."""
 
 _SEPARATORS = re.compile(r"[;、|\n]|,(?!\d)")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _WORD = re.compile(r"[a-z][a-z'&-]{2,}|\d[\d.,]*%?|[\u4e00-\u9fff]{2,}", re.IGNORECASE)
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
-_STOP = frozenset(
-    """the and that this with from for are was were has have had not but its they their which than then also into more most such can
-    will would could should may about over under between because due because when where while each other some any all our your his her
-    因为 所以 因此 由于 如果 但是 可以 这个 那个 我们 他们 以及 或者 并且 需要 通过 进行 主要 一个 一种 等等 就是 也就是 能够 应该 对于 关于 其中
-    没有 不是 不会 不能""".split()
+_STOP = re.compile(
+    r"the|and|that|this|with|from|for|are|was|were|has|have|had|not|but|its|they|their|which|than|then|also|into|more|most|such|can|will|"
+    r"would|could|should|may|about|over|under|between|because|due|when|where|while|each|other|some|any|all|our|your|his|her|"
+    r"因为|所以|因此|由于|如果|但是|可以|这个|那个|我们|他们|以及|或者|并且|需要|通过|进行|主要|一个|一种|等等|就是|也就是|能够|应该|"
+    r"对于|关于|其中|没有|不是|不会|不能|同时|为了|原因"
 )
 _NEGATION = re.compile(
-    r"(?:(?:不(?![仅但断同只过论])|非(?!常|流动|经常)|无(?![论形])|没(?!错)|未(?!来)|勿|别(?!的))[^，。；,.;!?]{0,3}"
-    r"|\b(?:not|no|never|without|neither|nor|cannot|[a-z]+n't)\s+(?:[\w-]+\s+){0,2})$"
+    r"(?:(?:不(?![仅但断同只过论])|非(?!常|流动|经常)|无(?![论形])|没(?!错)|未(?!来)|勿|别(?!的))[^,.;:!?。但而却]{0,10}"
+    r"|\b(?:not|no|never|without|neither|nor|cannot|[a-z]+n't)\s+(?:[\w-]+\s+){0,4})$"
 )
 
 Keyword = tuple[str, ...]
@@ -62,8 +65,8 @@ def keywords(gold: str, question: str = "") -> tuple[Keyword, ...]:
     """
     text = _plain(gold)
     items = [item.strip(" .。") for item in _SEPARATORS.split(text) if item.strip(" .。")]
-    if items and all(len(item) <= _SHORT or len(item.split()) <= 3 for item in items) and (len(items) > 1 or len(text.split()) <= 3):
-        found = [tuple(name.strip() for name in item.split("/") if name.strip()) for item in items]
+    if all(len(item) <= _SHORT if _HAN.search(item) else len(item.split()) <= _FEW for item in items):
+        found = [tuple(name.strip() for name in item.split("/") if re.search(r"\w", name)) for item in items]
     else:
         found = [(word,) for word in _words(text)]
     asked = _plain(question)
@@ -99,7 +102,7 @@ def _words(text: str) -> list[str]:
     import rjieba  # its dictionary takes memory that a run without this reward can do without
 
     words = (word for piece in _WORD.findall(text) for word in (rjieba.cut(piece) if _HAN.search(piece) else [piece.rstrip(".,")]))
-    return [word for word in words if (len(word) > 1 or word.isdigit()) and word not in _STOP]
+    return [word for word in words if (len(word) > 1 or word.isdigit()) and not _STOP.fullmatch(word)]
 
 
 def _places(name: str, text: str) -> list[int]:
