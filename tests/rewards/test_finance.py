@@ -209,6 +209,7 @@ def judge(serve, monkeypatch, tmp_path):
         settings.load.cache_clear()
         process._close_clients()
         process._of_process.clear()
+        finance_accuracy._judging_of_step.cache_clear()
 
     forget()
     yield SimpleNamespace(says=says, requests=server.requests)
@@ -222,6 +223,14 @@ def test_the_judge_decides_about_words_and_never_about_numbers(judge, logged):
     assert FinanceAccuracy()(texts, **columns(golds, ["analysis"] * 5)) == [1.0, 0.0, 1.0, 0.0, 0.0]
     assert len(judge.requests) == 2, "an empty answer, a copied question and a number need no judge"
     assert logged["finance/judged"] == [1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_what_was_started_is_asked_once(judge):
+    judge.says["降价"] = "正确"
+    reward, given = FinanceAccuracy(), columns([BECAUSE], ["analysis"])
+    reward.start([answered("降价")], **given)
+    assert reward([answered("降价")], **given) == [1.0]
+    assert len(judge.requests) == 1
 
 
 def test_a_failed_or_unreadable_verdict_abstains(judge, logged):

@@ -6,8 +6,9 @@ groups drawn by a hash of question and step; its verdict, right or wrong, then r
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from overtake import settings
 from overtake.data.questions import is_copy
@@ -50,6 +51,17 @@ def score(completion: str, gold: str, kind: str, question: str = "") -> float | 
     return keyword_answer.score(completion, gold, question)
 
 
+class _Row(NamedTuple):
+    id: str
+    question: str
+    gold: str
+    kind: str
+    answer: str | None
+
+
+_Judging = Callable[[], list[Result]]
+
+
 class FinanceAccuracy:
     """Accuracy as a reward; columns fin_id, fin_question, fin_gold, fin_type.
 
@@ -60,25 +72,33 @@ class FinanceAccuracy:
     def __init__(self, args: Any = None, **_: Any) -> None:
         self.args = args
 
+    def start(self, completions: Sequence[str], **columns: Any) -> None:
+        """Send what scoring these completions will ask; the same call of the reward then finds it on its way."""
+        self._begin(completions, columns)
+
+    def _begin(self, completions: Sequence[str], columns: dict[str, Any]) -> tuple[list[_Row], list[bool], _Judging]:
+        names = ("fin_id", "fin_question", "fin_gold", "fin_type")
+        read = [["" if one is None else str(one) for one in measuring.column(columns, name, len(completions), TOOL)] for name in names]
+        rows = [
+            _Row(row_id, question, gold, kind, last_answer(text))
+            for row_id, question, gold, kind, text in zip(*read, completions, strict=True)
+        ]
+        step = measuring.step_of(columns)
+        share = 0.0 if budget.thrifty(step) else settings.load().finance_judge_share
+        asked = [_needs_judge(row) and measuring.is_drawn(row.id, step, share) for row in rows]
+        to_judge = tuple(row for row, ask in zip(rows, asked, strict=True) if ask)
+        return rows, asked, _judging(to_judge) if step is None else _judging_of_step(to_judge, step)
+
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
         """One score for each completion; None where the gold cannot be graded or a verdict is missing.
 
         Raises ValueError for a missing column or an unknown type, Outage when the judge is down for good.
         """
-        names = ("fin_id", "fin_question", "fin_gold", "fin_type")
-        ids, questions, golds, kinds = (
-            [str(one or "") for one in measuring.column(columns, name, len(completions), TOOL)] for name in names
-        )
-        answers = [last_answer(completion) for completion in completions]
-        scores = [score(*row) for row in zip(completions, golds, kinds, questions, strict=True)]
-        step = measuring.step_of(columns)
-        share = 0.0 if budget.thrifty(step) else settings.load().finance_judge_share
-        asked = [
-            answer is not None and not is_copy(question, answer) and not is_numeric(gold, kind) and measuring.is_drawn(name, step, share)
-            for name, question, gold, kind, answer in zip(ids, questions, golds, kinds, answers, strict=True)
-        ]
-        verdicts = _verdicts([row for row, ask in zip(zip(questions, golds, answers, strict=True), asked, strict=True) if ask])
+        rows, asked, judging = self._begin(completions, columns)
+        answers, kinds = [row.answer for row in rows], [row.kind for row in rows]
+        verdicts = iter(judging())
         given: list[Result | None] = [next(verdicts) if ask else None for ask in asked]
+        scores = [score(text, row.gold, row.kind, row.question) for text, row in zip(completions, rows, strict=True)]
         scores = [_judged(one, result) for one, result in zip(scores, given, strict=True)]
         known = [(kind, one) for kind, one in zip(kinds, scores, strict=True) if one is not None]
         log_metrics(
@@ -92,7 +112,10 @@ class FinanceAccuracy:
         )
         trace.note(
             {
-                **{"fin_id": ids, "question": questions, "gold": golds, "type": kinds, "answer": answers},
+                "fin_id": [row.id for row in rows],
+                "question": [row.question for row in rows],
+                "gold": [row.gold for row in rows],
+                **{"type": kinds, "answer": answers},
                 "judge_says": [result.value["reason"] if isinstance(result, Ok) else None for result in given],
                 "judge_failed": [result.reason if isinstance(result, Failed) else None for result in given],
             }
@@ -106,12 +129,28 @@ def _judged(rules: float | None, result: Result | None) -> float | None:
     return float(result.value["right"]) if isinstance(result, Ok) else None
 
 
-def _verdicts(rows: Sequence[tuple[str, str, str | None]]) -> Iterator[Result]:
-    """The judge's answers about (question, gold, answer), in order."""
+def _judging(rows: tuple[_Row, ...]) -> _Judging:
+    """Ask the judge about rows; the function returned waits for its answers, in order."""
     if not rows:
-        return iter(())
+        return lambda: []
     to = chat.endpoint("judge")
-    calls = [finance_judge_call(question, gold, answer or "", to) for question, gold, answer in rows]
-    results = chat.chat_gateway("judge").submit(calls, settings.load().batch_deadline).result()
-    measuring.stop_on_outage(results, "verdicts", "See to the judge, or set OVERTAKE_FINANCE_JUDGE_SHARE=0 to go on without it", most=1.0)
-    return iter(results)
+    calls = [finance_judge_call(row.question, row.gold, row.answer or "", to) for row in rows]
+    future = chat.chat_gateway("judge").submit(calls, settings.load().batch_deadline)
+
+    def wait() -> list[Result]:
+        results = future.result()
+        measuring.stop_on_outage(
+            results, "verdicts", "See to the judge, or set OVERTAKE_FINANCE_JUDGE_SHARE=0 to go on without it", most=1.0
+        )
+        return results
+
+    return wait
+
+
+@lru_cache(maxsize=1)
+def _judging_of_step(rows: tuple[_Row, ...], step: int) -> _Judging:
+    return _judging(rows)
+
+
+def _needs_judge(row: _Row) -> bool:
+    return row.answer is not None and not is_copy(row.question, row.answer) and not is_numeric(row.gold, row.kind)
