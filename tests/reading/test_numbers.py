@@ -69,6 +69,9 @@ READ = [
     ("a decrease of $12.6 million", "-12600000", "money", "$"),
     ("2\u200b5", "25", "plain", ""),
     ("٢٥", "25", "plain", ""),
+    ("800（万元）", "8000000", "money", "CNY"),
+    ("营业收入（单位：万元）：800", "8000000", "money", "CNY"),
+    ("Revenue (in millions): (12.6)", "-12600000", "plain", ""),
     # of more words than the number
     ("答案是 25%。", "0.25", "percent", "ratio"),
     ("2019年为 12.6 亿元", "1260000000", "money", "CNY"),

@@ -24,9 +24,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal, localcontext
 from functools import lru_cache
+from typing import NamedTuple
 
 from overtake.reading.plain import plain_text
-from overtake.reading.units import currency_before, same_unit, scale_at, skip_gap, unit_at
+from overtake.reading.units import NO_UNIT, Unit, currency_before, same_unit, scale_at, skip_gap, unit_at
 
 _LONGEST_QUESTION = 4000
 _MOST_EXPONENT = 30
@@ -122,6 +123,8 @@ _FALL_BEHIND = re.compile(r"\s*的?(?:decrease|decline|drop|reduction|lower\b|�
 _FALL = re.compile(_FALL_WORDS, re.IGNORECASE)
 _RISE = re.compile(r"增|升|涨|提高|变化|变动|increas|grow|rise|rose|chang|gain", re.IGNORECASE)
 
+_BRACKETED = re.compile(r"\s*\(\s*(?:单位\s*:\s*|in\s+)?([^()\d]{1,20})\)", re.IGNORECASE)
+_HEADED = re.compile(r"\(\s*(?:单位\s*:\s*|in\s+)?([^()\d]{1,20})\)\s*(?:[:为是]|is|was)?\s*$", re.IGNORECASE)
 _EQUALS = re.compile(r"[=≈]")
 
 
@@ -265,74 +268,103 @@ def _read(text: str, start: int, end: int, before: str, *, first: bool) -> _Foun
     if number is None:
         return None
     value, step, digits, end = number
-    bracket = minus = approximate = False
-    code, gap = "", False
-    left = before = before[-80:]
-    while True:
-        tight = left.rstrip()
-        gap = gap or tight != left
-        if sign := re.search(r"[+-]$", tight):
-            if not first and not tight[:-1].strip(" ("):
-                break  # stands between two numbers: a range
-            if (
-                gap
-                and re.search(r"[^\s(:=（,为是$¥€£]$", tight[:-1].rstrip())
-                and not re.search(r"\b(?:is|was|of|by)$", tight[:-1].rstrip())
-            ):
-                break  # a dash between words
-            minus ^= sign[0] == "-"
-            left = tight[:-1]
-        elif not code and currency_before(tight)[0]:
-            code, begin = currency_before(tight)
-            left = tight[:begin]
-        elif tight.endswith("(") and not bracket and not approximate:
-            bracket, left = True, tight[:-1]
-        elif not first and tight.strip() == "~":
-            break
-        elif about := _ABOUT_BEFORE.search(tight):
-            approximate, left = True, tight[: about.start()]
-        elif word := _MINUS_WORD.search(tight):
-            minus, left = not minus, tight[: word.start()]
-        else:
-            break
-    if _BOUND_BEFORE.search(left.rstrip()) and (first or left.strip() != "±"):
+    lead = _lead(before[-80:], first=first)
+    if lead is None:
         return None
-    closed, end = _closing(text, end) if bracket else (False, end)
+    closed, end = _closing(text, end) if lead.bracket else (False, end)
     scale, end = scale_at(text, end)
-    if scale > 1 and (more := _rest(text, end, scale)):
+    scaled = scale > 1
+    if scaled and (more := _rest(text, end, scale)):
         rest, rest_step, rest_digits, end = more
         value, step, digits, scale = value * scale + rest, rest_step, digits + rest_digits, 1
-        scaled = True
-    else:
-        scaled = scale > 1
-    (kind, unit, factor), end = unit_at(text, end)
-    if bracket and not closed:
+    unit, end = unit_at(text, end)
+    if lead.bracket and not closed:
         closed, end = _closing(text, end)
-        if closed and not scaled and not unit:
+        if closed and not scaled and not unit.name:  # (12.6) million came first, this is ($12.6) million
             scale, end = scale_at(text, end)
-            scaled = scale > 1
-        if closed and not unit:
-            (kind, unit, factor), end = unit_at(text, end)
-    if code:
-        if unit and not same_unit(unit, code):
+            unit, end = unit_at(text, end)
+    if scale == 1 and not scaled and not unit.name:
+        scale, unit, end = _unit_in_brackets(text, end, lead.rest)
+    if lead.currency:
+        if unit.name and not same_unit(unit.name, lead.currency):
             return None
-        kind, unit = "money", unit or code
+        unit = Unit("money", unit.name or lead.currency, unit.factor)
     if end < len(text) and text[end].isascii() and text[end].isalpha() and text[end - 1].isdigit():
         return None
-    written, factor = value, factor * scale
-    value, step = value * factor, step * factor
-    if bracket and closed and first and not minus and not approximate:
-        minus = True
+    approximate = lead.approximate
     if about := _ABOUT_BEHIND.match(text, end):
         approximate, end = True, about.end()
     if _BOUND_BEHIND.match(text, end):
         return None
-    falling = not minus and bool(_FALL_BEFORE.search(left) or _FALL_BEHIND.match(text, end)) and value > 0
-    value = -value if minus or falling else value
-    quantity = Quantity(value, step, digits, kind, unit, scaled, approximate=approximate, falling=falling)
+    minus = lead.minus or (lead.bracket and closed and first and not lead.approximate)
+    falling = not minus and value > 0 and bool(_FALL_BEFORE.search(lead.rest) or _FALL_BEHIND.match(text, end))
+    factor = unit.factor * scale * (-1 if minus or falling else 1)
+    quantity = Quantity(
+        value * factor, step * abs(factor), digits, unit.kind, unit.name, scaled or scale > 1, approximate=approximate, falling=falling
+    )
     calendar = quantity.bare and not minus and bool(_YEAR.fullmatch(text[start:end]))
-    begin = start - (len(before) - len(left.rstrip()))
-    return _Found(replace(quantity, kind="year") if calendar and _YEAR_BEFORE.search(before) else quantity, begin, end, written, calendar)
+    if calendar and _YEAR_BEFORE.search(before):
+        quantity = replace(quantity, kind="year")
+    return _Found(quantity, start - lead.length, end, value, calendar)
+
+
+class _Lead(NamedTuple):
+    """What stands right before a number and belongs to it."""
+
+    minus: bool
+    bracket: bool
+    """One opens."""
+    approximate: bool
+    currency: str
+    rest: str
+    """The text before all that."""
+    length: int
+    """Of all that."""
+
+
+def _lead(before: str, *, first: bool) -> _Lead | None:
+    """Take sign, currency, bracket and "about" off the end of `before`, in any order; None where a bound stands before them."""
+    bracket = minus = approximate = gap = False
+    currency, rest = "", before
+    while True:
+        tight = rest.rstrip()
+        gap = gap or tight != rest
+        if tight.endswith(("-", "+")):
+            inner = tight[:-1].rstrip()
+            between_two = not first and not inner.strip("(")
+            between_words = gap and re.search(r"[^\s(:=,为是$¥€£]$", inner) and not re.search(r"\b(?:is|was|of|by)$", inner)
+            if between_two or between_words:
+                break
+            minus, rest = minus ^ tight.endswith("-"), tight[:-1]
+        elif not currency and currency_before(tight)[0]:
+            currency, begin = currency_before(tight)
+            rest = tight[:begin]
+        elif tight.endswith("(") and not bracket and not approximate:
+            bracket, rest = True, tight[:-1]
+        elif not first and tight.strip() == "~":
+            break
+        elif about := _ABOUT_BEFORE.search(tight):
+            approximate, rest = True, tight[: about.start()]
+        elif word := _MINUS_WORD.search(tight):
+            minus, rest = not minus, tight[: word.start()]
+        else:
+            break
+    rest = rest.rstrip()
+    if _BOUND_BEFORE.search(rest) and (first or rest.strip() != "±"):
+        return None
+    return _Lead(minus, bracket, approximate, currency, rest, len(before) - len(rest))
+
+
+def _unit_in_brackets(text: str, at: int, before: str) -> tuple[int, Unit, int]:
+    """(scale, unit, end) of a table's unit, behind a number or in the heading before it: 800（万元）, Revenue (in millions): 12.6."""
+    behind, ahead = _BRACKETED.match(text, at), _HEADED.search(before)
+    for found, end in ((behind, behind.end() if behind else at), (ahead, at)):
+        if found:
+            scale, place = scale_at(found[1], 0)
+            unit, place = unit_at(found[1], place)
+            if place and place == len(found[1].rstrip()):
+                return scale, unit, end
+    return 1, NO_UNIT, at
 
 
 def _value(text: str, start: int, end: int) -> tuple[Decimal, Decimal, int, int] | None:

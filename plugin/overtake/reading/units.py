@@ -60,7 +60,7 @@ _UNITS: list[tuple[re.Pattern[str], Unit]] = [
         (r"kgs?|kilograms?", "mass", "kg", "1"),
     )
 ]
-_NONE = Unit("plain", "", Decimal(1))
+NO_UNIT = Unit("plain", "", Decimal(1))
 _GAP = re.compile(r"[ \t\n]{0,4}(?:-(?=[A-Za-z]))?")
 _SYMBOLS = {"$": {"USD", "HKD", "TWD", "$"}, "¥": {"CNY", "JPY", "¥"}}
 _CURRENCY_BEFORE = re.compile(r"(US\$|HK\$|NT\$|[$¥€£]|人民币|美元|(?<![A-Za-z])(?:USD|HKD|TWD|EUR|GBP|JPY|CNY|RMB))$", re.IGNORECASE)
@@ -90,7 +90,7 @@ def unit_at(text: str, at: int) -> tuple[Unit, int]:
     for pattern, unit in _UNITS:
         if found := pattern.match(text, start):
             return unit, found.end()
-    return _NONE, at
+    return NO_UNIT, at
 
 
 def scale_at(text: str, at: int) -> tuple[int, int]:

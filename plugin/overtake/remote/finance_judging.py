@@ -19,7 +19,7 @@ def finance_judge_call(question: str, gold: str, answer: str, to: Endpoint | Non
     An unreadable verdict is asked for once more and then Failed(outage=False).
     """
     # Each stands on a line of its own, so that no answer can write a second field.
-    user = f"问题：{_one_line(question)}\n标准答案：{_one_line(gold)}\n答卷：{_one_line(answer[:_LONGEST])}"
+    user = f"问题：{_one_line(question)}\n标准答案：{_one_line(gold)}\n待评答案：{_one_line(answer[:_LONGEST])}"
     messages = [{"role": "system", "content": prompt("judge_finance")}, {"role": "user", "content": user}]
 
     def read(text: str) -> dict[str, Any]:
