@@ -1,11 +1,14 @@
 """What the data tools share on the command line: one line for each error, and many calls with progress that stop early."""
 
+import argparse
 import re
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -42,6 +45,23 @@ def run(work: Callable[[], int], output: Path | None = None) -> int:
         return 130
     print("error: " + " ".join(words.split()), file=sys.stderr)
     return 2
+
+
+def by_task(argv: Sequence[str] | None, tasks: Mapping[str, str], description: str) -> tuple[Any, argparse.Namespace]:
+    """(the module of the task that --task names, what it and the tool were told); the first of `tasks` is the default.
+
+    A module holds `add_arguments(parser)`, and what --help says of the task in its docstring.
+    """
+    default = next(iter(tasks))
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--task", choices=tasks, default=default)
+    module = import_module(tasks[first.parse_known_args(argv)[0].task])
+    parser = argparse.ArgumentParser(
+        description=f"{description}\n{module.__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--task", choices=tasks, default=default, help="default %(default)s; --help shows the options of the task")
+    module.add_arguments(parser)
+    return module, parser.parse_args(argv)
 
 
 def ask(gateway: Gateway, calls: Sequence[Call], label: str) -> list[Result]:

@@ -75,6 +75,8 @@ class Said(NamedTuple):
     model: str
     usage: dict[str, int]
     """prompt_tokens and completion_tokens; empty when the service does not tell."""
+    reasoning: str
+    """What the model thought, where the service tells it apart from the text (`reasoning_content`, or `reasoning`)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,6 +113,7 @@ def chat_call(
     form: str = "",
     tries: int = 1,
     cached: bool = True,
+    thinking: bool = False,
 ) -> ChatCall:
     """A chat request whose answer is {"text", "model", "usage", "usd"}; the text is stripped of its think block and never empty.
 
@@ -118,6 +121,7 @@ def chat_call(
     kept; `tries` such answers are asked for at most. `form` names the form in the error and in the cache key: the same question
     read in two ways is two answers.
     An answer that is cut off is asked for again with 4 and 16 times `limit` tokens. What was billed on the way counts in "usage".
+    With `thinking` the text holds the think block too, and what a service tells apart as reasoning is put into one.
     """
     wanted = [limit * factor for factor in _LIMIT_FACTORS]  # less those that were too small
     unreadable = 0
@@ -136,6 +140,8 @@ def chat_call(
         text = strip_think(said.text)
         if not text:
             raise Unusable(f"empty text with finish reason {said.finish!r}", paid)
+        if thinking:
+            text = f"<think>\n{said.reasoning.strip()}\n</think>\n\n{text}" if said.reasoning.strip() else said.text.strip()
         try:
             value = read(text) if read else {"text": text}
         except ValueError as error:
@@ -147,6 +153,8 @@ def chat_call(
         return accept(await post(to.base_url.rstrip("/") + "/chat/completions", body(), to.api_key, proxies=not _is_local(to.base_url)))
 
     identity = {"base_url": to.base_url, "model": to.model, "messages": messages, "limit": limit, "temperature": temperature, "form": form}
+    # Only what is set stands in the key, so that answers kept before these were there are found.
+    identity |= {"thinking": True} if thinking else {}
     return ChatCall(identity, send, cached=cached, tokens=_tokens(messages, limit), model=to.model, body=body, accept=accept)
 
 
@@ -164,19 +172,21 @@ def read_chat(answer: Any) -> Said:
     Raises Fault: malformed for anything of another form, error_inside for an error under HTTP 200.
 
     >>> read_chat({"choices": [{"finish_reason": "stop", "message": {"content": "好"}}], "model": "m"})
-    Said(text='好', finish='stop', model='m', usage={})
+    Said(text='好', finish='stop', model='m', usage={}, reasoning='')
     """
     if isinstance(answer, dict) and answer.get("error"):
         raise error_inside(answer["error"])
     try:
         choice = answer["choices"][0]
         text, finish, usage = choice["message"]["content"], choice.get("finish_reason"), answer.get("usage") or {}
+        reasoning = choice["message"].get("reasoning_content") or choice["message"].get("reasoning")
         counts = {name: int(usage[name]) for name in ("prompt_tokens", "completion_tokens") if name in usage}
     except (TypeError, KeyError, IndexError, ValueError, AttributeError):
         raise malformed("the answer holds no choices in OpenAI's form", answer) from None
     if not isinstance(text, str | None):
         raise malformed("the answer's content is no text", answer)
-    return Said(text or "", str(finish), str(answer.get("model") or ""), counts if len(counts) == 2 and min(counts.values()) >= 0 else {})
+    usage = counts if len(counts) == 2 and min(counts.values()) >= 0 else {}
+    return Said(text or "", str(finish), str(answer.get("model") or ""), usage, reasoning if isinstance(reasoning, str) else "")
 
 
 @lru_cache(maxsize=8)
