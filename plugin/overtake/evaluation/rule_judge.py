@@ -137,7 +137,7 @@ class _Answer:
         self.folded = _fold(text)
         self.letters = _letters(self.folded)
         self.guesses = bool(_GUESS.search(self.folded))
-        self.windows = [one + two for one, two in zip(self.sentences, [*self.sentences[1:], []], strict=True)]
+        self.windows = [one + two for one, two in zip(self.sentences, [*self.sentences[1:], []], strict=False)]
 
     def denies(self, start: int) -> bool:
         """Whether the words right before word `start` take it back."""

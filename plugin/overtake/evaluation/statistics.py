@@ -1,9 +1,10 @@
 """Paired statistics: the same held-out rows for every system, so that a difference carries its own interval."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 
@@ -52,3 +53,24 @@ def paired_difference(ours: dict[str, float], theirs: dict[str, float], seed: in
     Interval(mean=0.5, low=0.5, high=0.5)
     """
     return bootstrap_mean([ours[row] - theirs[row] for row in sorted(ours.keys() & theirs.keys())], seed)
+
+
+def bootstrap_counts(
+    counts: Sequence[Sequence[int]], statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]], seed: int = 0
+) -> Interval | None:
+    """A statistic of summed counts with its 95 % percentile bootstrap interval over 10,000 resamples of the clusters.
+
+    counts: one line for each cluster (e.g. all answers to one question, which are not independent), [clusters, kinds]. statistic: from
+    sums [..., kinds] to values [...], nan where it is not defined. None where it is not defined on the counts as they are.
+
+    >>> bootstrap_counts([[1, 0], [1, 0]], lambda sums: sums[..., 0] / sums.sum(-1))
+    Interval(mean=1.0, low=1.0, high=1.0)
+    """
+    table = np.asarray(counts, dtype=np.int64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        whole = float(statistic(table.sum(0)))
+        if np.isnan(whole):
+            return None
+        drawn = np.random.default_rng(seed).multinomial(len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES)
+        low, high = np.nanpercentile(statistic(drawn @ table), [2.5, 97.5])
+    return Interval(whole, float(low), float(high))

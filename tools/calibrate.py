@@ -1,0 +1,148 @@
+"""How far a judge agrees with people, and what its verdicts hang on that they should not.
+
+    python tools/calibrate.py labelled.xlsx --judge rules
+    python tools/calibrate.py labelled.xlsx --judge endpoint --summary output/judge/calibration.json   # OVERTAKE_JUDGE_*
+    python tools/calibrate.py labelled.xlsx --judge output/judge/grpo/checkpoint-50-merged
+
+Rows: a question, reference answers, a generated answer and the human verdict (`question`, `answer`, `answer_hat`, `label`, or EVOUNA's
+columns). Shown: accuracy, balanced accuracy and Cohen's kappa with 95 % intervals over questions, beside those of the simplest judge (a
+reference answer is a substring); the same by answering model and by length; the confusion table; how often the judge abstained; and
+probes, which ask again with the reference answers in reverse, with sentences about nothing behind the answer, with a plea for a good
+verdict behind a refused one, and with another question's answer.
+"""
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from overtake.data import cli, judged, tables
+from overtake.data.judged import JudgeRow
+from overtake.data.tables import BadInput
+from overtake.evaluation import agreement, rule_judge, students
+from overtake.evaluation.agreement import Grade, Judged
+from overtake.grading import rag
+from overtake.prompts import judge_messages
+from overtake.reading.judgements import Value, read_judgement
+from overtake.remote import grading
+from overtake.remote.gateway import Failed, Ok
+
+
+def by_rules(rows: Sequence[JudgeRow]) -> list[Value | None]:
+    """The rule judge's verdicts; it never abstains."""
+    return [rule_judge.judge(row.question, row.gold, row.answer_hat).main for row in rows]
+
+
+def by_endpoint(rows: Sequence[JudgeRow]) -> list[Value | None]:
+    """The judge endpoint's verdicts; None where what it wrote is none.
+
+    Raises Stop when the service did not answer for some rows: that is no opinion of the judge.
+    """
+    results = rag.graded(rows)
+    lost = [result for result in results if isinstance(result, Failed) and not result.unusable]
+    if lost:
+        raise cli.Stop(
+            f"{len(lost)} of {len(results)} verdicts could not be had, e.g.: {lost[0].reason}; run the same command again, "
+            "what was answered is kept"
+        )
+    return [grading.judgement(result.value).main if isinstance(result, Ok) else None for result in results]
+
+
+def by_folder(folder: Path) -> Grade:
+    """The verdicts of a model in a folder; None where what it wrote is none."""
+
+    def grade(rows: Sequence[JudgeRow]) -> list[Value | None]:
+        conversations = [judge_messages(row.question, row.gold, row.answer_hat) for row in rows]
+        return [_main(text) for text in students.from_folder(folder, conversations, grading.LIMIT, thinking=True)]
+
+    return grade
+
+
+def _main(text: str) -> Value | None:
+    try:
+        return read_judgement(text).main
+    except ValueError:
+        return None
+
+
+def judge_of(name: str) -> Grade:
+    """The judge that --judge names."""
+    if name in ("rules", "endpoint"):
+        return by_rules if name == "rules" else by_endpoint
+    if not Path(name).is_dir():
+        raise BadInput(f"--judge {name}: say rules, endpoint (OVERTAKE_JUDGE_*), or the folder of a model")
+    return by_folder(Path(name))
+
+
+def work(args: argparse.Namespace) -> int:
+    """Check everything, ask, print; returns the exit code."""
+    if args.summary:
+        if args.summary.suffix != ".json":
+            raise BadInput(f"--summary {args.summary}: name a .json file")
+        tables.check_output(args.summary.with_suffix(".jsonl"))  # whether its place can be written to
+    rows = [row for row in judged.read(args.input) if row.main is not None]
+    if not rows:
+        raise BadInput(f"{args.input}: no row has a human verdict: fill the column {' or '.join(judged.LABEL)}")
+    if args.limit and args.limit < len(rows):
+        rows = random.Random(0).sample(rows, args.limit)
+    grade = judge_of(args.judge)
+    verdicts = [Judged(row, verdict) for row, verdict in zip(rows, grade(rows), strict=True)]
+    found = {"input": str(args.input), "judge": args.judge, **agreement.summary(verdicts)}
+    if not args.no_probes:
+        found["probes"] = agreement.probes(verdicts, grade)
+    print(report(found))
+    if args.summary:
+        tables.write_aside({args.summary: json.dumps(found, ensure_ascii=False, indent=1).encode()})
+        print(f"{args.summary} written")
+    return 0
+
+
+def report(found: dict[str, Any]) -> str:
+    """The table of a summary."""
+    names = list(agreement.MEASURES)
+    lines = [f"{'':<28}{'rows':>6}{'abstained':>11}" + "".join(f"{name.replace('_', ' '):>24}" for name in names)]
+    lines.append("-" * len(lines[0]))
+
+    def line(label: str, part: dict[str, Any]) -> str:
+        return f"{label[:27]:<28}{part['rows']:>6}{part['abstained']['mean']:>11.3f}" + "".join(
+            f"{_words(part[name]):>24}" for name in names
+        )
+
+    lines.append(line(found["judge"], found))
+    if found["substring"]:
+        lines.append(line("substring, same rows", found["substring"]))
+        lines.append(f"{'difference':<45}" + "".join(f"{_words(found['difference'][name], '+'):>24}" for name in names))
+    for title, key in (("model", "by_model"), ("length", "by_length")):
+        lines += ["", *(line(f"{title} {name}", part) for name, part in found[key].items())]
+    columns = list(next(iter(found["confusion"].values())))
+    lines += ["", f"{'people said, judge said':<28}" + "".join(f"{name:>11}" for name in columns)]
+    lines += [f"{said:<28}" + "".join(f"{counts[name]:>11}" for name in columns) for said, counts in found["confusion"].items()]
+    for name, part in found.get("probes", {}).items():
+        shares = ", ".join(f"{key.replace('_', ' ')} {_words(value)}" for key, value in part.items() if key not in ("rows", "abstained"))
+        lines.append(f"{'' if name != 'order' else chr(10)}probe {name}: {part['rows']} rows, {part['abstained']} abstained; {shares}")
+    return "\n".join(lines)
+
+
+def _words(value: dict[str, float] | None, sign: str = "") -> str:
+    if value is None:
+        return "–"
+    return f"{value['mean']:{sign}.3f} [{value['low']:{sign}.3f},{value['high']:{sign}.3f}]"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; 0 done, 2 bad input or a dead judge, 130 interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("input", type=Path, help="labelled rows: .xlsx, .csv or .jsonl")
+    parser.add_argument("--judge", required=True, metavar="rules|endpoint|FOLDER", help="whose verdicts to compare with people's")
+    parser.add_argument("--limit", type=cli.positive, help="pilot: LIMIT rows, drawn with a fixed seed")
+    parser.add_argument("--no-probes", action="store_true", help="ask for each row once; the probes ask up to four times more")
+    parser.add_argument("--summary", type=Path, metavar="FILE.json", help="write everything shown, and more, as JSON")
+    args = parser.parse_args(argv)
+    return cli.run(lambda: work(args), args.summary)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""Grade answers with reasons by a judge model, e.g. the small judge that was trained here.
+
+python tools/judge.py answers.xlsx graded.xlsx
+"""
+
+import sys
+from collections.abc import Sequence
+
+from overtake.data import cli
+from overtake.grading import TASKS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; 0 done, 1 some calls failed, 2 bad input or a dead judge, 130 interrupted."""
+    module, args = cli.by_task(argv, TASKS, __doc__ or "")
+    return cli.run(lambda: int(module.work(args)), args.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
