@@ -17,11 +17,14 @@ REWARDS: dict[str, str] = {
     "rag_win": "overtake.rewards.rag_win:RagWin",
     "teacher_judge": "overtake.rewards.teacher_judge:TeacherJudge",
     "rewrite_rules": "overtake.rewards.rewrite_rules:RewriteRules",
+    "judge_format": "overtake.rewards.judge_format:JudgeFormat",
+    "judge_verdict": "overtake.rewards.judge_verdict:JudgeVerdict",
 }
 # Name for --dataset -> "module:function" that makes its DatasetMeta (preprocessor and loader).
 DATASETS: dict[str, str] = {
     "overtake/query_rewrite": "overtake.preprocessors.query_rewrite:query_rewrite",
     "overtake/sample": "overtake.preprocessors.sample:sample",
+    "overtake/judge": "overtake.preprocessors.judge:judge",
 }
 # Name for --callbacks -> "module:function" that takes args and trainer.
 CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.trainers.metrics:overtake_metrics"}

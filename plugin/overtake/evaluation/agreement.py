@@ -23,7 +23,7 @@ PADDING = (
 )
 """Sentences that say nothing about any question: for the length probe."""
 
-Counts = NDArray[np.int64]
+Counts = NDArray[np.float64]
 
 
 class Judged(NamedTuple):

@@ -122,6 +122,16 @@ def judge(question: str, gold: Sequence[str], answer: str) -> RuleVerdict:
     return _verdict("none", "evades") if _EVADES.search(said.folded) else _verdict("incorrect", "no match")
 
 
+def holds(text: str, fact: str) -> bool:
+    """Whether `text` names `fact`, all of its words in a row in any spelling, denied or not.
+
+    >>> holds("It says January 4th, not the fifth.", "5"), holds("It says January 4th.", "January 5")
+    (True, False)
+    """
+    words, letters = _words(fact), _letters(_fold(fact))
+    return any(True for _ in _places(words, _words(text))) if words else bool(letters) and letters in _letters(_fold(text))
+
+
 def _verdict(main: Literal["correct", "incorrect", "none"], reason: str) -> RuleVerdict:
     return RuleVerdict(main, reason, _CONFIDENCE.get(reason, _UNTRIED))
 

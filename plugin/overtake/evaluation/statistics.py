@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def paired_difference(ours: dict[str, float], theirs: dict[str, float], seed: in
 
 
 def bootstrap_counts(
-    counts: Sequence[Sequence[int]], statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]], seed: int = 0
+    counts: Sequence[Sequence[int]], statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int = 0
 ) -> Interval | None:
     """A statistic of summed counts with its 95 % percentile bootstrap interval over 10,000 resamples of the clusters.
 
@@ -66,11 +67,16 @@ def bootstrap_counts(
     >>> bootstrap_counts([[1, 0], [1, 0]], lambda sums: sums[..., 0] / sums.sum(-1))
     Interval(mean=1.0, low=1.0, high=1.0)
     """
-    table = np.asarray(counts, dtype=np.int64)
+    table = np.asarray(counts, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
         whole = float(statistic(table.sum(0)))
         if np.isnan(whole):
             return None
-        drawn = np.random.default_rng(seed).multinomial(len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES)
-        low, high = np.nanpercentile(statistic(drawn @ table), [2.5, 97.5])
+        low, high = np.nanpercentile(statistic(_drawn(len(table), seed) @ table), [2.5, 97.5])
     return Interval(whole, float(low), float(high))
+
+
+@lru_cache(maxsize=4)
+def _drawn(clusters: int, seed: int) -> NDArray[np.float64]:
+    """How often each resample draws each cluster, [resamples, clusters]; kept, since several statistics of the same rows need it."""
+    return np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), size=RESAMPLES).astype(float)
