@@ -12,7 +12,7 @@ def test_rows_with_an_answer_are_kept(tmp_path):
         {
             "id": "dev_0",
             "question": "how are glacier caves formed",
-            "golden_answers": ["A glacier cave is a cave within ice.", "by melting"],
+            "golden_answers": ["caves within ice", "by melting"],
         },
         {"id": "dev_1", "question": "no sentence answers it", "golden_answers": []},
         {"id": "dev_2", "question": "blank", "golden_answers": [""]},
