@@ -56,7 +56,7 @@ def by_folder(folder: Path) -> Grade:
 
     def grade(rows: Sequence[JudgeRow]) -> list[Value | None]:
         conversations = [judge_messages(row.question, row.gold, row.answer_hat) for row in rows]
-        return [_main(text) for text in students.from_folder(folder, conversations, grading.LIMIT, thinking=True)]
+        return [_main(text) for text in students.from_folder(folder, conversations, grading.LIMIT, whole=True)]
 
     return grade
 

@@ -1,4 +1,4 @@
-"""Rewrites from a model folder, an adapter folder or an endpoint, with the very prompt of training."""
+"""Answers from a model folder, an adapter folder or an endpoint, with the very prompt of training."""
 
 import json
 from collections.abc import Sequence
@@ -17,11 +17,10 @@ MAX_NEW_TOKENS = 150
 _BATCH = 32
 
 
-def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int | None = None, thinking: bool = False) -> list[str]:
+def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int = 0, whole: bool = False) -> list[str]:
     """Greedy answers of the model in `folder` (a full model, or a LoRA adapter whose base its adapter_config.json names).
 
-    `limit`: tokens at most, else those of a rewrite; with `thinking` an answer keeps its think block.
-
+    At most `limit` tokens each (0: as many as a rewrite has), stripped of the think block unless they are wanted `whole`.
     Raises BadInput when the folder holds neither.
     """
     import torch
@@ -45,7 +44,7 @@ def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], lim
         for messages in conversations
     ]
     answers: list[str] = []
-    for start in tqdm(range(0, len(prompts), _BATCH), desc=f"asking {folder.name}", unit="batch"):
+    for start in tqdm(range(0, len(prompts), _BATCH), desc=f"answers of {folder.name}", unit="batch"):
         inputs = tokenizer(prompts[start : start + _BATCH], return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = inputs.to(model.device)
         with torch.inference_mode():
@@ -53,7 +52,7 @@ def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], lim
                 input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=limit or MAX_NEW_TOKENS, do_sample=False
             )
         texts = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
-        answers += [text if thinking else strip_think(text) for text in texts]
+        answers += [text.strip() if whole else strip_think(text) for text in texts]
     return answers
 
 

@@ -1,6 +1,6 @@
 """Task rag: a generated answer against reference answers, with reasons, by the judge (OVERTAKE_JUDGE_*).
 
-    export OVERTAKE_JUDGE_BASE_URL=http://127.0.0.1:8000/v1 OVERTAKE_JUDGE_MODEL=judge   # e.g. the small judge of recipes/deploy.sh
+    export OVERTAKE_JUDGE_BASE_URL=http://127.0.0.1:8000/v1 OVERTAKE_JUDGE_MODEL=judge-1   # e.g. the small judge
     python tools/judge.py answers.xlsx graded.xlsx
 
 The sheet holds the reference answer (`answer`, 标准答案, 参考答案: one, or a JSON list of alternatives; or EVOUNA's `golden_answer`), the

@@ -12,7 +12,7 @@ LIMIT = 1024
 """Tokens for think block and verdict; raised where they do not do."""
 
 
-def answer_call(question: str, gold: Sequence[str], answer_hat: str, to: Endpoint | None = None, *, cached: bool = True) -> Call:
+def answer_call(question: str, gold: Sequence[str], answer_hat: str, to: Endpoint | None = None) -> Call:
     """Ask the judge (the teacher, when none is set) to grade `answer_hat`: {"main", "secondary", "reason", "usage", "usd", "model"}.
 
     `to`: `endpoint("judge")`, where a caller with many calls has it at hand. An unreadable verdict is asked for once more and then
@@ -24,7 +24,7 @@ def answer_call(question: str, gold: Sequence[str], answer_hat: str, to: Endpoin
 
     messages = judge_messages(question, gold, answer_hat)
     form = "verdict on a graded answer"
-    return chat_call(to or endpoint("judge"), messages, LIMIT, temperature=0.0, read=read, form=form, tries=2, cached=cached, thinking=True)
+    return chat_call(to or endpoint("judge"), messages, LIMIT, temperature=0.0, read=read, form=form, tries=2, thinking=True)
 
 
 def judgement(value: dict[str, Any]) -> Judgement:
