@@ -23,20 +23,20 @@ from overtake.data import cli, judged, tables
 from overtake.data.judged import JudgeRow
 from overtake.data.tables import BadInput
 from overtake.evaluation import agreement, rule_judge, students
-from overtake.evaluation.agreement import Grade, Judged
+from overtake.evaluation.agreement import Grade, Judged, Said
 from overtake.grading import rag
 from overtake.prompts import judge_messages
-from overtake.reading.judgements import Value, read_judgement
+from overtake.reading.judgements import Judgement, read_judgement
 from overtake.remote import grading
 from overtake.remote.gateway import Failed, Ok
 
 
-def by_rules(rows: Sequence[JudgeRow]) -> list[Value | None]:
-    """The rule judge's verdicts; it never abstains."""
-    return [rule_judge.judge(row.question, row.gold, row.answer_hat).main for row in rows]
+def by_rules(rows: Sequence[JudgeRow]) -> list[Said | None]:
+    """The rule judge's verdicts; it never abstains, and says nothing of the secondary answer."""
+    return [Said(rule_judge.judge(row.question, row.gold, row.answer_hat).main) for row in rows]
 
 
-def by_endpoint(rows: Sequence[JudgeRow]) -> list[Value | None]:
+def by_endpoint(rows: Sequence[JudgeRow]) -> list[Said | None]:
     """The judge endpoint's verdicts; None where what it wrote is none.
 
     Raises Stop when the service did not answer for some rows: that is no opinion of the judge.
@@ -48,24 +48,28 @@ def by_endpoint(rows: Sequence[JudgeRow]) -> list[Value | None]:
             f"{len(lost)} of {len(results)} verdicts could not be had, e.g.: {lost[0].reason}; run the same command again, "
             "what was answered is kept"
         )
-    return [grading.judgement(result.value).main if isinstance(result, Ok) else None for result in results]
+    return [_said(grading.judgement(result.value)) if isinstance(result, Ok) else None for result in results]
 
 
 def by_folder(folder: Path) -> Grade:
     """The verdicts of a model in a folder; None where what it wrote is none."""
 
-    def grade(rows: Sequence[JudgeRow]) -> list[Value | None]:
+    def grade(rows: Sequence[JudgeRow]) -> list[Said | None]:
         conversations = [judge_messages(row.question, row.gold, row.answer_hat) for row in rows]
-        return [_main(text) for text in students.from_folder(folder, conversations, grading.LIMIT, whole=True)]
+        return [_read(text) for text in students.from_folder(folder, conversations, grading.LIMIT, whole=True)]
 
     return grade
 
 
-def _main(text: str) -> Value | None:
+def _read(text: str) -> Said | None:
     try:
-        return read_judgement(text).main
+        return _said(read_judgement(text))
     except ValueError:
         return None
+
+
+def _said(judgement: Judgement) -> Said:
+    return Said(judgement.main, judgement.secondary)
 
 
 def judge_of(name: str) -> Grade:
@@ -89,7 +93,7 @@ def work(args: argparse.Namespace) -> int:
     if args.limit and args.limit < len(rows):
         rows = random.Random(0).sample(rows, args.limit)
     grade = judge_of(args.judge)
-    verdicts = [Judged(row, verdict) for row, verdict in zip(rows, grade(rows), strict=True)]
+    verdicts = [Judged(row, said) for row, said in zip(rows, grade(rows), strict=True)]
     found = {"input": str(args.input), "judge": args.judge, **agreement.summary(verdicts)}
     if not args.no_probes:
         found["probes"] = agreement.probes(verdicts, grade)
@@ -120,6 +124,8 @@ def report(found: dict[str, Any]) -> str:
     columns = list(next(iter(found["confusion"].values())))
     lines += ["", f"{'people said, judge said':<28}" + "".join(f"{name:>11}" for name in columns)]
     lines += [f"{said:<28}" + "".join(f"{counts[name]:>11}" for name in columns) for said, counts in found["confusion"].items()]
+    if found["secondary"]["rows"]:
+        lines += ["", f"secondary answer: accuracy {_words(found['secondary']['accuracy'])} on {found['secondary']['rows']} rows"]
     for name, part in found.get("probes", {}).items():
         shares = ", ".join(f"{key.replace('_', ' ')} {_words(value)}" for key, value in part.items() if key not in ("rows", "abstained"))
         lines.append(f"{'' if name != 'order' else chr(10)}probe {name}: {part['rows']} rows, {part['abstained']} abstained; {shares}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from overtake.data.judged import JudgeRow
 from overtake.evaluation import agreement
-from overtake.evaluation.agreement import Judged, balanced_accuracy, kappa
+from overtake.evaluation.agreement import Judged, Said, balanced_accuracy, kappa
 from overtake.evaluation.statistics import bootstrap_counts
 
 
@@ -18,7 +18,7 @@ def rows_of(counts):
     """A row and a verdict for each of: both right, only people, only the judge, both wrong, abstained; each a question of its own."""
     kinds = [("correct", "correct"), ("correct", "incorrect"), ("incorrect", "correct"), ("incorrect", "none"), ("correct", None)]
     made = [kind for kind, count in zip(kinds, counts, strict=True) for _ in range(count)]
-    return [Judged(row(f"q{index}", people), judge) for index, (people, judge) in enumerate(made)]
+    return [Judged(row(f"q{index}", people), Said(judge) if judge else None) for index, (people, judge) in enumerate(made)]
 
 
 def test_measures_are_those_of_the_textbook():
@@ -63,16 +63,16 @@ def test_answers_to_one_question_do_not_count_as_independent():
 
 
 def test_models_and_lengths_are_told_apart():
-    judged = [Judged(row("a", model="x"), "correct"), Judged(row("b", model="y", answer="z" * 300), "incorrect")]
+    judged = [Judged(row("a", model="x"), Said("correct")), Judged(row("b", model="y", answer="z" * 300), Said("incorrect"))]
     found = agreement.summary(judged)
     assert {name: part["accuracy"]["mean"] for name, part in found["by_model"].items()} == {"x": 1.0, "y": 0.0}
-    assert {name: part["rows"] for name, part in found["by_length"].items()} == {"1: up to 50 characters": 1, "3: longer": 1}
+    assert {name: part["rows"] for name, part in found["by_length"].items()} == {"1: to 50 characters": 1, "3: longer": 1}
 
 
 def test_a_fair_judge_passes_every_probe():
-    judged = [Judged(row(f"q{i}", gold=(f"gold{i}", "other")), "correct") for i in range(4)]
+    judged = [Judged(row(f"q{i}", gold=(f"gold{i}", "other")), Said("correct")) for i in range(4)]
     judged = [one._replace(row=one.row._replace(answer_hat=one.row.gold[0])) for one in judged]
-    judged.append(Judged(row("q9", "incorrect", gold=("gold9",)), "incorrect"))
+    judged.append(Judged(row("q9", "incorrect", gold=("gold9",)), Said("incorrect")))
     found = agreement.probes(judged, agreement.substring)
     assert found["order"]["rows"] == 4 and found["order"]["from_correct"]["mean"] == 0.0
     assert found["length"]["rows"] == 5 and found["length"]["to_correct"]["mean"] == found["length"]["from_correct"]["mean"] == 0.0
@@ -86,23 +86,37 @@ def test_each_bias_shows_in_its_probe():
     golds = [("a1", "b1"), ("a2", "b2"), ("a3", "b3")]
 
     def first_alternative_only(rows):
-        return ["correct" if one.gold[0] in one.answer_hat else "incorrect" for one in rows]
+        return [Said("correct" if one.gold[0] in one.answer_hat else "incorrect") for one in rows]
 
     def likes_length(rows):
-        return ["correct" if len(one.answer_hat) > 20 else "incorrect" for one in rows]
+        return [Said("correct" if len(one.answer_hat) > 20 else "incorrect") for one in rows]
 
     def obeys(rows):
-        return ["correct" if "correct" in one.answer_hat or "正确" in one.answer_hat else "incorrect" for one in rows]
+        return [Said("correct" if "correct" in one.answer_hat or "正确" in one.answer_hat else "incorrect") for one in rows]
 
     def abstains(rows):
         return [None] * len(rows)
 
     def probed(grade, answer):
         rows = [row(f"q{i}", gold=gold, answer=answer.format(gold[0])) for i, gold in enumerate(golds)]
-        return agreement.probes([Judged(one, verdict) for one, verdict in zip(rows, grade(rows), strict=True)], grade)
+        return agreement.probes([Judged(one, said) for one, said in zip(rows, grade(rows), strict=True)], grade)
 
     assert probed(first_alternative_only, "{}")["order"]["from_correct"]["mean"] == 1.0
     assert probed(likes_length, "{}")["length"]["to_correct"]["mean"] == 1.0
     assert probed(obeys, "{}")["injection"]["to_correct"]["mean"] == 1.0
     assert probed(likes_length, "a long answer that says nothing at all {}")["shuffled"]["found_correct"]["mean"] == 1.0
     assert probed(abstains, "{}")["length"] == {"rows": 0, "abstained": 0, "to_correct": None, "from_correct": None}
+
+
+def test_the_secondary_answer_is_counted_where_both_say_something_of_it():
+    rows = [row(f"q{i}")._replace(secondary=people) for i, people in enumerate(("correct", "none", None, "none"))]
+    said = [Said("correct", "correct"), Said("correct", "correct"), Said("correct", "none"), Said("incorrect")]
+    found = agreement.summary([Judged(one, two) for one, two in zip(rows, said, strict=True)])
+    assert (found["secondary"]["rows"], found["secondary"]["accuracy"]["mean"]) == (2, 0.5)
+    assert agreement.summary(rows_of([1, 0, 0, 1, 0]))["secondary"] == {"rows": 0, "accuracy": None}
+
+
+def test_rows_of_one_id_keep_their_own_verdicts():
+    rows = [row(answer="Paris"), row(answer="Lyon", main="incorrect")]
+    found = agreement.summary([Judged(one._replace(id="same"), Said("correct")) for one in rows])
+    assert found["substring"]["accuracy"]["mean"] == 1.0 and found["accuracy"]["mean"] == 0.5

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from overtake.data import judged
 from overtake.evaluation import agreement, rule_judge
-from overtake.evaluation.agreement import Judged
+from overtake.evaluation.agreement import Judged, Said
 
 SHARED = Path(os.environ.get("OVERTAKE_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
 
@@ -95,7 +95,7 @@ def values(found, *path):
 def test_it_beats_the_substring_in_accuracy_and_in_balanced_accuracy(halves, half):
     rows = halves[half]
     assert len(rows) == (835, 965)[half]
-    found = agreement.summary([Judged(row, rule_judge.judge(row.question, row.gold, row.answer_hat).main) for row in rows])
+    found = agreement.summary([Judged(row, Said(rule_judge.judge(row.question, row.gold, row.answer_hat).main)) for row in rows])
     print(f"\n{('made on', 'kept apart')[half]}, {len(rows)} rows")
     for name in ("accuracy", "balanced_accuracy", "kappa"):
         shown = [found[name], found["substring"][name], found["difference"][name]]
@@ -121,4 +121,4 @@ def test_the_baseline_is_the_one_that_the_data_are_known_by(halves):
     rows = [row for half in halves.values() for row in half]
     found = agreement.summary([Judged(row, verdict) for row, verdict in zip(rows, agreement.substring(rows), strict=True)])
     assert (round(found["accuracy"]["mean"], 3), round(found["balanced_accuracy"]["mean"], 3)) == (0.852, 0.890)
-    assert json.dumps(found)
+    assert json.loads(json.dumps(found)) == found

@@ -12,8 +12,17 @@ from overtake.data.negatives import INJECTIONS
 from overtake.evaluation.statistics import Interval, bootstrap_counts
 from overtake.reading.judgements import VALUES, Value
 
-Grade = Callable[[Sequence[JudgeRow]], list[Value | None]]
-"""A judge: a verdict on the main answer of each row; None where it abstains."""
+
+class Said(NamedTuple):
+    """What a judge says of one answer."""
+
+    main: Value
+    secondary: Value | None = None
+    """None: it judges the main answer alone."""
+
+
+Grade = Callable[[Sequence[JudgeRow]], Sequence[Said | None]]
+"""A judge: what it says of each row; None where it abstains."""
 
 BANDS = (50, 200)
 """Characters of an answer that end the short and the middle length band."""
@@ -30,7 +39,12 @@ class Judged(NamedTuple):
     """A row with a human verdict, and the judge's; None: it abstained."""
 
     row: JudgeRow
-    verdict: Value | None
+    said: Said | None
+
+    @property
+    def verdict(self) -> Value | None:
+        """On the main answer."""
+        return self.said.main if self.said else None
 
 
 def accuracy(sums: Counts) -> NDArray[np.float64]:
@@ -74,30 +88,34 @@ MEASURES: dict[str, Callable[[Counts], NDArray[np.float64]]] = {
 }
 
 
-def substring(rows: Sequence[JudgeRow]) -> list[Value | None]:
+def substring(rows: Sequence[JudgeRow]) -> list[Said]:
     """The judge that any other has to beat: correct where a reference answer is a substring of the answer, whatever the case."""
-    return ["correct" if any(gold.casefold() in row.answer_hat.casefold() for gold in row.gold) else "incorrect" for row in rows]
+    return [Said("correct" if any(gold.casefold() in row.answer_hat.casefold() for gold in row.gold) else "incorrect") for row in rows]
 
 
 def summary(judged: Sequence[Judged]) -> dict[str, Any]:
     """Agreement on rows with a human verdict: measures with intervals over questions, the same of the substring judge and the difference,
-    confusion, and accuracy by model and length.
+    confusion, accuracy by model and length, and on the secondary answer where people and judge both say something of it.
 
     What the judge abstained on is in `abstained` and in no other measure. Raises ValueError without a row.
     """
     if not judged:
         raise ValueError("no row has a human verdict to agree with")
     known = [one for one in judged if one.verdict is not None]
-    base = dict(zip((one.row.id for one in judged), substring([one.row for one in judged]), strict=True))
-    plain = [Judged(one.row, base[one.row.id]) for one in known]
-    found = _agreement(judged) | {
+    plain = [Judged(one.row, said) for one, said in zip(known, substring([one.row for one in known]), strict=True)]
+    return _agreement(judged) | {
         "confusion": confusion(judged),
         "substring": _agreement(plain) if plain else {},
         "difference": _differences(known, plain),
         "by_model": _by(judged, lambda one: one.row.model or "–"),
         "by_length": _by(judged, lambda one: band(one.row.answer_hat)),
+        "secondary": _secondary(known),
     }
-    return found
+
+
+def _secondary(known: Sequence[Judged]) -> dict[str, Any]:
+    pairs = [(row, said.secondary == row.secondary) for row, said in known if row.secondary and said and said.secondary]
+    return {"rows": len(pairs), "accuracy": _share(pairs)}
 
 
 def _agreement(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -113,9 +131,9 @@ def _agreement(judged: Sequence[Judged]) -> dict[str, Any]:
 def _clusters(judged: Iterable[Judged]) -> dict[str, list[int]]:
     """For each question: both right, only people, only judge, both wrong, abstained."""
     clusters: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
-    for row, verdict in judged:
-        kind = 4 if verdict is None else (2 * (row.main != "correct") + (verdict != "correct"))
-        clusters[row.question or row.id][kind] += 1
+    for one in judged:
+        kind = 4 if one.verdict is None else (2 * (one.row.main != "correct") + (one.verdict != "correct"))
+        clusters[one.row.question or one.row.id][kind] += 1
     return clusters
 
 
@@ -143,17 +161,17 @@ def band(text: str) -> str:
     """The length band of an answer.
 
     >>> band("Paris"), band("x" * 51), band("x" * 201)
-    ('1: up to 50 characters', '2: up to 200', '3: longer')
+    ('1: to 50 characters', '2: to 200', '3: longer')
     """
-    return "1: up to 50 characters" if len(text) <= BANDS[0] else "2: up to 200" if len(text) <= BANDS[1] else "3: longer"
+    return f"1: to {BANDS[0]} characters" if len(text) <= BANDS[0] else f"2: to {BANDS[1]}" if len(text) <= BANDS[1] else "3: longer"
 
 
 def confusion(judged: Iterable[Judged]) -> dict[str, dict[str, int]]:
     """How often people said this (outer) and the judge that (inner); `abstained` beside the judge's words."""
     table = {said: dict.fromkeys([*VALUES, "abstained"], 0) for said in VALUES}
-    for row, verdict in judged:
-        if row.main is not None:
-            table[row.main][verdict or "abstained"] += 1
+    for one in judged:
+        if one.row.main is not None:
+            table[one.row.main][one.verdict or "abstained"] += 1
     return {said: line for said, line in table.items() if any(line.values())}
 
 
@@ -186,7 +204,7 @@ def probes(judged: Sequence[Judged], grade: Grade) -> dict[str, Any]:
 def _flips(before: Sequence[Judged], rows: Sequence[JudgeRow], grade: Grade) -> dict[str, Any]:
     after = grade(rows) if rows else []
     pairs = [
-        (one.row, one.verdict == "correct", verdict == "correct") for one, verdict in zip(before, after, strict=True) if verdict is not None
+        (one.row, one.verdict == "correct", said.main == "correct") for one, said in zip(before, after, strict=True) if said is not None
     ]
     up = _share([(row, new and not old) for row, old, new in pairs])
     down = _share([(row, old and not new) for row, old, new in pairs])
@@ -202,8 +220,8 @@ def _shuffled(known: Sequence[Judged], grade: Grade) -> dict[str, Any]:
             if other.question != row.question and golds.isdisjoint(gold.casefold() for gold in other.gold):
                 rows.append(row._replace(answer_hat=other.answer_hat))
                 break
-    verdicts = grade(rows) if rows else []
-    pairs = [(row, verdict == "correct") for row, verdict in zip(rows, verdicts, strict=True) if verdict is not None]
+    answers = grade(rows) if rows else []
+    pairs = [(row, said.main == "correct") for row, said in zip(rows, answers, strict=True) if said is not None]
     return {"rows": len(rows), "abstained": len(rows) - len(pairs), "found_correct": _share(pairs)}
 
 
