@@ -11,8 +11,8 @@ def test_rows_with_an_answer_are_kept(tmp_path):
     rows = [
         {
             "id": "dev_0",
-            "question": "how are glacier caves formed",
-            "golden_answers": ["caves within ice", "by melting"],
+            "question": "what is a fjord made by",
+            "golden_answers": ["glaciers", "ice"],
         },
         {"id": "dev_1", "question": "no sentence answers it", "golden_answers": []},
         {"id": "dev_2", "question": "blank", "golden_answers": [""]},
@@ -21,8 +21,8 @@ def test_rows_with_an_answer_are_kept(tmp_path):
     assert wiki_qa.questions(tmp_path / "dev.jsonl") == [
         {
             "id": "dev_0",
-            "question": "how are glacier caves formed",
-            "answer": '["caves within ice", "by melting"]',
+            "question": "what is a fjord made by",
+            "answer": '["glaciers", "ice"]',
         }
     ]
     write_rows(tmp_path / "none.jsonl", rows[1:])

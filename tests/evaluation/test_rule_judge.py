@@ -15,32 +15,32 @@ SHARED = Path(os.environ.get("OVERTAKE_SHARED", Path(__file__).resolve().parents
 
 CASES = [
     # (question, reference answers, answer, main, reason)
-    ("who", ["Wilhelm Conrad Röntgen"], "wilhelm rontgen", "correct", "name"),
-    ("who sang it", ["Thomas Chisholm"], "It was Thomas O. Chisholm.", "correct", "name"),
-    ("who sang it", ["Thomas Chisholm"], "It was Thomas Smith.", "incorrect", "no match"),
-    ("which beach was first", ["Juno Beach"], "Juno, then Gold.", "correct", "name"),
-    ("when", ["4 January 2011"], "On January 4th, 2011.", "correct", "words"),
-    ("when", ["4 January 2011"], "On January 5, 2011.", "incorrect", "no match"),
-    ("when", ["4 January 2011"], "2011", "incorrect", "no match"),
-    ("when", ["late 1968"], "It came out in early 1968.", "incorrect", "no match"),
+    ("who", ["Ana Lucía Müller"], "ana muller", "correct", "name"),
+    ("who sang it", ["Peter Lindqvist"], "It was Peter O. Lindqvist.", "correct", "name"),
+    ("who sang it", ["Peter Lindqvist"], "It was Peter Smith.", "incorrect", "no match"),
+    ("which harbour was first", ["Amber Harbour"], "Amber, then Coral.", "correct", "name"),
+    ("when", ["9 October 2003"], "On October 9th, 2003.", "correct", "words"),
+    ("when", ["9 October 2003"], "On October 8, 2003.", "incorrect", "no match"),
+    ("when", ["9 October 2003"], "2003", "incorrect", "no match"),
+    ("when", ["late 1957"], "It came out in early 1957.", "incorrect", "no match"),
     ("how many", ["21"], "There are twenty-one of them.", "correct", "exact"),
     ("how many", ["3,500,000"], "Some 3.5 million people.", "correct", "exact"),
     ("how many", ["3.5 million"], "3500000", "correct", "exact"),
     ("how often", ["1"], "They won it once.", "correct", "exact"),
-    ("which season", ["second season"], "In Season 2.", "correct", "words"),
-    ("what time", ["7 a.m."], "from 7:00 AM on", "correct", "exact"),
+    ("which chapter", ["third chapter"], "In Chapter 3.", "correct", "words"),
+    ("what time", ["6 p.m."], "from 6:00 PM on", "correct", "exact"),
     ("how far", ["5 km"], "5km", "correct", "exact"),
-    ("which decade", ["the 90s"], "in the early 1990s", "correct", "exact"),
-    ("what is it made of", ["cells"], "Of the cell.", "correct", "exact"),
-    ("which mountains", ["Himalayas"], "the Himalayan range", "correct", "exact"),
-    ("where is it", ["Munich, Bavaria"], "In Munich, Germany.", "correct", "place"),
-    ("who were they", ["Munich, Bavaria"], "The Munich people.", "incorrect", "no match"),
-    ("who starred", ["Tony Curtis and Jack Lemmon"], "Jack Lemmon, with Tony Curtis beside him", "correct", "list"),
-    ("who starred", ["Tony Curtis and Jack Lemmon"], "Jack Lemmon alone", "incorrect", "no match"),
-    ("who", ["Bonnie Aarons"], "It was played byBonnie Aarons1.", "correct", "exact"),
-    ("where", ["midpiece"], "in themidpieceand behind", "correct", "letters"),
+    ("which decade", ["the 70s"], "in the early 1970s", "correct", "exact"),
+    ("what is it made of", ["bricks"], "Of the brick.", "correct", "exact"),
+    ("which mountains", ["Carpathians"], "the Carpathian range", "correct", "exact"),
+    ("where is it", ["Graz, Styria"], "In Graz, Austria.", "correct", "place"),
+    ("who were they", ["Graz, Styria"], "The Graz people.", "incorrect", "no match"),
+    ("who starred", ["Ida Falk and Jon Berg"], "Jon Berg, with Ida Falk beside him", "correct", "list"),
+    ("who starred", ["Ida Falk and Jon Berg"], "Jon Berg alone", "incorrect", "no match"),
+    ("who", ["Clara Novak"], "It was played byClara Novak1.", "correct", "exact"),
+    ("where", ["lowlands"], "in thelowlandsand behind", "correct", "letters"),
     ("who", ["Ann", "Bea"], "Bea", "correct", "exact"),
-    ("who", ["carbon dioxide (CO2)"], "It is carbon dioxide.", "correct", "words"),
+    ("who", ["sodium chloride (NaCl)"], "It is sodium chloride.", "correct", "words"),
     ("法国的首都是哪里", ["巴黎"], "是巴黎。", "correct", "exact"),
     ("法国的首都是哪里", ["巴黎"], "不是巴黎，是里昂。", "incorrect", "denied"),
     ("法国的首都是哪里", ["巴黎"], "我不知道。", "none", "evades"),
@@ -70,8 +70,8 @@ def test_without_a_reference_answer_there_is_nothing_to_judge_by(gold):
 
 
 def test_the_order_of_reference_answers_changes_no_verdict():
-    golds = ["Brian Wilson", "Kevin Pietersen", "2016"]
-    for answer in ("Kevin Pietersen came", "in 2016", "not Brian Wilson", "nobody"):
+    golds = ["Ida Falk", "Jon Berg", "2016"]
+    for answer in ("Jon Berg came", "in 2016", "not Ida Falk", "nobody"):
         assert rule_judge.judge("who", golds, answer).main == rule_judge.judge("who", golds[::-1], answer).main
 
 

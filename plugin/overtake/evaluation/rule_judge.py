@@ -93,9 +93,9 @@ def judge(question: str, gold: Sequence[str], answer: str) -> RuleVerdict:
 
     Raises ValueError without a reference answer that holds a word: there is nothing to judge by.
 
-    >>> judge("who got the first nobel prize in physics", ["Wilhelm Conrad Röntgen"], "It went to Wilhelm Rontgen in 1901.")[:2]
+    >>> judge("who found the comet", ["Ana Lucía Müller"], "Ana Muller found it in 1907.")[:2]
     ('correct', 'name')
-    >>> judge("when did VAT change", ["4 January 2011"], "On January 4th, 2011.").main
+    >>> judge("when did it open", ["9 October 2003"], "On October 9th, 2003.").main
     'correct'
     >>> judge("capital of France", ["Paris"], "It is Lyon, not Paris.")[:2]
     ('incorrect', 'denied')
@@ -230,7 +230,7 @@ def _held(word: str, inside: Words) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _alike(one: str, two: str) -> bool:
-    """Whether two words are one apart from their endings: cell and cells, Himalayas and Himalayan, sharecropping and sharecroppers."""
+    """Whether two words are one apart from their endings: river and rivers, Carpathians and Carpathian."""
     if one == two:
         return True
     if one[0].isdigit() or two[0].isdigit() or min(len(one), len(two)) < 4:
@@ -261,13 +261,13 @@ def _words(text: str) -> Words:
     >>> _words("The twenty-first of Sept., 7:00 a.m.; 3,500,000 cells")
     ['21', 'of', 'september', '7', 'am', '3.5', 'million', 'cells']
     """
-    text = re.sub(r"(?<=[a-z]{2})(?=[A-Z][a-z])", " ", text)  # wasCoroebus
+    text = re.sub(r"(?<=[a-z]{2})(?=[A-Z][a-z])", " ", text)  # wasAna
     text = _fold(text).replace("&", " and ")
     text = re.sub(r"\b(?:[a-z]\.\s*){2,}", lambda found: re.sub(r"[.\s]", "", found[0]) + " ", text)  # u. s.
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
     text = re.sub(r"(\d):00\b", r"\1", text)
     text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", r"\1", text)
-    text = re.sub(r"(?<=[a-z]{3})\d{1,2}\b", "", text)  # a citation mark: Minnesota1
+    text = re.sub(r"(?<=[a-z]{3})\d{1,2}\b", "", text)  # a citation mark: Styria1
     text = re.sub(r"(?<=\d)(?=(?:am|pm|km|kg|cm|mm|m|ft)\b)", " ", text)
     return [word for word in _numbered(_TOKEN.findall(text)) if word not in _ARTICLES]
 
