@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Real data to measure on; it is not part of a clone.
 SHARED = Path(os.environ.get("OVERTAKE_SHARED", ROOT.parent / "shared"))
 
+# A key in the tester's own environment would make a teacher of DeepSeek where a test means that there is none.
+os.environ.pop("DEEPSEEK_API_KEY", None)
+
 _skipped: list[str] = []
 
 

@@ -1,6 +1,7 @@
 """Grade answers with reasons by a judge model, e.g. the small judge that was trained here.
 
 python tools/judge.py answers.xlsx graded.xlsx
+python tools/judge.py --task medical --input answers.jsonl --limit 10
 """
 
 import sys

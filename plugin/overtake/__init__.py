@@ -19,12 +19,15 @@ REWARDS: dict[str, str] = {
     "rewrite_rules": "overtake.rewards.rewrite_rules:RewriteRules",
     "judge_format": "overtake.rewards.judge_format:JudgeFormat",
     "judge_verdict": "overtake.rewards.judge_verdict:JudgeVerdict",
+    "medical_answer": "overtake.rewards.medical_answer:MedicalAnswer",
+    "medical_rules": "overtake.rewards.medical_rules:MedicalRules",
 }
 # Name for --dataset -> "module:function" that makes its DatasetMeta (preprocessor and loader).
 DATASETS: dict[str, str] = {
     "overtake/query_rewrite": "overtake.preprocessors.query_rewrite:query_rewrite",
     "overtake/sample": "overtake.preprocessors.sample:sample",
     "overtake/judge": "overtake.preprocessors.judge:judge",
+    "overtake/medical": "overtake.preprocessors.medical:medical",
 }
 # Name for --callbacks -> "module:function" that takes args and trainer.
 CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.trainers.metrics:overtake_metrics"}

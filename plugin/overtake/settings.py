@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     weight_retrieval: float = Field(0.40, ge=0)
     weight_win: float = Field(0.25, ge=0)
     """Weights of the composite reward (spec 1.5)."""
+    medical_weight_rules: float = Field(0.6, ge=0)
+    medical_weight_teacher: float = Field(0.4, ge=0)
+    """Weights of the rule book and of the teacher in the medical reward (spec 2)."""
 
     critic: str = ""
     """PPO: a model of the policy's tokenizer that becomes the critic (`tools/critic.py` makes one); "": the policy's own base."""

@@ -1,6 +1,7 @@
 """A RAG service and a judge of a few lines on a real port, and the columns as GRPO hands them over."""
 
 import json
+import re
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from overtake import settings
 from overtake.remote import gateway, process
-from overtake.rewards import measuring
+from overtake.rewards import measuring, medical_answer
 
 
 class Services:
@@ -24,7 +25,7 @@ class Services:
         if path == "/api/chat/general_rag":
             text, known = body["rewritten_query"], self.recalls
         else:
-            text, known = body["messages"][1]["content"].split("改写：")[1], self.points
+            text, known = re.split("改写：|待评回答：", body["messages"][1]["content"])[1], self.points
         self.asked["rag" if known is self.recalls else "judge", text] += 1
         found = known[text]
         if isinstance(found, int) and found >= 400:
@@ -32,6 +33,10 @@ class Services:
         if known is self.recalls:
             return 200, {"data": {"recall": [{"doc_id": doc, "reranker_score": score} for doc, score in found]}}
         verdict = json.dumps({"综合得分": found, "评分理由": "好"}, ensure_ascii=False)
+        if "待评回答：" in body["messages"][1]["content"]:  # points: how many of the 12 items are fulfilled, safety's first
+            yes = [number < found for number in range(12)]
+            parts = {"安全性": yes[:3], "准确性": yes[3:6], "完整性": yes[6:9], "清晰度": yes[9:]}
+            verdict = json.dumps({**parts, "评语": "好"}, ensure_ascii=False)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": verdict}}
         return 200, {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]}
 
@@ -84,6 +89,7 @@ def _forget():
     process._of_process.clear()
     measuring._retrievals_of_step.cache_clear()
     measuring._verdicts_of_step.cache_clear()
+    medical_answer._judging_of_step.cache_clear()
 
 
 @pytest.fixture

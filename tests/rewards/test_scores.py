@@ -68,7 +68,8 @@ def test_gold_labels_without_document_names_are_refused():
 
 
 def test_scores_import_neither_swift_nor_torch():
-    modules = "rag_competition rag_retrieval rag_win teacher_judge rewrite_rules relevance measuring"
+    modules = "medical_book medical_rules medical_answer "
+    modules += "rag_competition rag_retrieval rag_win teacher_judge rewrite_rules relevance measuring"
     code = (
         "import importlib, sys\n"
         f"for name in {modules.split()}: importlib.import_module('overtake.rewards.' + name)\n"

@@ -11,7 +11,7 @@ import openai
 import pytest
 import uvicorn
 from overtake import prompts
-from overtake.reading.verdicts import read_rewrite_verdict
+from overtake.reading.verdicts import read_medical_verdict, read_rewrite_verdict
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.service import KnowledgeBase
 from overtake.standin.rewriting import Rewriter
@@ -131,13 +131,23 @@ def test_an_answer_over_the_limit_is_cut_and_says_so(url):
     assert (status, answer["choices"][0]["finish_reason"], answer["choices"][0]["message"]["content"]) == (200, "length", "皮肤松弛")
 
 
+def test_a_medical_answer_is_judged_by_the_checklist_and_labelled(url):
+    lines = "患者问题：胃胀怎么办\n参考答案：少量多餐\n待评回答：抱歉，我无法回答。"
+    status, answer = chat(url, task("judge_medical", lines))
+    assert (status, answer["model"]) == (200, "overtake-stand-in")
+    items, _ = read_medical_verdict(answer["choices"][0]["message"]["content"])
+    assert items["completeness"] == [False, False, False]
+    status, answer = chat(url, task("judge_medical", "胃胀"))
+    assert status == 400 and "待评回答" in answer["error"]["message"]
+
+
 REWRITE = prompts.rewrite_messages("fivedoctors", "脸垮")
 
 
 @pytest.mark.parametrize(
     ("body", "status", "code", "words"),
     [
-        pytest.param({"messages": [{"role": "user", "content": "你好"}]}, 400, "unknown_task", "knows three tasks only", id="no system"),
+        pytest.param({"messages": [{"role": "user", "content": "你好"}]}, 400, "unknown_task", "knows four tasks only", id="no system"),
         pytest.param({"messages": [{"role": "system", "content": "写诗"}, REWRITE[1]]}, 400, "unknown_task", "no model", id="other task"),
         pytest.param({"messages": REWRITE[:1]}, 400, "bad_task", "0 messages beside the system prompt", id="no user message"),
         pytest.param({"messages": [*REWRITE, REWRITE[1]]}, 400, "bad_task", "2 messages beside", id="a conversation"),

@@ -51,3 +51,8 @@ def rewrite_messages(tenant: str, query: str, profile: str = "", history: str = 
     parts += [f"历史摘要：{history}"] if history else []
     parts += [f"问题：{query}"] if parts else [query]
     return [{"role": "system", "content": prompt(f"rewrite_{tenant}")}, {"role": "user", "content": "\n".join(parts)}]
+
+
+def medical_messages(question: str) -> list[dict[str, str]]:
+    """System and user message for one medical answer, the same in training, evaluation and use."""
+    return [{"role": "system", "content": prompt("answer_medical")}, {"role": "user", "content": question}]

@@ -49,6 +49,31 @@ def read_finance_verdict(text: str) -> tuple[bool, str]:
     return verdict["判定"] == "正确", verdict["理由"].strip()
 
 
+MEDICAL_PARTS = {"accuracy": "准确性", "safety": "安全性", "completeness": "完整性", "clarity": "清晰度"}
+"""Part of a medical verdict -> its key in the answer; each part has three items."""
+_ITEMS = 3
+
+
+def read_medical_verdict(text: str) -> tuple[dict[str, list[bool]], str]:
+    """({part: its three items}, remark) of a verdict as prompts/judge_medical.txt asks for it. Raises ValueError for anything else.
+
+    >>> items, remark = read_medical_verdict(
+    ...     '{"准确性": [true, true, false], "安全性": [true, true, true], "完整性": [true, true, true], '
+    ...     '"清晰度": [true, true, true], "评语": "好"}'
+    ... )
+    >>> items["accuracy"], remark
+    ([True, True, False], '好')
+    """
+    found = _one_object(text, *MEDICAL_PARTS.values(), "评语")
+    for key in MEDICAL_PARTS.values():
+        items = found[key]
+        if not isinstance(items, list) or len(items) != _ITEMS or not all(isinstance(item, bool) for item in items):
+            raise ValueError(f"{key} is {str(items)[:60]!r}, no list of {_ITEMS} times true or false")
+    if not isinstance(found["评语"], str):
+        raise ValueError(f"评语 is {str(found['评语'])[:60]!r}, no text")
+    return {part: found[key] for part, key in MEDICAL_PARTS.items()}, found["评语"].strip()
+
+
 def _one_object(text: str, *names: str) -> dict[str, Any]:
     bare = text.strip()
     fenced = _FENCE.fullmatch(bare)

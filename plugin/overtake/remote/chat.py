@@ -1,5 +1,6 @@
 """OpenAI-compatible chat for teacher and judge: parameter rules of a model family, strict reading, a limit raised when it cuts off."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from overtake.remote.gateway import Call, Gateway, gateway
 from overtake.remote.http import post
 
 _REASONING = re.compile(r"(^|/)(gpt-5|o[134])\b", re.IGNORECASE)
+_DEEPSEEK_URL, _DEEPSEEK_MODEL = "https://api.deepseek.com/v1", "deepseek-chat"
 _LIMIT_FACTORS = (1, 4, 16)
 _BYTES_A_TOKEN = 3
 """About: a Chinese character is one token and three bytes, an English token four or five."""
@@ -36,19 +38,23 @@ class Endpoint:
 def endpoint(role: str) -> Endpoint:
     """The teacher's or the judge's endpoint from the settings; what is not set of a judge is the teacher's.
 
+    Where nothing at all is set of the teacher and DEEPSEEK_API_KEY is, the teacher is deepseek-chat at DeepSeek's own address.
+
     Raises SettingsError naming the variables to set, also when a budget is set and the model's price is not known.
     """
     chosen = settings.load()
     teacher_key, judge_key = chosen.teacher_api_key.get_secret_value(), chosen.judge_api_key.get_secret_value()
     found = Endpoint(role, chosen.teacher_base_url, chosen.teacher_model, teacher_key)
+    if not found.base_url and not found.model and not teacher_key and (deepseek_key := os.environ.get("DEEPSEEK_API_KEY", "")):
+        found = Endpoint(role, _DEEPSEEK_URL, _DEEPSEEK_MODEL, deepseek_key)
     if role == "judge":
         # The teacher's key goes to the teacher's address only.
-        key = judge_key or ("" if chosen.judge_base_url else teacher_key)
+        key = judge_key or ("" if chosen.judge_base_url else found.api_key)
         found = Endpoint(role, chosen.judge_base_url or found.base_url, chosen.judge_model or found.model, key)
     if not found.base_url or not found.model:
         raise settings.SettingsError(
             f"no {role} is set: export OVERTAKE_TEACHER_BASE_URL (ends in /v1), OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY, "
-            "or start the stand-in with tools/serve_teacher.py"
+            "(or only DEEPSEEK_API_KEY, for deepseek-chat), or start the stand-in with tools/serve_teacher.py"
         )
     budget.check(found.model)
     return found

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -242,6 +243,27 @@ def to_judge(rows: Sequence[Row], step: int | None, share: float) -> list[bool]:
 def is_drawn(query_id: str, step: int | None, share: float) -> bool:
     """Whether a group is among the share that a judge is asked about: the same on every rank, another draw at every step."""
     return _draw(query_id, step or 0) < share
+
+
+def verdict_needed(
+    groups: Sequence[str], asked: Sequence[bool], called: Sequence[bool], verdicts: Sequence[object], group_size: int
+) -> list[bool]:
+    """Which rows need a verdict to be scored: those of the groups of which the judge answered anything.
+
+    Where it answered nothing (`Failed` for all that were `called`) the part is missing for the whole group, and all are scored without
+    it. Of a group that is split over ranks, so that fewer than `group_size` are here, the others' verdicts cannot be seen, and one
+    formula for all cannot be promised: there the silent rows abstain.
+    """
+    members_of: dict[str, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members_of[group].append(index)
+    needed = list(asked)
+    for members in members_of.values():
+        waited = [index for index in members if asked[index] and called[index]]
+        if waited and len(members) >= group_size and all(isinstance(verdicts[index], Failed) for index in waited):
+            for index in members:
+                needed[index] = False
+    return needed
 
 
 @lru_cache(maxsize=1024)

@@ -1,6 +1,5 @@
 """RagCompetition: student against teacher on retrieval, judge and win, as one reward in [-1, 1] (spec 1.5)."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -79,7 +78,8 @@ class RagCompetition:
         weights = (chosen.weight_judge, chosen.weight_retrieval, chosen.weight_win)
         rows, asked, retrieving, judging = self._begin(completions, columns)
         pairs, verdicts = retrieving(), judging()
-        needed = self._needed(rows, asked, verdicts, grouped="prompt_id" in columns)
+        size = self.group_size if "prompt_id" in columns else 1
+        needed = measuring.verdict_needed([row.group for row in rows], asked, [bool(row.rewrite) for row in rows], verdicts, size)
         made = [
             parts(
                 pair if isinstance(pair, Retrieval) else None,
@@ -95,24 +95,6 @@ class RagCompetition:
             trace.note({"parts": [one._asdict() for one in made], "judge_needed": needed})
         _log(pairs, verdicts, made, scores)
         return scores
-
-    def _needed(self, rows: Sequence[Row], asked: Sequence[bool], verdicts: Sequence[Verdict | Failed | None], grouped: bool) -> list[bool]:
-        """Which rows need a verdict to be scored: those of the groups of which the judge answered anything.
-
-        Where it answered nothing the part is missing for the whole group, and all are scored without it. Of a group that is split
-        over ranks the others' verdicts cannot be seen, so one formula for all cannot be promised: there the silent rows abstain.
-        """
-        groups: dict[str, list[int]] = defaultdict(list)
-        for index, row in enumerate(rows):
-            groups[row.group].append(index)
-        needed = list(asked)
-        for members in groups.values():
-            called = [index for index in members if asked[index] and rows[index].rewrite]
-            whole = not grouped or len(members) >= self.group_size
-            if called and whole and all(isinstance(verdicts[index], Failed) for index in called):
-                for index in members:
-                    needed[index] = False
-        return needed
 
 
 def _log(

@@ -1,7 +1,7 @@
 """The stand-in behind OpenAI's chat API: POST /v1/chat/completions, GET /v1/models, GET /health.
 
-Three tasks, told by their system prompt: prompts/rewrite_<tenant>.txt, judge_rewrite.txt and extract_profile.txt, word for word. Any other
-prompt is refused. `usage` counts characters: there is no tokenizer here. Limits on tokens count characters too.
+Four tasks, told by their system prompt: prompts/rewrite_<tenant>.txt, judge_rewrite.txt, extract_profile.txt and judge_medical.txt, word
+for word. Any other prompt is refused. `usage` counts characters: there is no tokenizer here. Limits on tokens count characters too.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from overtake import prompts
-from overtake.standin import judging
+from overtake.standin import judging, medical
 from overtake.standin.rewriting import Rewriter
 
 NAME = "overtake-stand-in"
@@ -25,6 +25,7 @@ STRICT = "gpt-5-stand-in"
 """The same stand-in behind the parameter rules of GPT-5, for tests of clients."""
 
 _JUDGED = re.compile(r"原始问题：([^\n]*)\n改写：(.*)", re.DOTALL)
+_ANSWERED = re.compile(r"患者问题：([^\n]*)\n(?:参考答案：([^\n]*)\n)?待评回答：([^\n]*)")
 _ASKED = re.compile(r"(?:用户画像：(?P<profile>[^\n]*)\n)?(?:历史摘要：(?P<history>[^\n]*)\n)?问题：(?P<question>.*)", re.DOTALL)
 
 
@@ -67,7 +68,7 @@ class Tasks:
         self._rewriting = {prompts.prompt(f"rewrite_{tenant}"): tenant for tenant in prompts.tenants()}
 
     def answer(self, system: str, user: str) -> str:
-        """The answer to one task. Raises Refused for a prompt that is none of the three."""
+        """The answer to one task. Raises Refused for a prompt that is none of the four."""
         if system in self._rewriting:
             asked = _ASKED.fullmatch(user)
             question = asked["question"] if asked else user
@@ -81,10 +82,15 @@ class Tasks:
             return judging.verdict(self._rewriters[self._judge] if self._judge else self._knowing(question), question, rewrite)
         if system == prompts.prompt("extract_profile"):
             return judging.profile(user)
+        if system == prompts.prompt("judge_medical"):
+            answered = _ANSWERED.fullmatch(user)
+            if not answered:
+                raise Refused(400, "an answer is judged as lines: 患者问题：…, maybe 参考答案：…, and 待评回答：…", "bad_task")
+            return medical.verdict(answered[1], answered[2] or "", answered[3])
         raise Refused(
             400,
-            f"{NAME} is no model: it knows three tasks only, by the system prompts rewrite_<tenant>, judge_rewrite and extract_profile of "
-            "this project; for any other prompt set OVERTAKE_TEACHER_BASE_URL to a real model",
+            f"{NAME} is no model: it knows four tasks only, by the system prompts rewrite_<tenant>, judge_rewrite, extract_profile and "
+            "judge_medical of this project; for any other prompt set OVERTAKE_TEACHER_BASE_URL to a real model",
             "unknown_task",
         )
 
