@@ -77,7 +77,8 @@ def commands(path: Path) -> list[str]:
 
 
 @lru_cache
-def flags_of_tool(name: str) -> set[str]:
+def flags_of_tool(name: str, task: str) -> set[str]:
+    """The flags that the tool's help names, with `--task TASK` where there is one."""
     spec = importlib.util.spec_from_file_location(f"readme_{name}", ROOT / "tools" / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -86,7 +87,7 @@ def flags_of_tool(name: str) -> set[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout.write", said.append)
         with pytest.raises(SystemExit):
-            module.main(["--help"])
+            module.main([*(["--task", task] if task else []), "--help"])
     return set(re.findall(r"(?<!\w)--[a-z][\w-]*", "".join(said)))
 
 
@@ -140,7 +141,7 @@ def test_commands_and_flags_exist(readme: Path) -> None:
             used = set(re.findall(r"(?<!\S)--[a-z][\w-]*", rest))
             if kind == "python tools/":
                 assert (ROOT / "tools" / f"{name}.py").is_file(), command
-                known = flags_of_tool(name)
+                known = flags_of_tool(name, "".join(re.findall(r"--task (\w+)", rest)))
             elif kind == "swift ":
                 known = flags_of_swift(name) if used else set()
             else:

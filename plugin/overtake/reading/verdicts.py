@@ -2,8 +2,12 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
+CRITERIA = ("logic", "accuracy", "completeness", "concision")
+"""Of a verdict on a reasoned answer: logical clarity, professional accuracy, completeness, concision."""
+_CHECKS = 3
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 
 
@@ -20,6 +24,39 @@ def read_rewrite_verdict(text: str) -> tuple[float, str]:
     if not isinstance(reason, str):
         raise ValueError(f"评分理由 is {str(reason)[:60]!r}, no text")
     return float(score), reason.strip()
+
+
+def read_reasoning_verdict(text: str) -> tuple[dict[str, float], str]:
+    """(share of each criterion's three checks that hold, the weakest step in words) as prompts/judge_reasoning.txt asks for them.
+
+    Raises ValueError for anything else than one strict object.
+
+    >>> read_reasoning_verdict(
+    ...     '{"logic": [true, true, true], "accuracy": [true, false, true], "completeness": [true, true, true],'
+    ...     ' "concision": [false, false, true], "weakest": "增长率除错了基数"}'
+    ... )
+    ({'logic': 1.0, 'accuracy': 0.667, 'completeness': 1.0, 'concision': 0.333}, '增长率除错了基数')
+    """
+    verdict = _one_object(text, *CRITERIA, "weakest")
+    for name in CRITERIA:
+        checks = verdict[name]
+        if not isinstance(checks, list) or len(checks) != _CHECKS or not all(isinstance(check, bool) for check in checks):
+            raise ValueError(f"{name} is {str(checks)[:60]!r}, not {_CHECKS} times true or false")
+    if not isinstance(verdict["weakest"], str):
+        raise ValueError(f"weakest is {str(verdict['weakest'])[:60]!r}, no text")
+    return {name: round(sum(verdict[name]) / _CHECKS, 3) for name in CRITERIA}, verdict["weakest"].strip()
+
+
+def read_choice(text: str, name: str, choices: Sequence[str]) -> str:
+    """Which of `choices` the object says under `name`. Raises ValueError for any other.
+
+    >>> read_choice('{"type": "concept"}', "type", ("calculation", "concept"))
+    'concept'
+    """
+    chosen = _one_object(text, name)[name]
+    if chosen not in choices:
+        raise ValueError(f"{name} is {str(chosen)[:60]!r}, none of {', '.join(choices)}")
+    return str(chosen)
 
 
 def read_profile(text: str) -> tuple[str, str]:

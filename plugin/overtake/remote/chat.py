@@ -119,7 +119,9 @@ def chat_call(
     form: str = "",
     tries: int = 1,
     cached: bool = True,
+    sample: int = 0,
     thinking: bool = False,
+    insist: bool = True,
 ) -> ChatCall:
     """A chat request whose answer is {"text", "model", "usage", "usd"}; the text is stripped of its think block and never empty.
 
@@ -127,9 +129,11 @@ def chat_call(
     kept; `tries` such answers are asked for at most. `form` names the form in the error and in the cache key: the same question
     read in two ways is two answers.
     An answer that is cut off is asked for again with 4 and 16 times `limit` tokens. What was billed on the way counts in "usage".
+    Without `insist` it is taken as it is: for a model that is measured, not one that teaches.
+    Calls that differ in `sample` alone are kept apart: the same question may be answered several times.
     With `thinking` the text holds the think block too, and what a service tells apart as reasoning is put into one.
     """
-    wanted = [limit * factor for factor in _LIMIT_FACTORS]  # less those that were too small
+    wanted = [limit * factor for factor in (_LIMIT_FACTORS if insist else _LIMIT_FACTORS[:1])]  # less those that were too small
     unreadable = 0
 
     def body() -> dict[str, Any]:
@@ -139,12 +143,12 @@ def chat_call(
         nonlocal unreadable
         said = read_chat(answer)
         paid = {"usage": said.usage, "usd": budget.price(to.model, said.usage) if said.usage else None}
-        if said.finish == "length":  # reasoning tokens count against the limit, so it is raised
+        if said.finish == "length" and insist:  # reasoning tokens count against the limit, so it is raised
             if len(wanted) == 1:
                 raise Unusable(f"cut off with finish reason 'length' even at {wanted[0]} tokens: raise the token limit", paid)
             raise Unusable(f"cut off with finish reason 'length' at {wanted.pop(0)} tokens", paid, again=True)
         text = strip_think(said.text)
-        if not text:
+        if not text and (insist or not said.text.strip()):
             raise Unusable(f"empty text with finish reason {said.finish!r}", paid)
         if thinking:
             text = f"<think>\n{said.reasoning.strip()}\n</think>\n\n{text}" if said.reasoning.strip() else said.text.strip()
@@ -160,7 +164,9 @@ def chat_call(
 
     identity = {"base_url": to.base_url, "model": to.model, "messages": messages, "limit": limit, "temperature": temperature, "form": form}
     # Only what is set stands in the key, so that answers kept before these were there are found.
+    identity |= {"sample": sample} if sample else {}
     identity |= {"thinking": True} if thinking else {}
+    identity |= {} if insist else {"insist": False}
     return ChatCall(identity, send, cached=cached, tokens=_tokens(messages, limit), model=to.model, body=body, accept=accept)
 
 
