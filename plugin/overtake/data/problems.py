@@ -1,18 +1,92 @@
 """Rows of question-answering problems as the finance tools pass them on: `id, question, gold_answer, type, source`."""
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from overtake.data import tables
+from overtake.data.question_types import question_type
 from overtake.data.questions import normal
 from overtake.data.tables import BadInput
+from overtake.reading.boxed import boxed
 
 COLUMNS = ("id", "question", "gold_answer", "type", "source")
 TYPES = ("calculation", "concept", "analysis", "reasoning")
 LONGEST = 20_000
 """Characters of a question that are still asked; financial reports come with their tables."""
 
+ALIASES: dict[str, tuple[str, ...]] = {
+    "id": ("id", "_id", "编号", "序号", "题号"),
+    "question": ("question", "问题", "题目", "提问", "query", "prompt", "instruction", "problem"),
+    "gold_answer": ("gold_answer", "gold", "答案", "标准答案", "参考答案", "正确答案", "answer", "label", "output", "solution", "response"),
+    "type": ("type", "类型", "题型", "问题类型", "question_type"),
+    "source": ("source", "来源", "数据来源"),
+}
+"""Names under which each column is found in tables of others; the first there is, is taken."""
+_TYPE_NAMES = {
+    **{name: name for name in TYPES},
+    **{f"{word}{end}": name for word, name in zip(("计算", "概念", "分析", "推理"), TYPES, strict=True) for end in ("", "题")},
+}
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
 Row = dict[str, str]
+
+
+def columns(names: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
+    """Which of a table's columns is which of ours, by `chosen` and then by `ALIASES`; what it lacks is left out.
+
+    Raises BadInput, to be told the file's name by the caller, when `chosen` names a column that is not there, or none is found for the
+    question or the gold answer.
+
+    >>> columns(["问题", "答案", "备注"], {})
+    {'question': '问题', 'gold_answer': '答案'}
+    """
+    if absent := [name for name in chosen.values() if name not in names]:
+        raise BadInput(f"no column {', '.join(absent)}; the columns there are {', '.join(names)}")
+    found = {}
+    for ours, aliases in ALIASES.items():
+        if name := chosen.get(ours) or next((alias for alias in aliases if alias in names), ""):
+            found[ours] = name
+    for ours, option in (("question", "--question-column"), ("gold_answer", "--answer-column")):
+        if ours not in found:
+            known = ", ".join(ALIASES[ours])
+            raise BadInput(f"no column {known}; the columns there are {', '.join(names)}: name one with {option}")
+    return found
+
+
+def problem(cells: Mapping[str, str], of: Mapping[str, str], source: str) -> Row:
+    """A row of another table as a problem, by `columns`; `source` stands in where it names none.
+
+    A type that is not one of ours, in English or Chinese, is told by rule (`question_type`); an id that lacks is made of the question.
+
+    >>> of = {"question": "instruction", "gold_answer": "output"}
+    >>> problem({"instruction": "净现值为负时应如何决策？", "output": "<think>…</think><answer>放弃</answer>"}, of, "dianjin")
+    {'id': 'fin-5b7b016e2642', 'question': '净现值为负时应如何决策？', 'gold_answer': '放弃', 'type': 'reasoning', 'source': 'dianjin'}
+    """
+    question = cells[of["question"]].strip()
+    if of["question"] == "instruction" and cells.get("input", "").strip():
+        question = f"{question}\n{cells['input'].strip()}"
+    gold = gold_answer(cells[of["gold_answer"]])
+    given = {name: cells[of[name]].strip() if name in of else "" for name in ("id", "type", "source")}
+    return {
+        "id": given["id"] or f"fin-{hashlib.sha256(question.encode()).hexdigest()[:12]}",
+        "question": question,
+        "gold_answer": gold,
+        "type": _TYPE_NAMES.get(given["type"].lower()) or question_type(question, gold),
+        "source": given["source"] or source,
+    }
+
+
+def gold_answer(text: str) -> str:
+    r"""The answer alone where a whole solution was given: the last answer tag's inside, of that the last \boxed{…}, else all of it.
+
+    >>> gold_answer("<think>…</think> <answer>选 \\boxed{B}</answer>"), gold_answer(" 800万元 ")
+    ('B', '800万元')
+    """
+    answers = _ANSWER.findall(text)
+    rest = answers[-1] if answers else text.rpartition("</think>")[2]
+    return ([one for one in boxed(rest) if one] or [rest.strip()])[-1]
 
 
 def read(path: Path, also: Sequence[str] = ()) -> list[Row]:
