@@ -18,68 +18,90 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from overtake import prompts
 from overtake.data import cli, hub, problems, tables
 from overtake.data.drawing import draw
 from overtake.data.duplicates import overlaps, repeats
+from overtake.data.finance import wrong_golds
 from overtake.data.problems import Row
 from overtake.data.tables import BadInput
 from overtake.reading.verdicts import read_choice
 from overtake.remote import chat
 from overtake.remote.gateway import Failed, Ok
+from overtake.rewards import finance_accuracy
 
 _TYPE_LIMIT = 50
 
 
-def read_input(name: str, chosen: Mapping[str, str]) -> list[tuple[str, Row]]:
-    """(where it stands, the problem) for each row of an input; an input from a hub is its own source."""
+class Found(NamedTuple):
+    """A row of an input."""
+
+    where: str
+    row: Row
+    fault: str
+    """Why it cannot be asked or graded, or ""."""
+
+
+def read_input(name: str, chosen: Mapping[str, str]) -> list[Found]:
+    """The rows of an input as problems; one from a hub is its own source."""
     found = []
     from_hub = hub.is_name(name)
-    for file, rows in hub.read_any(hub.fetch(name) if from_hub else Path(name)):
+    for file, table in hub.read_any(hub.fetch(name) if from_hub else Path(name)):
         try:
-            of = problems.columns(list(rows[0]) if rows else [], chosen)
+            of = problems.columns(list(table[0]) if table else [], chosen)
         except BadInput as error:
             raise BadInput(f"{file}: {error}") from None
         source = f"{name.rpartition('::')[2]}/{file.stem}" if from_hub else file.stem
-        where = (f"{file.name}: row {tables.row_number(file, index)}" for index in range(len(rows)))
-        found += [(place, problems.problem(cells, of, source)) for place, cells in zip(where, rows, strict=True)]
+        worked = [{"id": str(index), "output": cells[of["gold_answer"]]} for index, cells in enumerate(table)]
+        wrong = {one.id for one in wrong_golds(worked)}
+        for index, cells in enumerate(table):
+            row = problems.problem(cells, of, source)
+            reason = "the gold answer contradicts its own calculation" if str(index) in wrong else fault(row)
+            found.append(Found(f"{file.name}: row {tables.row_number(file, index)}", row, reason))
     return found
 
 
-def told_apart(found: Sequence[tuple[str, Row]]) -> list[tuple[str, Row]]:
+def fault(row: Row) -> str:
+    """Why a row cannot be asked, or its gold answer not be told right by the very rules that train and evaluate; or ""."""
+    if reason := problems.fault(row):
+        return reason
+    graded = finance_accuracy.score(f"<answer>{row['gold_answer']}</answer>", row["gold_answer"], row["type"], row["question"])
+    return "" if graded == 1.0 else "the gold answer cannot be graded by the rules"
+
+
+def told_apart(found: Sequence[Found]) -> list[Found]:
     """The same rows with ids of their own: one that another question has already gets its question's hash."""
     taken: dict[str, str] = {}
     apart = []
-    for where, row in found:
+    for one in found:
+        row = one.row
         if taken.setdefault(row["id"], row["question"]) != row["question"]:
-            bare = problems.problem({"question": row["question"], "gold": ""}, {"question": "question", "gold_answer": "gold"}, "")
-            row = {**row, "id": f"{row['id']}-{bare['id'].removeprefix('fin-')}"}
-        apart.append((where, row))
+            row = {**row, "id": f"{row['id']}-{problems.made_id(row['question'])}"}
+        apart.append(one._replace(row=row))
     return apart
 
 
-def without_repeats(found: Sequence[tuple[str, Row]], held_out: Sequence[str]) -> tuple[list[Row], list[dict[str, str]]]:
+def without_repeats(found: Sequence[Found], held_out: Sequence[str]) -> tuple[list[Row], list[dict[str, str]]]:
     """(the problems to keep, those left out with the reason): unusable ones, repeated ones, and those that the test file asks."""
-    usable, left_out = [], []
-    for where, row in found:
-        if reason := problems.fault(row):
-            left_out.append({"where": where, "reason": reason, "id": row["id"], "question": row["question"][:200]})
-        else:
-            usable.append((where, row))
-    asked = [row["question"] for _, row in usable]
+    usable = [one for one in found if not one.fault]
+    left_out = [_left_out(one, one.fault) for one in found if one.fault]
+    asked = [one.row["question"] for one in usable]
     tested = {twin.place: (twin, "a test row", held_out[twin.of][:200]) for twin in overlaps(asked, held_out)}
-    repeated = {twin.place: (twin, "another row", usable[twin.of][1]["id"]) for twin in repeats(asked)}
+    repeated = {twin.place: (twin, "another row", usable[twin.of].row["id"]) for twin in repeats(asked)}
     kept = []
-    for place, (where, row) in enumerate(usable):
+    for place, one in enumerate(usable):
         if again := tested.get(place) or repeated.get(place):
             twin, what, of = again
-            reason = f"{'same' if twin.exact else 'nearly the same'} question as {what}"
-            left_out.append({"where": where, "reason": reason, "id": row["id"], "question": row["question"][:200], "of": of})
+            left_out.append(_left_out(one, f"{'same' if twin.exact else 'nearly the same'} question as {what}") | {"of": of})
         else:
-            kept.append(row)
+            kept.append(one.row)
     return kept, left_out
+
+
+def _left_out(one: Found, reason: str) -> dict[str, str]:
+    return {"where": one.where, "reason": reason, "id": one.row["id"], "question": one.row["question"][:200]}
 
 
 def second_opinion(rows: Sequence[Row], concurrency: int | None) -> tuple[list[dict[str, str]], int]:
@@ -116,7 +138,7 @@ def work(args: argparse.Namespace) -> int:
         raise BadInput(f"{args.out_dir} is a file: name a folder as the last argument")
     chosen = {"question": args.question_column, "gold_answer": args.answer_column, "type": args.type_column, "id": args.id_column}
     chosen = {ours: name for ours, name in chosen.items() if name}
-    held_out = [row["question"] for _, row in read_input(str(args.test_file), {})] if args.test_file else []
+    held_out = [one.row["question"] for one in read_input(str(args.test_file), {})] if args.test_file else []
     if args.ask_teacher:
         chat.endpoint("teacher")  # refused now rather than after the fetching
     found = told_apart([one for name in args.inputs for one in read_input(name, chosen)])

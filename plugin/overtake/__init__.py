@@ -25,6 +25,7 @@ REWARDS: dict[str, str] = {
 # Name for --dataset -> "module:function" that makes its DatasetMeta (preprocessor and loader).
 DATASETS: dict[str, str] = {
     "overtake/query_rewrite": "overtake.preprocessors.query_rewrite:query_rewrite",
+    "overtake/finance": "overtake.preprocessors.finance:finance",
     "overtake/sample": "overtake.preprocessors.sample:sample",
     "overtake/judge": "overtake.preprocessors.judge:judge",
     "overtake/medical": "overtake.preprocessors.medical:medical",

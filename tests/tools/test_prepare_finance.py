@@ -120,13 +120,18 @@ def test_everything_left_out_is_counted_by_reason_and_listed(prepare, tmp_path):
         ("f", GROWTH.replace("1000", "1200"), "960万元"),
         ("g", "本金10万元,年利率4%,三年利息多少", "1.2万元"),
         ("h", "本金10万元，年利率4%，三年的利息多少？", "1.2万元"),
+        ("i", "收入80万元，成本60万元，毛利多少？", "80-60=30万元"),
+        ("j", "什么是凸性？", "……"),
+        ("k", "收入80万元，成本50万元，毛利多少？", "80-50=30万元"),
     ]
     mine = table(tmp_path / "mine.jsonl", [dict(zip(("id", "question", "answer"), row, strict=True)) for row in rows])
     made = prepare(mine, "--test-file", held_out)
-    assert [row["id"] for row in made.raw] == ["a", "f"]
+    assert [row["id"] for row in made.raw] == ["a", "f", "k"] and made.raw[-1]["gold_answer"] == "30万元"
     reasons = {
         "the question is blank": "b",
         "the gold answer is blank": "c",
+        "the gold answer cannot be graded by the rules": "j",
+        "the gold answer contradicts its own calculation": "i",
         "same question as another row": "d",
         "nearly the same question as another row": "e",
         "same question as a test row": "g",
@@ -135,7 +140,7 @@ def test_everything_left_out_is_counted_by_reason_and_listed(prepare, tmp_path):
     assert {row["reason"]: row["id"] for row in made.left_out} == reasons
     assert made.stats["left_out"] == dict.fromkeys(sorted(reasons), 1) and made.stats["test_rows"] == 1
     assert made.left_out[-1]["of"] == "本金10万元，年利率4%，三年利息多少？" and made.left_out[0]["where"] == "mine.jsonl: row 2"
-    assert "8 rows in, 6 left out" in made.done.out
+    assert "11 rows in, 8 left out" in made.done.out
 
 
 def test_a_sample_keeps_the_shares_of_types_and_is_the_same_for_the_same_seed(prepare, tmp_path):

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from overtake.data import tables
+from overtake.data.finance import gold_of_solution
 from overtake.data.question_types import question_type
 from overtake.data.questions import normal
 from overtake.data.tables import BadInput
 from overtake.reading.boxed import boxed
+from overtake.reading.numbers import read_quantity
 
 COLUMNS = ("id", "question", "gold_answer", "type", "source")
 TYPES = ("calculation", "concept", "analysis", "reasoning")
@@ -59,6 +61,7 @@ def problem(cells: Mapping[str, str], of: Mapping[str, str], source: str) -> Row
     """A row of another table as a problem, by `columns`; `source` stands in where it names none.
 
     A type that is not one of ours, in English or Chinese, is told by rule (`question_type`); an id that lacks is made of the question.
+    Of a calculation written out ("80-60=20") the result is the gold answer.
 
     >>> of = {"question": "instruction", "gold_answer": "output"}
     >>> problem({"instruction": "净现值为负时应如何决策？", "output": "<think>…</think><answer>放弃</answer>"}, of, "dianjin")
@@ -69,13 +72,21 @@ def problem(cells: Mapping[str, str], of: Mapping[str, str], source: str) -> Row
         question = f"{question}\n{cells['input'].strip()}"
     gold = gold_answer(cells[of["gold_answer"]])
     given = {name: cells[of[name]].strip() if name in of else "" for name in ("id", "type", "source")}
+    kind = _TYPE_NAMES.get(given["type"].lower()) or question_type(question, gold)
+    if kind == "calculation" and re.search("[=＝≈]", gold) and read_quantity(result := gold_of_solution(gold)) is not None:
+        gold = result
     return {
-        "id": given["id"] or f"fin-{hashlib.sha256(question.encode()).hexdigest()[:12]}",
+        "id": given["id"] or f"fin-{made_id(question)}",
         "question": question,
         "gold_answer": gold,
-        "type": _TYPE_NAMES.get(given["type"].lower()) or question_type(question, gold),
+        "type": kind,
         "source": given["source"] or source,
     }
+
+
+def made_id(question: str) -> str:
+    """An id for a question that has none of its own."""
+    return hashlib.sha256(question.encode()).hexdigest()[:12]
 
 
 def gold_answer(text: str) -> str:

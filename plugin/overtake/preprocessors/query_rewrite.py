@@ -12,13 +12,12 @@ the teacher's recall live and leaves the judge out.
 
 import hashlib
 import math
-from pathlib import Path
 from typing import Any
 
-from swift.dataset import DatasetLoader, DatasetMeta, RowPreprocessor
+from swift.dataset import DatasetMeta
 
-from datasets import Dataset  # type: ignore[attr-defined]  # mypy takes our data folder for it
 from overtake import prompts
+from overtake.preprocessors import files
 
 
 def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
@@ -61,42 +60,6 @@ def _text(value: Any) -> str:
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip()
 
 
-class QueryRewritePreprocessor(RowPreprocessor):
-    """`to_sample` as ms-swift calls it."""
-
-    def preprocess(self, row: dict[str, Any]) -> dict[str, Any] | None:
-        """One row."""
-        return to_sample(row)
-
-    def prepare_dataset(self, dataset: Any) -> Any:
-        """Refuse a table that lacks a column as a whole; ms-swift would only drop each row with a warning."""
-        to_sample(dict.fromkeys(dataset.column_names or next(iter(dataset))))
-        return dataset
-
-
-class FileLoader(DatasetLoader):
-    """Reads the file that stands behind the dataset's name: ms-swift 4.6.0 has no other way to say "this preprocessor for that file"."""
-
-    def load(self, dataset_syntax: Any = None, dataset_meta: Any = None, *, use_hf: bool | None = None) -> Any:
-        """The rows of `overtake/query_rewrite:<file>`, preprocessed.
-
-        Raises ValueError when no file is named or it is absent.
-        """
-        path = "/".join(dataset_syntax.subsets)  # ms-swift cut the path at its slashes, for it takes it for names of subsets
-        if not Path(path).is_file():
-            raise ValueError(f"--dataset overtake/query_rewrite:<file> names {path or 'no file'}, which is no file")
-        dataset_syntax.dataset = path
-        if not path.endswith(".xlsx"):
-            return self._load_dataset_path(path, dataset_meta)
-        import pandas
-
-        table = Dataset.from_pandas(pandas.read_excel(path, dtype=str), preserve_index=False)
-        if self.columns:
-            table = RowPreprocessor.safe_rename_columns(table, self.columns)
-        samples = dataset_meta.preprocess_func(table, strict=self.strict, load_from_cache_file=self.load_from_cache_file)
-        return RowPreprocessor.remove_useless_columns(samples) if self.remove_unused_columns else samples
-
-
 def query_rewrite() -> DatasetMeta:
     """What is registered as `overtake/query_rewrite`."""
-    return DatasetMeta(dataset_name="overtake/query_rewrite", preprocess_func=QueryRewritePreprocessor(), loader=FileLoader)
+    return files.dataset_meta("overtake/query_rewrite", to_sample)
