@@ -47,10 +47,15 @@ def run(work: Callable[[], int], output: Path | None = None) -> int:
     return 2
 
 
-def by_task(argv: Sequence[str] | None, tasks: Mapping[str, str], description: str) -> tuple[Any, argparse.Namespace]:
+def by_task(
+    argv: Sequence[str] | None,
+    tasks: Mapping[str, str],
+    description: str,
+    shared: Callable[[argparse.ArgumentParser], None] = lambda _: None,
+) -> tuple[Any, argparse.Namespace]:
     """(the module of the task that --task names, what it and the tool were told); the first of `tasks` is the default.
 
-    A module holds `add_arguments(parser)`, and what --help says of the task in its docstring.
+    `shared` adds the options that every task has. A module holds `add_arguments(parser)`, and in its docstring what --help says of it.
     """
     default = next(iter(tasks))
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -60,6 +65,7 @@ def by_task(argv: Sequence[str] | None, tasks: Mapping[str, str], description: s
         description=f"{description}\n{module.__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--task", choices=tasks, default=default, help="default %(default)s; --help shows the options of the task")
+    shared(parser)
     module.add_arguments(parser)
     return module, parser.parse_args(argv)
 

@@ -56,14 +56,19 @@ def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], lim
     return answers
 
 
-def from_endpoint(model: str, base_url: str, key: str, conversations: Sequence[list[dict[str, str]]]) -> list[str | None]:
+def from_endpoint(
+    model: str, base_url: str, key: str, conversations: Sequence[list[dict[str, str]]], limit: int = 0, whole: bool = False
+) -> list[str | None]:
     """Answers of a served model at temperature 0: "" where it answered without a text, None where the service did not answer.
 
+    At most `limit` tokens each (0: as many as a rewrite has). Wanted `whole`, the think block stays, and what is cut off counts as it
+    is, as it does for a folder.
     They are not cached: a student that is trained and served again keeps its address and name.
 
     Raises Stop when it is dead or refuses the key.
     """
     to = Endpoint("student", base_url, model, key)
-    calls = [chat_call(to, messages, MAX_NEW_TOKENS, temperature=0.0, cached=False) for messages in conversations]
-    results = cli.ask(chat_gateway("student"), calls, f"rewriting with {model}")
+    tokens = limit or MAX_NEW_TOKENS
+    calls = [chat_call(to, messages, tokens, temperature=0.0, cached=False, thinking=whole, insist=not whole) for messages in conversations]
+    results = cli.ask(chat_gateway("student"), calls, f"answers of {model}")
     return [result.value["text"] if isinstance(result, Ok) else "" if result.unusable else None for result in results]

@@ -1,0 +1,222 @@
+"""Comparing systems on the same held-out rows, whatever the task: their answers, means with intervals, paired differences, the files."""
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from overtake import settings
+from overtake.data.tables import BadInput, json_lines, read_rows, write_aside, write_rows
+from overtake.evaluation import students
+from overtake.evaluation.statistics import Interval, bootstrap_mean, paired_difference
+
+Row = dict[str, str]
+Answers = Mapping[str, str | None]
+"""By row id: "" where the system gave none, None where its service did not answer."""
+Scores = dict[str, dict[str, Any]]
+"""By row id: each metric that could be measured, and words for the details."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one task is measured by; all else is the same for every task."""
+
+    id: str
+    """The column that names a row."""
+    answer: str
+    """Under which name an answer is kept."""
+    texts: tuple[str, ...]
+    """The columns that an answer depends on."""
+    shown: Mapping[str, str]
+    """Columns of the details: their name there -> the row's column."""
+    tables: Mapping[str, tuple[str, ...]]
+    """Head of each table -> its metrics, in order."""
+    read: Callable[[argparse.Namespace], list[Row]]
+    """The rows; `args.judge` says whether a judge is asked too. Raises BadInput or SettingsError before anything is spent."""
+    messages: Callable[[Row], list[dict[str, str]]]
+    """The prompt of training. Raises ValueError for a row that has none."""
+    measure: Callable[[str, Answers, Sequence[Row], argparse.Namespace], Scores]
+    """Scores of a system's answers. An empty answer scores 0, a missing one is left out."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Systems whose answers stand in the rows: their name -> the column."""
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    """How a model is asked: options of `students.from_folder` and `from_endpoint`."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those of all tables."""
+        return tuple(metric for metrics in self.tables.values() for metric in metrics)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every task."""
+    parser.add_argument("test", type=Path, help="the held-out rows, test.jsonl")
+    parser.add_argument("out", type=Path, help="folder for answers, details and summary")
+    parser.add_argument(
+        "--system", action="append", required=True, help="NAME=FOLDER, NAME=MODEL@BASE_URL or NAME=FILE.jsonl of answers; repeat"
+    )
+    parser.add_argument("--against", help="print paired differences of this system to every other one")
+
+
+def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[str, str]:
+    """Name -> what answers, of `NAME=…`. Raises BadInput for what is none, and for a name that stands twice."""
+    found: dict[str, str] = {}
+    alone = "".join(f"{name}, " for name in task.columns)
+    for system in systems:
+        name, _, spec = system.partition("=")
+        if not name or (not spec and name not in task.columns):
+            raise BadInput(f"{option} {system}: give {alone}NAME=FOLDER or NAME=MODEL@BASE_URL, or NAME=FILE.jsonl of answers")
+        if name in found:
+            raise BadInput(f"{option} {system}: {name} stands twice: give each its own name")
+        if spec.endswith(".jsonl"):
+            if not Path(spec).is_file():
+                raise BadInput(f"{option} {system}: {spec}: no such file: correct the path")
+        elif spec not in ("", *task.columns) and "@http" not in spec and not Path(spec).is_dir():
+            raise BadInput(f"{option} {system}: {spec} is no folder")
+        found[name] = spec or name
+    return found
+
+
+def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) -> dict[str, Any]:
+    """Measure every system on the rows of `args.test`, write the files into `args.out`, print the tables; returns the summary."""
+    if args.against and args.against not in systems:
+        raise BadInput(f"--against {args.against} is not among the systems {', '.join(systems)}")
+    rows = task.read(args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    scores: dict[str, Scores] = {}
+    for name, spec in systems.items():
+        answers = answered(task, name, spec, rows, args.out)
+        scores[name] = task.measure(name, answers, rows, args)
+        details = [
+            {shown: row[column] for shown, column in task.shown.items()}
+            | {task.answer: answers.get(row[task.id]) or ""}
+            | scores[name].get(row[task.id], {})
+            for row in rows
+        ]
+        write_aside({args.out / f"eval_details_{_file(name)}.jsonl": json_lines(details)})
+    summary = summarise(scores, task.metrics, args.against)
+    files = {"summary.json": summary}
+    for name in systems:
+        files[f"eval_{_file(name)}.json"] = {"system": name, "rows": summary["rows"][name], "means": summary["means"][name]}
+    write_aside({args.out / name: json.dumps(made, ensure_ascii=False, indent=1, default=vars).encode() for name, made in files.items()})
+    print("\n\n".join(shown for head, metrics in task.tables.items() if (shown := table(summary, metrics, head))))
+    missing = {name: len(rows) - len(values) for name, values in scores.items() if len(values) < len(rows)}
+    if missing:
+        print(f"not measured, and in no mean: {missing} (the service did not answer; see {settings.load().cache_dir}/ledger.jsonl)")
+    unjudged = {name: count for name, values in scores.items() if (count := sum("judge" not in one for one in values.values()))}
+    if args.judge and unjudged:
+        print(f"without a verdict, and in no mean of the judge: {unjudged}")
+    return summary
+
+
+def answered(task: Task, name: str, spec: str, rows: Sequence[Row], out: Path) -> dict[str, str | None]:
+    """One answer for each row id; asked for once and kept in answers_<name>.jsonl, and what has no answer is asked again next time."""
+    if spec in task.columns:
+        return {row[task.id]: row[task.columns[spec]] for row in rows}
+    if spec.endswith(".jsonl"):
+        return _of_file(task, Path(spec), rows)
+    identity = _identity(task, spec, rows)
+    file = out / f"answers_{_file(name)}.jsonl"
+    if file.exists():
+        kept = read_rows(file)
+        if kept[0].get("identity") == identity and len(kept) == len(rows):
+            return {row[task.id]: row[task.answer] for row in kept}
+    try:
+        conversations = [task.messages(row) for row in rows]
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    answers: list[str | None]
+    if "@http" in spec:
+        model, _, url = spec.partition("@")
+        answers = students.from_endpoint(model, url, os.environ.get("OVERTAKE_STUDENT_API_KEY", ""), conversations, **task.decoding)
+    else:
+        answers = list(students.from_folder(Path(spec), conversations, **task.decoding))
+    found = dict(zip((row[task.id] for row in rows), answers, strict=True))
+    asked = {task.id: task.id, **{shown: column for shown, column in task.shown.items() if column in task.texts}}
+    lines = [
+        {"identity": identity, **{shown: row[column] for shown, column in asked.items()}, task.answer: found[row[task.id]]}
+        for row in rows
+        if found[row[task.id]] is not None
+    ]
+    write_rows(file, lines)
+    return found
+
+
+def _of_file(task: Task, path: Path, rows: Sequence[Row]) -> dict[str, str | None]:
+    """The answers that a file holds, the first of each row; a row that it lacks has none."""
+    table = read_rows(path)
+    wanted = ((task.id, "id"), (task.answer, "teacher_output", "answer"))
+    names = [next((name for name in known if name in table[0]), "") for known in wanted]
+    if not all(names):
+        raise BadInput(f"{path}: no column {task.id} or no column {task.answer}; the columns there are {', '.join(table[0])}")
+    found: dict[str, str] = {}
+    for line in table:
+        found.setdefault(line[names[0]], line[names[1]])
+    if not found.keys() & {row[task.id] for row in rows}:
+        raise BadInput(f"{path}: none of its {len(table)} rows is one of the held-out rows: give answers to those")
+    return {row[task.id]: found.get(row[task.id]) for row in rows}
+
+
+def _file(name: str) -> str:
+    return name.replace(" ", "_")
+
+
+def _identity(task: Task, spec: str, rows: Sequence[Row]) -> str:
+    """Changes when the weights or the rows change."""
+    asked = [[row[name] for name in (task.id, *task.texts)] for row in rows]
+    digest = hashlib.sha256(json.dumps([spec, asked]).encode())
+    for file in sorted(Path(spec).glob("*.safetensors")) if "@http" not in spec else []:
+        digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def summarise(scores: Mapping[str, Scores], metrics: Sequence[str], against: str | None) -> dict[str, Any]:
+    """Means with intervals for each system and, with `against`, the paired differences of that system to every other one."""
+
+    def column(name: str, metric: str) -> dict[str, float]:
+        return {row_id: values[metric] for row_id, values in scores[name].items() if metric in values}
+
+    measured = {name: [metric for metric in metrics if column(name, metric)] for name in scores}
+    means = {name: {metric: bootstrap_mean(list(column(name, metric).values())) for metric in measured[name]} for name in scores}
+    differences: dict[str, dict[str, Interval]] = {}
+    if against:
+        for name in scores:
+            if name != against:
+                differences[name] = {
+                    metric: paired_difference(column(against, metric), column(name, metric))
+                    for metric in measured[name]
+                    if column(against, metric).keys() & column(name, metric).keys()
+                }
+    return {"rows": {name: len(scores[name]) for name in scores}, "means": means, "against": against, "differences": differences}
+
+
+def table(summary: Mapping[str, Any], metrics: Sequence[str], title: str) -> str:
+    """The summary as text: a row for each system, then a row for each paired difference, `*` where its interval excludes 0.
+
+    Metrics that no system has are not shown; "" when none is.
+    """
+    shown = [metric for metric in metrics if any(metric in means for means in summary["means"].values())]
+    if not shown:
+        return ""
+    head = f"{title:<22}{'rows':>5}" + "".join(f"{metric:>23}" for metric in shown)
+    lines = [head, "-" * len(head)]
+    for name, means in summary["means"].items():
+        cells = "".join(f"{means[metric]!s:>23}" if metric in means else f"{'not measured':>23}" for metric in shown)
+        lines.append(f"{name:<22}{summary['rows'][name]:>5}{cells}")
+    if summary["differences"]:
+        lines += ["", f"{'paired difference':<27}" + "".join(f"{metric:>23}" for metric in shown), "-" * len(head)]
+    for name, differences in summary["differences"].items():
+        cells = "".join(f"{_signed(differences[metric]) if metric in differences else 'not measured':>23}" for metric in shown)
+        lines.append(f"{summary['against'] + ' - ' + name:<27}{cells}")
+    if summary["differences"]:
+        lines.append("* the 95 % interval (paired bootstrap over questions) excludes 0; without it no difference is shown")
+    return "\n".join(lines)
+
+
+def _signed(difference: Interval) -> str:
+    mark = " " if difference.verdict == "no difference shown" else "*"
+    return f"{difference.mean:+.3f} [{difference.low:+.2f},{difference.high:+.2f}]{mark}"
