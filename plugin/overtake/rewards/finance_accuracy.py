@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from overtake import settings
+from overtake.data.problems import TYPES
 from overtake.data.questions import is_copy
 from overtake.reading.numbers import read_quantity
 from overtake.reading.tags import last_answer
@@ -22,7 +23,6 @@ from overtake.rewards.numeric_answer import TOOL
 from overtake.trainers import trace
 from overtake.trainers.metrics import log_metrics
 
-TYPES = ("calculation", "concept", "analysis", "reasoning")
 _MOST_LETTERS = 12
 """A number with its unit has no more letters: US$ million. A sentence with a number in it has."""
 
