@@ -84,3 +84,29 @@ def test_the_judges_second_try_has_timeouts_of_its_own_and_starts_at_the_limit_t
     assert isinstance(result, Ok) and result.value["score"] == 4.0
     assert service.limits == [300, 1200, 1200]
     assert result.value["usage"] == {"prompt_tokens": 30, "completion_tokens": 3}
+
+
+def test_samples_are_kept_apart_and_the_first_where_it_always_was(service):
+    messages = [{"role": "user", "content": "问"}]
+    keys = [chat_call(endpoint("teacher"), messages, LIMIT, sample=sample).key for sample in range(3)]
+    assert len(set(keys)) == 3 and keys[0] == chat_call(endpoint("teacher"), messages, LIMIT).key
+
+
+def test_a_thought_told_apart_comes_back_in_its_tags(service):
+    def answer(body):
+        status, told = said("800")
+        told["choices"][0]["message"]["reasoning_content"] = "1000/1.25\n"
+        return status, told
+
+    service.answer = answer
+    messages = [{"role": "user", "content": "问"}]
+    calls = [chat_call(endpoint("teacher"), messages, LIMIT, thinking=thinking) for thinking in (True, False)]
+    whole, bare = chat_gateway("teacher").run(calls)
+    assert (whole.value["text"], bare.value["text"]) == ("<think>\n1000/1.25\n</think>\n\n800", "800")
+
+
+def test_a_model_that_is_measured_is_taken_at_its_word_when_it_is_cut_off(service):
+    service.answer = lambda body: said("<think>想了很久", "length")
+    call = chat_call(endpoint("teacher"), [{"role": "user", "content": "问"}], LIMIT, thinking=True, insist=False)
+    (result,) = chat_gateway("teacher").run([call])
+    assert result.value["text"] == "<think>想了很久" and service.limits == [LIMIT]

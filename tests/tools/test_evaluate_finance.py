@@ -160,6 +160,11 @@ def test_an_ablation_is_one_table_with_the_differences_of_the_whole(run, held_ou
     ("change", "options", "message"),
     [
         ({}, ["--system", "best"], "--system best: give NAME=FOLDER or NAME=MODEL@BASE_URL, or NAME=FILE.jsonl of answers"),
+        (
+            {},
+            ["--system", "S=some/model"],
+            "some/model is no folder, and no model that could be fetched from the hub (OSError: no network)",
+        ),
         ({}, ["--system", "S=absent.jsonl"], "--system S=absent.jsonl: absent.jsonl: no such file"),
         ({}, ["--system", "S={s}", "--against", "T"], "--against T is not among the systems S"),
         ({}, ["--system", "S={test}"], "no column id or no column output; the columns there are id, prompt, gold_answer, type"),
@@ -172,7 +177,11 @@ def test_an_ablation_is_one_table_with_the_differences_of_the_whole(run, held_ou
         ({"id": "b"}, ["--system", "S={s}"], "test.jsonl: row 2: id 'b' stands already in row 1"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line_and_exit_2(run, held_out, answers, tmp_path, change, options, message):
+def test_what_cannot_be_compared_is_one_line_and_exit_2(run, held_out, answers, tmp_path, monkeypatch, change, options, message):
+    def no_network(name):
+        raise OSError("no network")
+
+    monkeypatch.setattr("swift.utils.safe_snapshot_download", no_network)
     rows = [json.loads(line) for line in held_out.read_text("utf-8").splitlines()]
     held_out.write_bytes(json_lines([{**rows[0], **change}, *rows[1:]]))
     places = {"s": answers("s", {"a": RIGHT}), "test": held_out}

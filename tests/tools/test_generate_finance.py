@@ -1,6 +1,7 @@
 """generate.py --task finance: what a teacher's solution becomes, n samples that are n calls, and what an interruption costs."""
 
 import json
+import time
 
 import pytest
 from overtake import prompts
@@ -146,3 +147,25 @@ def test_the_help_of_a_task_shows_its_own_options(run, capsys):
         said = capsys.readouterr().out.split("usage: ")[-1]
         options = said[said.index("options:") :]
         assert own in options and other not in options and "--batch-write" in options
+
+
+def test_killed_half_way_and_started_again_no_sample_is_paid_twice(start, teacher, raw, tmp_path):
+    rows, at_once = 20, 4
+    path = raw([{**ROWS[0], "id": f"p{number}", "question": f"收入{number}万元，成本1万元，毛利多少？"} for number in range(rows)])
+    server = teacher(lambda question, body: time.sleep(0.05) or SOLVED)
+    command = ("generate", path, tmp_path / "distilled.jsonl", "--task", "finance", "--samples", 2, "--concurrency", at_once)
+    first = start(*command)
+    end = time.monotonic() + 60
+    while len(server.requests) < rows:
+        assert first.poll() is None and time.monotonic() < end, first.communicate()
+        time.sleep(0.005)
+    first.kill()
+    first.communicate()
+    assert not (tmp_path / "distilled.jsonl").exists()
+    second = start(*command)
+    _, err = second.communicate(timeout=60)
+    assert second.returncode == 0, err
+    assert 2 * rows <= len(server.requests) <= 2 * rows + at_once
+    assert [(row["id"], row["sample"]) for row in lines(tmp_path / "distilled.jsonl")] == [
+        (f"p{n}", k) for n in range(rows) for k in range(2)
+    ]

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,9 @@ Answers = Mapping[str, str | None]
 """By row id: "" where the system gave none, None where its service did not answer."""
 Scores = dict[str, dict[str, Any]]
 """By row id: each metric that could be measured, and words for the details."""
+
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("test", type=Path, help="the held-out rows, test.jsonl")
     parser.add_argument("out", type=Path, help="folder for answers, details and summary")
     parser.add_argument(
-        "--system", action="append", required=True, help="NAME=FOLDER, NAME=MODEL@BASE_URL or NAME=FILE.jsonl of answers; repeat"
+        "--system",
+        action="append",
+        required=True,
+        help="NAME=FOLDER (or a model's name on the hub), NAME=MODEL@BASE_URL, NAME=FILE.jsonl; repeat",
     )
     parser.add_argument("--against", help="print paired differences of this system to every other one")
 
@@ -75,7 +82,7 @@ def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[
         if spec.endswith(".jsonl"):
             if not Path(spec).is_file():
                 raise BadInput(f"{option} {system}: {spec}: no such file: correct the path")
-        elif spec not in ("", *task.columns) and "@http" not in spec and not Path(spec).is_dir():
+        elif spec not in ("", *task.columns) and "@http" not in spec and not Path(spec).is_dir() and not _HUB_NAME.fullmatch(spec):
             raise BadInput(f"{option} {system}: {spec} is no folder")
         found[name] = spec or name
     return found
@@ -86,6 +93,7 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
     if args.against and args.against not in systems:
         raise BadInput(f"--against {args.against} is not among the systems {', '.join(systems)}")
     rows = task.read(args)
+    systems = {name: str(students.fetched(spec)) if _HUB_NAME.fullmatch(spec) else spec for name, spec in systems.items()}
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Scores] = {}
     for name, spec in systems.items():
@@ -205,12 +213,12 @@ def table(summary: Mapping[str, Any], metrics: Sequence[str], title: str) -> str
     head = f"{title:<22}{'rows':>5}" + "".join(f"{metric:>23}" for metric in shown)
     lines = [head, "-" * len(head)]
     for name, means in summary["means"].items():
-        cells = "".join(f"{means[metric]!s:>23}" if metric in means else f"{'not measured':>23}" for metric in shown)
+        cells = "".join(f" {means[metric]!s:>22}" if metric in means else f"{'not measured':>23}" for metric in shown)
         lines.append(f"{name:<22}{summary['rows'][name]:>5}{cells}")
     if summary["differences"]:
         lines += ["", f"{'paired difference':<27}" + "".join(f"{metric:>23}" for metric in shown), "-" * len(head)]
     for name, differences in summary["differences"].items():
-        cells = "".join(f"{_signed(differences[metric]) if metric in differences else 'not measured':>23}" for metric in shown)
+        cells = "".join(f" {_signed(differences[metric]) if metric in differences else 'not measured':>22}" for metric in shown)
         lines.append(f"{summary['against'] + ' - ' + name:<27}{cells}")
     if summary["differences"]:
         lines.append("* the 95 % interval (paired bootstrap over questions) excludes 0; without it no difference is shown")

@@ -17,6 +17,22 @@ MAX_NEW_TOKENS = 150
 _BATCH = 32
 
 
+def fetched(name: str) -> Path:
+    """The folder of a model: the one that is there under this name, else the hub's (ModelScope, with USE_HF=1 Hugging Face).
+
+    Raises BadInput when it is neither.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    from swift.utils import safe_snapshot_download
+
+    try:
+        return Path(safe_snapshot_download(name))
+    except Exception as error:  # noqa: BLE001 - each hub's client raises its own kinds, and all of them mean: not to be had
+        words = " ".join(str(error).split())[:200]
+        raise BadInput(f"{name} is no folder, and no model that could be fetched from the hub ({type(error).__name__}: {words})") from None
+
+
 def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int = 0, whole: bool = False) -> list[str]:
     """Greedy answers of the model in `folder` (a full model, or a LoRA adapter whose base its adapter_config.json names).
 

@@ -1,8 +1,10 @@
 """Query rewriting: let a teacher rewrite the questions of a sheet (step 1 of its data).
 
-export OVERTAKE_TEACHER_BASE_URL=https://api.openai.com/v1 OVERTAKE_TEACHER_MODEL=gpt-5-mini OVERTAKE_TEACHER_API_KEY=…
-python tools/generate.py questions.xlsx pilot.xlsx --tenant fivedoctors --limit 20 --compare-with deepseek-chat@https://api.deepseek.com/v1
-python tools/generate.py questions.xlsx rewrites.xlsx --tenant fivedoctors
+    export OVERTAKE_TEACHER_BASE_URL=https://api.openai.com/v1 OVERTAKE_TEACHER_MODEL=gpt-5-mini OVERTAKE_TEACHER_API_KEY=…
+    python tools/generate.py questions.xlsx pilot.xlsx --tenant fivedoctors --limit 20 --compare-with deepseek-chat@https://api.deepseek.com/v1
+    python tools/generate.py questions.xlsx rewrites.xlsx --tenant fivedoctors
+
+A row of OUTPUT is the sheet's row and `rewritten_query`, `teacher_model`; a failed call is never a copy of the question.
 """
 
 import argparse
