@@ -15,7 +15,7 @@ from swift.dataset import DatasetMeta, RowPreprocessor
 from overtake import prompts
 from overtake.data import tables
 from overtake.data.judged import alternatives, columns_of, judge_row
-from overtake.preprocessors.query_rewrite import FileLoader
+from overtake.preprocessors.files import FileLoader
 from overtake.reading.judgements import Judgement, write_judgement
 
 
