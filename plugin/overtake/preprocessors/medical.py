@@ -13,7 +13,7 @@ from typing import Any
 from swift.dataset import DatasetMeta, RowPreprocessor
 
 from overtake.data import medical as rows
-from overtake.preprocessors.query_rewrite import FileLoader
+from overtake.preprocessors.files import FileLoader
 
 
 class MedicalPreprocessor(RowPreprocessor):

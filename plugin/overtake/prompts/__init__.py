@@ -53,6 +53,11 @@ def rewrite_messages(tenant: str, query: str, profile: str = "", history: str = 
     return [{"role": "system", "content": prompt(f"rewrite_{tenant}")}, {"role": "user", "content": "\n".join(parts)}]
 
 
+def medical_messages(question: str) -> list[dict[str, str]]:
+    """System and user message for one medical answer, the same in training, evaluation and use."""
+    return [{"role": "system", "content": prompt("answer_medical")}, {"role": "user", "content": question}]
+
+
 def finance_messages(question: str) -> list[dict[str, str]]:
     """System and user message for one financial question, the same for teacher and student."""
     return [{"role": "system", "content": prompt("solve_finance")}, {"role": "user", "content": question}]
