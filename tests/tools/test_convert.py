@@ -133,11 +133,12 @@ def test_no_question_stands_on_two_sides(convert):
 def test_same_input_and_seed_give_the_same_bytes_in_every_format(convert, tmp_path):
     rows = [row(i) for i in range(30)]
     found = []
-    for name, out in (("a.xlsx", "a"), ("a.xlsx", "again"), ("b.csv", "b"), ("c.jsonl", "c")):
+    for name, out in (("a.xlsx", "a"), ("b.csv", "b"), ("c.jsonl", "c"), ("c.jsonl", "again")):
         assert convert(rows, name=name, out=out).code == 0
         found.append({file: (tmp_path / out / file).read_bytes() for file in FILES})
     assert found[0] == found[1] == found[2] == found[3]
-    assert (tmp_path / "a" / "convert_stats.json").read_bytes() == (tmp_path / "again" / "convert_stats.json").read_bytes()
+    # Excel keeps the second in which a sheet was written, so its fingerprint in the statistics is another.
+    assert (tmp_path / "c" / "convert_stats.json").read_bytes() == (tmp_path / "again" / "convert_stats.json").read_bytes()
     assert convert(rows, "--seed", 21, name="a.xlsx", out="other").code == 0
     assert (tmp_path / "other" / "test.jsonl").read_bytes() != found[0]["test.jsonl"]
     # The side of a question does not depend on where it stands in the sheet.
