@@ -53,10 +53,10 @@ def check_tokenizer(folder: str, tokenizer: Any) -> None:
     """Raise ValueError when the critic in `folder` reads other tokens than the policy writes."""
     from transformers import AutoTokenizer
 
-    try:
-        own = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError):
-        return  # without one it is the policy's
+    # Without one it is the policy's; transformers would make an empty one of the model's kind.
+    if Path(folder).is_dir() and not any(Path(folder).glob("tokenizer*")):
+        return
+    own = AutoTokenizer.from_pretrained(folder)
     if own.get_vocab() != tokenizer.get_vocab():
         raise ValueError(
             f"the critic {folder} has another tokenizer than the policy ({len(own):,} and {len(tokenizer):,} tokens): name a model of "
