@@ -4,7 +4,10 @@ The hand has its own arithmetic: no padding, no batches, sums written out, plain
 both agree on all weights after several steps, and the hand without the change does not.
 """
 
+import dataclasses
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,10 +15,11 @@ import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from overtake import settings
-from overtake.trainers import critic, ppo, ppo_update
-from overtake.trainers.ppo_arguments import _OTHERS, _absent
+from overtake.trainers import critic, ppo
+from overtake.trainers.ppo_arguments import _OTHERS, _absent, as_grpo
 
 NAN = float("nan")
+README = Path(ppo.__file__).with_name("README.md")
 FLAGS = """
     --rlhf_type ppo --model_type qwen3 --template qwen3 --torch_dtype float32 --fp16 false --bf16 false --tuner_type full
     --use_cpu true --check_model false --add_version false --max_length 256 --num_generations 1 --save_strategy no --eval_strategy no
@@ -137,7 +141,9 @@ def play(folder, tmp_path, monkeypatch):
         settings.load.cache_clear()
         PartialState._reset_state()
         AcceleratorState._reset_state(True)
-        words = [*FLAGS.split(), "--model", folder.policy, "--ref_model", folder.reference, "--ref_model_type", "qwen3"]
+        words = [*FLAGS.split(), "--model", folder.policy]
+        if "lora" not in flags:
+            words += ["--ref_model", folder.reference, "--ref_model_type", "qwen3"]
         words += ["--dataset", tmp_path / "rows.jsonl", "--output_dir", tmp_path / "out"]
         words += [word for name, value in numbers.items() if name not in SETTINGS and value is not None for word in (f"--{name}", value)]
         rlhf_main([str(word) for word in [*words, *flags]])
@@ -176,6 +182,7 @@ def by_hand(folder, trainer, plan=PLAN, **numbers):
 
     with torch.no_grad():
         old = {place: words(policy, place)[0] for place in measured}
+        entropy_at_first = torch.cat([words(policy, place)[1] for place in measured]).mean().item()
         apart = {place: old[place] - words(reference, place)[0] for place in measured}
         values = {place: worth(place) for place in measured}
     rewards = {place: -number.kl_coef * apart[place] for place in measured}
@@ -220,7 +227,7 @@ def by_hand(folder, trainer, plan=PLAN, **numbers):
         with torch.no_grad():
             for rate, weight in weights:
                 weight -= rate * shrink * weight.grad
-    return SimpleNamespace(policy=policy, critic=value_model, norms=norms)
+    return SimpleNamespace(policy=policy, critic=value_model, norms=norms, entropy_at_first=entropy_at_first)
 
 
 def prompts_of(trainer, plan):
@@ -284,3 +291,268 @@ def test_every_number_is_honoured(play, folder, change):
         # The hand that knows nothing of the change comes out elsewhere.
         missed = max(apart(trainer, by_hand(folder, trainer)))
         assert missed > 1e-4
+
+
+# ---------------------------------------------------------------- who was not measured
+
+GAPS = [(ids, None if place in (0, 3, 5) else score, cut) for place, (ids, score, cut) in enumerate(PLAN)]
+STRICT = {"whiten_rewards": True, "missing_eos_penalty": 0.5}
+
+
+def test_who_was_not_measured_has_no_part_in_anything(play, folder):
+    """The hand knows of the others only: loss, both whitenings, the number of tokens; and so do the statistics."""
+    trainer = play(GAPS, **STRICT)
+    hand = by_hand(folder, trainer, GAPS, **STRICT)
+    assert max(apart(trainer, hand)) < 1e-5
+    logged = trainer.state.log_history[0]
+    scores = torch.tensor([score for _, score, _ in GAPS if score is not None])
+    assert logged["reward"] == pytest.approx(scores.mean().item())
+    assert logged["reward_std"] == pytest.approx(scores.std().item())
+    assert logged["rewards/Given/mean"] == pytest.approx(scores.mean().item())
+    assert logged["reward_abstain/Given"] == pytest.approx(3 / 8)
+    assert trainer._logs["advantages"].count(None) == 0 and sum(one != one for one in trainer._logs["advantages"]) == 3
+    for batch in trainer.rollouts[0]:
+        for place, row in enumerate(batch.places):
+            assert batch.completion_mask[place].any() == (GAPS[row][1] is not None)
+            if GAPS[row][1] is None:
+                assert not batch.advantages[place].any() and not batch.returns[place].any() and not batch.old_values[place].any()
+
+
+def test_the_statistics_are_those_of_a_rollout_without_the_unmeasured(play):
+    """One mini-batch, so that both see the same rows at once."""
+    one = {"num_mini_batches": 1, "num_ppo_epochs": 1, "max_steps": 1, "per_device_train_batch_size": 1}
+    # The prompt depends on the place, so the measured stand first.
+    with_gaps = play([*PLAN[:5], *[(ids, None, cut) for ids, _, cut in PLAN[5:]]], **one, gradient_accumulation_steps=8)
+    alone = play(PLAN[:5], **(one | {"per_device_train_batch_size": 5}), gradient_accumulation_steps=1)
+    names = [name for name in alone.state.log_history[0] if name.startswith(("loss/", "policy/", "val/", "objective/", "reward"))]
+    assert len(names) >= 13
+    for name in {*names, "loss", "grad_norm"} - {"reward_abstain/Given"}:
+        assert with_gaps.state.log_history[0][name] == pytest.approx(alone.state.log_history[0][name], rel=1e-4, abs=1e-6), name
+    assert torch.allclose(of_policy(with_gaps), of_policy(alone), atol=1e-6)
+
+
+def test_a_rollout_of_which_nothing_was_measured_changes_nothing(play, folder):
+    from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
+
+    trainer = play([(ids, None, cut) for ids, _, cut in PLAN], target_kl=0.1)
+    assert of_policy(trainer).equal(weights(AutoModelForCausalLM.from_pretrained(folder.policy, dtype=torch.float32)))
+    assert weights(trainer.model.critic).equal(weights(AutoModelForTokenClassification.from_pretrained(folder.critic, dtype=torch.float32)))
+    logged = trainer.state.log_history[0]
+    assert (logged["grad_norm"], logged["loss"], logged["reward_abstain/Given"]) == (0, 0, 1)
+    assert logged["reward"] != logged["reward"]
+    assert not [name for name in logged if name.startswith(("objective/", "val/", "policy/"))]
+    assert trainer._control.coefficient == BASE["kl_coef"]
+
+
+# ---------------------------------------------------------------- epochs, mini-batches, logs
+
+
+def test_each_epoch_goes_through_the_rollout_once_and_puts_its_mini_batches_together_anew(play):
+    trainer = play(num_ppo_epochs=4, max_steps=8)
+    order = [tuple(batch.places) for _, batch, _ in trainer.seen]
+    epochs = [order[start : start + 4] for start in range(0, 16, 4)]
+    assert all(sorted(place for batch in epoch for place in batch) == list(range(8)) for epoch in epochs)
+    assert len({frozenset(epoch[:2]) for epoch in epochs}) > 1
+
+
+def test_the_order_of_mini_batches_is_the_same_on_every_rank_and_after_a_restart():
+    """It comes from --seed and the step alone; ms-swift gives each rank a random state of its own."""
+
+    def order(rank, step):
+        made = object.__new__(ppo.PPOTrainer)
+        torch.manual_seed(rank)
+        held = [{"grpo_batch": SimpleNamespace(completion_mask=torch.ones(1, at + 1))} for at in range(6)]
+        made.__dict__.update(
+            model=SimpleNamespace(training=True),
+            args=SimpleNamespace(seed=7, gradient_accumulation_steps=2, steps_per_generation=6, report_to=[]),
+            state=SimpleNamespace(global_step=step),
+            template=SimpleNamespace(sequence_parallel_size=1),
+            accelerator=SimpleNamespace(reduce=lambda tensor, _: 2 * tensor, is_main_process=rank == 0, process_index=rank),
+            num_iterations=4,
+            _step=6,
+            _buffered_inputs=held,
+        )
+        made._prepare_inputs([])
+        sizes = [encoded["grpo_batch"].completion_mask.shape[1] for encoded in held]
+        counted = [encoded["grpo_batch"].num_items_in_batch.item() for encoded in held]
+        # Tokens of a mini-batch of two batches, on two ranks.
+        assert counted == [2 * sum(sizes[at - at % 2 : at - at % 2 + 2]) for at in range(6)]
+        return sizes
+
+    assert order(0, 3) == order(1, 3)
+    assert order(0, 3) != order(0, 6)
+
+
+def test_what_is_logged_is_what_the_hand_finds(play, folder):
+    """Of the first step: nothing has moved, so the ratio is 1 and the loss known."""
+    trainer = play(num_mini_batches=1, num_ppo_epochs=1, max_steps=1, gradient_accumulation_steps=4)
+    logged, batches = trainer.state.log_history[0], trainer.rollouts[0]
+
+    def mean(value):
+        return (sum((value(one) * one.completion_mask).sum() for one in batches) / sum(one.completion_mask.sum() for one in batches)).item()
+
+    kl = mean(lambda one: one.old_per_token_logps - one.ref_per_token_logps)
+    assert abs(kl) > 0.01
+    assert (logged["objective/kl"], logged["objective/kl_coef"]) == (pytest.approx(kl, rel=1e-3), 0.3)
+    assert logged["loss/policy_avg"] == pytest.approx(0, abs=1e-5), "whitened advantages, a ratio of 1"
+    assert logged["loss/value_avg"] == pytest.approx(0.5 * mean(lambda one: (one.old_values - one.returns) ** 2), rel=1e-3)
+    assert (logged["val/ratio"], logged["policy/clipfrac_avg"], logged["policy/approxkl_avg"]) == (pytest.approx(1, abs=1e-5), 0, 0)
+    returns, missed = (
+        torch.cat([value[one.completion_mask] for one, value in zip(batches, every, strict=True)])
+        for every in ([one.returns for one in batches], [one.returns - one.old_values for one in batches])
+    )
+    assert logged["val/explained_variance"] == pytest.approx(1 - (missed.var() / returns.var()).item(), rel=1e-3)
+    hand = by_hand(folder, trainer, num_mini_batches=1, num_ppo_epochs=1, gradient_accumulation_steps=4)
+    assert logged["policy/entropy_avg"] == pytest.approx(hand.entropy_at_first, rel=1e-4)
+    assert logged["loss"] == pytest.approx(
+        logged["loss/policy_avg"] + 0.5 * logged["loss/value_avg"] - 0.01 * logged["policy/entropy_avg"], rel=1e-3
+    )
+    assert logged["grad_norm"] == pytest.approx(hand.norms[0], rel=1e-4)
+
+
+def test_a_target_moves_the_coefficient_after_each_rollout(play):
+    """The second rollout's rewards are made with it."""
+    trainer = play(target_kl=0.01, num_ppo_epochs=1, max_steps=4)
+    first, second = (line for line in trainer.state.log_history if "objective/kl" in line)
+    assert first["objective/kl"] < 0.008, "under the target by more than a fifth: the given completions are not the policy's own"
+    assert first["objective/kl_coef"] == 0.3
+    assert second["objective/kl_coef"] == pytest.approx(0.24)
+    fixed = play(num_ppo_epochs=1, max_steps=4)
+    assert [line["objective/kl_coef"] for line in fixed.state.log_history if "objective/kl" in line] == [0.3, 0.3]
+    mine, other = (torch.cat([one.returns.flatten() for one in made.rollouts[1]]) for made in (trainer, fixed))
+    assert mine.shape == other.shape and not torch.allclose(mine, other, atol=1e-3)
+
+
+def test_without_a_penalty_there_is_no_reference(play):
+    trainer = play(kl_coef=0.0)
+    assert trainer.ref_model is None
+    assert not any("objective/kl" in line for line in trainer.state.log_history)
+
+
+# ---------------------------------------------------------------- optimiser
+
+
+@pytest.mark.parametrize("tuner", ["full", "lora"])
+def test_every_trained_weight_is_in_one_group_with_its_own_rate_and_decay(play, tuner):
+    trainer = play(PLAN, "--tuner_type", tuner, "--lora_rank", "4", "--optim", "adamw_torch", "--weight_decay", "0.1", learning_rate=1e-5)
+    groups = trainer.optimizer.param_groups
+    names = {id(weight): name for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    found = {names[id(weight)]: (group["lr"], group["weight_decay"]) for group in groups for weight in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(found) == len(names)
+    for name, (rate, decay) in found.items():
+        assert rate == (0.2 if "critic." in name else 1e-5), name
+        assert decay == (0.0 if "norm" in name or "bias" in name else 0.1), name
+    assert any("critic." in name and "score" in name for name in found)
+    if tuner == "lora":
+        assert all("lora_" in name or "score" in name for name in found)
+        assert {weight.shape[0] for name, weight in trainer.model.critic.named_parameters() if "lora_A" in name} == {4}
+
+
+# ---------------------------------------------------------------- what the command line may say
+
+
+@pytest.fixture
+def parsed(monkeypatch, tmp_path):
+    """parsed(**flags) -> ms-swift's arguments as the command line makes them, of a model that is not there to be loaded."""
+    import overtake
+    from swift.arguments import RLHFArguments
+
+    overtake.register()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    def parsed(**flags):
+        (tmp_path / "absent").mkdir(exist_ok=True)
+        given = {"model": str(tmp_path / "absent"), "dataset": ["rows.jsonl"], "reward_funcs": ["rewrite_rules"]}
+        return RLHFArguments(rlhf_type="ppo", **given | flags)
+
+    return parsed
+
+
+def args_of(**flags):
+    from swift.arguments import RLHFArguments
+
+    made = object.__new__(RLHFArguments)
+    vars(made).update(_absent(made) | {"rlhf_type": "ppo", "reward_funcs": ["rewrite_rules"]} | flags)
+    return made
+
+
+NAMES = [(name, instead) for names, instead in _OTHERS.items() for name in names.split()]
+
+
+@pytest.mark.parametrize(("name", "instead"), NAMES, ids=[name for name, _ in NAMES])
+def test_a_flag_without_meaning_is_refused_with_what_to_do_instead(name, instead):
+    absent = getattr(args_of(), name)
+    given = (not absent) if isinstance(absent, bool) else absent + 1 if isinstance(absent, int | float) else "some"
+    with pytest.raises(ValueError) as refused:
+        as_grpo(args_of(**{name: given}))
+    assert str(refused.value) == f"--{name} {given} has no meaning in PPO with reward functions: {instead}"
+
+
+def test_without_such_flags_nothing_is_refused():
+    args = args_of(kl_coef=0.3, cliprange=0.1, num_ppo_epochs=3, num_mini_batches=4, gradient_accumulation_steps=2)
+    as_grpo(args)
+    assert (args.rlhf_type, args.ppo, args.beta, args.epsilon, args.num_iterations, args.steps_per_generation) == (
+        *("grpo", True, 0.3, 0.1, 3, 8),
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"gamma": 1.5}, "--gamma 1.5: give a number from 0 to 1"),
+        ({"lam": -0.1}, "--lam -0.1: give a number from 0 to 1"),
+        ({"kl_coef": -1.0}, "--kl_coef -1.0: give a number of at least 0"),
+        ({"vf_coef": -1.0}, "--vf_coef -1.0: give a number of at least 0"),
+        ({"cliprange": -0.2}, "--cliprange -0.2: give a number of at least 0"),
+        ({"cliprange_value": -0.2}, "--cliprange_value -0.2: give a number of at least 0"),
+        ({"missing_eos_penalty": -1.0}, "--missing_eos_penalty -1.0: give a number of at least 0"),
+        ({"num_ppo_epochs": 0}, "--num_ppo_epochs 0: give a number of at least 1"),
+        ({"num_mini_batches": 0}, "--num_mini_batches 0: give a number of at least 1"),
+        ({"gamma": NAN}, "--gamma nan: give a number from 0 to 1"),
+        ({"tuner_type": "vera"}, "--tuner_type vera: the critic is trained by lora or full, as the policy is"),
+        ({"num_mini_batches": 2, "steps_per_generation": 4}, "--num_mini_batches 2 beside --steps_per_generation or"),
+        ({"num_mini_batches": 2, "generation_batch_size": 8}, "or --generation_batch_size: give one of them"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(flags, message):
+    with pytest.raises(ValueError) as refused:
+        as_grpo(args_of(**flags))
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("flag", ["beta", "scale_rewards", "dynamic_sample", "optimizer", "fsdp"])
+def test_a_flag_is_refused_before_a_model_is_looked_at(parsed, flag):
+    given = {"beta": 0.04, "scale_rewards": "batch", "dynamic_sample": True, "optimizer": "muon", "fsdp": "fsdp2"}[flag]
+    with pytest.raises(ValueError, match=f"--{flag} {given} has no meaning in PPO with reward functions: "):
+        parsed(**{flag: given})
+    with pytest.raises(ValueError, match="model_type"):
+        parsed()
+
+
+def test_ppo_without_any_reward_says_what_to_name(parsed):
+    with pytest.raises(ValueError, match="--rlhf_type ppo has no reward: name --reward_funcs"):
+        parsed(reward_funcs=[])
+
+
+def test_every_flag_is_honoured_refused_or_written_down():
+    """The table "Flags under PPO" names each flag of `swift rlhf` that `swift sft` has not, or it is refused or PPO's own."""
+    from swift.arguments import RLHFArguments, SftArguments
+
+    text = README.read_text(encoding="utf-8")
+    table = text[text.index("## Flags under PPO") :]
+    named = set(re.findall(r"`--(\w+)`", table))
+    own = {field.name for field in dataclasses.fields(RLHFArguments)} - {field.name for field in dataclasses.fields(SftArguments)}
+    refused = {name for name, _ in NAMES}
+    wild = [name[:-1] for name in re.findall(r"`--(\w+\*)`", table)]
+    assert {name for name in own - refused - named if not name.startswith(tuple(wild))} == set()
+    assert named & refused == {"beta"}, "which cannot always be told"
+
+
+def test_a_rollout_that_mini_batches_do_not_divide_is_refused(play):
+    with pytest.raises(ValueError, match="a rollout of 3 batches cannot be cut into mini-batches of --gradient_accumulation_steps 2"):
+        play(PLAN, "--steps_per_generation", "3", num_mini_batches=1)
+
+
+def test_a_target_needs_a_coefficient_to_begin_with(play):
+    with pytest.raises(ValueError, match=r"OVERTAKE_TARGET_KL=0\.1 needs a coefficient to begin with: set --kl_coef to more than 0"):
+        play(kl_coef=0.0, target_kl=0.1)

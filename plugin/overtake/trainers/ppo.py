@@ -176,8 +176,8 @@ class PPOTrainer(GRPOTrainer):
             return super()._prepare_inputs(inputs)
         held = self._buffered_inputs
         if held is not None and self._step % (len(held) * self.num_iterations) and self._step % len(held) == 0:
-            # The same order on every rank.
-            random.Random(self.args.seed + self._step).shuffle(held)
+            # The same order on every rank, and after a restart the one that it would have been.
+            random.Random(self.args.seed + self.state.global_step).shuffle(held)
             self._count_tokens(held)
         found = super()._prepare_inputs(inputs)
         if self._buffered_inputs is not held:
@@ -209,15 +209,16 @@ class PPOTrainer(GRPOTrainer):
             cliprange=self.args.cliprange,
             cliprange_value=self.args.cliprange_value,
         )
-        self._log_parts(parts)
+        self._log_parts(parts, grpo_batch.num_items_in_batch.item())
         total = parts.policy + self.args.vf_coef * parts.value - self._entropy * parts.entropy
         # Ranks and accumulated batches are averaged after this; together they shall be a mean over tokens.
         shares = self.accelerator.num_processes * self.current_gradient_accumulation_steps
         return total * shares / grpo_batch.num_items_in_batch.clamp(min=1.0)
 
-    def _log_parts(self, parts: ppo_update.Losses) -> None:
+    def _log_parts(self, parts: ppo_update.Losses, tokens: float) -> None:
+        """Log shares whose mean over the batches of a mini-batch is the mean over its tokens."""
         sums = ppo_update.Losses(*self._add(torch.stack([one.detach().float() for one in parts])).tolist())
-        if not sums.tokens:
+        if not tokens:
             return
         logged = self._metrics["train"]
         for name, value in (
@@ -229,7 +230,7 @@ class PPOTrainer(GRPOTrainer):
             ("val/clipfrac_avg", sums.value_clipped),
             ("val/ratio", sums.ratio),
         ):
-            logged[name].append(value / sums.tokens)
+            logged[name].append(value * self.current_gradient_accumulation_steps / tokens)
 
     def _add(self, tensor: Tensor) -> Tensor:
         total: Tensor = self.accelerator.reduce(tensor, "sum")
