@@ -12,8 +12,15 @@ FOLDER = "critic"
 """Of a checkpoint, where its critic lies."""
 
 
+def folder_of(name: str) -> str:
+    """The folder of a model, which the hub that ms-swift uses gives when it is none here. Raises ValueError or OSError without one."""
+    from swift.utils import safe_snapshot_download
+
+    return str(Path(name)) if Path(name).is_dir() else str(safe_snapshot_download(name, check_local=False))
+
+
 def from_model(folder: str, dtype: Any = "auto") -> Any:
-    """The model in `folder` (or of a hub's name) with a value head in the place of its language head.
+    """The model in `folder` with a value head in the place of its language head.
 
     The head of a model that never was a critic is zero: it begins by expecting nothing. Raises ValueError for a model that transformers
     knows no such head for.

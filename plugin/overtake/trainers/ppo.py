@@ -63,11 +63,11 @@ class PPOTrainer(GRPOTrainer):
         config, chosen = kwargs["args"], settings.load()
         if chosen.target_kl and not config.kl_coef:
             raise ValueError(f"OVERTAKE_TARGET_KL={chosen.target_kl:g} needs a coefficient to begin with: set --kl_coef to more than 0")
-        named = chosen.critic or str(model.model_dir)
+        named = critic.folder_of(chosen.critic) if chosen.critic else str(model.model_dir)
         made = critic.from_model(named, model.dtype if hasattr(model, "dtype") else "auto")
         super().__init__(model, ref_model, *args, **kwargs)
         if chosen.critic:
-            critic.check_tokenizer(chosen.critic, self.processing_class)
+            critic.check_tokenizer(named, self.processing_class)
         if adapters := getattr(self.model, "peft_config", None):
             made = critic.with_lora(made, adapters["default"].r, adapters["default"].lora_alpha)
         if config.gradient_checkpointing:
