@@ -146,7 +146,7 @@ def test_from_an_sft_adapter_policy_and_critic_learn_and_the_best_checkpoint_is_
     assert len(tracked.log) == 8
     assert all(math.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in tracked.log)
     rollouts = [line for line in tracked.log if "reward" in line]
-    assert [line["objective/kl"] for line in rollouts][0] == pytest.approx(0, abs=1e-6), "the reference is the SFT adapter"
+    assert rollouts[0]["objective/kl"] == pytest.approx(0, abs=1e-6), "the reference is the SFT adapter"
     assert abs(rollouts[1]["objective/kl"]) > 1e-4
     assert [line["objective/kl_coef"] for line in rollouts] == pytest.approx([0.05, 0.04]), "the KL of 0 was under its target"
     trained = [one for one in tracked.seen[0] if one["mode"] == "train"]
