@@ -20,7 +20,7 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 DRY_RUN=${DRY_RUN:-0}
 TUNER=${TUNER:-lora}
-KIND=''  # sft or grpo in a training, for the profiles
+KIND=''  # sft, grpo or ppo in a training, for the profiles
 
 die() { echo "error: $*" >&2; exit 2; }
 note() { echo "$*" >&2; }
@@ -71,9 +71,10 @@ find_profile() {
   esac
 }
 
-# Sets what a profile may set, then reads it: GPUS and GPU_GB (what it wants), DEFAULT_MODEL, RUN_ENV, and flags for each launcher.
+# Sets what a profile may set, then reads it: GPUS and GPU_GB (what it wants), DEFAULT_MODEL, DEFAULT_CRITIC (PPO's, where the policy's own
+# base would not fit), RUN_ENV, and flags for each launcher; RL_FLAGS are GRPO's and PPO's.
 use_profile() {
-  GPUS=0 GPU_GB=0 DEFAULT_MODEL='' RUN_ENV=() TRAIN_FLAGS=() SFT_FLAGS=() GRPO_FLAGS=() ROLLOUT_FLAGS=() DEPLOY_FLAGS=()
+  GPUS=0 GPU_GB=0 DEFAULT_MODEL='' DEFAULT_CRITIC='' RUN_ENV=() TRAIN_FLAGS=() SFT_FLAGS=() RL_FLAGS=() ROLLOUT_FLAGS=() DEPLOY_FLAGS=()
   if [[ -z ${PROFILE:-} ]]; then
     find_profile
     # A dry run asks no hardware: it shows what the recipes are written for.
@@ -310,17 +311,27 @@ set_start() {
   fi
 }
 
-# run_grpo NAME [FLAGS] -- "$@"
-run_grpo() {
-  local name=$1; shift
+# run_rl KIND NAME [FLAGS] -- "$@"
+run_rl() {
+  local kind=$1 name=$2; shift 2
   split "$@"
-  begin "$name" grpo
-  set_flags --rlhf_type grpo
+  begin "$name" "$kind"
+  set_flags --rlhf_type "$kind"
   set_start "$name"
+  if [[ $kind == ppo ]]; then choose_critic; fi
   set_data "$name" rl_train.jsonl rl_val.jsonl
   set_flags ${RECIPE[@]+"${RECIPE[@]}"}
-  KIND_FLAGS=(${GRPO_FLAGS[@]+"${GRPO_FLAGS[@]}"})
+  KIND_FLAGS=(${RL_FLAGS[@]+"${RL_FLAGS[@]}"})
   finish rlhf ${CALLER[@]+"${CALLER[@]}"}
+}
+run_grpo() { run_rl grpo "$@"; }
+run_ppo() { run_rl ppo "$@"; }
+
+# The profile's critic, where it has one and the policy is of its family: the user's own choice, also of none, goes before it.
+choose_critic() {
+  [[ -n $DEFAULT_CRITIC && -z ${OVERTAKE_CRITIC+set} && $(flag --model) == "$DEFAULT_MODEL" ]] || return 0
+  if grep -qsE '^critic *:' "${OVERTAKE_CONFIG:-/dev/null}"; then return; fi
+  RUN_ENV+=("OVERTAKE_CRITIC=$DEFAULT_CRITIC")
 }
 
 # The value of a flag set so far; nothing where it is not set.

@@ -20,7 +20,7 @@ DEFAULT_MODEL=Qwen/Qwen2.5-32B-Instruct
 RUN_ENV=(NPROC_PER_NODE=4)
 TRAIN_FLAGS=(--torch_dtype bfloat16 --deepspeed zero3)
 # vLLM sleeps while the model trains, and the model leaves the card while vLLM samples.
-GRPO_FLAGS=(--use_vllm true --vllm_mode colocate --vllm_tensor_parallel_size 4 --vllm_gpu_memory_utilization 0.45
+RL_FLAGS=(--use_vllm true --vllm_mode colocate --vllm_tensor_parallel_size 4 --vllm_gpu_memory_utilization 0.45
   --vllm_max_model_len 2304 --sleep_level 1 --move_model_batches 16 --offload_model true --offload_optimizer true)
 SAMPLE_FLAGS=(--sampler_engine vllm --torch_dtype bfloat16
   --engine_kwargs '{"tensor_parallel_size": 4, "gpu_memory_utilization": 0.9, "max_model_len": 4096}')

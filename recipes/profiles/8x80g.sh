@@ -16,4 +16,4 @@ source "$ROOT/recipes/profiles/4x80g.sh"
 GPUS=8
 RUN_ENV=(NPROC_PER_NODE=8)
 # Half the accumulation on twice the cards: still 64 rewrites an update.
-GRPO_FLAGS+=(--gradient_accumulation_steps 2)
+RL_FLAGS+=(--gradient_accumulation_steps 2)

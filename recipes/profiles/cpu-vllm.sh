@@ -6,5 +6,5 @@ source "$ROOT/recipes/profiles/cpu.sh"
 # GiB for vLLM's cache, which would otherwise take half of the memory.
 RUN_ENV+=(VLLM_CPU_KVCACHE_SPACE=1)
 # Compiling costs more than it saves on a small model.
-GRPO_FLAGS+=(--use_vllm true --vllm_mode colocate --vllm_enforce_eager true --vllm_max_model_len 2304)
+RL_FLAGS+=(--use_vllm true --vllm_mode colocate --vllm_enforce_eager true --vllm_max_model_len 2304)
 ROLLOUT_FLAGS=(--torch_dtype float32 --vllm_enforce_eager true --vllm_max_model_len 2304)

@@ -7,4 +7,4 @@ source "$ROOT/recipes/profiles/cpu.sh"
 RUN_ENV=(CUDA_VISIBLE_DEVICES= VLLM_PLUGINS=none NPROC_PER_NODE=2)
 TRAIN_FLAGS+=(--deepspeed zero2)
 SFT_FLAGS=(--per_device_train_batch_size 4 --gradient_accumulation_steps 1)
-GRPO_FLAGS=(--per_device_train_batch_size 4 --gradient_accumulation_steps 1)
+RL_FLAGS=(--per_device_train_batch_size 4 --gradient_accumulation_steps 1)

@@ -6,5 +6,5 @@
 source "$ROOT/recipes/profiles/cpu-zero2.sh"
 RUN_ENV+=(VLLM_CPU_KVCACHE_SPACE=1)
 TRAIN_FLAGS+=(--deepspeed zero3)
-GRPO_FLAGS+=(--use_vllm true --vllm_mode colocate --vllm_tensor_parallel_size 2 --vllm_enforce_eager true --vllm_max_model_len 2304
+RL_FLAGS+=(--use_vllm true --vllm_mode colocate --vllm_tensor_parallel_size 2 --vllm_enforce_eager true --vllm_max_model_len 2304
   --move_model_batches 2 --offload_model true --offload_optimizer true)

@@ -8,7 +8,7 @@ TRAIN_FLAGS=(--torch_dtype float32 --fp16 false --bf16 false --gradient_checkpoi
   --dataloader_pin_memory false)
 SFT_FLAGS=(--per_device_train_batch_size 8 --gradient_accumulation_steps 1)
 # One question of 8 rewrites an update, sampled by transformers.
-GRPO_FLAGS=(--per_device_train_batch_size 8 --gradient_accumulation_steps 1)
+RL_FLAGS=(--per_device_train_batch_size 8 --gradient_accumulation_steps 1)
 # 16 questions a batch: hundreds of rewrites at a time would only fill the memory.
 SAMPLE_FLAGS=(--sampler_engine transformers --torch_dtype float32 --num_sampling_batch_size 16)
 DEPLOY_FLAGS=(--torch_dtype float32 --infer_backend transformers)

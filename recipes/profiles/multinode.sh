@@ -20,7 +20,7 @@
 # shellcheck source=/dev/null
 source "$ROOT/recipes/profiles/8x80g.sh"
 case $KIND in
-  grpo) needed=(NNODES NODE_RANK MASTER_ADDR ROLLOUT_HOST) ;;
+  grpo | ppo) needed=(NNODES NODE_RANK MASTER_ADDR ROLLOUT_HOST) ;;
   sft) needed=(NNODES NODE_RANK MASTER_ADDR) ;;
   *) needed=() ;;
 esac
@@ -35,7 +35,7 @@ if [[ -n $KIND ]]; then
 fi
 read -ra hosts <<<"${ROLLOUT_HOST:-127.0.0.1}"
 # 16 cards x 4 x 1 = 64 rewrites an update. A server that still loads its model is waited for.
-GRPO_FLAGS=(--gradient_accumulation_steps 1 --use_vllm true --vllm_mode server --vllm_server_host "${hosts[@]}"
+RL_FLAGS=(--gradient_accumulation_steps 1 --use_vllm true --vllm_mode server --vllm_server_host "${hosts[@]}"
   --vllm_server_port "${hosts[@]/*/${PORT:-8000}}" --vllm_server_group_port "${hosts[@]/*/${GROUP_PORT:-51216}}"
   --vllm_server_timeout 1800 --move_model_batches 16)
 ROLLOUT_FLAGS=(--torch_dtype bfloat16 --vllm_tensor_parallel_size 4 --vllm_data_parallel_size 2 --vllm_gpu_memory_utilization 0.9
