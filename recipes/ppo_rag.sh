@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# PPO: as grpo_rag.sh, with the same rows, rewards and metrics, but a critic says what each token was worth, so that a question needs one rewrite.
-# 4 x 80 GB for 32B with LoRA, rollouts by vLLM on the same cards. Not yet run on GPUs; CI runs this file on two CPU cores, with a tiny model.
+# PPO: grpo_rag.sh's rows, rewards and metrics, but a critic says what each token was worth, so that a question needs one rewrite only.
+# 4 x 80 GB for 32B with LoRA, rollouts by vLLM on the same cards. Not yet run on GPUs; CI runs this file on two CPU cores.
 # Needs rl_train.jsonl and rl_val.jsonl from tools/convert.py, the last checkpoint of sft_qwen32b.sh, and the retrieval service
 # (OVERTAKE_RAG_URL, or `bash recipes/serve_rag.sh`).
 #   bash recipes/ppo_rag.sh
-#   OVERTAKE_CRITIC=Qwen/Qwen2.5-0.5B-Instruct bash recipes/ppo_rag.sh   # a smaller critic of the same tokenizer; '' for the policy's own base
-#   OVERTAKE_TARGET_KL=0.05 bash recipes/ppo_rag.sh                     # the KL coefficient moves towards a KL of 0.05 a token
+#   OVERTAKE_CRITIC=Qwen/Qwen2.5-3B-Instruct bash recipes/ppo_rag.sh   # else the profile's; '' makes it of the policy's own base
+#   OVERTAKE_TARGET_KL=0.05 bash recipes/ppo_rag.sh                    # the KL coefficient moves towards a KL of 0.05 a token
 # OVERTAKE_CRITIC_LR is 1e-4, ten times the policy's rate, since the critic begins with nothing; OVERTAKE_ENTROPY, 0.01, keeps it trying.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

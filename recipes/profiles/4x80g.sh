@@ -15,8 +15,17 @@
 #   vLLM's 38.2: weights 65.5 / 4 = 16.4, activations 1.5 (assumed), cache 20.3 = 310 000 tokens of 2 x 64 layers x 2 of 8 heads x 128 x
 #   2 bytes: 140 rows of 2198 at once, and 64 are asked for
 #   host memory: the model set aside 65.5, vLLM's weights asleep 65.5, the four processes' own 20 (assumed): 151
+# PPO adds a critic, a copy of Qwen2.5-7B (InstructGPT's had 6B beside a policy of 175B); as large as the policy it would make 77.6 of 85
+# on the weights' way to vLLM, and every layer would be gathered twice as often:
+#   its weights       7.07e9 x 2 bytes / 4                                                  3.5
+#   its LoRA          40.4e6 weights x 16 bytes / 4                                         0.2
+#   its activations   8792 tokens x 28 layers x 3584 x 2 bytes (checkpointing)              1.8
+#   entropy           4 x 150 x 152064 x 8 bytes (log-softmax, exp, product, gradient)      0.7
+#   training with the critic: 41.0 of 85; weights' way to vLLM 64.4; host memory 165
+#   sampling with the critic: 39.7 of 85, as it is set aside with the model that it is a part of
 GPUS=4 GPU_GB=80
 DEFAULT_MODEL=Qwen/Qwen2.5-32B-Instruct
+DEFAULT_CRITIC=Qwen/Qwen2.5-7B-Instruct
 RUN_ENV=(NPROC_PER_NODE=4)
 TRAIN_FLAGS=(--torch_dtype bfloat16 --deepspeed zero3)
 # vLLM sleeps while the model trains, and the model leaves the card while vLLM samples.

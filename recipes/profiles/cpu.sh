@@ -7,7 +7,7 @@ RUN_ENV=(CUDA_VISIBLE_DEVICES= ACCELERATE_USE_CPU=true VLLM_PLUGINS=none)
 TRAIN_FLAGS=(--torch_dtype float32 --fp16 false --bf16 false --gradient_checkpointing false --dataloader_num_workers 0
   --dataloader_pin_memory false)
 SFT_FLAGS=(--per_device_train_batch_size 8 --gradient_accumulation_steps 1)
-# One question of 8 rewrites an update, sampled by transformers.
+# 8 rewrites an update, sampled by transformers: in GRPO one question, in PPO eight, of 32 in a round.
 RL_FLAGS=(--per_device_train_batch_size 8 --gradient_accumulation_steps 1)
 # 16 questions a batch: hundreds of rewrites at a time would only fill the memory.
 SAMPLE_FLAGS=(--sampler_engine transformers --torch_dtype float32 --num_sampling_batch_size 16)

@@ -8,13 +8,14 @@
 #        NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 ROLLOUT_HOST=10.0.0.9 PROFILE=multinode bash recipes/grpo_rag.sh   # on 10.0.0.1
 #        NNODES=2 NODE_RANK=1 MASTER_ADDR=10.0.0.1 ROLLOUT_HOST=10.0.0.9 PROFILE=multinode bash recipes/grpo_rag.sh   # on 10.0.0.2
 #   3. Look at rollout_correction/k3_kl in the log (grpo_rag.sh says what it must be), and stop rollout.sh by Ctrl-C when all is done.
-# SFT is step 2 with sft_qwen32b.sh, without ROLLOUT_HOST. Two rollout machines: ROLLOUT_HOST="10.0.0.9 10.0.0.10".
+# SFT is step 2 with sft_qwen32b.sh, without ROLLOUT_HOST; PPO with ppo_rag.sh. Two rollout machines: ROLLOUT_HOST="10.0.0.9 10.0.0.10".
 # Ports: 29500 on machine 0 (MASTER_PORT), 8000 and 51216 on the rollout machines (PORT and GROUP_PORT, in both steps), NCCL's own between
 # all. A proxy in the environment must not catch these addresses (NO_PROXY).
 # Run where: parsed by ms-swift's own argument classes in the tests; not yet run on several machines nor on GPUs. On CPUs the tests run
 # a rollout server with its training, NCCL stood in for, and a training of two "machines" on one.
 # GRPO's memory of a training card in GB (10^9 bytes) on 2 x 8 cards: as in 4x80g.sh with 1/16 of the model: 20.6 of 85, no vLLM; 4.1
 # more while 1/16 of the model is gathered to be sent. All weights (TUNER=full): 32.8 with Adam, 4.1 for the SFT model in the KL term: 53.3.
+# PPO's critic adds 0.9 for 1/16 of its weights, and 2.5 of activations and entropy: 24.0.
 # A rollout card: vLLM's 0.9 x 85 = 76.5: weights 65.5 / 4 = 16.4, activations 1.5 (assumed), cache 58.6 = 890 000 tokens of 65536 bytes.
 # Network: 65.5 GB from machine 0 to each rollout machine at every update: 3 s at 200 Gb/s, 52 s at 10.
 # shellcheck source=/dev/null
