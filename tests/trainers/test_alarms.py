@@ -17,6 +17,11 @@ CASES = [
     ("clipping", {"clip_ratio": [0.9] * 5}, "90 % of the updates"),
     ("clipping", {"policy/clipfrac_avg": [0.0, 1, 1, 1, 1, 1]}, "100 % of the updates"),
     ("value", {"loss/value_avg": [0.5] * 15}, "0.500 in the first 5 logged steps, 0.500 in the last"),
+    (
+        "value",
+        {"loss/value_avg": [0.03] * 15, "val/explained_variance": [0.09] * 15},
+        "0.030 in the first 5 logged steps, 0.030 in the last",
+    ),
     ("abstaining", {"abstain/timeout": [0.2] * 5, "abstain/http_5xx": [0.1] * 5}, "30 % of the samples had no score"),
     ("abstaining", {"abstain/timeout": [0.2] * 5, "abstain/http_5xx": [0.1] * 5}, "most often because of: timeout"),
     ("copying", {"rewrite/copy": [0.1] * 10 + [0.31] * 10}, "31 % of the rewrites copy the question, 10 % did in the first 10"),
@@ -38,6 +43,8 @@ NO_ALARM = [
     ({"loss/value_avg": [0.5] * 14}, "too early to tell"),
     ({"loss/value_avg": [0.5] * 10 + [0.44] * 5}, "it falls"),
     ({"loss/value_avg": [0.14] * 20}, "low from the start"),
+    ({"loss/value_avg": [0.5] * 20, "val/explained_variance": [0.1] * 20}, "the critic explains what there is to explain"),
+    ({"loss/value_avg": [0.5] * 10 + [0.44] * 10, "val/explained_variance": [0.0] * 20}, "it falls"),
     ({"abstain/timeout": [0.1] * 5, "abstain/budget": [0.1] * 5}, "the bound itself"),
     ({"rewrite/copy": [0.5] * 20}, "many copies, no more than at the start"),
     ({"frac_reward_zero_std": [1.0] * 19}, "too few steps: with one group a step the share is 0 or 1"),
@@ -60,6 +67,51 @@ def test_an_alarm_says_what_is_wrong(alarm, values, words):
 @pytest.mark.parametrize(("values", "why"), NO_ALARM)
 def test_no_alarm(values, why):
     assert alarms(history(values)) == {}, why
+
+
+def rounds(count, of_rollout, *of_steps):
+    """`count` rounds of PPO, one step for each of `of_steps`; the first step of a round logs its rollout too."""
+    return [{**step, **(of_rollout if at == 0 else {})} for _ in range(count) for at, step in enumerate(of_steps)]
+
+
+OF_ROUNDS = [
+    # (alarm, what a rollout logs, what its updates log, rounds until it is said, what the sentence says)
+    (
+        "clipping",
+        {},
+        [{"policy/clipfrac_avg": share} for share in (0, 0.3, 0.7, 0.8, 0.7, 0.7)],
+        1,
+        "53 % of the updates are clipped (mean of 6 ",
+    ),
+    (
+        "value",
+        {"val/explained_variance": 0.0},
+        [{"loss/value_avg": loss} for loss in (0.3, 0.2, 0.1, 0.1, 0.1, 0.1)],
+        5,
+        "0.150 in the first 6",
+    ),
+    ("abstaining", {"abstain/timeout": 0.3}, [{}] * 16, 5, "30 % of the samples had no score"),
+    ("cut_off", {"completions/clipped_ratio": 0.3}, [{}] * 16, 10, "30 % of the completions are cut off"),
+    ("idle", {"frac_reward_zero_std": 0.6}, [{}] * 4, 20, "in 60 % of the groups"),
+]
+
+
+@pytest.mark.parametrize(("alarm", "of_rollout", "of_steps", "count", "words"), OF_ROUNDS, ids=[case[0] for case in OF_ROUNDS])
+def test_in_ppo_an_alarm_counts_rounds(alarm, of_rollout, of_steps, count, words):
+    rows = rounds(count, {"reward": 0.4, **of_rollout}, *of_steps)
+    assert list(alarms(rows)) == [alarm]
+    assert words in alarms(rows)[alarm]
+    assert alarms(rows[: -len(of_steps)]) == {}
+
+
+def test_the_last_epoch_of_a_round_may_be_clipped_where_the_round_is_not():
+    steps = [{"policy/clipfrac_avg": share} for share in (0, 0, 0, 0, 0, 0.6, 0.6, 0.6, 0.6, 0.6)]
+    assert alarms(rounds(4, {"reward": 0.4}, *steps)) == {}
+
+
+def test_more_copies_are_told_of_rounds():
+    few, many = (rounds(10, {"reward": 0.4, "rewrite/copy": share}, *[{}] * 16) for share in (0.1, 0.31))
+    assert list(alarms(few + many)) == ["copying"]
 
 
 def test_evaluations_and_the_summary_are_no_training_steps():

@@ -4,12 +4,16 @@
 |------------|-------------------------------------------------------------------------------------------------------------------|
 | reward     | the mean reward of the last 10 logged steps lies 7 standard errors, or that of the last 40 five, and by 0.05 at   |
 |            | least under the best such block before. Of the best of many blocks two errors are chance alone.                   |
-| clipping   | over 0.5 of the updates are clipped (the specification's bound; 0.1 to 0.3 is usual), mean of 5                    |
-| value      | the value loss, mean of 5, is neither 10 % lower than the first five were nor at 0.15, where it is to end         |
+| clipping   | over 0.5 of the updates are clipped (the specification's bound; 0.1 to 0.3 is usual), mean of 5 or of a round     |
+| value      | the value loss, mean of 5 or of a round, is not 10 % lower than the first were, and the critic explains under 0.1 |
+|            | of the returns' variance, mean of 5 rounds; where that is not logged, nor at 0.15, where it is to end  |
 | abstaining | over 0.2 of the samples had no score, mean of 5: five groups of 8 in six miss somebody, and the run stops at 0.5  |
 | copying    | 0.2 more of the rewrites than in the first 10 steps copy the question, mean of 10 (80 rewrites or more: 3 errors) |
 | idle       | over 0.5 of the groups have equal rewards throughout, mean of 20: they teach nothing                              |
 | cut_off    | over 0.2 of the completions end at the length limit, mean of 10; of a trained model hardly any does               |
+
+What is said of samples is logged with a rollout, and counted there: PPO has one in a round of many updates, GRPO one in each step. In the
+first epoch of a round hardly anything is clipped and in the last most, so that only rounds compare.
 
 Measured on made-up curves with a scatter of 0.2 (pytest -s tests/trainers/test_alarms.py): of 20 flat runs of 1,250 steps none is called
 falling; a fall by 0.3 within 60 steps is told after 60, a decline by 0.2 within 500 after 400 (medians of 30 runs). No knobs.
@@ -25,7 +29,16 @@ Row = Mapping[str, Any]
 _FALLS = ((10, 7.0), (40, 5.0))
 _SMALLEST_FALL = 0.05
 _FEW, _SOME, _MANY = 5, 10, 20
-_MOST_CLIPPED, _LEARNT_VALUE_LOSS, _MOST_ABSTAINED, _MORE_COPIES, _MOST_IDLE, _MOST_CUT_OFF = 0.5, 0.15, 0.2, 0.2, 0.5, 0.2
+_OF_ROLLOUT = ("reward", "objective/scores")
+_MOST_CLIPPED, _LEARNT_VALUE_LOSS, _LEAST_EXPLAINED, _MOST_ABSTAINED, _MORE_COPIES, _MOST_IDLE, _MOST_CUT_OFF = (
+    0.5,
+    0.15,
+    0.1,
+    0.2,
+    0.2,
+    0.5,
+    0.2,
+)
 
 
 def is_training(row: Row) -> bool:
@@ -65,7 +78,7 @@ def news(history: Sequence[Row]) -> dict[str, str]:
 
 
 def _reward(rows: Sequence[Row]) -> str:
-    values = _values(rows, "reward", "objective/scores")
+    values = _values(rows, *_OF_ROLLOUT)
     for size, errors in _FALLS:
         blocks = [values[end - size : end] for end in range(len(values), size - 1, -size)]
         if len(blocks) < 2:
@@ -81,25 +94,32 @@ def _reward(rows: Sequence[Row]) -> str:
 
 
 def _clipping(rows: Sequence[Row]) -> str:
-    share = _mean(rows[-_FEW:], _FEW, "clip_ratio/region_mean", "clip_ratio", "policy/clipfrac_avg")
+    size = _round(rows)
+    share = _last(rows, size, "clip_ratio/region_mean", "clip_ratio", "policy/clipfrac_avg")
     if share is None or share <= _MOST_CLIPPED:
         return ""
-    return f"{share * 100:.0f} % of the updates are clipped (mean of {_FEW} logged steps; 10 to 30 % is usual): lower --learning_rate"
+    return f"{share * 100:.0f} % of the updates are clipped (mean of {size} logged steps; 10 to 30 % is usual): lower --learning_rate"
 
 
 def _value(rows: Sequence[Row]) -> str:
-    first, last = (_mean(part, _FEW, "loss/value_avg") for part in (rows[:_FEW], rows[-_FEW:]))
-    if len(rows) < 3 * _FEW or first is None or last is None or last < max(0.9 * first, _LEARNT_VALUE_LOSS):
+    size = _round(rows)
+    losses, explained = _values(rows, "loss/value_avg"), _values(rows, "val/explained_variance")
+    if len(losses) < 3 * size or 0 < len(explained) < _FEW:
+        return ""
+    first, last = fmean(losses[:size]), fmean(losses[-size:])
+    learnt = fmean(explained[-_FEW:]) >= _LEAST_EXPLAINED if explained else last < _LEARNT_VALUE_LOSS
+    if learnt or last < 0.9 * first:
         return ""
     return (
-        f"the value loss does not fall: {first:.3f} in the first {_FEW} logged steps, {last:.3f} in the last. The critic does not learn: "
+        f"the value loss does not fall: {first:.3f} in the first {size} logged steps, {last:.3f} in the last. The critic does not learn: "
         "see to its learning rate and to what it starts from"
     )
 
 
 def _abstaining(rows: Sequence[Row]) -> str:
-    reasons = sorted({name for row in rows[-_FEW:] for name in row if name.startswith("abstain/")})
-    shares = {name: fmean(row.get(name, 0.0) for row in rows[-_FEW:]) for name in reasons}
+    rows = [row for row in rows if any(name in _OF_ROLLOUT or name.startswith("abstain/") for name in row)][-_FEW:]
+    reasons = sorted({name for row in rows for name in row if name.startswith("abstain/")})
+    shares = {name: fmean(row.get(name, 0.0) for row in rows) for name in reasons}
     if len(rows) < _FEW or sum(shares.values()) <= _MOST_ABSTAINED:
         return ""
     most = max(shares, key=lambda name: shares[name]).removeprefix("abstain/")
@@ -110,8 +130,11 @@ def _abstaining(rows: Sequence[Row]) -> str:
 
 
 def _copying(rows: Sequence[Row]) -> str:
-    first, last = (_mean(part, _SOME, "rewrite/copy") for part in (rows[:_SOME], rows[-_SOME:]))
-    if first is None or last is None or last - first <= _MORE_COPIES:
+    copies = _values(rows, "rewrite/copy")
+    if len(copies) < _SOME:
+        return ""
+    first, last = fmean(copies[:_SOME]), fmean(copies[-_SOME:])
+    if last - first <= _MORE_COPIES:
         return ""
     return (
         f"{last * 100:.0f} % of the rewrites copy the question, {first * 100:.0f} % did in the first {_SOME} logged steps: give the reward "
@@ -120,7 +143,7 @@ def _copying(rows: Sequence[Row]) -> str:
 
 
 def _idle(rows: Sequence[Row]) -> str:
-    share = _mean(rows[-_MANY:], _MANY, "frac_reward_zero_std")
+    share = _last(rows, _MANY, "frac_reward_zero_std")
     if share is None or share <= _MOST_IDLE:
         return ""
     return (
@@ -130,7 +153,7 @@ def _idle(rows: Sequence[Row]) -> str:
 
 
 def _cut_off(rows: Sequence[Row]) -> str:
-    share = _mean(rows[-_SOME:], _SOME, "completions/clipped_ratio")
+    share = _last(rows, _SOME, "completions/clipped_ratio")
     if share is None or share <= _MOST_CUT_OFF:
         return ""
     return (
@@ -144,7 +167,15 @@ def _values(rows: Sequence[Row], *names: str) -> list[float]:
     return [float(next(row[name] for name in names if name in row)) for row in rows if any(name in row for name in names)]
 
 
-def _mean(rows: Sequence[Row], count: int, *names: str) -> float | None:
-    """The mean of `count` rows; None where one of them has no value."""
-    values = _values(rows, *names)
+def _last(rows: Sequence[Row], count: int, *names: str) -> float | None:
+    """The mean of the last `count` values; None while there are fewer."""
+    values = _values(rows, *names)[-count:]
     return fmean(values) if len(values) == count else None
+
+
+def _round(rows: Sequence[Row]) -> int:
+    """The steps from one rollout to the next, five at least; of the first round, those that it has had."""
+    begins = [at for at, row in enumerate(rows) if any(name in row for name in _OF_ROLLOUT)]
+    if not begins:
+        return _FEW
+    return max(_FEW, begins[-1] - begins[-2] if len(begins) > 1 else len(rows) - begins[0])
