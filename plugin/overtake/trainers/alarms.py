@@ -6,7 +6,7 @@
 |            | least under the best such block before. Of the best of many blocks two errors are chance alone.                   |
 | clipping   | over 0.5 of the updates are clipped (the specification's bound; 0.1 to 0.3 is usual), mean of 5 or of a round     |
 | value      | the value loss, mean of 5 or of a round, is not 10 % lower than the first were, and the critic explains under 0.1 |
-|            | of the returns' variance, mean of 5 rounds; where that is not logged, nor at 0.15, where it is to end  |
+|            | of the returns' variance, mean of 5 rounds; where that is not logged, nor at 0.15, where it is to end             |
 | abstaining | over 0.2 of the samples had no score, mean of 5: five groups of 8 in six miss somebody, and the run stops at 0.5  |
 | copying    | 0.2 more of the rewrites than in the first 10 steps copy the question, mean of 10 (80 rewrites or more: 3 errors) |
 | idle       | over 0.5 of the groups have equal rewards throughout, mean of 20: they teach nothing                              |
