@@ -1,26 +1,28 @@
 #!/usr/bin/env bash
 # Quickstart: the whole of query rewriting on this machine, embedded parts, no key, no GPU. Sets up its own environment first.
-# Two cores, 4 GB of memory: some 10 minutes after the installation (STARD: 20). Run it again and what is done is not done again.
+# Two cores, 4 GB of memory: some 10 minutes after the installation (STARD: 20; 5 more with --rl both). Run it again and what is done is not done again.
 #   bash recipes/quickstart.sh                                  # the shipped tenant fivedoctors
 #   bash recipes/quickstart.sh --tenant chengla
 #   bash recipes/quickstart.sh --corpus FOLDER                  # any BEIR folder: corpus.jsonl, queries.jsonl, qrels.tsv
+#   bash recipes/quickstart.sh --rl both                        # PPO as well as GRPO in the table; --rl ppo: in its place
 #   bash recipes/quickstart.sh --fresh                          # forget what an earlier run did
-# The chain: sheet -> generate -> validate -> convert -> SFT -> GRPO -> export -> evaluate -> deploy -> one real request.
+# The chain: sheet -> generate -> validate -> convert -> SFT -> GRPO or PPO -> export -> evaluate -> deploy -> one real request.
 # The teacher is a stand-in (plugin/overtake/standin): set OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY for a real one.
 set -euo pipefail
 { # read whole before it runs: the file may change under a run of half an hour
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 die() { echo "error: $*" >&2; exit 2; }
-tenant=fivedoctors corpus='' fresh=0 out=''
+tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo
 while (($#)); do
   case $1 in
     --tenant) [[ -n ${2:-} ]] || die "$1 needs a name"; tenant=$2; shift 2 ;;
     --corpus) [[ -n ${2:-} ]] || die "$1 needs a folder"; corpus=$(realpath -m -- "$2"); shift 2 ;;
     --out) [[ -n ${2:-} ]] || die "$1 needs a folder"; out=$(realpath -m -- "$2"); shift 2 ;;
+    --rl) [[ ${2:-} =~ ^(grpo|ppo|both)$ ]] || die "$1 ${2:-}: grpo, ppo or both"; rl=$2; shift 2 ;;
     --fresh) fresh=1; shift ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
-    *) die "$1 is not known. There are: --tenant NAME, --corpus FOLDER, --out FOLDER, --fresh" ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+    *) die "$1 is not known. There are: --tenant NAME, --corpus FOLDER, --out FOLDER, --rl grpo|ppo|both, --fresh" ;;
   esac
 done
 if [[ -n $corpus ]]; then
@@ -29,12 +31,12 @@ if [[ -n $corpus ]]; then
   name=$(basename "$corpus") tenant=default
   # Where users and documents share words, a rewrite keeps most of the question's: copying takes a small model longer to learn.
   # Every question is a topic of its own there: seen once each, their gradients are noise; 128 of them, ten times each, are not.
-  base=(--read-words --layers 3 --steps 1200) sft_steps=200 grpo_steps=160 grpo_rate=3e-4 grpo_rows=#128
+  base=(--read-words --layers 3 --steps 1200) sft_steps=200 grpo_steps=160 grpo_rate=3e-4 grpo_rows=#128 ppo_rows=#128
 else
   corpus=$ROOT/datasets/query_rewrite/$tenant
   [[ $tenant =~ ^[A-Za-z0-9_-]+$ && -f $corpus/corpus.jsonl ]] || die "--tenant $tenant is not shipped. There are: $(cd "$ROOT/datasets/query_rewrite" && echo */ | tr -d /)"
   name=$tenant
-  base=(--layers 2 --steps 300) sft_steps=200 grpo_steps=150 grpo_rate=1e-3 grpo_rows=
+  base=(--layers 2 --steps 300) sft_steps=200 grpo_steps=150 grpo_rate=1e-3 grpo_rows= ppo_rows=#256
 fi
 OUT=${out:-$ROOT/output/quickstart/$name}
 if [[ -d $OUT && ! -f $OUT/.quickstart && -n $(ls -A "$OUT") ]]; then die "$OUT holds files that are not a quickstart's. Name another folder with --out"; fi
@@ -149,33 +151,61 @@ stage "SFT (recipes/sft_qwen32b.sh)"
   bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate 1e-3 --max_steps "$sft_steps"
 python tools/curve.py "$OUT/sft"
 
-stage "GRPO on live retrieval (recipes/grpo_rag.sh)"
-[[ -n $(last "$OUT/grpo") ]] || quiet grpo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=lora DATASET="$OUT/data/rl_train.jsonl$grpo_rows" OUTPUT_DIR="$OUT/grpo" \
-  bash recipes/grpo_rag.sh "${tiny[@]}" --per_device_train_batch_size 64 --gradient_accumulation_steps 1 --max_length 512 --max_completion_length 24 \
-  --temperature 1.0 --top_p 1.0 --learning_rate "$grpo_rate" --beta 0.01 --lora_rank 32 --lora_alpha 32 --warmup_ratio 0.02 \
-  --max_steps "$grpo_steps" --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 1
-python tools/curve.py "$OUT/grpo"
+# The last of them is compared with all others, and deployed.
+case $rl in both) algorithms=(PPO GRPO) ;; *) algorithms=("${rl^^}") ;; esac
+of_rl=(--per_device_train_batch_size 64 --gradient_accumulation_steps 1 --max_length 512 --max_completion_length 24 --temperature 1.0 --top_p 1.0
+  --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 1)
 
-stage "control: the SFT model trained on for as long as GRPO took"
+train_GRPO() {
+  env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=lora DATASET="$OUT/data/rl_train.jsonl$grpo_rows" OUTPUT_DIR="$OUT/grpo" \
+    bash recipes/grpo_rag.sh "${tiny[@]}" "${of_rl[@]}" --learning_rate "$grpo_rate" --beta 0.01 --lora_rank 32 --lora_alpha 32 --warmup_ratio 0.02 \
+    --max_steps "$grpo_steps"
+}
+# All weights of policy and critic. The critic must know a question before the policy can learn from it, and knows those that it has seen
+# often: it learns ten times as fast, on fewer questions.
+train_PPO() {
+  env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=full DATASET="$OUT/data/rl_train.jsonl$ppo_rows" OUTPUT_DIR="$OUT/ppo" \
+    OVERTAKE_CRITIC='' OVERTAKE_CRITIC_LR=1e-3 OVERTAKE_ENTROPY=0.001 \
+    bash recipes/ppo_rag.sh "${tiny[@]}" "${of_rl[@]}" --learning_rate 1e-4 --num_ppo_epochs 2 --kl_coef 0.01 --warmup_ratio 0 --max_steps 160
+}
+# What is deployed of a run.
+merged() { if [[ $1 == GRPO ]]; then echo "$OUT/merged"; else echo "$OUT/merged_${1,,}"; fi; }
+
+for algorithm in "${algorithms[@]}"; do
+  stage "$algorithm on live retrieval (recipes/${algorithm,,}_rag.sh)"
+  [[ -n $(last "$OUT/${algorithm,,}") ]] || quiet "${algorithm,,}" "train_$algorithm"
+  python tools/curve.py "$OUT/${algorithm,,}"
+done
+
+stage "control: the SFT model trained on for as long as $algorithm took"
 [[ -n $(last "$OUT/sft_long") ]] || quiet sft_long env MODEL="$(last "$OUT/sft")" TUNER=full DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft_long" \
-  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate 1e-3 --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/grpo")"
+  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate 1e-3 --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/${algorithm,,}")"
 python tools/curve.py "$OUT/sft_long"
 
 # ---------------------------------------------------------------- evaluate, export, deploy
 
 stage "merge (recipes/export.sh)"
-[[ -d $OUT/merged ]] || quiet export env ADAPTER="$(last "$OUT/grpo")" OUTPUT_DIR="$OUT/merged" bash recipes/export.sh
-echo "$OUT/merged"
+systems=()
+for algorithm in "${algorithms[@]}"; do
+  folder=$(merged "$algorithm")
+  [[ -d $folder ]] || quiet "export_${algorithm,,}" env ADAPTER="$(last "$OUT/${algorithm,,}")" OUTPUT_DIR="$folder" bash recipes/export.sh
+  echo "$folder"
+  systems+=(--system "$algorithm=$folder")
+done
 
 stage "evaluate on held-out questions, gold labels, paired intervals"
-python tools/evaluate.py "$OUT/data/test.jsonl" "$OUT/eval" --judge --against GRPO --system "original query=copy" --system "copy policy=copy" \
-  --system teacher --system "untrained=$OUT/base" \
-  --system "SFT=$(last "$OUT/sft")" --system "SFT-long=$(last "$OUT/sft_long")" --system "GRPO=$OUT/merged" | tee "$OUT/eval/table.txt"
-python tools/curve.py "$OUT/grpo"
+for algorithm in "${algorithms[@]}"; do
+  python tools/evaluate.py "$OUT/data/test.jsonl" "$OUT/eval" --judge --against "$algorithm" --system "original query=copy" --system "copy policy=copy" \
+    --system teacher --system "untrained=$OUT/base" \
+    --system "SFT=$(last "$OUT/sft")" --system "SFT-long=$(last "$OUT/sft_long")" "${systems[@]}" >"$OUT/eval/table_${algorithm,,}.txt"
+  # The means are the same in all of them.
+  if [[ $algorithm == "${algorithms[0]}" ]]; then cat "$OUT/eval/table_${algorithm,,}.txt"; else sed -n '/^paired/,$p' "$OUT/eval/table_${algorithm,,}.txt"; fi
+done | tee "$OUT/eval/table.txt"
+for algorithm in "${algorithms[@]}"; do python tools/curve.py "$OUT/${algorithm,,}"; done
 
 stage "deploy (recipes/deploy.sh) and one real request through model and retriever"
 port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-set -m; MODEL=$OUT/merged PORT=$port bash recipes/deploy.sh </dev/null >"$OUT/log/deploy.log" 2>&1 8<&- & services+=($!); set +m
+set -m; MODEL=$folder PORT=$port bash recipes/deploy.sh </dev/null >"$OUT/log/deploy.log" 2>&1 8<&- & services+=($!); set +m
 until python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$port/v1/models', timeout=2)" 2>/dev/null; do
   kill -0 "${services[-1]}" 2>/dev/null || die "deploy ended: $(tail -n 5 "$OUT/log/deploy.log")"
   ((SECONDS < 3600)) || die "deploy is not ready; see $OUT/log/deploy.log"
@@ -188,7 +218,7 @@ cat <<END
 
 Everything lies in $OUT:
   teacher.xlsx, validated.xlsx   the teacher's rewrites and what they retrieve      data/   training and held-out files
-  sft/ grpo/ sft_long/           runs with logging.jsonl                            merged/ the model to deploy
+  sft/ grpo/ ppo/ sft_long/      runs with logging.jsonl                            merged*/ the models to deploy
   eval/                          table.txt, summary.json, answers and details       log/    every step's log
 The teacher here: $OVERTAKE_TEACHER_MODEL. The whole took $SECONDS s.
 END

@@ -143,6 +143,37 @@ def test_the_recipes_run_one_after_the_other(tiny: Path, run: Any, environment: 
         httpx.get(f"http://127.0.0.1:{port}/v1/models")
 
 
+@pytest.mark.slow
+def test_ppo_goes_on_from_sft_and_is_exported(tiny: Path, sft: Path, run: Any) -> None:
+    """A round of four epochs and the beginning of another; evaluated, its checkpoint with the critic, its export without."""
+    from safetensors.torch import load_file
+
+    seen = tiny / "ppo-seen"
+    seen.mkdir()
+    flags = ["--max_steps", "24", "--save_steps", "16", "--eval_steps", "16", "--reward_funcs", "even", "--reward_weights", "1"]
+    flags += ["--max_completion_length", "16", "--learning_rate", "1e-3", "--external_plugins", str(ROOT / "plugin/register.py"), "even.py"]
+    base = {"PROFILE": "cpu", "cwd": tiny}
+    done(run("ppo_rag", *flags, SFT_ADAPTER=sft, DATASET="rl_train.jsonl", OUTPUT_DIR="ppo", SEEN=seen, **base))
+    log = [row for row in read_log(tiny / "ppo") if "loss" in row]
+    assert len(log) == 24
+    assert [at for at, row in enumerate(log, 1) if "reward" in row] == [1, 17], "a rollout is used for 16 updates"
+    # Two rounds of 32 rewrites, and an evaluation of the eight held-out rows after the first and at the end.
+    assert (seen / "0").read_text().split() == ["32", "8", "32", "8"]
+    assert log[0]["objective/kl"] == pytest.approx(0, abs=1e-6), "the SFT model is the reference"
+    assert log[0]["policy/clipfrac_avg"] == 0 and log[15]["policy/approxkl_avg"] > 0
+    assert log[16]["objective/kl"] != 0
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in log)
+    assert [row["eval_reward"] for row in read_log(tiny / "ppo") if "eval_reward" in row]
+    assert (tiny / "ppo/checkpoint-16/critic/model.safetensors").is_file()
+    start, end = adapter(sft), adapter(tiny / "ppo/checkpoint-16")
+    assert start.keys() == end.keys()
+    assert max((end[name] - start[name]).abs().max().item() for name in start) > 1e-3
+
+    done(run("export", ADAPTER="ppo/checkpoint-16", OUTPUT_DIR="merged-ppo", **base))
+    exported = load_file(tiny / "merged-ppo/model.safetensors")
+    assert exported.keys() == load_file(tiny / "tiny/model.safetensors").keys()
+
+
 # ---------------------------------------------------------------- in every layout
 
 STEPS = 5
