@@ -16,7 +16,7 @@
 #   its weights       0.49e9 x 2 bytes                                                 1.0
 #   its LoRA          8.8e6 weights x 16 bytes                                         0.1
 #   its activations   4396 tokens x 24 layers x 896 x 2 bytes (checkpointing)          0.2
-#   entropy           2 x 150 x 151936 x 8 bytes (three parts of it, and gradient)         0.4
+#   entropy           2 x 150 x 151936 x 8 bytes (three parts of it, and gradient)     0.4
 #   training with the critic: 9.3 of 16.1
 #   sampling with the critic: 12.4 of 16.1
 GPUS=1 GPU_GB=16
