@@ -173,7 +173,7 @@ def _trl(plan: Mapping[str, Any], clock: Clock, folder: Path) -> None:
     from trl.experimental import ppo as stock
     from trl.experimental.ppo import ppo_trainer as module
 
-    from datasets import Dataset
+    from datasets import Dataset  # type: ignore[attr-defined]  # mypy takes our data folder for it
 
     processor = get_processor(plan["model"], model_type=plan["model_type"])
     template = get_template(processor, template_type=plan["template"])

@@ -139,19 +139,18 @@ class PPOTrainer(GRPOTrainer):
         size = self.num_generations if self.model.training else self.num_generations_eval
         groups = [index // size for index in range(len(rewards_per_func))]
         scores = abstaining.total_rewards(rewards_per_func, self.reward_weights.to(rewards_per_func.device), groups)
+        columns = dict(zip(self.reward_func_names, rewards_per_func.unbind(1), strict=True))
         logged = self._metrics[self._mode()]
-        for name, values in [("reward", scores), *((f"rewards/{name}/mean", column) for name, column in self._columns(rewards_per_func))]:
-            logged[name].append(_mean(values))
-            spread = name.removesuffix("/mean") + ("_std" if name == "reward" else "/std")
-            logged[spread].append(_deviation(values))
-        for name, column in self._columns(rewards_per_func):
+        for mean, spread, values in [
+            ("reward", "reward_std", scores),
+            *((f"rewards/{name}/mean", f"rewards/{name}/std", column) for name, column in columns.items()),
+        ]:
+            for name, value in ((mean, _mean(values)), (spread, _deviation(values))):
+                # ms-swift averages what a log interval collected: a rollout of which nothing was measured is left out of that.
+                logged[name][:] = [one for one in [*logged[name], value] if not math.isnan(one)] or [math.nan]
+        for name, column in columns.items():
             self._logs["rewards"][name].extend(column.tolist())
-        for values in logged.values():
-            values[:] = [value for value in values if not math.isnan(value)] or [math.nan]
         return scores
-
-    def _columns(self, rewards_per_func: Tensor) -> list[tuple[str, Tensor]]:
-        return list(zip(self.reward_func_names, rewards_per_func.unbind(1), strict=True))
 
     def _watch(self, batches: list[GRPOBatch]) -> None:
         """Log the KL of the rollout and how well the critic foresaw it; move the KL coefficient."""
