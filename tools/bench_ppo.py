@@ -173,13 +173,11 @@ def _trl(plan: Mapping[str, Any], clock: Clock, folder: Path) -> None:
     from trl.experimental import ppo as stock
     from trl.experimental.ppo import ppo_trainer as module
 
-    from datasets import Dataset  # type: ignore[attr-defined]  # mypy takes our data folder for it
-
     processor = get_processor(plan["model"], model_type=plan["model_type"])
     template = get_template(processor, template_type=plan["template"])
     template.set_mode("transformers")
     rows = [json.loads(line)["messages"] for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
-    ids = [template.encode({"messages": messages})["input_ids"] for messages in rows]
+    ids: Any = [{"input_ids": template.encode({"messages": messages})["input_ids"]} for messages in rows]
     tokenizer = template.tokenizer
     tokenizer.padding_side = "left"
     models = [AutoModelForCausalLM.from_pretrained(plan["model"], dtype=torch.float32) for _ in range(2)]
@@ -223,8 +221,8 @@ def _trl(plan: Mapping[str, Any], clock: Clock, folder: Path) -> None:
         ref_model=models[1],
         reward_model=heads[0],
         value_model=heads[1],
-        train_dataset=Dataset.from_dict({"input_ids": ids}),
-        eval_dataset=Dataset.from_dict({"input_ids": ids[:1]}),
+        train_dataset=ids,
+        eval_dataset=ids[:1],
     )
     trainer.train()
 
@@ -245,16 +243,9 @@ def make_model(folder: Path, vocabulary: int) -> None:
         tokenizer_object=words, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token="<unk>", extra_special_tokens=["<|im_start|>"]
     ).save_pretrained(folder)
     torch.manual_seed(0)
-    size: dict[str, Any] = {
-        "hidden_size": 64,
-        "intermediate_size": 192,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-    }
-    config = Qwen3Config(
-        vocab_size=vocabulary, head_dim=16, tie_word_embeddings=True, eos_token_id=2, pad_token_id=0, dtype="float32", **size
-    )
+    size: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "head_dim": 16}
+    size |= {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True, "dtype": "float32"}
+    config = Qwen3Config(vocab_size=vocabulary, eos_token_id=2, pad_token_id=0, **size)
     Qwen3ForCausalLM(config).save_pretrained(folder)
 
 
