@@ -76,13 +76,10 @@ TrainerFactory.TRAINER_MAPPING["grpo"] = "planned.Recording"
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
+def base(tmp_path_factory, student):
     """A random tiny Qwen3, six questions, which are two steps, and the plugin."""
     folder = tmp_path_factory.mktemp("planned")
-    corpus = ROOT / "datasets/query_rewrite/fivedoctors"
-    subprocess.run(
-        [sys.executable, str(ROOT / "tools/tiny_model.py"), str(folder / "model"), "--corpus", str(corpus), "--steps", "0"], check=True
-    )
+    (folder / "model").symlink_to(student())
     rows = [{"messages": [{"role": "user", "content": f"{place} 问"}], "place": place} for place in range(6)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (folder / "planned.py").write_text(PLUGIN, encoding="utf-8")

@@ -301,6 +301,24 @@ def test_two_ranks_under_zero3_learn_what_two_ranks_learn(base, two_ranks, tmp_p
     learned_the_same(plain, sharded)
 
 
+@pytest.mark.slow
+def test_full_tuning_under_zero3_is_saved_whole_and_goes_on_from_its_checkpoint(base, tmp_path):
+    flags = ["--tuner_type", "full", "--per_device_train_batch_size", "4", "--max_steps", "8", "--save_strategy", "steps"]
+    flags += ["--save_steps", "4", "--deepspeed", "zero3"]
+    whole = swift(base, tmp_path / "run", *flags, ranks=2, deepspeed=True)
+    checkpoint = tmp_path / "run/checkpoint-4"
+    policy, value_model = (load_file(checkpoint / name) for name in ("model.safetensors", "critic/model.safetensors"))
+    before = load_file(base.model / "model.safetensors")
+    assert {name: tensor.shape for name, tensor in policy.items()} == {name: tensor.shape for name, tensor in before.items()}
+    assert value_model.keys() - before.keys() == {"score.weight", "score.bias"}
+    resumed = swift(base, tmp_path / "again", *flags, "--resume_from_checkpoint", checkpoint, ranks=2, deepspeed=True)
+    for name in ("loss", "grad_norm"):
+        assert [line[name] for line in resumed.log] == pytest.approx([line[name] for line in whole.log[4:]], abs=1e-6), name
+    for name in ("model.safetensors", "critic/model.safetensors"):
+        one, other = (load_file(tmp_path / run / "checkpoint-8" / name) for run in ("run", "again"))
+        assert one.keys() == other.keys() and all(torch.allclose(one[key], other[key], atol=1e-6) for key in one)
+
+
 # ---------------------------------------------------------------- vLLM
 
 
