@@ -202,7 +202,9 @@ for algorithm in "${algorithms[@]}"; do
   # The means are the same in all of them.
   if [[ $algorithm == "${algorithms[0]}" ]]; then cat "$OUT/eval/table_${algorithm,,}.txt"; else sed -n '/^paired/,$p' "$OUT/eval/table_${algorithm,,}.txt"; fi
 done | tee "$OUT/eval/table.txt"
-for algorithm in "${algorithms[@]}"; do python tools/curve.py "$OUT/${algorithm,,}"; done
+runs=(--run "SFT=$OUT/sft")
+for algorithm in "${algorithms[@]}"; do python tools/curve.py "$OUT/${algorithm,,}"; runs+=(--run "$algorithm=$OUT/${algorithm,,}"); done
+python tools/report.py "$OUT/report.html" "${runs[@]}" --eval "$OUT/eval"
 
 stage "deploy (recipes/deploy.sh) and one real request through model and retriever"
 port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -220,6 +222,7 @@ cat <<END
 Everything lies in $OUT:
   teacher.xlsx, validated.xlsx   the teacher's rewrites and what they retrieve      data/   training and held-out files
   sft/ grpo/ ppo/ sft_long/      runs with logging.jsonl                            merged*/ the models to deploy
+  report.html                    the table and all curves on one page
   eval/                          table.txt, summary.json, answers and details       log/    every step's log
 The teacher here: $OVERTAKE_TEACHER_MODEL. The whole took $SECONDS s.
 END
