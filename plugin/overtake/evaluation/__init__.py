@@ -4,4 +4,5 @@
 TASKS: dict[str, str] = {
     "query_rewrite": "overtake.evaluation.query_rewrite",
     "finance": "overtake.evaluation.finance",
+    "medical": "overtake.evaluation.medical",
 }

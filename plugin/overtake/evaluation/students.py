@@ -56,7 +56,7 @@ def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], lim
         raise BadInput(f"{folder} holds neither config.json nor adapter_config.json: give a model or checkpoint folder")
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     prompts = [
-        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=whole)
         for messages in conversations
     ]
     answers: list[str] = []
