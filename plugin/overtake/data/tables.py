@@ -201,24 +201,26 @@ def _named(path: Path, lines: list[list[str]]) -> list[dict[str, str]]:
 
 def _excel(names: list[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
     import openpyxl
-    from openpyxl.cell import WriteOnlyCell
 
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("rows")
-
-    def made(value: Any) -> Any:
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
-            return value  # a number, so that the column can be sorted and averaged
-        made_cell = WriteOnlyCell(sheet, _xml(cell(value)))
-        made_cell.data_type = "s"  # else openpyxl makes "=1+1" a formula and "#N/A" an error
-        return made_cell
-
-    sheet.append([made(name) for name in names])
+    sheet.append([excel_cell(sheet, name) for name in names])
     for row in rows:
-        sheet.append([made(row.get(name)) for name in names])
+        sheet.append([excel_cell(sheet, row.get(name)) for name in names])
     memory = io.BytesIO()
     book.save(memory)
     return memory.getvalue()
+
+
+def excel_cell(sheet: Any, value: Any) -> Any:
+    """What openpyxl writes for a value into a write-only sheet: a number, or text as it is, also where it looks like a formula."""
+    from openpyxl.cell import WriteOnlyCell
+
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
+        return value  # a number, so that the column can be sorted and averaged
+    made = WriteOnlyCell(sheet, _xml(cell(value)))
+    made.data_type = "s"  # else openpyxl makes "=1+1" a formula and "#N/A" an error
+    return made
 
 
 def _xml(text: str) -> str:
