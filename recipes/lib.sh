@@ -86,6 +86,9 @@ use_profile() {
   [[ -f $ROOT/recipes/profiles/$PROFILE.sh ]] || die "PROFILE=$PROFILE is not a profile. There are: $(profiles)"
   # shellcheck source=/dev/null
   source "$ROOT/recipes/profiles/$PROFILE.sh"
+  DEFAULT_MODEL=${RECIPE_MODEL:-$DEFAULT_MODEL}
+  if [[ -n $RECIPE_MODEL ]]; then DEFAULT_CRITIC=$RECIPE_CRITIC; fi
+  RUN_ENV+=(${RECIPE_ENV[@]+"${RECIPE_ENV[@]}"})
   ((GPUS)) || return 0
   # More visible cards than processes would make ms-swift spread one model over several, which neither DeepSpeed nor vLLM takes.
   [[ -n ${CUDA_VISIBLE_DEVICES:-} ]] || RUN_ENV+=("CUDA_VISIBLE_DEVICES=$(seq -s, 0 $((GPUS - 1)))")
@@ -197,25 +200,35 @@ set_model() {
   if [[ -d $model ]]; then set_flags --check_model false; fi
 }
 
-# set_data NAME TRAIN VAL: the rows, checked before anything is loaded. DATA_TOOL is what makes them, for the message.
-DATA_TOOL=tools/convert.py
+# What a recipe may set of its rows: the model it is written for, over the profile's; the names of its files (training and validation;
+# '' for none) and the data set's name under which they are read; the tool that makes them, for the message.
+# RECIPE_CRITIC is PPO's critic of that model's family, RECIPE_ENV what the run gets in its environment.
+RECIPE_CRITIC='' RECIPE_ENV=()
+RECIPE_MODEL='' DATA_FILES=() DATA_NAME='' DATA_TOOL=tools/convert.py
+# set_data NAME TRAIN VAL: the rows, checked before anything is loaded.
 set_data() {
   local folder=$ROOT/output/$1/data train=${DATASET:-} val=${VAL_DATASET:-}
+  local file first=${DATA_FILES[0]-$2} second=${DATA_FILES[1]-$3}
   if [[ -z $train ]]; then
-    train=$folder/$2
-    val=${val:-$folder/$3}
-  elif [[ -z $val && -f $(dirname "$train")/$3 ]]; then
-    val=$(dirname "$train")/$3
+    train=$folder/$first
+    if [[ -n $second ]]; then val=${val:-$folder/$second}; fi
+  elif [[ -z $val && -n $second && -f $(dirname "$train")/$second ]]; then
+    val=$(dirname "$train")/$second
   fi
-  local file
   for file in "$train" ${val:+"$val"}; do
     # name#500 takes 500 rows; what does not look like a file is a hub dataset.
     if [[ ${file%%#*} =~ \.(jsonl?|csv)$ && ! -s ${file%%#*} ]]; then
       want "${file%%#*} does not exist or is empty. Make it: python $DATA_TOOL; or set DATASET= (and VAL_DATASET=)"
     fi
   done
-  set_flags --dataset "$(local_or_hub "$train")"
-  if [[ -n $val ]]; then set_flags --val_dataset "$(local_or_hub "$val")"; fi
+  set_flags --dataset "$(named_rows "$train")"
+  if [[ -n $val ]]; then set_flags --val_dataset "$(named_rows "$val")"; fi
+}
+# A file is read under DATA_NAME, if there is one; a name that is no file is a hub's or a registered data set's own.
+named_rows() {
+  local file=${1%%#*} rows=''
+  if [[ $1 == *#* ]]; then rows="#${1##*#}"; fi
+  if [[ -n $DATA_NAME && $file =~ \.(jsonl?|csv|xlsx|parquet)$ && $file != *:* ]]; then echo "$DATA_NAME:$(absolute "$file")$rows"; else local_or_hub "$1"; fi
 }
 
 # ---------------------------------------------------------------- launchers
@@ -242,6 +255,7 @@ finish() {
   set_flags ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"} ${KIND_FLAGS[@]+"${KIND_FLAGS[@]}"} ${caller[@]+"${caller[@]}"}
   # Without evaluations there is nothing to stop by, and ms-swift fails on comparing nothing.
   if [[ ${FLAG_VALUES[${FLAG_AT[--eval_strategy]:-0}]:-} == ' no' ]]; then drop_flags --early_stop_interval; fi
+  if has_flag --val_dataset; then drop_flags --split_dataset_ratio; fi
   if [[ $TUNER == full ]]; then drop_flags --lora_rank --lora_alpha --lora_dropout --target_modules; fi
   local last; last=$(last_checkpoint "$OUTPUT_DIR")
   if [[ -n $last ]] && ! has_flag --resume_from_checkpoint; then

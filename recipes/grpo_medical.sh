@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# GRPO: as ppo_medical.sh, without a critic: eight answers to a question are compared with each other.
+# 16 GB for 1.7B with LoRA, with gradient checkpointing. Not yet run on GPUs; the tests run it on two cores.
+# Needs what ppo_medical.sh needs. The teacher's calls are eight times as many a pass: see OVERTAKE_JUDGE_SHARE, a share of the questions.
+#   bash recipes/grpo_medical.sh
+#   OVERTAKE_MEDICAL_WEIGHT_TEACHER=0 bash recipes/grpo_medical.sh   # by the rule book alone
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+RECIPE_MODEL=Qwen/Qwen3-1.7B
+DATA_FILES=(training_prompts.jsonl dev.jsonl) DATA_TOOL=tools/prepare_medical.py
+
+flags=(
+  # No answer_format beside it: that wants an answer tag, and here the book's own rule looks after the form.
+  --reward_funcs medical_answer --reward_weights 1.0
+  # The file stands high-risk first, so that safety is learnt while the policy is still near its start.
+  --dataset_shuffle false
+  --num_generations 8 --temperature 0.9 --top_p 1.0
+  # The book gives full points up to 800 characters; 768 tokens hold a reasoning too.
+  --max_completion_length 768 --max_length 1024
+  # Held near the SFT model: the rules see wording, not truth.
+  --beta 0.05 --scale_rewards group
+  --learning_rate 1e-5 --warmup_ratio 0.05
+  --lora_rank 16 --lora_alpha 32 --lora_dropout 0 --target_modules all-linear
+  --num_train_epochs 1 --gradient_checkpointing true
+  --per_device_train_batch_size 4 --gradient_accumulation_steps 4 --per_device_eval_batch_size 8 --dataloader_num_workers 4
+  --eval_strategy steps --eval_steps 50 --save_strategy steps --save_steps 50 --save_total_limit 3 --logging_steps 1
+  --early_stop_interval 5
+  --log_completions true
+  --callbacks overtake_metrics
+  --log_rollout_offpolicy_metrics true
+)
+run_grpo medical "${flags[@]}" -- "$@"
