@@ -25,7 +25,8 @@ from overtake.remote.gateway import Ok
 from overtake.remote.medical_judging import medical_judge_call, medical_verdict
 from overtake.rewards import medical_book, medical_rules
 
-MAX_NEW_TOKENS = 1024
+MAX_NEW_TOKENS = 768
+"""As many as RL gives an answer."""
 _NEEDED = ("med_id", "med_question", "med_reference", "med_keywords", "med_risk")
 _HELD_OUT = "held_out"
 _WIDE = 6
