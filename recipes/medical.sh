@@ -33,7 +33,7 @@ if [[ ${PROFILE:-} == cpu && -z ${MODEL:-} ]]; then tiny=1; fi
 if ((tiny)); then what=${data:-$sample/questions.jsonl}; else what=${data:-krisfu/delicate_medical_r1_data}; fi
 if [[ -e $what ]]; then what=$(realpath -- "$what"); fi
 # Steps for tests: MEDICAL_STEPS="sft rl".
-read -r sft_steps rl_steps <<<"${MEDICAL_STEPS:-300 160}"
+read -r sft_steps rl_steps <<<"${MEDICAL_STEPS:-300 48}"
 
 standin=0
 if ((judge)) && [[ -z ${OVERTAKE_TEACHER_BASE_URL:-}${OVERTAKE_JUDGE_BASE_URL:-}${DEEPSEEK_API_KEY:-} ]]; then

@@ -492,3 +492,24 @@ def test_the_two_stacks_agree_on_every_version() -> None:
 
     gpu, cpu = pins("requirements.txt"), pins("requirements-cpu.txt")
     assert {name: version for name, version in gpu.items() if name != "vllm"}.items() <= cpu.items()
+
+
+@pytest.mark.parametrize("profile", ["1x16g", "1x24g", "cpu"])
+@pytest.mark.parametrize("recipe", ["sft_medical", "ppo_medical", "grpo_medical"])
+def test_ms_swift_takes_the_medical_recipes(
+    recipe: str, profile: str, tmp_path: Path, files: dict[str, Path], parse: Any, command: Any
+) -> None:
+    base = "Qwen/Qwen3-1.7B"
+    write_adapter(files["lora"], base)
+    rows = tmp_path / ("train.jsonl" if recipe == "sft_medical" else "training_prompts.jsonl")
+    for file in (rows, tmp_path / "dev.jsonl"):
+        file.write_text('{"messages": []}\n', encoding="utf-8")
+    env, words = command(recipe, PROFILE=profile, DATASET=rows, OUTPUT_DIR=files["OUTPUT_DIR"], SFT_ADAPTER=files["lora"])
+    args = parse("SftArguments" if recipe == "sft_medical" else "RLHFArguments", words[1:])
+    assert (args.model, args.dataset, args.val_dataset) == (base, [str(rows)], [str(tmp_path / "dev.jsonl")])
+    assert args.gradient_checkpointing == (profile != "cpu") and (args.save_strategy, args.save_total_limit) == ("steps", 3)
+    if recipe != "sft_medical":
+        assert (args.reward_funcs, args.dataset_shuffle) == (["medical_answer"], False), "high-risk prompts come first"
+        assert args.adapters == args.ref_adapters == [str(files["lora"])]
+    told = {"OVERTAKE_TARGET_KL": "0.1", "OVERTAKE_CRITIC": "Qwen/Qwen3-0.6B"} if recipe == "ppo_medical" else {}
+    assert {name: value for name, value in env.items() if name.startswith("OVERTAKE_")} == told

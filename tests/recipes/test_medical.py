@@ -1,0 +1,47 @@
+"""medical.sh: what it refuses before it does anything, and (slow) that the line runs end to end and what is done is not done again."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(out, *arguments, **settings):
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("OVERTAKE_", "DEEPSEEK_"))} | settings
+    words = ["bash", str(ROOT / "recipes/medical.sh"), "--out", str(out), *arguments]
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nope"], "--nope is not known. There are: --data"),
+        (["--rl", "dpo"], "--rl dpo: ppo or grpo"),
+        (["--from", "distil"], "--from distil: the stages are prepare sft rl evaluate review"),
+        (["--red-team", "nowhere.jsonl"], "--red-team nowhere.jsonl: no such file"),
+        ([], "no teacher: set DEEPSEEK_API_KEY"),
+    ],
+)
+def test_what_cannot_be_run_is_one_error_before_anything_is_written(tmp_path, arguments, message):
+    ended = run(tmp_path / "out", *arguments, PYTHON="false", VIRTUAL_ENV="", PROFILE="1x24g")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ") and message in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_line_runs_end_to_end_and_what_is_done_is_not_done_again(tmp_path):
+    ended = run(tmp_path / "out", PROFILE="cpu", MEDICAL_STEPS="8 8")
+    assert ended.returncode == 0, ended.stderr
+    for file in ("data/DATA_CARD.md", "eval/ppo_table.txt", "review/review.xlsx", "review/review.html", "review/review_key.jsonl"):
+        assert (tmp_path / "out" / file).stat().st_size > 0
+    assert "red team, held out" in (tmp_path / "out/eval/ppo_table.txt").read_text("utf-8")
+    before = {
+        file: file.stat().st_mtime_ns for name in ("data", "sft", "ppo", "eval", "review") for file in (tmp_path / "out" / name).rglob("*")
+    }
+    again = run(tmp_path / "out", PROFILE="cpu", MEDICAL_STEPS="8 8")
+    assert again.returncode == 0, again.stderr
+    assert {file: file.stat().st_mtime_ns for file in before} == before
