@@ -54,6 +54,9 @@ fi
 # stop_after NAME: ends the chain where --to says.
 stop_after() { if [[ $to == "$1" ]]; then echo; echo "done up to $1: $OUT"; exit; fi; }
 
+# A run of a few steps has no curve to show, and that is no reason to stop.
+curve() { python tools/curve.py "$1" || true; }
+
 no_judge=()
 if ((!judge)); then no_judge=(--no-judge); export OVERTAKE_MEDICAL_WEIGHT_TEACHER=0; fi
 if ((standin)); then
@@ -103,13 +106,13 @@ if ((tiny)); then
 fi
 [[ -n $(last "$OUT/sft") ]] || quiet sft env ${base:+MODEL="$base"} TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
   bash recipes/sft_medical.sh ${sft[@]+"${sft[@]}"}
-python tools/curve.py "$OUT/sft"
+curve "$OUT/sft"
 stop_after sft
 
 stage "3 rl (recipes/${rl}_medical.sh): high-risk prompts first, rule book and teacher"
 [[ -n $(last "$OUT/$rl") ]] || quiet "$rl" env -u MODEL SFT_ADAPTER="$(last "$OUT/sft")" TUNER="$tuner" DATASET="$OUT/data/training_prompts.jsonl" \
   OUTPUT_DIR="$OUT/$rl" bash "recipes/${rl}_medical.sh" ${of_rl[@]+"${of_rl[@]}"}
-python tools/curve.py "$OUT/$rl"
+curve "$OUT/$rl"
 stop_after rl
 
 # ---------------------------------------------------------------- evaluate, review
