@@ -25,6 +25,7 @@ from overtake import prompts
 from overtake.data.cli import run
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import Document, read_corpus
+from overtake.standin.students import make_model
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<think>\n\n</think>\n\n", "<unk>"]
 CHAT_TEMPLATE = (
@@ -134,30 +135,6 @@ def make(arguments: argparse.Namespace) -> int:
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{arguments.out}: Qwen3 of {millions:.2f} M parameters, {len(tokenizer)} tokens, {arguments.steps} steps, loss {loss:.2f}")
     return 0
-
-
-def make_model(tokenizer: Any, width: int, layers: int, seed: int) -> Any:
-    """A randomly initialised Qwen3 with tied embeddings, in float32."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    torch.manual_seed(seed)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=3 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=width // 4,
-        tie_word_embeddings=True,
-        max_position_embeddings=2048,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        dtype="float32",
-    )
-    return Qwen3ForCausalLM(config)
 
 
 def place_embeddings(model: Any, tokenizer: Any, documents: list[Document]) -> None:

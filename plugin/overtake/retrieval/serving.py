@@ -29,9 +29,9 @@ class _Server(uvicorn.Server):
         print(self.line, flush=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser, port: int) -> None:
-    """KB..., --host, --port and --ready-file."""
-    parser.add_argument("kb", nargs="+", metavar="KB", help="PATH, tenant=PATH or tenant/kb=PATH")
+def add_arguments(parser: argparse.ArgumentParser, port: int, bases: str = "+") -> None:
+    """KB..., --host, --port and --ready-file; `bases` is how many KB there must be, as argparse says it."""
+    parser.add_argument("kb", nargs=bases, metavar="KB", help="PATH, tenant=PATH or tenant/kb=PATH")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine only)")
     parser.add_argument("--port", type=int, default=port, help="port to listen on; 0 picks a free one (default %(default)s)")
     parser.add_argument("--ready-file", type=Path, help="file that gets the URL once requests are accepted")
