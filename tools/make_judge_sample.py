@@ -30,9 +30,7 @@ Row = dict[str, Any]
 
 def questions(source: dict[str, Any], side: str) -> list[Row]:
     """The facts of a side: id, question, answer (reference answers), more (a true sentence that may be added), kind, language."""
-    found = [
-        (language, kind, *fact) for language in ("en", "zh") for kind, facts in source[side][language].items() for fact in facts
-    ]
+    found = [(language, kind, *fact) for language in ("en", "zh") for kind, facts in source[side][language].items() for fact in facts]
     return [
         {"id": f"{side}-{number}", "question": question, "answer": answer, "more": more, "kind": kind, "language": language}
         for number, (language, kind, question, answer, more) in enumerate(found, 1)

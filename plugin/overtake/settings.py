@@ -11,7 +11,9 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-_OTHERS = {f"OVERTAKE_{name}" for name in ("CONFIG", "STACK", "COMPARE_API_KEY", "STUDENT_API_KEY", "SHARED", "REQUIRE_ALL")}
+_OTHERS = {
+    f"OVERTAKE_{name}" for name in ("CONFIG", "STACK", "COMPARE_API_KEY", "LIGHT_API_KEY", "STUDENT_API_KEY", "SHARED", "REQUIRE_ALL")
+}
 """Variables that are read elsewhere: the YAML file's name, install.sh, tools/generate.py, students, tests."""
 
 

@@ -1,4 +1,4 @@
-"""The judge's sample: made again it is the same, its sides share nothing that could be remembered, and its verdicts are those of how it was made."""
+"""The judge's sample: made again it is the same, its sides share nothing to be remembered, its verdicts are those it was made for."""
 
 import json
 import shutil

@@ -5,4 +5,5 @@ TASKS: dict[str, str] = {
     "query_rewrite": "overtake.evaluation.query_rewrite",
     "finance": "overtake.evaluation.finance",
     "medical": "overtake.evaluation.medical",
+    "judge": "overtake.evaluation.judge",
 }

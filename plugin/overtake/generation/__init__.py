@@ -4,4 +4,5 @@
 TASKS: dict[str, str] = {
     "query_rewrite": "overtake.generation.query_rewrite",
     "finance": "overtake.generation.finance",
+    "judge": "overtake.generation.judge",
 }

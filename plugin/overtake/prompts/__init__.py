@@ -41,6 +41,11 @@ def judge_messages(question: str, gold: Sequence[str], answer_hat: str) -> list[
     return [{"role": "system", "content": prompt("judge_answer")}, {"role": "user", "content": "\n".join(lines)}]
 
 
+def answer_messages(question: str) -> list[dict[str, str]]:
+    """System and user message for a light model's answer, which is then graded."""
+    return [{"role": "system", "content": prompt("answer_question")}, {"role": "user", "content": question}]
+
+
 def _one_line(text: str) -> str:
     return _TAG.sub(r"(\1)", " ".join(text.split()))
 

@@ -5,14 +5,20 @@ from typing import Any
 
 from overtake.prompts import judge_messages
 from overtake.reading.judgements import Judgement, read_judgement
-from overtake.remote.chat import Endpoint, chat_call, endpoint
-from overtake.remote.gateway import Call
+from overtake.remote.chat import ChatCall, Endpoint, chat_call, endpoint
 
 LIMIT = 1024
 """Tokens for think block and verdict; raised where they do not do."""
 
 
-def answer_call(question: str, gold: Sequence[str], answer_hat: str, to: Endpoint | None = None) -> Call:
+def answer_call(
+    question: str,
+    gold: Sequence[str],
+    answer_hat: str,
+    to: Endpoint | None = None,
+    limit: int = LIMIT,
+    temperature: float = 0.0,
+) -> ChatCall:
     """Ask the judge (the teacher, when none is set) to grade `answer_hat`: {"main", "secondary", "reason", "usage", "usd", "model"}.
 
     `to`: `endpoint("judge")`, where a caller with many calls has it at hand. An unreadable verdict is asked for once more and then
@@ -24,7 +30,7 @@ def answer_call(question: str, gold: Sequence[str], answer_hat: str, to: Endpoin
 
     messages = judge_messages(question, gold, answer_hat)
     form = "verdict on a graded answer"
-    return chat_call(to or endpoint("judge"), messages, LIMIT, temperature=0.0, read=read, form=form, tries=2, thinking=True)
+    return chat_call(to or endpoint("judge"), messages, limit, temperature=temperature, read=read, form=form, tries=2, thinking=True)
 
 
 def judgement(value: dict[str, Any]) -> Judgement:
