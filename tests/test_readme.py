@@ -23,7 +23,16 @@ SWIFT = {
     "export": "ExportArguments",
     "deploy": "DeployArguments",
 }
-RECIPES = {"sft_qwen32b": "sft", "grpo_rag": "rlhf", "ppo_rag": "rlhf", "sample_rag": "sample", "export": "export", "deploy": "deploy"}
+RECIPES = {
+    "sft_qwen32b": "sft",
+    "grpo_rag": "rlhf",
+    "ppo_rag": "rlhf",
+    "sample_rag": "sample",
+    "sft_judge": "sft",
+    "grpo_judge": "rlhf",
+    "export": "export",
+    "deploy": "deploy",
+}
 
 
 def ours(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
     python tools/serve_teacher.py datasets/query_rewrite/fivedoctors datasets/query_rewrite/chengla --port 8901
     python tools/serve_teacher.py default=kb/statutes --hold-out kb/held_out.txt
+    python tools/serve_teacher.py --judged datasets/judge
     export OVERTAKE_TEACHER_BASE_URL=http://127.0.0.1:8901/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
 
 It is no model: plugin/overtake/standin/README.md says what it does. Each KB is a folder (corpus.jsonl and, if there are, lexicon.tsv and
@@ -18,6 +19,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from overtake.retrieval import serving
 from overtake.retrieval.corpus import read_queries
+from overtake.standin.answers import Grader
 from overtake.standin.rewriting import Rewriter, read_labels
 from overtake.standin.service import NAME, create_app
 
@@ -55,10 +57,19 @@ def rewriters(arguments: list[str], hold_out: Path | None) -> tuple[dict[str, Re
     return made, lines
 
 
+def read_grader(folder: Path) -> Grader:
+    """The grader of a judge's sample. Raises ValueError for a folder that holds none."""
+    try:
+        return Grader(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"--judged {folder} is no judge's sample ({error!r}): make it with tools/make_judge_sample.py") from None
+
+
 def main(argv: list[str] | None = None) -> int:
     """Serve until a signal ends it; 2 for input that cannot be served."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    serving.add_arguments(parser, port=8901)
+    serving.add_arguments(parser, port=8901, bases="*")
+    parser.add_argument("--judged", type=Path, metavar="FOLDER", help="answer and grade the questions of this judge's sample")
     parser.add_argument("--hold-out", type=Path, metavar="FILE", help="question ids, one a line, whose labels are not used")
     parser.add_argument("--judge-tenant", help="whose knowledge base judges (default: the one that knows the question's words best)")
     parser.add_argument("--api-key-env", metavar="NAME", help="variable that holds the key which requests must bring (default: none asked)")
@@ -68,9 +79,14 @@ def main(argv: list[str] | None = None) -> int:
         key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
         if options.api_key_env and not key:
             raise ValueError(f"--api-key-env {options.api_key_env}: the variable is not set: export it or leave the option out")
+        if not options.kb and not options.judged:
+            raise ValueError("nothing to serve: name a knowledge base, or --judged datasets/judge")
         made, lines = rewriters(options.kb, options.hold_out)
+        grader = read_grader(options.judged) if options.judged else None
+        if grader:
+            lines.append(f"  judge: {grader.facts} questions that it can answer")
         said = f"serving {{url}}/v1: {NAME}, no model but a teacher's stand-in (rewrites picked by retrieval, verdicts by rules)"
-        return create_app(made, options.judge_tenant, key), "\n".join([said, *lines])
+        return create_app(made, options.judge_tenant, key, grader), "\n".join([said, *lines])
 
     return serving.run(options, make)
 

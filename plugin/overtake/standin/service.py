@@ -1,7 +1,8 @@
 """The stand-in behind OpenAI's chat API: POST /v1/chat/completions, GET /v1/models, GET /health.
 
-Four tasks, told by their system prompt: prompts/rewrite_<tenant>.txt, judge_rewrite.txt, extract_profile.txt and judge_medical.txt, word
-for word. Any other prompt is refused. `usage` counts characters: there is no tokenizer here. Limits on tokens count characters too.
+Its tasks are told by their system prompt, word for word: prompts/rewrite_<tenant>.txt, judge_rewrite.txt, extract_profile.txt and
+judge_medical.txt; given a judge's sample, answer_question.txt and judge_answer.txt. Any other prompt is refused. `usage` counts
+characters: there is no tokenizer here. Limits on tokens count characters too.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from overtake import prompts
 from overtake.standin import judging, medical
+from overtake.standin.answers import Grader
 from overtake.standin.rewriting import Rewriter
 
 NAME = "overtake-stand-in"
@@ -61,20 +63,27 @@ class Refused(Exception):
 class Tasks:
     """What the stand-in can be asked: rewriters by tenant. `judge_tenant` names the one that judges."""
 
-    def __init__(self, rewriters: dict[str, Rewriter], judge_tenant: str | None = None) -> None:
+    def __init__(self, rewriters: dict[str, Rewriter], judge_tenant: str | None = None, grader: Grader | None = None) -> None:
         if judge_tenant is not None and judge_tenant not in rewriters:
             raise ValueError(f"judge tenant {judge_tenant!r}: there are {', '.join(rewriters)}")
-        self._rewriters, self._judge = rewriters, judge_tenant
+        self._rewriters, self._judge, self._grader = rewriters, judge_tenant, grader
         self._rewriting = {prompts.prompt(f"rewrite_{tenant}"): tenant for tenant in prompts.tenants()}
 
     def answer(self, system: str, user: str) -> str:
         """The answer to one task. Raises Refused for a prompt that is none of the four."""
-        if system in self._rewriting:
+        if self._grader and system == prompts.prompt("answer_question"):
+            return self._grader.answer(user)
+        if self._grader and system == prompts.prompt("judge_answer"):
+            try:
+                return self._grader.verdict(user)
+            except ValueError as error:
+                raise Refused(400, str(error), "bad_task") from None
+        if system in self._rewriting and self._rewriters:
             asked = _ASKED.fullmatch(user)
             question = asked["question"] if asked else user
             rewriter = self._for_tenant(self._rewriting[system], question)
             return rewriter.rewrite(question, f"{asked['profile'] or ''} {asked['history'] or ''}" if asked else "")
-        if system == prompts.prompt("judge_rewrite"):
+        if system == prompts.prompt("judge_rewrite") and self._rewriters:
             judged = _JUDGED.fullmatch(user)
             if not judged:
                 raise Refused(400, "a rewrite is judged as two lines: 原始问题：… and 改写：…", "bad_task")
@@ -106,9 +115,9 @@ class Tasks:
         return max(self._rewriters.values(), key=lambda rewriter: rewriter.knows(question))
 
 
-def create_app(rewriters: dict[str, Rewriter], judge_tenant: str | None = None, api_key: str = "") -> FastAPI:
-    """The HTTP service over rewriters by tenant; with an `api_key`, /v1 answers only to it."""
-    tasks = Tasks(rewriters, judge_tenant)
+def create_app(rewriters: dict[str, Rewriter], judge_tenant: str | None = None, api_key: str = "", grader: Grader | None = None) -> FastAPI:
+    """The HTTP service over rewriters by tenant and a grader of answers; with an `api_key`, /v1 answers only to it."""
+    tasks = Tasks(rewriters, judge_tenant, grader)
     app = FastAPI(title="Overtake teacher stand-in: no model", version="1")
     started = int(time.time())
 
