@@ -5,9 +5,9 @@
     python tools/generate.py questions.jsonl train.jsonl --task judge --light deepseek-chat --negatives --balance 1.5
 
 INPUT: `question` and `answer` (a text or a JSON list of alternatives; FlashRAG's `golden_answers` too), `answer_hat` and `label` where
-there are any. What has no answer_hat and no label is answered by the light model. OUTPUT is read by overtake/judge: judge_main, judge_secondary,
-judge_reason, and who made the answer. A verdict other than the row's label, than what a negative was made for, or, without these, than
-what the rules are sure of, is no row: OUTPUT.disagreed.jsonl lists it.
+there are any. What has no answer_hat and no label is answered by the light model. OUTPUT is read by overtake/judge: judge_main,
+judge_secondary, judge_reason, and who made the answer. A verdict other than the row's label, than what a negative was made for, or,
+without these, than what the rules are sure of, is no row: OUTPUT.disagreed.jsonl lists it.
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""Answers to the judge sample's own questions, and verdicts on answers by the rule judge and the sample; with none of a model's understanding.
+"""Answers to the judge sample's own questions and verdicts on answers, by rule; with none of a model's understanding.
 
-An answer (prompts/answer_question.txt) is a reference answer in one of the sample's sentences, of every hundred WRONG another fact's;
-half of the right ones with the true sentence that the sample adds. A verdict (prompts/judge_answer.txt) is the one that train.jsonl holds for this very answer; else main is the rule judge's, and secondary
-knows only the sentences that the sample says may be added. It never reads test.jsonl.
+An answer (prompts/answer_question.txt) is a reference answer in one of the sample's sentences, of every hundred WRONG another fact's; half
+of the right ones add the true sentence that the sample has for it. A verdict (prompts/judge_answer.txt) is the one that train.jsonl holds
+for this very answer; else main is the rule judge's, and secondary knows only the sentences that the sample says may be added. It never
+reads test.jsonl.
 """
 
 import hashlib
