@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # shellcheck disable=SC2034
-# What the chains of recipes (quickstart.sh, finance.sh) share: a folder of their own, services that end with them, stages, progress.
+# What the chains of recipes share: a folder of their own, services that end with them, stages, progress.
 #
 #   CHAIN=quickstart; source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
 #   claim FOLDER WHAT FRESH; enter
