@@ -31,7 +31,7 @@ _ADDS: dict[str, str] = {"correct": "What it adds is true.", "incorrect": "What 
 
 
 class Grader:
-    """What a judge's sample (source.yaml, questions.jsonl, train.jsonl) teaches. Raises OSError, ValueError or KeyError for another folder."""
+    """What a judge's sample (source.yaml, questions.jsonl, train.jsonl) teaches. Raises OSError, ValueError or KeyError for any other."""
 
     def __init__(self, folder: Path) -> None:
         frames = yaml.safe_load((folder / "source.yaml").read_text(encoding="utf-8"))["train"]["frames"]
