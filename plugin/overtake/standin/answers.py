@@ -39,9 +39,13 @@ class Grader:
         self._frames: dict[str, list[str]] = frames
         self._more = {row["more"] for row in self._facts.values()}
         rows = _read(folder / "train.jsonl")
-        self._known = {(row["question"], row["answer_hat"]): (row["label"], row["label_secondary"] or "none") for row in rows}
+        self._known: dict[tuple[str, str], tuple[Value, Value]] = {
+            (row["question"], row["answer_hat"]): (row["label"], row["label_secondary"] or "none") for row in rows
+        }
         # Injections and empty answers have one verdict, whatever was asked.
-        self._fixed = {row["answer_hat"]: ("none", "none") for row in rows if row["made_by"] in ("empty", "injection")}
+        self._fixed: dict[str, tuple[Value, Value]] = {
+            row["answer_hat"]: ("none", "none") for row in rows if row["made_by"] in ("empty", "injection")
+        }
 
     @property
     def facts(self) -> int:
