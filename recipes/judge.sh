@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The small judge of answers, all of it: generate, SFT, GRPO, evaluate, calibrate. What is done is not done again.
+# Run so far as GRPO; evaluation and calibration of the tiny student have not been waited for yet.
 #   PROFILE=cpu bash recipes/judge.sh              # the shipped sample, a tiny student, light model and teacher stood in for; two cores
 #   bash recipes/judge.sh --data questions.jsonl --test test.jsonl --light deepseek-chat     # on a GPU, with a teacher by address
 # Options: --data FILE (questions with reference answers), --test FILE (rows with known verdicts), --light MODEL[@BASE_URL], --out FOLDER, --fresh.
@@ -17,7 +18,7 @@ while (($#)); do
     --light) [[ -n ${2:-} ]] || die "$1 needs a model"; light=$2; shift 2 ;;
     --out) [[ -n ${2:-} ]] || die "$1 needs a folder"; out=$(realpath -m -- "$2"); shift 2 ;;
     --fresh) fresh=1; shift ;;
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
     *) die "$1 is not known. There are: --data, --test, --light, --out, --fresh" ;;
   esac
 done
