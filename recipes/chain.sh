@@ -93,3 +93,5 @@ quiet() {
 progress() { local line; line=$(tail -c 400 "$1" 2>/dev/null | tr '\r' '\n' | grep -oE '[0-9]+/[0-9]+ \[[^]]*\]' | tail -n 1 || true); printf '%-74.74s' "${line:-starting ...}"; }
 # The checkpoint of a run with the highest step; nothing when there is none.
 last() { find "$1" -maxdepth 1 -type d -name 'checkpoint-*' -printf '%f\n' 2>/dev/null | grep -E '^checkpoint-[0-9]+$' | sort -t- -k2n | tail -n 1 | sed "s|^|$1/|"; }
+# A run of a few steps has no curve to show, and that is no reason to stop.
+curve() { python tools/curve.py "$1" || true; }

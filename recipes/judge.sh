@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # The small judge of answers, all of it: generate, SFT, GRPO, evaluate, calibrate. What is done is not done again.
-# Run so far as GRPO; evaluation and calibration of the tiny student have not been waited for yet.
 #   PROFILE=cpu bash recipes/judge.sh              # the shipped sample, a tiny student, light model and teacher stood in for; two cores
 #   bash recipes/judge.sh --data questions.jsonl --test test.jsonl --light deepseek-chat     # on a GPU, with a teacher by address
 # Options: --data FILE (questions with reference answers), --test FILE (rows with known verdicts), --light MODEL[@BASE_URL], --out FOLDER, --fresh.
@@ -18,7 +17,7 @@ while (($#)); do
     --light) [[ -n ${2:-} ]] || die "$1 needs a model"; light=$2; shift 2 ;;
     --out) [[ -n ${2:-} ]] || die "$1 needs a folder"; out=$(realpath -m -- "$2"); shift 2 ;;
     --fresh) fresh=1; shift ;;
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
     *) die "$1 is not known. There are: --data, --test, --light, --out, --fresh" ;;
   esac
 done
@@ -63,11 +62,11 @@ fi
 stage "2 sft (recipes/sft_judge.sh)"
 [[ -n $(last "$OUT/sft") ]] || quiet sft env MODEL="$start_from" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
   bash recipes/sft_judge.sh ${sft[@]+"${sft[@]}"}
-python tools/curve.py "$OUT/sft"
+curve "$OUT/sft"
 stage "3 grpo (recipes/grpo_judge.sh)"
 [[ -n $(last "$OUT/grpo") ]] || quiet grpo env -u MODEL SFT_ADAPTER="$(last "$OUT/sft")" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" \
   OUTPUT_DIR="$OUT/grpo" bash recipes/grpo_judge.sh ${grpo[@]+"${grpo[@]}"}
-python tools/curve.py "$OUT/grpo"
+curve "$OUT/grpo"
 
 stage "4 evaluate: held-out verdicts, paired intervals"
 [[ -f $OUT/eval/table.txt ]] || { mkdir -p "$OUT/eval"

@@ -54,9 +54,6 @@ fi
 # stop_after NAME: ends the chain where --to says.
 stop_after() { if [[ $to == "$1" ]]; then echo; echo "done up to $1: $OUT"; exit; fi; }
 
-# A run of a few steps has no curve to show, and that is no reason to stop.
-curve() { python tools/curve.py "$1" || true; }
-
 no_judge=()
 if ((!judge)); then no_judge=(--no-judge); export OVERTAKE_MEDICAL_WEIGHT_TEACHER=0; fi
 if ((standin)); then

@@ -36,8 +36,8 @@ def fetched(name: str) -> Path:
 def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int = 0, whole: bool = False) -> list[str]:
     """Greedy answers of the model in `folder` (a full model, or a LoRA adapter whose base its adapter_config.json names).
 
-    At most `limit` tokens each (0: as many as a rewrite has), stripped of the think block unless they are wanted `whole`.
-    Raises BadInput when the folder holds neither.
+    At most `limit` tokens each (0: as many as a rewrite has) and what the model's window has room for, stripped of the think block unless
+    they are wanted `whole`. Raises BadInput when the folder holds neither.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -63,9 +63,14 @@ def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], lim
     for start in tqdm(range(0, len(prompts), _BATCH), desc=f"answers of {folder.name}", unit="batch"):
         inputs = tokenizer(prompts[start : start + _BATCH], return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = inputs.to(model.device)
+        # Beyond its window a model only rambles.
+        room = max(1, model.config.max_position_embeddings - inputs.input_ids.shape[1])
         with torch.inference_mode():
             output = model.generate(
-                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=limit or MAX_NEW_TOKENS, do_sample=False
+                input_ids=inputs.input_ids,
+                attention_mask=inputs.attention_mask,
+                max_new_tokens=min(limit or MAX_NEW_TOKENS, room),
+                do_sample=False,
             )
         texts = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
         answers += [text.strip() if whole else strip_think(text) for text in texts]
