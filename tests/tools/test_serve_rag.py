@@ -34,7 +34,9 @@ def start(tmp_path):
     def start(*arguments):
         ready = tmp_path / f"url{len(running)}"
         command = [sys.executable, TOOL, *arguments, "--port", "0", "--ready-file", ready]
-        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # A test run in the background ignores SIGINT, and so would its children.
+        heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heed)
         running.append(process)
         end = time.monotonic() + 60
         while not ready.exists():

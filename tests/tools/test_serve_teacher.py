@@ -40,7 +40,9 @@ def start(tmp_path):
         ready = tmp_path / f"url{len(running)}"
         command = [sys.executable, str(TOOL), *map(str, arguments), "--port", "0", "--ready-file", str(ready)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(command, text=True, env=os.environ | environment, **pipes)
+        # A test run in the background ignores SIGINT, and so would its children.
+        heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        process = subprocess.Popen(command, text=True, env=os.environ | environment, **pipes, **heed)
         running.append(process)
         end = time.monotonic() + 60
         while not ready.exists():

@@ -47,7 +47,7 @@ PANELS = (
     Panel("KL from the reference", "与参考模型的 KL", ("kl", "objective/kl"), "nats a token", "每个 token，nat"),
     Panel("Length", "长度", ("completions/mean_length",), "tokens of a completion", "每个回答的 token 数"),
     Panel("Copies of the question", "照抄问题", ("rewrite/copy",), "share", "比例"),
-    Panel("Without a score", "未能评分", ("rag/abstained", "finance/abstained", "medical/abstained"), "share of samples", "样本比例"),
+    Panel("Without a score", "未能评分", ("rag/abstained", "finance/abstained", "medical/abstained"), "share", "比例"),
     Panel(
         "Clipped", "被截断的更新", ("policy/clipfrac_avg", "clip_ratio/region_mean"), "0.1 to 0.3 is usual in PPO", "PPO 通常为 0.1 到 0.3"
     ),
