@@ -3,6 +3,7 @@
     python tools/serve_teacher.py datasets/query_rewrite/fivedoctors datasets/query_rewrite/chengla --port 8901
     python tools/serve_teacher.py default=kb/statutes --hold-out kb/held_out.txt
     python tools/serve_teacher.py --judged datasets/judge
+    python tools/serve_teacher.py --finance datasets/finance
     export OVERTAKE_TEACHER_BASE_URL=http://127.0.0.1:8901/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
 
 It is no model: plugin/overtake/standin/README.md says what it does. Each KB is a folder (corpus.jsonl and, if there are, lexicon.tsv and
@@ -16,10 +17,12 @@ import os
 import sys
 from pathlib import Path
 
+import yaml
 from fastapi import FastAPI
 from overtake.retrieval import serving
 from overtake.retrieval.corpus import read_queries
 from overtake.standin.answers import Grader
+from overtake.standin.finance import Solver
 from overtake.standin.rewriting import Rewriter, read_labels
 from overtake.standin.service import NAME, create_app
 
@@ -65,11 +68,20 @@ def read_grader(folder: Path) -> Grader:
         raise ValueError(f"--judged {folder} is no judge's sample ({error!r}): make it with tools/make_judge_sample.py") from None
 
 
+def read_solver(folder: Path) -> Solver:
+    """The solver of a finance sample. Raises ValueError for a folder without a readable source.yaml."""
+    try:
+        return Solver(yaml.safe_load((folder / "source.yaml").read_text(encoding="utf-8")))
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"--finance {folder / 'source.yaml'} is no source of a finance sample ({error!r})") from None
+
+
 def main(argv: list[str] | None = None) -> int:
     """Serve until a signal ends it; 2 for input that cannot be served."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     serving.add_arguments(parser, port=8901, bases="*")
     parser.add_argument("--judged", type=Path, metavar="FOLDER", help="answer and grade the questions of this judge's sample")
+    parser.add_argument("--finance", type=Path, metavar="FOLDER", help="solve what this folder's source.yaml teaches")
     parser.add_argument("--hold-out", type=Path, metavar="FILE", help="question ids, one a line, whose labels are not used")
     parser.add_argument("--judge-tenant", help="whose knowledge base judges (default: the one that knows the question's words best)")
     parser.add_argument("--api-key-env", metavar="NAME", help="variable that holds the key which requests must bring (default: none asked)")
@@ -79,14 +91,17 @@ def main(argv: list[str] | None = None) -> int:
         key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
         if options.api_key_env and not key:
             raise ValueError(f"--api-key-env {options.api_key_env}: the variable is not set: export it or leave the option out")
-        if not options.kb and not options.judged:
-            raise ValueError("nothing to serve: name a knowledge base, or --judged datasets/judge")
+        if not (options.kb or options.judged or options.finance):
+            raise ValueError("nothing to serve: name a knowledge base, --judged datasets/judge or --finance datasets/finance")
         made, lines = rewriters(options.kb, options.hold_out)
         grader = read_grader(options.judged) if options.judged else None
         if grader:
             lines.append(f"  judge: {grader.facts} questions that it can answer")
+        solver = read_solver(options.finance) if options.finance else None
+        if solver:
+            lines.append(f"  finance: {solver.sentences} sentences that it can read")
         said = f"serving {{url}}/v1: {NAME}, no model but a teacher's stand-in (rewrites picked by retrieval, verdicts by rules)"
-        return create_app(made, options.judge_tenant, key, grader), "\n".join([said, *lines])
+        return create_app(made, options.judge_tenant, key, grader, solver), "\n".join([said, *lines])
 
     return serving.run(options, make)
 

@@ -147,7 +147,7 @@ REWRITE = prompts.rewrite_messages("fivedoctors", "脸垮")
 @pytest.mark.parametrize(
     ("body", "status", "code", "words"),
     [
-        pytest.param({"messages": [{"role": "user", "content": "你好"}]}, 400, "unknown_task", "knows four tasks only", id="no system"),
+        pytest.param({"messages": [{"role": "user", "content": "你好"}]}, 400, "unknown_task", "is no model", id="no system"),
         pytest.param({"messages": [{"role": "system", "content": "写诗"}, REWRITE[1]]}, 400, "unknown_task", "no model", id="other task"),
         pytest.param({"messages": REWRITE[:1]}, 400, "bad_task", "0 messages beside the system prompt", id="no user message"),
         pytest.param({"messages": [*REWRITE, REWRITE[1]]}, 400, "bad_task", "2 messages beside", id="a conversation"),

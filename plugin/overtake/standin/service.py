@@ -1,8 +1,9 @@
 """The stand-in behind OpenAI's chat API: POST /v1/chat/completions, GET /v1/models, GET /health.
 
-Its tasks are told by their system prompt, word for word: prompts/rewrite_<tenant>.txt, judge_rewrite.txt, extract_profile.txt and
-judge_medical.txt; given a judge's sample, answer_question.txt and judge_answer.txt. Any other prompt is refused. `usage` counts
-characters: there is no tokenizer here. Limits on tokens count characters too.
+Its tasks are told by their system prompt, word for word: prompts/judge_medical.txt and extract_profile.txt; given a knowledge base,
+rewrite_<tenant>.txt and judge_rewrite.txt; given a judge's sample, answer_question.txt and judge_answer.txt; given a finance sample,
+solve_finance.txt, judge_reasoning.txt and judge_finance.txt. Any other prompt is refused. `usage` counts characters: there is no tokenizer
+here. Limits on tokens count characters too.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from overtake import prompts
-from overtake.standin import judging, medical
+from overtake.standin import finance, judging, medical
 from overtake.standin.answers import Grader
 from overtake.standin.rewriting import Rewriter
 
@@ -28,7 +29,11 @@ STRICT = "gpt-5-stand-in"
 
 _JUDGED = re.compile(r"原始问题：([^\n]*)\n改写：(.*)", re.DOTALL)
 _ANSWERED = re.compile(r"患者问题：([^\n]*)\n(?:参考答案：([^\n]*)\n)?待评回答：([^\n]*)")
+_GRADED = re.compile(r"问题：[^\n]*\n标准答案：([^\n]*)\n待评答案：(.*)", re.DOTALL)
 _ASKED = re.compile(r"(?:用户画像：(?P<profile>[^\n]*)\n)?(?:历史摘要：(?P<history>[^\n]*)\n)?问题：(?P<question>.*)", re.DOTALL)
+
+
+_FINANCE = {prompts.prompt(name): name for name in ("solve_finance", "judge_reasoning", "judge_finance")}
 
 
 class Message(BaseModel):
@@ -61,16 +66,22 @@ class Refused(Exception):
 
 
 class Tasks:
-    """What the stand-in can be asked: rewriters by tenant. `judge_tenant` names the one that judges."""
+    """What the stand-in can be asked: rewriters by tenant, of which `judge_tenant` judges, and a solver of finance problems."""
 
-    def __init__(self, rewriters: dict[str, Rewriter], judge_tenant: str | None = None, grader: Grader | None = None) -> None:
+    def __init__(
+        self,
+        rewriters: dict[str, Rewriter],
+        judge_tenant: str | None = None,
+        grader: Grader | None = None,
+        solver: finance.Solver | None = None,
+    ) -> None:
         if judge_tenant is not None and judge_tenant not in rewriters:
             raise ValueError(f"judge tenant {judge_tenant!r}: there are {', '.join(rewriters)}")
-        self._rewriters, self._judge, self._grader = rewriters, judge_tenant, grader
+        self._rewriters, self._judge, self._grader, self._solver = rewriters, judge_tenant, grader, solver
         self._rewriting = {prompts.prompt(f"rewrite_{tenant}"): tenant for tenant in prompts.tenants()}
 
     def answer(self, system: str, user: str) -> str:
-        """The answer to one task. Raises Refused for a prompt that is none of the four."""
+        """The answer to one task. Raises Refused for a prompt that is none of its own."""
         if self._grader and system == prompts.prompt("answer_question"):
             return self._grader.answer(user)
         if self._grader and system == prompts.prompt("judge_answer"):
@@ -78,6 +89,8 @@ class Tasks:
                 return self._grader.verdict(user)
             except ValueError as error:
                 raise Refused(400, str(error), "bad_task") from None
+        if self._solver and system in _FINANCE:
+            return self._on_finance(_FINANCE[system], user)
         if system in self._rewriting and self._rewriters:
             asked = _ASKED.fullmatch(user)
             question = asked["question"] if asked else user
@@ -98,10 +111,24 @@ class Tasks:
             return medical.verdict(answered[1], answered[2] or "", answered[3])
         raise Refused(
             400,
-            f"{NAME} is no model: it knows four tasks only, by the system prompts rewrite_<tenant>, judge_rewrite, extract_profile and "
-            "judge_medical of this project; for any other prompt set OVERTAKE_TEACHER_BASE_URL to a real model",
+            f"{NAME} is no model: it knows the system prompts judge_medical and extract_profile of this project, with a knowledge base "
+            "rewrite_<tenant> and judge_rewrite, with a finance sample solve_finance, judge_reasoning and judge_finance; for any other set "
+            "OVERTAKE_TEACHER_BASE_URL to a real model",
             "unknown_task",
         )
+
+    def _on_finance(self, task: str, user: str) -> str:
+        assert self._solver
+        if task == "solve_finance":
+            return self._solver.solve(user)
+        if task == "judge_finance":
+            if graded := _GRADED.fullmatch(user):
+                return finance.answer_verdict(*graded.groups())
+            raise Refused(400, "an answer is judged as three lines: 问题：…, 标准答案：… and 待评答案：…", "bad_task")
+        try:
+            return finance.reasoning_verdict(user)
+        except (ValueError, KeyError, TypeError):
+            raise Refused(400, "a solution is judged as a JSON object with question, reference and response", "bad_task") from None
 
     def _for_tenant(self, tenant: str, question: str) -> Rewriter:
         if tenant in self._rewriters:
@@ -115,9 +142,15 @@ class Tasks:
         return max(self._rewriters.values(), key=lambda rewriter: rewriter.knows(question))
 
 
-def create_app(rewriters: dict[str, Rewriter], judge_tenant: str | None = None, api_key: str = "", grader: Grader | None = None) -> FastAPI:
-    """The HTTP service over rewriters by tenant and a grader of answers; with an `api_key`, /v1 answers only to it."""
-    tasks = Tasks(rewriters, judge_tenant, grader)
+def create_app(
+    rewriters: dict[str, Rewriter],
+    judge_tenant: str | None = None,
+    api_key: str = "",
+    grader: Grader | None = None,
+    solver: finance.Solver | None = None,
+) -> FastAPI:
+    """The HTTP service over rewriters by tenant, a grader of answers, a solver of finance problems; with an `api_key`, /v1 wants it."""
+    tasks = Tasks(rewriters, judge_tenant, grader, solver)
     app = FastAPI(title="Overtake teacher stand-in: no model", version="1")
     started = int(time.time())
 
