@@ -14,7 +14,7 @@ die() { echo "error: $*" >&2; exit 2; }
 claim() {
   OUT=$1
   local mark=$1/.$CHAIN what=$2 fresh=$3
-  if [[ -d $OUT && ! -f $mark && -n $(ls -A "$OUT") ]]; then die "$OUT holds files that are not a ${CHAIN}'s. Name another folder with --out"; fi
+  if [[ -d $OUT && ! -f $mark && -n $(ls -A "$OUT") ]]; then die "$OUT holds files that are not of a $CHAIN run. Name another folder with --out"; fi
   mkdir -p "$OUT"
   # Two runs in one folder would write over each other.
   exec 8>>"$mark"

@@ -3,12 +3,14 @@
 # copied without the optimiser's states. Runs anywhere with room for the weights in memory (32B: 65 GB) and twice that on disk.
 #   bash recipes/export.sh                                                         # of the run written last, the best checkpoint on held-out rows
 #   ADAPTER=output/query_rewrite/grpo/checkpoint-50 bash recipes/export.sh
+#   SYSTEM=finance bash recipes/export.sh                                          # of another system than query rewriting
 #   OUTPUT_DIR=models/rewriter bash recipes/export.sh                              # default: beside the checkpoint, -merged
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_swift
 
-adapter=${ADAPTER:-$(newest query_rewrite)}
-[[ -n $adapter ]] || { want "there is no checkpoint under $ROOT/output/query_rewrite. Train first, or set ADAPTER="; adapter=$ROOT/output/query_rewrite/grpo/checkpoint-LAST; }
+SYSTEM=${SYSTEM:-query_rewrite}
+adapter=${ADAPTER:-$(newest "$SYSTEM")}
+[[ -n $adapter ]] || { want "there is no checkpoint under $ROOT/output/$SYSTEM. Train first, or set ADAPTER="; adapter=$ROOT/output/$SYSTEM/grpo/checkpoint-LAST; }
 if [[ -z ${ADAPTER:-} && -d $adapter ]]; then
   best=$(best_of "$adapter")
   [[ $best == "$adapter" ]] || note "${adapter##*/} was written last, ${best##*/} did best on held-out rows: taking that one (ADAPTER= takes another)"

@@ -10,9 +10,8 @@
 # The teacher is a stand-in (plugin/overtake/standin): set OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY for a real one.
 set -euo pipefail
 { # read whole before it runs: the file may change under a run of half an hour
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-
-die() { echo "error: $*" >&2; exit 2; }
+CHAIN=quickstart
+source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
 tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo
 while (($#)); do
   case $1 in
@@ -38,70 +37,9 @@ else
   name=$tenant
   base=(--layers 2 --steps 300) sft_steps=200 grpo_steps=150 grpo_rate=1e-3 rl_rows=
 fi
-OUT=${out:-$ROOT/output/quickstart/$name}
-if [[ -d $OUT && ! -f $OUT/.quickstart && -n $(ls -A "$OUT") ]]; then die "$OUT holds files that are not a quickstart's. Name another folder with --out"; fi
-mkdir -p "$OUT"
-# Two quickstarts in one folder would write over each other.
-exec 8>>"$OUT/.quickstart"
-flock -n 8 || die "another quickstart is at work in $OUT"
-if ((fresh)); then find "$OUT" -mindepth 1 -maxdepth 1 ! -name .quickstart -exec rm -rf {} +; : >"$OUT/.quickstart"; fi
-[[ ! -s $OUT/.quickstart || $(<"$OUT/.quickstart") == "$corpus" ]] ||
-  die "$OUT holds a run on $(<"$OUT/.quickstart"), not on $corpus. Name another folder with --out, or forget that run with --fresh"
-echo "$corpus" >"$OUT/.quickstart"
-mkdir -p "$OUT/log" "$OUT/eval"
-
-if [[ ! -x ${VIRTUAL_ENV:-/nowhere}/bin/swift ]]; then
-  bash "$ROOT/install.sh"
-  # shellcheck source=/dev/null
-  source "$ROOT/.venv/bin/activate"
-fi
-cd "$ROOT"
-
-# ---------------------------------------------------------------- children end with this script, however it ends
-
-services=()
-stop() {
-  trap '' INT TERM
-  local pid
-  for pid in ${services[@]+"${services[@]}"}; do kill -TERM -- "-$pid" 2>/dev/null || true; done
-  for pid in ${services[@]+"${services[@]}"}; do
-    for _ in {1..50}; do kill -0 -- "-$pid" 2>/dev/null || break; sleep 0.2; done
-    kill -KILL -- "-$pid" 2>/dev/null || true
-  done
-}
-trap stop EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# start NAME COMMAND...: a service in a process group of its own; its URL comes through a ready file.
-start() {
-  local service=$1 ready=$OUT/log/$1.url; shift
-  rm -f "$ready"
-  set -m; "$@" --port 0 --ready-file "$ready" </dev/null >"$OUT/log/$service.log" 2>&1 8<&- & services+=($!); set +m
-  for _ in {1..300}; do
-    [[ -s $ready ]] && { URL=$(<"$ready"); return; }
-    kill -0 "${services[-1]}" 2>/dev/null || die "$service did not start: $(tail -n 3 "$OUT/log/$service.log")"
-    sleep 0.2
-  done
-  die "$service was not ready within a minute; see $OUT/log/$service.log"
-}
-
-stage() { echo; printf '== [%4d s] %s\n' "$SECONDS" "$*"; }
-# quiet LOG COMMAND: a launcher's thousand lines go to a log, its progress to the screen, its last lines too when it fails.
-quiet() {
-  local log=$OUT/log/$1.log status=0; shift
-  set -m; "$@" </dev/null >"$log" 2>&1 8<&- & local pid=$!; set +m
-  services+=("$pid")
-  while kill -0 "$pid" 2>/dev/null; do
-    printf '\r   %s' "$(progress "$log")"
-    sleep 2
-  done
-  printf '\r%-78s\r' ''
-  wait "$pid" || status=$?
-  if ((status)); then tail -n 15 "$log" >&2; die "that step failed; the whole log: $log"; fi
-}
-progress() { local line; line=$(tail -c 400 "$1" 2>/dev/null | tr '\r' '\n' | grep -oE '[0-9]+/[0-9]+ \[[^]]*\]' | tail -n 1 || true); printf '%-74.74s' "${line:-starting ...}"; }
-last() { find "$1" -maxdepth 1 -type d -name 'checkpoint-*' -printf '%f\n' 2>/dev/null | grep -E '^checkpoint-[0-9]+$' | sort -t- -k2n | tail -n 1 | sed "s|^|$1/|"; }
+claim "${out:-$ROOT/output/quickstart/$name}" "$corpus" "$fresh"
+mkdir -p "$OUT/eval"
+enter
 
 # ---------------------------------------------------------------- services
 
@@ -207,15 +145,9 @@ for algorithm in "${algorithms[@]}"; do python tools/curve.py "$OUT/${algorithm,
 python tools/report.py "$OUT/report.html" "${runs[@]}" --eval "$OUT/eval"
 
 stage "deploy (recipes/deploy.sh) and one real request through model and retriever"
-port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-set -m; MODEL=$folder PORT=$port bash recipes/deploy.sh </dev/null >"$OUT/log/deploy.log" 2>&1 8<&- & services+=($!); set +m
-until python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$port/v1/models', timeout=2)" 2>/dev/null; do
-  kill -0 "${services[-1]}" 2>/dev/null || die "deploy ended: $(tail -n 5 "$OUT/log/deploy.log")"
-  ((SECONDS < 3600)) || die "deploy is not ready; see $OUT/log/deploy.log"
-  sleep 1
-done
+deploy MODEL="$folder"
 question=$(python -c 'import json, sys; print(json.loads(open(sys.argv[1], encoding="utf-8").readline())["rag_query"])' "$OUT/data/test.jsonl")
-python tools/ask.py "$question" --tenant "$tenant" --base-url "http://127.0.0.1:$port/v1"
+python tools/ask.py "$question" --tenant "$tenant" --base-url "$URL/v1"
 
 cat <<END
 

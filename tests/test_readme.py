@@ -30,6 +30,8 @@ RECIPES = {
     "sample_rag": "sample",
     "sft_judge": "sft",
     "grpo_judge": "rlhf",
+    "sft_finance": "sft",
+    "grpo_finance": "rlhf",
     "export": "export",
     "deploy": "deploy",
 }

@@ -12,7 +12,24 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {"PROFILE", "MODEL", "TUNER", "DATASET", "VAL_DATASET", "OUTPUT_DIR", "SFT_ADAPTER", "ADAPTER", "DRY_RUN", "HOST", "PORT"}
+SETTINGS = {
+    "PROFILE",
+    "MODEL",
+    "TUNER",
+    "DATASET",
+    "VAL_DATASET",
+    "OUTPUT_DIR",
+    "SFT_ADAPTER",
+    "ADAPTER",
+    "DRY_RUN",
+    "HOST",
+    "PORT",
+    "ROLE",
+    "SYSTEM",
+    "INFER",
+    "SHORT",
+    "RULES_ONLY",
+}
 SETTINGS |= {"ROLLOUT_HOST", "GROUP_PORT", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE", "CUDA_VISIBLE_DEVICES"}
 
 

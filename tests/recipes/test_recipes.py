@@ -30,12 +30,13 @@ BASES = {
     **{name: "Qwen/Qwen2.5-0.5B-Instruct" for name in PROFILES if name.startswith("cpu")},
     "1x16g": "Qwen/Qwen2.5-1.5B-Instruct",
     "1x24g": "Qwen/Qwen2.5-3B-Instruct",
+    "1x24g-4bit": "Qwen/Qwen2.5-7B-Instruct",
     "1x80g": "Qwen/Qwen3-8B",
     **dict.fromkeys(LARGE, "Qwen/Qwen2.5-32B-Instruct"),
 }
 # Where a critic as large as the policy would not fit.
 CRITICS = {
-    **dict.fromkeys(("1x16g", "1x24g"), "Qwen/Qwen2.5-0.5B-Instruct"),
+    **dict.fromkeys(("1x16g", "1x24g", "1x24g-4bit"), "Qwen/Qwen2.5-0.5B-Instruct"),
     **dict.fromkeys(LARGE, "Qwen/Qwen2.5-7B-Instruct"),
 }
 
@@ -153,7 +154,7 @@ def test_ms_swift_takes_the_command(recipe: str, profile: str, files: dict[str, 
         assert len(args.reward_funcs) == len(args.reward_weights) == 2
         assert batch * processes == (8 if cpu else 64)
         assert args.per_device_eval_batch_size * processes % args.num_generations == 0
-        assert args.use_vllm == (profile not in ("cpu", "cpu-zero2"))
+        assert args.use_vllm == (profile not in ("cpu", "cpu-zero2", "1x24g-4bit"))
         assert args.vllm_mode == ("server" if profile == "multinode" else "colocate" if args.use_vllm else None)
         assert processes % args.vllm_tensor_parallel_size == 0
         assert (args.eval_steps, args.save_steps, args.early_stop_interval) == ((50, 50, 5) if recipe == "grpo_rag" else (64, 64, 5))
@@ -265,7 +266,7 @@ def test_every_profile_says_where_it_was_run(profile: str) -> None:
     assert ("not yet run on" in said[1]) == (not profile.startswith("cpu"))
 
 
-@pytest.mark.parametrize("profile", ["1x16g", "1x24g", "1x80g", "4x80g", "8x80g"])
+@pytest.mark.parametrize("profile", ["1x16g", "1x24g", "1x24g-4bit", "1x80g", "4x80g", "8x80g"])
 def test_the_memory_arithmetic_adds_up(profile: str) -> None:
     text = (ROOT / f"recipes/profiles/{profile}.sh").read_text(encoding="utf-8")
     grpo, _, ppo = text.partition("# PPO adds a critic")
@@ -306,7 +307,7 @@ def test_ms_swift_takes_the_deployment(profile: str, files: dict[str, Path], par
         _, words = command("deploy", PROFILE=profile, PORT=18345, **settings)
         args = parse("DeployArguments", words[1:])
         assert (args.model, args.host, args.port, args.served_model_name) == (base, "127.0.0.1", 18345, "query-rewrite")
-        assert args.infer_backend == ("transformers" if profile.startswith("cpu") else "vllm")
+        assert args.infer_backend == ("transformers" if profile.startswith("cpu") or profile.endswith("4bit") else "vllm")
         assert args.external_plugins == ([str(ROOT / "plugin/register.py")] if "ADAPTER" in settings else [])
 
 
@@ -321,7 +322,7 @@ def test_ms_swift_takes_the_export(files: dict[str, Path], parse: Any, tmp_path:
 def test_ms_swift_takes_the_sampling(profile: str, files: dict[str, Path], parse: Any, command: Any) -> None:
     write_adapter(files["lora"], BASES[profile])
     (files["lora"] / "adapter_config.json").write_text('{"r": 24}', encoding="utf-8")
-    cpu = profile.startswith("cpu")
+    cpu = profile.startswith("cpu") or profile.endswith("4bit")
     for start, model in (("lora", BASES[profile]), ("full", str(files["full"]))):
         _, words = command(
             "sample_rag", PROFILE=profile, DATASET=files["DATASET"], OUTPUT_DIR=files["OUTPUT_DIR"], SFT_ADAPTER=files[start]
@@ -491,7 +492,7 @@ def test_the_two_stacks_agree_on_every_version() -> None:
         return {m[1]: m[2] for line in lines if (m := re.match(r"([\w.-]+)(?:\[\w+\])?==(\S+)", line))}
 
     gpu, cpu = pins("requirements.txt"), pins("requirements-cpu.txt")
-    assert {name: version for name, version in gpu.items() if name != "vllm"}.items() <= cpu.items()
+    assert {name: version for name, version in gpu.items() if name not in ("vllm", "bitsandbytes")}.items() <= cpu.items()
 
 
 @pytest.mark.parametrize("profile", ["1x16g", "1x24g", "cpu"])
@@ -513,3 +514,103 @@ def test_ms_swift_takes_the_medical_recipes(
         assert args.adapters == args.ref_adapters == [str(files["lora"])]
     told = {"OVERTAKE_TARGET_KL": "0.1", "OVERTAKE_CRITIC": "Qwen/Qwen3-0.6B"} if recipe == "ppo_medical" else {}
     assert {name: value for name, value in env.items() if name.startswith("OVERTAKE_")} == told
+
+
+FINANCE = {"sft_finance": "SftArguments", "grpo_finance": "RLHFArguments"}
+FINANCE_BASE = "Qwen/Qwen2.5-1.5B-Instruct"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("recipe", FINANCE)
+def test_ms_swift_takes_the_finance_recipes(recipe: str, profile: str, files: dict[str, Path], parse: Any, command: Any) -> None:
+    write_adapter(files["lora"], FINANCE_BASE)
+    nodes = NODES if profile == "multinode" else {}
+    settings = {"DATASET": files["DATASET"], "OUTPUT_DIR": files["OUTPUT_DIR"], "SFT_ADAPTER": files["lora"]}
+    _, words = command(recipe, PROFILE=profile, **settings, **nodes)
+    processes = PROCESSES.get(profile, 1)
+    args = parse(FINANCE[recipe], words[1:], processes)
+    cpu = profile.startswith("cpu")
+    assert (args.model, args.dataset, args.split_dataset_ratio) == (FINANCE_BASE, [f"overtake/finance:{files['DATASET']}"], 0.02)
+    assert (args.lora_rank, args.lora_alpha, args.num_train_epochs, args.gradient_checkpointing) == (16, 32, 2, not cpu)
+    quantised = (args.quant_method, args.quant_bits, args.bnb_4bit_quant_type, args.bnb_4bit_use_double_quant)
+    assert (quantised == ("bnb", 4, "nf4", True)) == profile.endswith("4bit") == (args.quant_method is not None)
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    if recipe == "sft_finance":
+        assert (args.learning_rate, args.max_length) == (2e-4, 2048)
+        assert batch * (processes if cpu else 1) == (8 if cpu else 16)
+        if profile.endswith(("80g", "4bit")):
+            assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (2, 8)
+        return
+    assert (args.reward_funcs, args.reward_weights, args.beta) == (["answer_format", "finance_accuracy"], [0.3, 0.7], 0.05)
+    assert (args.num_generations, args.temperature, args.max_length, args.max_completion_length) == (4, 0.7, 1024, 1024)
+    assert args.adapters == args.ref_adapters == [str(files["lora"])]
+    assert batch * processes == (8 if cpu else 64)
+    assert args.per_device_eval_batch_size * processes % args.num_generations == 0
+    assert args.use_vllm == (profile not in ("cpu", "cpu-zero2", "1x24g-4bit"))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(
+    ("role", "model", "port", "tokens"),
+    [("teacher", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", 8001, 8192), ("judge", "Qwen/Qwen2.5-7B-Instruct", 8002, 512)],
+)
+def test_a_teacher_and_a_judge_are_served_by_their_role(
+    role: str, model: str, port: int, tokens: int, profile: str, parse: Any, command: Any
+) -> None:
+    _, words = command("deploy", PROFILE=profile, ROLE=role)
+    args = parse("DeployArguments", words[1:])
+    assert (args.model, args.port, args.served_model_name, args.max_new_tokens) == (model, port, role, tokens)
+    if args.infer_backend == "vllm":
+        assert args.vllm_max_model_len == (12288 if role == "teacher" else 4096)
+
+
+def test_the_simple_path_serves_without_vllm(files: dict[str, Path], parse: Any, command: Any) -> None:
+    _, words = command("deploy", PROFILE="1x24g", INFER="transformers", SYSTEM="finance", MODEL=files["full"])
+    args = parse("DeployArguments", words[1:])
+    assert (args.infer_backend, args.served_model_name, args.temperature, args.vllm_max_model_len) == ("transformers", "finance", 0, None)
+
+
+def test_an_unknown_role_is_refused(run: Any) -> None:
+    refused = run("deploy", PROFILE="cpu", ROLE="student2", DRY_RUN=1)
+    assert (refused.returncode, refused.stderr) == (2, "error: ROLE=student2 is none of: student, teacher, judge\n")
+
+
+@pytest.mark.parametrize(("recipe", "kind"), [("sft_finance", "SftArguments"), ("grpo_finance", "RLHFArguments")])
+def test_short_of_memory_is_one_row_at_a_time_and_the_callers_flags_still_win(
+    recipe: str, kind: str, files: dict[str, Path], parse: Any, command: Any
+) -> None:
+    write_adapter(files["lora"], FINANCE_BASE)
+    settings = {"PROFILE": "1x24g-4bit", "SHORT": 1, "DATASET": files["DATASET"], "SFT_ADAPTER": files["lora"]}
+    _, words = command(recipe, "--learning_rate", "1e-3", **settings)
+    args = parse(kind, words[1:])
+    longest = args.max_length + (args.max_completion_length if recipe == "grpo_finance" else 0)
+    assert (args.per_device_train_batch_size, longest, args.learning_rate) == (1, 1024, 1e-3)
+    assert args.gradient_accumulation_steps == (16 if recipe == "sft_finance" else 64)
+    _, words = command(recipe, "--max_length", "256", **settings)
+    assert words[words.index("--max_length") + 1] == "256"
+
+
+def test_rules_only_turns_the_judge_off(files: dict[str, Path], run: Any) -> None:
+    # What the launcher would get, seen by a `swift` that prints its environment.
+    fake = files["OUTPUT_DIR"].parent / "bin"
+    fake.mkdir()
+    (fake / "swift").write_text('#!/bin/sh\necho "share=${OVERTAKE_FINANCE_JUDGE_SHARE:-unset}"\n')
+    (fake / "swift").chmod(0o755)
+    settings = {"PROFILE": "cpu", "DATASET": files["DATASET"], "OUTPUT_DIR": files["OUTPUT_DIR"], "SFT_ADAPTER": files["full"]}
+    for given, said in (({"RULES_ONLY": 1}, "share=0"), ({}, "share=unset")):
+        done = run("grpo_finance", TUNER="full", PATH=f"{fake}:{os.environ['PATH']}", **settings, **given)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout.splitlines()
+
+
+def test_own_validation_rows_take_the_place_of_the_split(files: dict[str, Path], command: Any) -> None:
+    _, words = command("sft_finance", PROFILE="cpu", DATASET=f"{files['DATASET']}#5", VAL_DATASET=files["DATASET"].parent / "val.jsonl")
+    assert words[words.index("--dataset") + 1] == f"overtake/finance:{files['DATASET']}#5"
+    assert words[words.index("--val_dataset") + 1] == f"overtake/finance:{files['DATASET'].parent / 'val.jsonl'}"
+    assert "--split_dataset_ratio" not in words
+
+
+@pytest.mark.parametrize("name", ["ms::tongyi_dianjin/DianJin-R1-Data", "overtake/finance", "AI-ModelScope/alpaca#500"])
+def test_a_hubs_data_set_keeps_its_name(name: str, command: Any) -> None:
+    _, words = command("sft_finance", PROFILE="cpu", DATASET=name)
+    assert words[words.index("--dataset") + 1] == name
