@@ -33,7 +33,7 @@ if [[ ${PROFILE:-} == cpu && -z ${MODEL:-} ]]; then tiny=1; fi
 if ((tiny)) && [[ -z $data ]]; then data=$sample/train.jsonl test_file=$sample/test.jsonl; fi
 data=${data:-ms::tongyi_dianjin/DianJin-R1-Data}
 if [[ -e $data ]]; then data=$(realpath -- "$data"); fi
-read -r base_steps sft_steps grpo_steps <<<"${FINANCE_STEPS:-2800 80 600}"
+read -r base_steps sft_steps grpo_steps <<<"${FINANCE_STEPS:-2800 80 300}"
 
 standin=0
 if [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
@@ -46,7 +46,8 @@ export OVERTAKE_CACHE_DIR=${OVERTAKE_CACHE_DIR:-$OUT/cache}
 
 # What each stage leaves; --from takes it away, of that stage and all behind it.
 declare -A LEAVES=(
-  [prepare]=raw [distil]=distilled.jsonl [filter]=data [sft]='base sft' [grpo]='grpo sft_long' [evaluate]=eval [deploy]=merged [ablate]=ablation
+  [prepare]=raw [distil]=distilled.jsonl [filter]=data [sft]='base sft' [grpo]='grpo sft_long' [evaluate]=eval [deploy]=merged
+  [ablate]='grpo_rules ablation'
 )
 if [[ -n $from ]]; then
   for name in "${STAGES[@]:$(place "$from")}"; do
@@ -62,6 +63,8 @@ if ((standin)); then
   stage "teacher and judge STAND-IN (no key given; it solves what it was taught by rule, and is no language model)"
   start teacher python tools/serve_teacher.py --finance "$sample"
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
+  # It costs nothing: every question in words is judged.
+  export OVERTAKE_FINANCE_JUDGE_SHARE=${OVERTAKE_FINANCE_JUDGE_SHARE:-1}
 else
   echo "teacher: $OVERTAKE_TEACHER_MODEL at $OVERTAKE_TEACHER_BASE_URL"
 fi
@@ -107,8 +110,13 @@ python tools/curve.py "$OUT/sft"
 stop_after sft
 
 stage "5 grpo (recipes/grpo_finance.sh)"
-[[ -n $(last "$OUT/grpo") ]] || quiet grpo env -u MODEL SFT_ADAPTER="$(last "$OUT/sft")" TUNER="$tuner" DATASET="$OUT/data/rl.jsonl" OUTPUT_DIR="$OUT/grpo" \
-  bash recipes/grpo_finance.sh ${grpo[@]+"${grpo[@]}"}
+# grpo_run NAME ENVIRONMENT...: GRPO from the SFT checkpoint.
+grpo_run() {
+  local run=$1; shift
+  [[ -n $(last "$OUT/$run") ]] || quiet "$run" env -u MODEL SFT_ADAPTER="$(last "$OUT/sft")" TUNER="$tuner" DATASET="$OUT/data/rl.jsonl" OUTPUT_DIR="$OUT/$run" "$@" \
+    bash recipes/grpo_finance.sh ${grpo[@]+"${grpo[@]}"}
+}
+grpo_run grpo
 python tools/curve.py "$OUT/grpo"
 systems=(--system "base=$start_from" --system "SFT=$(last "$OUT/sft")" --system "GRPO=$(last "$OUT/grpo")")
 if ((tiny)); then
@@ -134,15 +142,22 @@ deploy SYSTEM=finance MODEL="$OUT/merged"
 python tools/ask.py --task finance "$(python -c 'import json, sys; row = json.loads(open(sys.argv[1], encoding="utf-8").readline()); print(row.get("question") or row["prompt"])' "$test_file")" --base-url "$URL/v1"
 stop_after deploy
 
-stage "8 ablate: base, SFT, SFT + GRPO in one table"
+stage "8 ablate: base, SFT, SFT + GRPO, and GRPO by rules alone in one table"
+rules=()
+if ((judge)) && [[ ${OVERTAKE_FINANCE_JUDGE_SHARE:-0} != 0 ]]; then
+  grpo_run grpo_rules RULES_ONLY=1
+  rules=(--rules-only "$(last "$OUT/grpo_rules")")
+else
+  echo "the reward of SFT+GRPO asked no judge (OVERTAKE_FINANCE_JUDGE_SHARE is 0): it is the one by rules alone"
+fi
 [[ -n $(find "$OUT/ablation" -name 'ablation_summary_*.json' 2>/dev/null) ]] ||
-  python tools/ablate.py "$test_file" "$OUT/ablation" --task finance "${no_judge[@]}" --base "$start_from" --sft "$(last "$OUT/sft")" --grpo "$(last "$OUT/grpo")"
+  python tools/ablate.py "$test_file" "$OUT/ablation" --task finance "${no_judge[@]}" --base "$start_from" --sft "$(last "$OUT/sft")" --grpo "$(last "$OUT/grpo")" "${rules[@]}"
 
 cat <<END
 
 Everything lies in $OUT:
   raw/ distilled.jsonl data/     problems, the teacher's solutions, what passed both filters
-  sft/ grpo/                     runs with logging.jsonl            merged/     the model to deploy
+  sft/ grpo/ grpo_rules/         runs with logging.jsonl            merged/     the model to deploy
   eval/ ablation/                tables, answers and details        log/        every step's log
 The teacher here: $OVERTAKE_TEACHER_MODEL. The whole took $SECONDS s.
 END
