@@ -220,6 +220,7 @@ def test_a_second_run_does_nothing_twice(first, quickstart):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_ppo_overtakes_sft_on_held_out_questions_and_stands_beside_grpo(first, quickstart, tmp_path):
     shutil.copytree(first[0], tmp_path / "out")
     status, said, _ = quickstart(tmp_path / "out", "both", "--rl", "both").ended(25 * 60)
@@ -240,7 +241,9 @@ def test_ppo_overtakes_sft_on_held_out_questions_and_stands_beside_grpo(first, q
     "stage",
     [
         pytest.param("RAG service: ", id="while services start"),
-        pytest.param("SFT (recipes/sft_qwen32b.sh)", id="in training"),  # a launcher in a process group of its own
+        pytest.param(
+            "SFT (recipes/sft_qwen32b.sh)", id="in training", marks=pytest.mark.release
+        ),  # a launcher in a process group of its own
     ],
 )
 def test_ctrl_c_leaves_no_process(quickstart, tmp_path, stage):

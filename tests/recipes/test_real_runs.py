@@ -246,6 +246,7 @@ def vllm_followed(run: SimpleNamespace) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_two_machines_under_zero2_learn_what_one_process_learns(tiny: Path, sft: Path, command: Any, environment: Any) -> None:
     """The launch on every machine, with one process on each of two; both stand on this one."""
     base = {"MODEL": tiny / "tiny", "DATASET": tiny / "train.jsonl", "OUTPUT_DIR": tiny / "sft-zero2"}
@@ -278,6 +279,7 @@ def test_vllm_in_the_training_process_follows_the_training(grpo: Any, sft: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_grpo_under_zero2_in_two_processes(grpo: Any, sft: Path) -> None:
     run = grpo("zero2", PROFILE="cpu-zero2")
     left_the_sft_model(run, sft)
@@ -319,6 +321,7 @@ def test_grpo_with_a_rollout_server(tiny: Path, grpo: Any, sft: Path, environmen
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_without_the_reference_adapter_the_kl_would_be_against_the_base_model(
     tiny: Path, sft: Path, command: Any, environment: Any
 ) -> None:

@@ -97,6 +97,7 @@ MODEL = ["--model_type", "qwen3", "--template", "qwen3"]
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_swift_sample_itself_keeps_the_best_by_our_process_reward(tiny: Path, rows: dict[str, Any], services: Any, run: Any) -> None:
     """A plain `swift sample` on prompt-only rows: what it writes is the draw with the highest score, if that beats the teacher."""
     services.mended = True

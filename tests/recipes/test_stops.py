@@ -104,7 +104,10 @@ def logged(tiny):
 RANKS = [
     pytest.param({}, [], id="one rank"),
     pytest.param(
-        {"NPROC_PER_NODE": 2}, ["--use_cpu", "true", "--ddp_backend", "gloo", "--per_device_train_batch_size", str(GROUP // 2)], id="two"
+        {"NPROC_PER_NODE": 2},
+        ["--use_cpu", "true", "--ddp_backend", "gloo", "--per_device_train_batch_size", str(GROUP // 2)],
+        id="two",
+        marks=pytest.mark.release,
     ),
 ]
 

@@ -191,6 +191,7 @@ def test_a_run_that_fails_is_told_in_its_own_words(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_short_run_trains_measures_every_kind_and_leaves_nothing_running(tmp_path):
     """A minute: the real recipe, trainer, plugin and services, two rounds of 16 completions."""
     out = tmp_path / "out"

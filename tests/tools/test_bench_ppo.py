@@ -11,6 +11,7 @@ def test_sizes_that_do_not_fit_are_refused(run):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_all_three_trainers_are_measured_in_one_run(run):
     """Three starts of a process: half a minute."""
     sizes = ["--vocabulary", "500", "--rows", "4", "--tokens", "4", "--prompt", "4", "--batch", "2", "--rollouts", "1", "--rounds", "1"]

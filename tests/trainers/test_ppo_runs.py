@@ -234,6 +234,7 @@ def test_an_outage_stops_the_run_with_a_checkpoint_of_policy_and_critic(base, tm
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_full_tuning_with_a_smaller_critic_that_the_tool_made(base, student, tmp_path):
     tool = [sys.executable, ROOT / "tools/critic.py", student(22, 16), tmp_path / "small", "--policy", base.model]
     subprocess.run(list(map(str, tool)), check=True, env=os.environ | {"PYTHONPATH": str(ROOT / "plugin")})
@@ -286,6 +287,7 @@ def zero_stages(checkpoint):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_two_ranks_under_zero2_learn_what_two_ranks_learn(base, two_ranks, tmp_path):
     flags, plain = two_ranks
     sharded = swift(base, tmp_path / "run", *flags, "--deepspeed", "zero2", ranks=2, deepspeed=True)
@@ -294,6 +296,7 @@ def test_two_ranks_under_zero2_learn_what_two_ranks_learn(base, two_ranks, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_two_ranks_under_zero3_learn_what_two_ranks_learn(base, two_ranks, tmp_path):
     flags, plain = two_ranks
     sharded = swift(base, tmp_path / "run", *flags, "--deepspeed", "zero3", ranks=2, deepspeed=True)
@@ -302,6 +305,7 @@ def test_two_ranks_under_zero3_learn_what_two_ranks_learn(base, two_ranks, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_full_tuning_under_zero3_is_saved_whole_and_goes_on_from_its_checkpoint(base, tmp_path):
     flags = ["--tuner_type", "full", "--per_device_train_batch_size", "4", "--max_steps", "8", "--save_strategy", "steps"]
     flags += ["--save_steps", "4", "--deepspeed", "zero3"]
