@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from overtake.evaluation.statistics import Interval, bootstrap_mean, paired_difference
+from overtake.evaluation import statistics
+from overtake.evaluation.statistics import Interval, bootstrap_mean, holm, paired_difference, paired_p
 
 
 def test_the_interval_is_scipys_percentile_bootstrap():
@@ -77,3 +78,32 @@ def test_the_verdict_is_the_intervals_side_of_zero(low, high, verdict):
 
 def test_an_interval_is_printed_with_three_digits():
     assert str(Interval(0.12345, -0.1, 1.0)) == "0.123 [-0.100,1.000]"
+
+
+@pytest.mark.parametrize("draw", ["normal", "coins"])
+def test_the_interval_holds_the_truth_in_95_of_100_draws(draw, monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
+    rng = np.random.default_rng(5)
+    draws = rng.normal(0.2, 1.0, (1000, 120)) if draw == "normal" else (rng.random((1000, 120)) < 0.2).astype(float)
+    held = sum(found.low <= 0.2 <= found.high for found in map(bootstrap_mean, draws))
+    assert 930 <= held <= 970
+
+
+def test_binary_rows_are_tested_by_mcnemars_exact_test():
+    ours = {str(i): float(i < 9) for i in range(20)}  # right alone on 8 rows
+    theirs = {str(i): float(i in (0, 19)) for i in range(20)}  # right alone on 1 row
+    assert paired_p(ours, theirs) == pytest.approx(2 * (1 + 9) / 2**9)
+    assert paired_p(ours, ours) == 1.0
+
+
+def test_other_rows_are_tested_by_all_flips_of_their_signs():
+    # Of the 8 ways to set three signs, two are as far from 0 as all alike.
+    assert paired_p({"a": 0.5, "b": 0.7, "c": 0.9}, {"a": 0.1, "b": 0.2, "c": 0.3}) == pytest.approx(2 / 8)
+    with pytest.raises(ValueError, match="no row was measured by both"):
+        paired_p({"a": 1.0}, {"b": 1.0})
+
+
+def test_holm_multiplies_step_by_step_and_never_falls():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

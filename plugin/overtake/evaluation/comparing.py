@@ -13,7 +13,7 @@ from typing import Any
 from overtake import settings
 from overtake.data.tables import BadInput, json_lines, read_rows, write_aside, write_rows
 from overtake.evaluation import students
-from overtake.evaluation.statistics import Interval, bootstrap_mean, paired_difference
+from overtake.evaluation.statistics import Interval, bootstrap_mean, holm, paired_difference, paired_p
 
 Row = dict[str, str]
 Answers = Mapping[str, str | None]
@@ -183,7 +183,10 @@ def _identity(task: Task, spec: str, rows: Sequence[Row]) -> str:
 
 
 def summarise(scores: Mapping[str, Scores], metrics: Sequence[str], against: str | None) -> dict[str, Any]:
-    """Means with intervals for each system and, with `against`, the paired differences of that system to every other one."""
+    """Means with intervals for each system and, with `against`, the paired differences of that system to every other one.
+
+    `p_holm` holds the p of each difference (`paired_p`), corrected over all differences that are shown together.
+    """
 
     def column(name: str, metric: str) -> dict[str, float]:
         return {row_id: values[metric] for row_id, values in scores[name].items() if metric in values}
@@ -199,7 +202,13 @@ def summarise(scores: Mapping[str, Scores], metrics: Sequence[str], against: str
                     for metric in measured[name]
                     if column(against, metric).keys() & column(name, metric).keys()
                 }
-    return {"rows": {name: len(scores[name]) for name in scores}, "means": means, "against": against, "differences": differences}
+    compared = [(name, metric) for name, metrics in differences.items() for metric in metrics]
+    chances = holm([paired_p(column(str(against), metric), column(name, metric)) for name, metric in compared])
+    corrected: dict[str, dict[str, float]] = {name: {} for name in differences}
+    for (name, metric), chance in zip(compared, chances, strict=True):
+        corrected[name][metric] = chance
+    rows = {name: len(scores[name]) for name in scores}
+    return {"rows": rows, "means": means, "against": against, "differences": differences, "p_holm": corrected}
 
 
 def table(summary: Mapping[str, Any], metrics: Sequence[str], title: str) -> str:

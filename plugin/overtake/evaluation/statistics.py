@@ -56,6 +56,51 @@ def paired_difference(ours: dict[str, float], theirs: dict[str, float], seed: in
     return bootstrap_mean([ours[row] - theirs[row] for row in sorted(ours.keys() & theirs.keys())], seed)
 
 
+def paired_p(ours: dict[str, float], theirs: dict[str, float], seed: int = 0) -> float:
+    """Two-sided p of no difference, over the rows that both measured.
+
+    McNemar's exact test where every value is 0 or 1 (McNemar 1947), else the sign-flip permutation test of the mean difference.
+    Raises ValueError without such a row.
+
+    >>> paired_p({"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 0.0, "b": 0.0, "c": 1.0})
+    0.5
+    """
+    rows = sorted(ours.keys() & theirs.keys())
+    if not rows:
+        raise ValueError("nothing to compare: no row was measured by both")
+    from scipy.stats import binomtest, permutation_test
+
+    pairs = np.asarray([(ours[row], theirs[row]) for row in rows], dtype=float)
+    differences = pairs[:, 0] - pairs[:, 1]
+    if not differences.any():
+        return 1.0
+    if np.isin(pairs, (0.0, 1.0)).all():
+        return float(binomtest(int((differences > 0).sum()), int((differences != 0).sum())).pvalue)
+    found = permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """The p values corrected for being several (Holm 1979), in their own order: at 0.05 the chance of any false claim is at most 5 %.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(values)
+    raised = np.maximum.accumulate(np.asarray(values, dtype=float)[order] * np.arange(len(values), 0, -1)) if len(values) else np.array([])
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(raised, 1.0)
+    return [float(one) for one in corrected]
+
+
 def bootstrap_counts(
     counts: Sequence[Sequence[int]], statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int = 0
 ) -> Interval | None:
