@@ -5,6 +5,8 @@
 #   ADAPTER=output/query_rewrite/grpo/checkpoint-50 bash recipes/export.sh
 #   SYSTEM=finance bash recipes/export.sh                                          # of another system than query rewriting
 #   OUTPUT_DIR=models/rewriter bash recipes/export.sh                              # default: beside the checkpoint, -merged
+#   COMPARED=output/query_rewrite/eval/summary.json bash recipes/export.sh         # refused where tools/evaluate.py --against shows it worse
+#   COMPARED=... START=SFT METRIC=ndcg@10 bash recipes/export.sh                   # than which system (SFT), in which metric (any); FORCE=1 overrides
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_swift
 
@@ -20,6 +22,12 @@ adapter=$(absolute "$adapter")
 target=$(absolute "${OUTPUT_DIR:-$adapter-merged}")
 # ms-swift would keep the old weights in an existing folder and say nothing.
 [[ ! -e $target ]] || want "$target already exists. Remove it, or set OUTPUT_DIR= to a new folder"
+# The promotion gate: the interval of a paired difference to the model it starts from may not lie below 0.
+if [[ -n ${COMPARED:-} ]]; then
+  worse=$(shown_worse "$COMPARED" "${START:-SFT}" "${METRIC:-}") || exit 2
+  if [[ -n $worse && ${FORCE:-0} == 1 ]]; then note "$worse; exported all the same (FORCE=1)"
+  elif [[ -n $worse ]]; then want "$worse. Not exported; FORCE=1 exports it all the same"; fi
+fi
 # Written aside and renamed when complete, so that a folder with that name is always whole.
 part=$target.part
 

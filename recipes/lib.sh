@@ -455,3 +455,26 @@ newest() {
   find "$folder" -mindepth 2 -maxdepth 2 -type d -name 'checkpoint-*' -printf '%T@ %p\n' | sort -n |
     { grep -E "/checkpoint-[0-9]+${2:-}\$" || true; } | tail -n 1 | cut -d' ' -f2-
 }
+
+# shown_worse SUMMARY START METRIC: in words, where tools/evaluate.py showed its --against worse than START; METRIC '' looks at all.
+shown_worse() {
+  python3 - "$@" <<'PY'
+import json, pathlib, sys
+file, start, metric = sys.argv[1:]
+try:
+    found = json.loads(pathlib.Path(file).read_text("utf-8"))
+    differences = found["differences"]
+except (OSError, ValueError, KeyError, TypeError) as error:
+    sys.exit(f"error: COMPARED={file} is no summary.json of tools/evaluate.py ({type(error).__name__}): correct the path")
+if start not in differences:
+    sys.exit(f"error: {file} compares {found.get('against')} with {', '.join(differences) or 'nothing'}, not with {start}: set START=, or evaluate with --against")
+if metric and metric not in differences[start]:
+    sys.exit(f"error: {file} has no {metric}; there are {', '.join(differences[start])}: set METRIC=")
+# Of these, less is no loss of quality, or even a gain.
+neutral = {"length", "characters", "unreadable", "refused", "passed"}
+looked_at = [metric] if metric else [name for name in differences[start] if name not in neutral and not name.startswith("x_")]
+worse = [f"{name} {one['mean']:+.3f} [{one['low']:+.3f},{one['high']:+.3f}]" for name in looked_at if (one := differences[start][name])["high"] < 0]
+if worse:
+    print(f"{found['against']} is worse than {start}: {', '.join(worse)}")
+PY
+}

@@ -614,3 +614,30 @@ def test_own_validation_rows_take_the_place_of_the_split(files: dict[str, Path],
 def test_a_hubs_data_set_keeps_its_name(name: str, command: Any) -> None:
     _, words = command("sft_finance", PROFILE="cpu", DATASET=name)
     assert words[words.index("--dataset") + 1] == name
+
+
+@pytest.mark.parametrize(
+    ("high", "force", "code"),
+    [
+        pytest.param(-0.01, "0", 2, id="shown worse"),
+        pytest.param(-0.01, "1", 0, id="shown worse and forced"),
+        pytest.param(0.01, "0", 0, id="no difference shown"),
+    ],
+)
+def test_export_refuses_what_the_held_out_comparison_shows_worse(
+    files: dict[str, Path], tmp_path: Path, run: Any, high: float, force: str, code: int
+) -> None:
+    difference = {"mean": -0.1, "low": -0.2, "high": high}
+    differences = {"SFT": {"ndcg@10": difference, "length": {**difference, "high": -0.1}}}
+    (tmp_path / "summary.json").write_text(json.dumps({"against": "GRPO", "differences": differences}))
+    result = run("export", ADAPTER=files["full"], OUTPUT_DIR=tmp_path / "new", COMPARED=tmp_path / "summary.json", FORCE=force)
+    assert result.returncode == code, result.stderr
+    assert (tmp_path / "new").exists() == (code == 0)
+    assert ("GRPO is worse than SFT: ndcg@10 -0.100 [-0.200,-0.010]" in result.stderr) == (high < 0)
+
+
+def test_a_gate_without_the_model_it_starts_from_is_one_error(files: dict[str, Path], tmp_path: Path, run: Any) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"against": "GRPO", "differences": {}}))
+    result = run("export", ADAPTER=files["full"], OUTPUT_DIR=tmp_path / "new", COMPARED=tmp_path / "summary.json")
+    assert result.returncode == 2 and "compares GRPO with nothing, not with SFT" in result.stderr
+    assert not (tmp_path / "new").exists()
