@@ -107,3 +107,7 @@ def test_holm_multiplies_step_by_step_and_never_falls():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_one_row_alone_shows_nothing():
+    assert paired_p({"a": 0.9}, {"a": 0.1}) == paired_p({"a": 1.0}, {"a": 0.0}) == 1.0

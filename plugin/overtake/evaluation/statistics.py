@@ -72,7 +72,7 @@ def paired_p(ours: dict[str, float], theirs: dict[str, float], seed: int = 0) ->
 
     pairs = np.asarray([(ours[row], theirs[row]) for row in rows], dtype=float)
     differences = pairs[:, 0] - pairs[:, 1]
-    if not differences.any():
+    if not differences.any() or len(differences) == 1:  # one row has no other sign that is less extreme
         return 1.0
     if np.isin(pairs, (0.0, 1.0)).all():
         return float(binomtest(int((differences > 0).sum()), int((differences != 0).sum())).pvalue)
