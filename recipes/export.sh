@@ -5,8 +5,8 @@
 #   ADAPTER=output/query_rewrite/grpo/checkpoint-50 bash recipes/export.sh
 #   SYSTEM=finance bash recipes/export.sh                                          # of another system than query rewriting
 #   OUTPUT_DIR=models/rewriter bash recipes/export.sh                              # default: beside the checkpoint, -merged
-#   COMPARED=output/query_rewrite/eval/summary.json bash recipes/export.sh         # refused where tools/evaluate.py --against shows it worse
-#   COMPARED=... START=SFT METRIC=ndcg@10 bash recipes/export.sh                   # than which system (SFT), in which metric (any); FORCE=1 overrides
+#   COMPARED=out/eval/summary.json bash recipes/export.sh    # refused where tools/evaluate.py --against shows it worse; default: eval/ beside the run
+#   START=SFT METRIC=ndcg@10 bash recipes/export.sh          # than which system of the comparison (SFT), in which metric (any); FORCE=1 overrides
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_swift
 
@@ -23,10 +23,13 @@ target=$(absolute "${OUTPUT_DIR:-$adapter-merged}")
 # ms-swift would keep the old weights in an existing folder and say nothing.
 [[ ! -e $target ]] || want "$target already exists. Remove it, or set OUTPUT_DIR= to a new folder"
 # The promotion gate: the interval of a paired difference to the model it starts from may not lie below 0.
-if [[ -n ${COMPARED:-} ]]; then
-  worse=$(shown_worse "$COMPARED" "${START:-SFT}" "${METRIC:-}") || exit 2
-  if [[ -n $worse && ${FORCE:-0} == 1 ]]; then note "$worse; exported all the same (FORCE=1)"
-  elif [[ -n $worse ]]; then want "$worse. Not exported; FORCE=1 exports it all the same"; fi
+compared=${COMPARED:-$(comparison_of "$adapter")}
+if [[ -n $compared ]]; then
+  if worse=$(shown_worse "$compared" "$adapter" "${START:-SFT}" "${METRIC:-}" 2>&1); then
+    if [[ -n $worse && ${FORCE:-0} == 1 ]]; then note "$worse; exported all the same (FORCE=1)"
+    elif [[ -n $worse ]]; then want "$worse. Not exported; FORCE=1 exports it all the same"; fi
+  elif [[ -n ${COMPARED:-} ]]; then want "COMPARED=$worse"
+  else note "not held against $worse"; fi
 fi
 # Written aside and renamed when complete, so that a folder with that name is always whole.
 part=$target.part

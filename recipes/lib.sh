@@ -456,25 +456,45 @@ newest() {
     { grep -E "/checkpoint-[0-9]+${2:-}\$" || true; } | tail -n 1 | cut -d' ' -f2-
 }
 
-# shown_worse SUMMARY START METRIC: in words, where tools/evaluate.py showed its --against worse than START; METRIC '' looks at all.
+# comparison_of CHECKPOINT: the summary.json that tools/evaluate.py left in eval/, in the run's folder or beside it; '' where there is none.
+comparison_of() {
+  local run; run=$(dirname "$1")
+  local file; for file in "$run/eval/summary.json" "$(dirname "$run")/eval/summary.json"; do
+    if [[ -f $file ]]; then echo "$file"; return; fi
+  done
+}
+
+# shown_worse SUMMARY CHECKPOINT START METRIC: in words, where the checkpoint was shown worse than START; METRIC '' looks at all of them.
+# Fails with a reason when that cannot be read off the summary.
 shown_worse() {
   python3 - "$@" <<'PY'
 import json, pathlib, sys
-file, start, metric = sys.argv[1:]
+file, checkpoint, start, metric = sys.argv[1:]
 try:
     found = json.loads(pathlib.Path(file).read_text("utf-8"))
-    differences = found["differences"]
-except (OSError, ValueError, KeyError, TypeError) as error:
-    sys.exit(f"error: COMPARED={file} is no summary.json of tools/evaluate.py ({type(error).__name__}): correct the path")
+    differences, against = found["differences"], found["against"]
+    system = found.get("systems", {}).get(against, "")
+except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    sys.exit(f"{file}: it is no summary.json of tools/evaluate.py ({type(error).__name__}): correct the path")
+
+def origins(folder):
+    """Of which checkpoints a folder holds the weights: its own, or what an export names as merged."""
+    args = folder / "args.json"
+    merged = json.loads(args.read_text("utf-8")).get("adapters") if args.is_file() and not folder.name.startswith("checkpoint-") else []
+    return [pathlib.Path(path).resolve() for path in merged or []] or [folder.resolve()]
+
+ours = pathlib.Path(checkpoint).resolve()
+if pathlib.Path(system).is_dir() and system and ours not in (of := origins(pathlib.Path(system))) and pathlib.Path(f"{ours}-merged") not in of:
+    sys.exit(f"{file}: its {against} is {system}, not this checkpoint: evaluate this one with --against")
 if start not in differences:
-    sys.exit(f"error: {file} compares {found.get('against')} with {', '.join(differences) or 'nothing'}, not with {start}: set START=, or evaluate with --against")
+    sys.exit(f"{file}: it compares {against} with {', '.join(differences) or 'nothing'}, not with {start}: set START=, or evaluate with --against")
 if metric and metric not in differences[start]:
-    sys.exit(f"error: {file} has no {metric}; there are {', '.join(differences[start])}: set METRIC=")
+    sys.exit(f"{file}: it has no {metric}; there are {', '.join(differences[start])}: set METRIC=")
 # Of these, less is no loss of quality, or even a gain.
-neutral = {"length", "characters", "unreadable", "refused", "passed"}
+neutral = {"length", "characters", "copy", "unreadable", "refused", "passed"}
 looked_at = [metric] if metric else [name for name in differences[start] if name not in neutral and not name.startswith("x_")]
 worse = [f"{name} {one['mean']:+.3f} [{one['low']:+.3f},{one['high']:+.3f}]" for name in looked_at if (one := differences[start][name])["high"] < 0]
 if worse:
-    print(f"{found['against']} is worse than {start}: {', '.join(worse)}")
+    print(f"{against} is worse than {start}: {', '.join(worse)}")
 PY
 }

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -641,3 +642,24 @@ def test_a_gate_without_the_model_it_starts_from_is_one_error(files: dict[str, P
     result = run("export", ADAPTER=files["full"], OUTPUT_DIR=tmp_path / "new", COMPARED=tmp_path / "summary.json")
     assert result.returncode == 2 and "compares GRPO with nothing, not with SFT" in result.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_export_finds_the_comparison_of_this_checkpoint_by_itself(files: dict[str, Path], tmp_path: Path, run: Any) -> None:
+    ours = tmp_path / "runs/grpo/checkpoint-5"
+    shutil.copytree(files["full"], ours)
+    merged = tmp_path / "runs/merged"  # as an export of that checkpoint leaves it
+    merged.mkdir()
+    (merged / "args.json").write_text(json.dumps({"adapters": [str(ours)]}), encoding="utf-8")
+    summary = tmp_path / "runs/eval/summary.json"
+    summary.parent.mkdir()
+    differences = {"SFT": {"ndcg@10": {"mean": -0.1, "low": -0.2, "high": -0.05}}}
+    for number, system in enumerate((ours, merged, files["full"])):
+        told = {"against": "GRPO", "systems": {"GRPO": str(system)}, "differences": differences}
+        summary.write_text(json.dumps(told), encoding="utf-8")
+        result = run("export", ADAPTER=ours, OUTPUT_DIR=tmp_path / f"new{number}")
+        if system == files["full"]:
+            assert result.returncode == 0 and f"its GRPO is {system}, not this checkpoint" in result.stderr, result.stderr
+            assert run("export", ADAPTER=ours, OUTPUT_DIR=tmp_path / "named", COMPARED=summary).returncode == 2
+            assert not (tmp_path / "named").exists()
+        else:
+            assert result.returncode == 2 and "GRPO is worse than SFT: ndcg@10 -0.100" in result.stderr, result.stderr

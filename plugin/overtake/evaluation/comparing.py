@@ -107,6 +107,7 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
         ]
         write_aside({args.out / f"eval_details_{_file(name)}.jsonl": json_lines(details)})
     summary = summarise(scores, task.metrics, args.against)
+    summary["systems"] = {name: str(Path(spec).resolve()) if Path(spec).exists() else spec for name, spec in systems.items()}
     files = {"summary.json": summary}
     for name in systems:
         files[f"eval_{_file(name)}.json"] = {"system": name, "rows": summary["rows"][name], "means": summary["means"][name]}
