@@ -5,7 +5,8 @@
 
 A system is NAME=FOLDER (a model or adapter folder), NAME=MODEL@BASE_URL (an OpenAI-compatible endpoint, key in
 OVERTAKE_STUDENT_API_KEY) or NAME=FILE.jsonl (answers by id), and what a task has of its own. Writes answers_<NAME>.jsonl,
-eval_details_<NAME>.jsonl, eval_<NAME>.json and summary.json. Answers that are there are used again unless the model or the rows changed.
+eval_details_<NAME>.jsonl, eval_<NAME>.json and summary.json. Answers that are there are used again unless the model or the rows changed,
+so an evaluation that was interrupted, or killed, goes on where it was.
 """
 
 import argparse

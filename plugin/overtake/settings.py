@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     prices: str = ""
     """A TOML file with prices over those of remote/prices.toml, for models that are not in it."""
 
+    gpu_hour_usd: float = Field(0.0, ge=0)
+    """USD an hour for all GPUs that a model of one's own runs on: what evaluations say of its cost; 0: nothing."""
+
     cache_dir: Path = Path("~/.cache/overtake")
     """Where answers of remote services and the ledger of calls are kept."""
     cache_mb: int = Field(4096, ge=1)

@@ -31,18 +31,31 @@ def test_a_run_scores_as_worked_by_hand():
         "q1": {
             "hit@1": 0.0,
             "recall@5": 1.0,
+            "mrr@10": 0.5,
             "ndcg@10": pytest.approx((1 / math.log2(3) + 1 / 2) / ideal),
             "quality": pytest.approx(0.4 * 2 / 3),
         },
         # Quality of [1, 0, 0], as the list is filled up: 0.6 * 1 + 0.4 * 1 / 3.
-        "q2": {"hit@1": 1.0, "recall@5": 0.5, "ndcg@10": pytest.approx(1 / ideal), "quality": pytest.approx(0.6 + 0.4 / 3)},
-        "q3": {"hit@1": 0.0, "recall@5": 0.0, "ndcg@10": 0.0, "quality": 0.0},
+        "q2": {
+            "hit@1": 1.0,
+            "recall@5": 0.5,
+            "mrr@10": 1.0,
+            "ndcg@10": pytest.approx(1 / ideal),
+            "quality": pytest.approx(0.6 + 0.4 / 3),
+        },
+        "q3": {"hit@1": 0.0, "recall@5": 0.0, "mrr@10": 0.0, "ndcg@10": 0.0, "quality": 0.0},
     }
 
 
 def test_rank_six_is_past_recall_at_5_and_within_ndcg_at_10():
     (found,) = evaluate_run({"q": ["u", "v", "w", "x", "y", "a"]}, {"q": {"a": 1, "x": 0}}).values()
-    assert found == {"hit@1": 0.0, "recall@5": 0.0, "ndcg@10": pytest.approx(1 / math.log2(7)), "quality": 0.0}
+    assert found == {
+        "hit@1": 0.0,
+        "recall@5": 0.0,
+        "mrr@10": pytest.approx(1 / 6),
+        "ndcg@10": pytest.approx(1 / math.log2(7)),
+        "quality": 0.0,
+    }
 
 
 def test_finding_fewer_documents_is_not_better_than_finding_more():

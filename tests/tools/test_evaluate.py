@@ -147,6 +147,7 @@ def test_an_outage_leaves_its_rows_out_and_says_so(run, service, labelled, tmp_p
     found = summary(tmp_path / "eval")
     assert found["rows"] == {"teacher": 2, "copy": 2}
     assert found["means"]["teacher"]["hit@1"]["mean"] == 0.5
+    assert found["failed"] == {"teacher": pytest.approx(1 / 3), "copy": pytest.approx(1 / 3)} and "33.3%" in done.out
     assert "not measured, and in no mean: {'teacher': 1, 'copy': 1}" in done.out
 
 
@@ -207,12 +208,15 @@ def test_a_model_is_asked_once_and_again_when_its_weights_or_the_rows_change(run
     asked = []
     greedy = students.from_folder
     monkeypatch.setattr(students, "MAX_NEW_TOKENS", 8)  # untrained, it never ends by itself
-    monkeypatch.setattr(students, "from_folder", lambda folder, rows: asked.append(len(rows)) or greedy(folder, rows))
+    monkeypatch.setattr(students, "from_folder", lambda folder, rows, tell: asked.append(len(rows)) or greedy(folder, rows, tell=tell))
 
     def evaluate(path=None):
         done = run("evaluate", path or labelled(), tmp_path / "eval", "--system", f"S={student}", "--system", "copy", "--against", "S")
         assert done.code == 0, done.err
-        return (tmp_path / "eval/answers_S.jsonl").read_bytes(), summary(tmp_path / "eval")
+        found = summary(tmp_path / "eval")
+        assert found["costs"]["S"].keys() == {"latency_median", "latency_p95", "tokens"}  # nothing says what its hardware costs
+        assert found["costs"]["copy"] == {}
+        return (tmp_path / "eval/answers_S.jsonl").read_bytes(), {**found, "costs": {}}
 
     first = evaluate()
     rows = [json.loads(line) for line in first[0].splitlines()]
@@ -230,6 +234,41 @@ def test_a_model_is_asked_once_and_again_when_its_weights_or_the_rows_change(run
     assert asked == [3, 3, 3]
     evaluate(labelled(ROWS[:2]))
     assert asked == [3, 3, 3, 2]
+
+
+def test_a_model_that_was_interrupted_goes_on_behind_its_last_whole_batch(run, labelled, student, tmp_path, monkeypatch):
+    from overtake.evaluation import students
+
+    monkeypatch.setattr(students, "MAX_NEW_TOKENS", 8)
+    monkeypatch.setattr(students, "BATCH", 2)
+    greedy, asked = students.from_folder, []
+
+    def interrupted(folder, rows, tell):
+        asked.append(len(rows))
+
+        def once(found):
+            tell(found)
+            if len(asked) == 1:
+                raise KeyboardInterrupt
+
+        return greedy(folder, rows, tell=once)
+
+    monkeypatch.setattr(students, "from_folder", interrupted)
+    asking = ("evaluate", labelled(), tmp_path / "eval", "--system", f"S={student}")
+    assert run(*asking).code == 130
+    assert run(*asking).code == 0
+    assert asked == [3, 1]
+    assert [row["rag_query_id"] for row in tables.read_rows(tmp_path / "eval/answers_S.jsonl")] == ["q0", "q1", "q2"]
+
+
+def test_copies_and_empty_rewrites_are_shares_of_their_own(run, service, labelled, tmp_path):
+    done = run("evaluate", labelled(), tmp_path / "eval", "--system", "copy", "--system", "teacher")
+    assert done.code == 0, done.err
+    means = summary(tmp_path / "eval")["means"]
+    assert [(means[name]["copy"]["mean"], means[name]["unreadable"]["mean"]) for name in ("copy", "teacher")] == [
+        (1.0, 0.0),
+        (0.0, pytest.approx(1 / 3)),
+    ]
 
 
 def test_a_folder_without_a_model_is_one_line(run, labelled, tmp_path):

@@ -1,6 +1,8 @@
 """evaluate.py --task judge: main and secondary apart, form, what can be read, what is let pass."""
 
 import json
+import threading
+import time
 
 import pytest
 from overtake.data.tables import json_lines
@@ -55,3 +57,60 @@ def test_rows_without_a_known_verdict_are_refused(run, tmp_path):
     (tmp_path / "x.jsonl").write_bytes(json_lines([{"id": "a", "verdict": "x"}]))
     done = run("evaluate", tmp_path / "test.jsonl", tmp_path / "eval", "--task", "judge", "--system", f"x={tmp_path / 'x.jsonl'}")
     assert done.code == 2 and "no row has a known verdict: fill the column label" in done.err
+
+
+MANY = [{**ROWS[0], "id": str(at), "question": f"question {at}"} for at in range(60)]
+
+
+def asked(request):
+    return next(row["id"] for row in reversed(MANY) if row["question"] in str(request.body["messages"]))
+
+
+def test_what_a_served_model_takes_is_told_by_price_or_by_the_hours_of_its_hardware(run, chat_server, tmp_path, monkeypatch):
+    server = chat_server(lambda question, body: {"text": verdict("correct", "none"), "tokens": (100, 10)})
+    (tmp_path / "test.jsonl").write_bytes(json_lines(ROWS))
+    monkeypatch.setenv("OVERTAKE_GPU_HOUR_USD", "3600")
+    systems = ("--system", f"priced=gpt-5-mini@{server.url}/v1", "--system", f"own=m@{server.url}/v1")
+    done = run("evaluate", tmp_path / "test.jsonl", tmp_path / "eval", "--task", "judge", *systems)
+    assert done.code == 0, done.err
+    costs = json.loads((tmp_path / "eval/summary.json").read_text("utf-8"))["costs"]
+    assert costs["priced"]["usd_1000"] == pytest.approx(1000 * (100 * 0.25 + 10 * 2.0) / 1e6)
+    assert costs["priced"]["tokens"] == costs["own"]["tokens"] == 110
+    rows = [json.loads(line) for line in (tmp_path / "eval/eval_details_own.jsonl").read_text("utf-8").splitlines()]
+    assert costs["own"]["gpu_usd_1000"] == pytest.approx(1000 * sum(row["busy"] for row in rows) / 2)  # a USD a second
+    assert "usd_1000" not in costs["own"] and "gpu_usd_1000" not in costs["priced"]
+    assert "GPU USD per 1,000" in done.out
+
+
+def test_an_evaluation_that_was_killed_goes_on_to_the_same_summary(run, start, chat_server, tmp_path):
+    go_on = threading.Event()
+
+    def answer(question, body):
+        if len(server.requests) > 30:
+            go_on.wait(60)
+        return verdict("correct" if len(question) % 2 else "incorrect", "none")
+
+    server = chat_server(answer)
+    (tmp_path / "test.jsonl").write_bytes(json_lines(MANY))
+
+    def arguments(out):
+        return ("evaluate", tmp_path / "test.jsonl", tmp_path / out, "--task", "judge", "--system", f"S=m@{server.url}/v1")
+
+    process, file = start(*arguments("killed")), tmp_path / "killed/answers_S.jsonl"
+    until = time.monotonic() + 120
+    while not file.exists() or file.read_bytes().count(b"\n") < 25:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    kept = {json.loads(line)["judge_id"] for line in file.read_text("utf-8").splitlines()}
+    with file.open("ab") as stream:
+        stream.write(b'{"identity": "broken o')  # as a kill in the midst of a line leaves it
+    before = len(server.requests)
+    go_on.set()
+    assert run(*arguments("killed")).code == 0
+    later = [asked(request) for request in server.requests[before:]]
+    assert sorted(later) == sorted({row["id"] for row in MANY} - kept)
+    assert run(*arguments("whole")).code == 0
+    killed, whole = (json.loads((tmp_path / out / "summary.json").read_text("utf-8")) | {"costs": {}} for out in ("killed", "whole"))
+    assert killed == whole and killed["rows"] == {"S": 60}

@@ -70,16 +70,24 @@ def by_task(
     return module, parser.parse_args(argv)
 
 
-def ask(gateway: Gateway, calls: Sequence[Call], label: str) -> list[Result]:
+def ask(gateway: Gateway, calls: Sequence[Call], label: str, on_result: Callable[[int, Result], None] | None = None) -> list[Result]:
     """Run all calls with a progress bar; the first that is not in the cache goes alone, the next 20 before the rest.
 
+    `on_result(index, result)` is told of each as it comes, from the gateway's thread.
     Raises Stop when that first one finds the service dead or the key wrong, and when more than half of the 20 fail.
     """
     results: list[Result] = []
     with tqdm(total=len(calls), desc=label, file=sys.stderr) as bar:
 
         def more(count: int) -> list[Result]:
-            found = gateway.run(calls[len(results) : len(results) + count], on_result=lambda *_: bar.update())
+            start = len(results)
+
+            def landed(index: int, result: Result) -> None:
+                bar.update()
+                if on_result:
+                    on_result(start + index, result)
+
+            found = gateway.run(calls[start : start + count], on_result=landed)
             results.extend(found)
             return found
 

@@ -6,13 +6,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from overtake import settings
-from overtake.data.tables import BadInput, json_lines, read_rows, write_aside, write_rows
-from overtake.evaluation import students
+from overtake.data.tables import BadInput, json_lines, read_rows, write_aside
+from overtake.evaluation import costs, students
+from overtake.evaluation.costs import Cost
 from overtake.evaluation.statistics import Interval, bootstrap_mean, holm, paired_difference, paired_p
 
 Row = dict[str, str]
@@ -22,6 +23,8 @@ Scores = dict[str, dict[str, Any]]
 """By row id: each metric that could be measured, and words for the details."""
 
 
+SIGNIFICANT = 0.05
+"""Of a p after Holm's correction."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -96,23 +99,34 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
     systems = {name: str(students.fetched(spec)) if _HUB_NAME.fullmatch(spec) else spec for name, spec in systems.items()}
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Scores] = {}
+    taken: dict[str, dict[str, float]] = {}
     for name, spec in systems.items():
-        answers = answered(task, name, spec, rows, args.out)
+        answers, took = answered(task, name, spec, rows, args.out)
         scores[name] = task.measure(name, answers, rows, args)
+        taken[name] = costs.together(took.values())
         details = [
             {shown: row[column] for shown, column in task.shown.items()}
             | {task.answer: answers.get(row[task.id]) or ""}
             | scores[name].get(row[task.id], {})
+            | {key: value for key, value in asdict(took.get(row[task.id], Cost())).items() if value is not None}
             for row in rows
         ]
         write_aside({args.out / f"eval_details_{_file(name)}.jsonl": json_lines(details)})
     summary = summarise(scores, task.metrics, args.against)
+    summary["failed"] = {name: 1 - len(scores[name]) / len(rows) for name in systems}
+    summary["costs"] = taken
     summary["systems"] = {name: str(Path(spec).resolve()) if Path(spec).exists() else spec for name, spec in systems.items()}
     files = {"summary.json": summary}
     for name in systems:
-        files[f"eval_{_file(name)}.json"] = {"system": name, "rows": summary["rows"][name], "means": summary["means"][name]}
+        files[f"eval_{_file(name)}.json"] = {
+            "system": name,
+            "rows": summary["rows"][name],
+            "means": summary["means"][name],
+            "costs": taken[name],
+        }
     write_aside({args.out / name: json.dumps(made, ensure_ascii=False, indent=1, default=vars).encode() for name, made in files.items()})
-    print("\n\n".join(shown for head, metrics in task.tables.items() if (shown := table(summary, metrics, head))))
+    shown = [*(table(summary, metrics, head) for head, metrics in task.tables.items()), costs.table(taken, "what an answer took")]
+    print("\n\n".join(filter(None, shown)))
     missing = {name: len(rows) - len(values) for name, values in scores.items() if len(values) < len(rows)}
     if missing:
         print(f"not measured, and in no mean: {missing} (the service did not answer; see {settings.load().cache_dir}/ledger.jsonl)")
@@ -122,36 +136,66 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
     return summary
 
 
-def answered(task: Task, name: str, spec: str, rows: Sequence[Row], out: Path) -> dict[str, str | None]:
-    """One answer for each row id; asked for once and kept in answers_<name>.jsonl, and what has no answer is asked again next time."""
+def answered(task: Task, name: str, spec: str, rows: Sequence[Row], out: Path) -> tuple[dict[str, str | None], dict[str, Cost]]:
+    """One answer for each row id, and what those took that were asked for.
+
+    They are kept in answers_<name>.jsonl as they come, so that a start after an interruption asks for the rest, and for what had none.
+    """
     if spec in task.columns:
-        return {row[task.id]: row[task.columns[spec]] for row in rows}
+        return {row[task.id]: row[task.columns[spec]] for row in rows}, {}
     if spec.endswith(".jsonl"):
-        return _of_file(task, Path(spec), rows)
-    identity = _identity(task, spec, rows)
+        return _of_file(task, Path(spec), rows), {}
     file = out / f"answers_{_file(name)}.jsonl"
-    if file.exists():
-        kept = read_rows(file)
-        if kept[0].get("identity") == identity and len(kept) == len(rows):
-            return {row[task.id]: row[task.answer] for row in kept}
-    try:
-        conversations = [task.messages(row) for row in rows]
-    except ValueError as error:
-        raise BadInput(str(error)) from None
-    answers: list[str | None]
-    if "@http" in spec:
-        model, _, url = spec.partition("@")
-        answers = students.from_endpoint(model, url, os.environ.get("OVERTAKE_STUDENT_API_KEY", ""), conversations, **task.decoding)
-    else:
-        answers = list(students.from_folder(Path(spec), conversations, **task.decoding))
-    found = dict(zip((row[task.id] for row in rows), answers, strict=True))
-    asked = {task.id: task.id, **{shown: column for shown, column in task.shown.items() if column in task.texts}}
-    lines = [
-        {"identity": identity, **{shown: row[column] for shown, column in asked.items()}, task.answer: found[row[task.id]]}
-        for row in rows
-        if found[row[task.id]] is not None
-    ]
-    write_rows(file, lines)
+    identity = _identity(task, spec, rows)
+    kept = _kept(task, file, identity)
+    served = "@http" in spec
+    if not served and len(kept) < len(rows):  # whole batches only: the padding of a batch can change the last bits of an answer
+        kept = dict(list(kept.items())[: len(kept) // students.BATCH * students.BATCH])
+    if missing := [row for row in rows if row[task.id] not in kept]:
+        try:
+            conversations = [task.messages(row) for row in missing]
+        except ValueError as error:
+            raise BadInput(str(error)) from None
+        write_aside({file: json_lines(kept.values())})
+        texts = {task.id: task.id, **{shown: column for shown, column in task.shown.items() if column in task.texts}}
+        with file.open("ab", buffering=0) as stream:
+
+            def keep(found: Sequence[tuple[int, str | None, Cost]]) -> None:
+                lines = {
+                    missing[at][task.id]: {
+                        "identity": identity,
+                        **{shown: missing[at][column] for shown, column in texts.items()},
+                        task.answer: text,
+                        **asdict(cost),
+                    }
+                    for at, text, cost in found
+                    if text is not None
+                }
+                kept.update(lines)
+                stream.write(json_lines(lines.values()))
+
+            if served:
+                model, _, url = spec.partition("@")
+                key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
+                students.from_endpoint(model, url, key, conversations, **task.decoding, tell=keep)
+            else:
+                students.from_folder(Path(spec), conversations, **task.decoding, tell=keep)
+        write_aside({file: json_lines(kept[row[task.id]] for row in rows if row[task.id] in kept)})
+    answers = {row[task.id]: kept[row[task.id]][task.answer] if row[task.id] in kept else None for row in rows}
+    names = Cost.__dataclass_fields__
+    return answers, {row_id: Cost(**{name: line.get(name) for name in names}) for row_id, line in kept.items()}
+
+
+def _kept(task: Task, file: Path, identity: str) -> dict[str, dict[str, Any]]:
+    """The lines of an earlier start by row id; what was broken off in the midst of a line, or is of another model or other rows, is not."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and line.get("identity") == identity:
+            found[line[task.id]] = line
     return found
 
 
@@ -213,28 +257,41 @@ def summarise(scores: Mapping[str, Scores], metrics: Sequence[str], against: str
 
 
 def table(summary: Mapping[str, Any], metrics: Sequence[str], title: str) -> str:
-    """The summary as text: a row for each system, then a row for each paired difference, `*` where its interval excludes 0.
+    """The summary as text: a row for each system, then a row for each paired difference, `*` where it is shown.
 
     Metrics that no system has are not shown; "" when none is.
     """
     shown = [metric for metric in metrics if any(metric in means for means in summary["means"].values())]
     if not shown:
         return ""
-    head = f"{title:<22}{'rows':>5}" + "".join(f"{metric:>23}" for metric in shown)
+    head = f"{title:<22}{'rows':>5}{'failed':>8}" + "".join(f"{metric:>23}" for metric in shown)
     lines = [head, "-" * len(head)]
     for name, means in summary["means"].items():
         cells = "".join(f" {means[metric]!s:>22}" if metric in means else f"{'not measured':>23}" for metric in shown)
-        lines.append(f"{name:<22}{summary['rows'][name]:>5}{cells}")
+        lines.append(f"{name:<22}{summary['rows'][name]:>5}{summary['failed'][name]:>8.1%}{cells}")
     if summary["differences"]:
-        lines += ["", f"{'paired difference':<27}" + "".join(f"{metric:>23}" for metric in shown), "-" * len(head)]
+        lines += ["", f"{'paired difference':<35}" + "".join(f"{metric:>23}" for metric in shown), "-" * len(head)]
     for name, differences in summary["differences"].items():
-        cells = "".join(f" {_signed(differences[metric]) if metric in differences else 'not measured':>22}" for metric in shown)
-        lines.append(f"{summary['against'] + ' - ' + name:<27}{cells}")
+        chances = summary["p_holm"][name]
+        cells = "".join(
+            f" {_signed(differences[metric], chances[metric]) if metric in differences else 'not measured':>22}" for metric in shown
+        )
+        lines.append(f"{summary['against'] + ' - ' + name:<35}{cells}")
     if summary["differences"]:
-        lines.append("* the 95 % interval (paired bootstrap over questions) excludes 0; without it no difference is shown")
+        lines.append("* p < 0.05 after Holm's correction over all differences of this comparison, and the 95 % interval (paired bootstrap")
+        lines.append("  over rows, not corrected) excludes 0; without it no difference is shown")
     return "\n".join(lines)
 
 
-def _signed(difference: Interval) -> str:
-    mark = " " if difference.verdict == "no difference shown" else "*"
+def verdict(difference: Interval, chance: float) -> str:
+    """In plain words what a difference shows, given its p after Holm's correction.
+
+    >>> verdict(Interval(0.2, 0.1, 0.3), 0.01), verdict(Interval(0.2, 0.1, 0.3), 0.06)
+    ('better', 'no difference shown')
+    """
+    return difference.verdict if chance < SIGNIFICANT else "no difference shown"
+
+
+def _signed(difference: Interval, chance: float) -> str:
+    mark = " " if verdict(difference, chance) == "no difference shown" else "*"
     return f"{difference.mean:+.3f} [{difference.low:+.2f},{difference.high:+.2f}]{mark}"

@@ -3,6 +3,7 @@
     python tools/evaluate.py data/test.jsonl out/eval --system copy --system teacher --system SFT=out/sft/checkpoint-90 \\
         --system GRPO=out/merged --against GRPO
 
+`copy` is the share of rewrites that are the question again, `unreadable` that of empty ones.
 Of its own this task has the systems `copy` (the question as it is) and `teacher` (the rewrite in the file), which may stand alone.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 from overtake import prompts
 from overtake.data.cli import ask
+from overtake.data.questions import is_copy
 from overtake.data.tables import BadInput, read_rows
 from overtake.evaluation.comparing import Answers, Row, Scores, Task
 from overtake.remote import chat, rag
@@ -19,7 +21,7 @@ from overtake.remote.gateway import Ok
 from overtake.remote.judging import judge_call, judge_gateway
 from overtake.retrieval.metrics import evaluate_run, quality
 
-_OF_GOLD = ("hit@1", "recall@5", "ndcg@10")
+_OF_GOLD = ("hit@1", "recall@5", "mrr@10", "ndcg@10")
 _DEPTH = 10
 _TEXTS = ("rag_query", "rag_tenant", "rag_profile", "rag_history")
 _NEEDED = ("rag_query_id", *_TEXTS, "rag_kb", "rag_gold", "rag_teacher_rewrite")
@@ -74,6 +76,10 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
         for row, verdict in zip(asked, verdicts, strict=True):
             if isinstance(verdict, Ok) and row["rag_query_id"] in scores:
                 scores[row["rag_query_id"]]["judge"] = verdict.value["score"]
+    for row in rows:
+        if (found_of := scores.get(row["rag_query_id"])) is not None:
+            text = answers[row["rag_query_id"]] or ""
+            found_of |= {"copy": float(is_copy(row["rag_query"], text)), "unreadable": float(not text)}
     return scores
 
 
@@ -98,7 +104,7 @@ TASK = Task(
     texts=_TEXTS,
     shown={"rag_query_id": "rag_query_id", "query": "rag_query"},
     # Without gold labels quality and top1 are of reranker scores; with them of gold relevance, and top1 is hit@1, so not shown.
-    tables={"mean [95 % interval]": ("quality", "top1", *_OF_GOLD, "judge")},
+    tables={"mean [95 % interval]": ("quality", "top1", *_OF_GOLD, "judge", "copy", "unreadable")},
     read=read,
     messages=messages,
     measure=measure,

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from overtake.data.tables import BadInput
+from overtake.evaluation.comparing import verdict
 from overtake.evaluation.curves import read_log
+from overtake.evaluation.statistics import Interval
 
 TEMPLATE = Path(__file__).with_name("report.html")
 _SHARE = 15
@@ -159,4 +161,9 @@ def _table(folder: Path) -> dict[str, Any]:
         raise BadInput(f"{file} does not exist: name the output folder of tools/evaluate.py")
     summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     shown = list(dict.fromkeys(metric for means in summary["means"].values() for metric in means))
-    return {**summary, "metrics": shown}
+    chances = summary.get("p_holm", {})
+    verdicts = {
+        name: {metric: verdict(Interval(**one), chances.get(name, {}).get(metric, 0.0)) for metric, one in metrics.items()}
+        for name, metrics in summary["differences"].items()
+    }
+    return {**summary, "metrics": shown, "verdicts": verdicts}

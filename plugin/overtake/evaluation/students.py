@@ -1,7 +1,8 @@
 """Answers from a model folder, an adapter folder or an endpoint, with the very prompt of training."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,16 @@ from tqdm import tqdm
 
 from overtake.data import cli
 from overtake.data.tables import BadInput
+from overtake.evaluation.costs import Cost
 from overtake.reading.tags import strip_think
 from overtake.remote.chat import Endpoint, chat_call, chat_gateway
-from overtake.remote.gateway import Ok
+from overtake.remote.gateway import Ok, Result
 
 MAX_NEW_TOKENS = 150
-_BATCH = 32
+BATCH = 32
+"""Conversations that a folder answers together."""
+Tell = Callable[[Sequence[tuple[int, str | None, Cost]]], None]
+"""Told of answers as they come: the conversation's index, the text, what it took."""
 
 
 def fetched(name: str) -> Path:
@@ -33,7 +38,9 @@ def fetched(name: str) -> Path:
         raise BadInput(f"{name} is no folder, and no model that could be fetched from the hub ({type(error).__name__}: {words})") from None
 
 
-def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int = 0, whole: bool = False) -> list[str]:
+def from_folder(
+    folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int = 0, whole: bool = False, tell: Tell | None = None
+) -> list[str]:
     """Greedy answers of the model in `folder` (a full model, or a LoRA adapter whose base its adapter_config.json names).
 
     At most `limit` tokens each (0: as many as a rewrite has) and what the model's window has room for, stripped of the think block unless
@@ -60,8 +67,9 @@ def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], lim
         for messages in conversations
     ]
     answers: list[str] = []
-    for start in tqdm(range(0, len(prompts), _BATCH), desc=f"answers of {folder.name}", unit="batch"):
-        inputs = tokenizer(prompts[start : start + _BATCH], return_tensors="pt", padding=True, add_special_tokens=False)
+    for start in tqdm(range(0, len(prompts), BATCH), desc=f"answers of {folder.name}", unit="batch"):
+        begun = time.monotonic()
+        inputs = tokenizer(prompts[start : start + BATCH], return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = inputs.to(model.device)
         # Beyond its window a model only rambles.
         room = max(1, model.config.max_position_embeddings - inputs.input_ids.shape[1])
@@ -74,11 +82,23 @@ def from_folder(folder: Path, conversations: Sequence[list[dict[str, str]]], lim
             )
         texts = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
         answers += [text.strip() if whole else strip_think(text) for text in texts]
+        if tell:
+            seconds, padding = time.monotonic() - begun, tokenizer.pad_token_id
+            # Answers are padded on the right; of the prompt the mask tells.
+            said = (output[:, inputs.input_ids.shape[1] :] != padding).sum(dim=1) + inputs.attention_mask.sum(dim=1)
+            costs = [Cost(round(seconds, 4), seconds / len(texts), int(tokens)) for tokens in said]
+            tell([(start + at, answers[start + at], cost) for at, cost in enumerate(costs)])
     return answers
 
 
 def from_endpoint(
-    model: str, base_url: str, key: str, conversations: Sequence[list[dict[str, str]]], limit: int = 0, whole: bool = False
+    model: str,
+    base_url: str,
+    key: str,
+    conversations: Sequence[list[dict[str, str]]],
+    limit: int = 0,
+    whole: bool = False,
+    tell: Tell | None = None,
 ) -> list[str | None]:
     """Answers of a served model at temperature 0: "" where it answered without a text, None where the service did not answer.
 
@@ -91,5 +111,21 @@ def from_endpoint(
     to = Endpoint("student", base_url, model, key)
     tokens = limit or MAX_NEW_TOKENS
     calls = [chat_call(to, messages, tokens, temperature=0.0, cached=False, thinking=whole, insist=not whole) for messages in conversations]
-    results = cli.ask(chat_gateway("student"), calls, f"answers of {model}")
-    return [result.value["text"] if isinstance(result, Ok) else "" if result.unusable else None for result in results]
+    last = time.monotonic()
+
+    def landed(index: int, result: Result) -> None:
+        nonlocal last
+        now = time.monotonic()
+        cost = Cost(busy=now - last)
+        if isinstance(result, Ok):
+            usage = result.value.get("usage")
+            cost = Cost(round(result.seconds, 4), now - last, sum(usage.values()) if usage else None, result.value.get("usd"))
+        last = now
+        if tell:
+            tell([(index, _text(result), cost)])
+
+    return [_text(result) for result in cli.ask(chat_gateway("student"), calls, f"answers of {model}", landed)]
+
+
+def _text(result: Result) -> str | None:
+    return result.value["text"] if isinstance(result, Ok) else "" if result.unusable else None

@@ -37,6 +37,8 @@ class Ok:
 
     value: Any
     cached: bool = False
+    seconds: float = field(default=0.0, compare=False)
+    """What it took, attempts and the waits between them together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,7 @@ class Gateway:
         while True:
             came = await self._attempt(call, record)
             if not isinstance(came, Fault):
-                return Ok({**came, **record.paid})
+                return Ok({**came, **record.paid}, seconds=record.seconds)
             # What fails while the service is known to be down is not held against the one that probes.
             counted += came.kind != "http_429" and not self._circuit.open
             wait = _wait(came, record.faults.total())

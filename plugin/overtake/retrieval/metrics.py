@@ -21,7 +21,7 @@ def quality(relevances: Sequence[float]) -> float:
 
 
 def evaluate_run(run: dict[str, list[str]], qrels: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:
-    """hit@1, recall@5, ndcg@10 (ir_measures) and quality of gold relevance (1/0) for each question of the run.
+    """hit@1, recall@5, mrr@10, ndcg@10 (ir_measures) and quality of gold relevance (1/0) for each question of the run.
 
     `run` holds ranked document ids by question; an empty list scores 0 everywhere, and for quality a list shorter than three is filled
     up with documents that are not relevant. Questions that only the qrels hold are left out.
@@ -37,7 +37,12 @@ def evaluate_run(run: dict[str, list[str]], qrels: dict[str, dict[str, int]]) ->
             raise ValueError(f"question {query!r} has no relevant document in the qrels: label it or leave it out of the run")
         if len(set(ranked)) < len(ranked):
             raise ValueError(f"question {query!r}: a document stands twice in {ranked[:20]}: rank each once")
-    names = {ir_measures.Success @ 1: "hit@1", ir_measures.R @ 5: "recall@5", ir_measures.nDCG @ 10: "ndcg@10"}
+    names = {
+        ir_measures.Success @ 1: "hit@1",
+        ir_measures.R @ 5: "recall@5",
+        ir_measures.RR @ 10: "mrr@10",
+        ir_measures.nDCG @ 10: "ndcg@10",
+    }
     # Filled up, or finding fewer documents would be better than finding more.
     found = {
         query: {

@@ -1,0 +1,78 @@
+"""What answers take: seconds, tokens and money of each, and of a system's answers together."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from overtake import settings
+
+_COLUMNS = {
+    "latency_median": "latency s, median",
+    "latency_p95": "latency s, p95",
+    "tokens": "tokens a row",
+    "usd_1000": "USD per 1,000",
+    "gpu_usd_1000": "GPU USD per 1,000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one answer took; None where it is not known."""
+
+    seconds: float | None = None
+    """From asking to the answer's last token, retries and waits between them included; of a folder, those of its whole batch."""
+    busy: float | None = None
+    """Its share of the wall time: what passed since the answer before it came. The sum is how long the model was at work."""
+    tokens: int | None = None
+    """Of prompt and answer together."""
+    usd: float | None = None
+    """By the provider's prices; None for a model without one."""
+
+
+def gpu_usd(seconds: float) -> float | None:
+    """What a model's own hardware costs for so long, by OVERTAKE_GPU_HOUR_USD; None where that is not set."""
+    hour = settings.load().gpu_hour_usd
+    return seconds / 3600 * hour if hour else None
+
+
+def latencies(seconds: Iterable[float]) -> dict[str, float]:
+    """Median and 95th percentile (linear between ranks); empty without values.
+
+    >>> latencies([1.0, 2.0, 3.0])
+    {'latency_median': 2.0, 'latency_p95': 2.9}
+    """
+    known = list(seconds)
+    if not known:
+        return {}
+    return {"latency_median": round(float(np.median(known)), 6), "latency_p95": round(float(np.percentile(known, 95)), 6)}
+
+
+def together(costs: Iterable[Cost]) -> dict[str, float]:
+    """Latency, mean tokens and USD per 1,000 answers, each over the answers that know it; what none knows is left out."""
+    rows = list(costs)
+
+    def known(name: str) -> list[float]:
+        return [value for row in rows if (value := getattr(row, name)) is not None]
+
+    found = latencies(known("seconds"))
+    if tokens := known("tokens"):
+        found["tokens"] = sum(tokens) / len(tokens)
+    if usd := known("usd"):
+        found["usd_1000"] = 1000 * sum(usd) / len(usd)
+    elif (busy := known("busy")) and (price := gpu_usd(sum(busy))) is not None:
+        found["gpu_usd_1000"] = 1000 * price / len(busy)
+    return found
+
+
+def table(found: Mapping[str, Mapping[str, float]], title: str) -> str:
+    """A row for each system; "" when nothing is known of any."""
+    shown = [name for name in _COLUMNS if any(name in one for one in found.values())]
+    if not shown:
+        return ""
+    head = f"{title:<35}" + "".join(f"{_COLUMNS[name]:>23}" for name in shown)
+    lines = [head, "-" * len(head)]
+    for system, one in found.items():
+        cells = [f"{one[name]:,.4g}" if name in one else "–" for name in shown]
+        lines.append(f"{system:<35}" + "".join(f"{cell:>23}" for cell in cells))
+    return "\n".join(lines)
