@@ -91,12 +91,10 @@ def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[
     return found
 
 
-def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) -> dict[str, Any]:
-    """Measure every system on the rows of `args.test`, write the files into `args.out`, print the tables; returns the summary."""
-    if args.against and args.against not in systems:
-        raise BadInput(f"--against {args.against} is not among the systems {', '.join(systems)}")
-    rows = task.read(args)
-    systems = {name: str(students.fetched(spec)) if _HUB_NAME.fullmatch(spec) else spec for name, spec in systems.items()}
+def measure(
+    task: Task, systems: Mapping[str, str], rows: Sequence[Row], args: argparse.Namespace
+) -> tuple[dict[str, Scores], dict[str, dict[str, float]]]:
+    """Scores and costs of every system on the rows; answers and details are written into `args.out`."""
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Scores] = {}
     taken: dict[str, dict[str, float]] = {}
@@ -112,6 +110,21 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
             for row in rows
         ]
         write_aside({args.out / f"eval_details_{_file(name)}.jsonl": json_lines(details)})
+    return scores, taken
+
+
+def fetched(systems: Mapping[str, str]) -> dict[str, str]:
+    """The systems, a model's name on the hub replaced by the folder it was fetched into."""
+    return {name: str(students.fetched(spec)) if _HUB_NAME.fullmatch(spec) else spec for name, spec in systems.items()}
+
+
+def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) -> dict[str, Any]:
+    """Measure every system on the rows of `args.test`, write the files into `args.out`, print the tables; returns the summary."""
+    if args.against and args.against not in systems:
+        raise BadInput(f"--against {args.against} is not among the systems {', '.join(systems)}")
+    rows = task.read(args)
+    systems = fetched(systems)
+    scores, taken = measure(task, systems, rows, args)
     summary = summarise(scores, task.metrics, args.against)
     summary["failed"] = {name: 1 - len(scores[name]) / len(rows) for name in systems}
     summary["costs"] = taken
@@ -146,16 +159,17 @@ def answered(task: Task, name: str, spec: str, rows: Sequence[Row], out: Path) -
     if spec.endswith(".jsonl"):
         return _of_file(task, Path(spec), rows), {}
     file = out / f"answers_{_file(name)}.jsonl"
-    identity = _identity(task, spec, rows)
+    try:
+        asked = {row[task.id]: task.messages(row) for row in rows}
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    identity = _identity(spec, asked)
     kept = _kept(task, file, identity)
     served = "@http" in spec
     if not served and len(kept) < len(rows):  # whole batches only: the padding of a batch can change the last bits of an answer
         kept = dict(list(kept.items())[: len(kept) // students.BATCH * students.BATCH])
     if missing := [row for row in rows if row[task.id] not in kept]:
-        try:
-            conversations = [task.messages(row) for row in missing]
-        except ValueError as error:
-            raise BadInput(str(error)) from None
+        conversations = [asked[row[task.id]] for row in missing]
         write_aside({file: json_lines(kept.values())})
         texts = {task.id: task.id, **{shown: column for shown, column in task.shown.items() if column in task.texts}}
         with file.open("ab", buffering=0) as stream:
@@ -218,9 +232,8 @@ def _file(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def _identity(task: Task, spec: str, rows: Sequence[Row]) -> str:
-    """Changes when the weights or the rows change."""
-    asked = [[row[name] for name in (task.id, *task.texts)] for row in rows]
+def _identity(spec: str, asked: Mapping[str, list[dict[str, str]]]) -> str:
+    """Changes when the weights, the rows or their prompts change."""
     digest = hashlib.sha256(json.dumps([spec, asked]).encode())
     for file in sorted(Path(spec).glob("*.safetensors")) if "@http" not in spec else []:
         digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
