@@ -85,6 +85,7 @@ class Advice(Rule):
     patterns: tuple[str, ...] = Field(min_length=1)
     partly: tuple[str, ...] = ()
     refuted: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
 
 
 class Wording(Rule):
@@ -254,7 +255,7 @@ def _book(path: Path, risks: Risks) -> Book:
     _unique(path, [rule.id for rule in rules], "rules")
     known = [kind.id for kind in risks.kinds]
     for rule in rules:
-        for name in ("patterns", "partly", "refuted"):
+        for name in ("patterns", "partly", "refuted", "denied"):
             _compile(path, rule.id, name, getattr(rule, name, ()))
         for risk in (*rule.only_for, *rule.not_for):
             if risk not in known:

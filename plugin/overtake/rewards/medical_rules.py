@@ -8,6 +8,7 @@ The think block is taken off first, and an answer without a word is worth 0.0.
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,11 +25,35 @@ _UNIT = re.compile(r"[\u3400-\u9fff]|[A-Za-z0-9]+(?:['’.-][A-Za-z0-9]+)*")
 _SENTENCE = re.compile(r"[。！？!?；;\n]+|\.(?=\s|$)")
 _CLAUSE = re.compile(r"[。！？!?；;，,：:\n]+|\.(?=\s|$)")
 _LIST = re.compile(r"[、，,；;·|/]+|(?<=[\u4e00-\u9fff])\s+(?=[\u4e00-\u9fff])")
-_ENDED = re.compile(r"[。！？!?.…）)】」”\"'》~～：:*|]$")
+_ENDED = re.compile(r"[。！？!?.…）)】」”\"'》~～][*_`\s]*$")
 _ITEM = 8
 """An item of a list has at most so many characters or words; what is longer is a clause."""
-_BEFORE = 6
-"""Characters before a match in which a word of `not_after` must end."""
+_LISTED = 3
+"""So many keywords with nothing but a mark or an "and" between them are a list."""
+_OWN = 4
+"""Characters or words that a sentence needs of its own for each of its keywords."""
+_BETWEEN = re.compile(r"[\W_和与及或有以还等]*(?:\b(?:and|or)\b)?[\W_]*")
+_TURN = re.compile(
+    r"(?<!不)应|(?<![别不])请|由|遵|(?<!相)并(?![不非])|而|但|须|(?<![不无])需|(?<!不)建议|才"
+    r"|\b(?:but|instead(?! of)|rather(?! than)|so|and (?=call|dial|go|seek|get|see|ask|talk))\b"
+)
+"""Behind such a word what was denied before it is denied no longer: 不要自己开车而应打120."""
+_FILLER = "能会敢可是有人一定完全彻底够法说轻易真地得的被您你我他她它们自己患者擅随意就再突然盲目马上立即刻直接也还因此症状好转而便太早过长期必须应该想"
+"""What may stand between a denial and what it denies: 不能够随意停药; in 不打针不吃药保证根治 the 不 denies something else."""
+_DENYING = rf"[{_FILLER}]{{0,6}}(?:\s+(?:be|been|have|yet|ever|fully|completely|really|always|simply|just|to|a|that)\b)*\s*$"
+_MEASURE = r"[约大小少多于不超过低高限制控在为是至到每天日人次晚餐个的量摄入总以内下上左右可达应宜要保持补充出现或者即共≤<>=≥~:：()\d.\s-]"
+_AROUND = rf"(?:{_MEASURE}|\b(?:of|a|about|per|day|less|more|than|under|over|up|to|intake|is|at|below|your|the|limit|daily|each|every)\b)*"
+"""Between an amount and what it is an amount of stands nothing else: 食盐每天不超过5克, less than 5 g of salt; but not 温水送服布洛芬800毫克."""
+_UNITS = {
+    unit: names.split()[0]
+    for names in ("mg 毫克 milligram milligrams", "ug μg 微克 mcg microgram microgram micrograms", "g 克 gram grams", "ml 毫升 milliliter millilitre")
+    for unit in names.split()
+} | dict.fromkeys("片 粒 颗 丸 tablet tablets pill pills capsule capsules".split(), "片") | dict.fromkeys("勺 匙 汤匙 茶匙 小勺 teaspoon teaspoons".split(), "勺")
+"""Names of one unit. Pieces count alike, since people call a capsule a pill."""
+_DIGITS = dict(zip("零一二三四五六七八九", range(10), strict=True)) | {"两": 2, "半": 0.5}
+_TENS = {"十": 10, "百": 100, "千": 1000, "万": 10000}
+_WORDS = dict(zip("half one two three four five six seven eight nine ten".split(), (0.5, *range(1, 11)), strict=True)) | {"hundred": 100}
+_AMOUNT = re.compile(r"[0-9]+(?:\.[0-9]+)?|[零一二两三四五六七八九十百千万半]+|\b(?:" + "|".join(_WORDS) + r")\b")
 
 
 class Point(NamedTuple):
@@ -154,21 +179,40 @@ def _keywords(rule: Keywords, case: Case) -> Finding:
     said: set[str] = set()
     for sentence in _SENTENCE.split(case.text):
         here = [word for word in words if word in sentence]
-        # A sentence says something of its keywords when at least half of it is something else.
-        if sum(map(_units, here)) <= _units(sentence) / 2:
-            said.update(here)
+        length, taken = _units(sentence), sum(map(_units, here))
+        # A sentence says something of its keywords when at least half of it is something else, and enough for each.
+        if taken <= length / 2 and length - taken >= _OWN * len(here):
+            said.update(set(here) - _listed(here, sentence))
     share = len(said) / len(words) / rule.enough
     missing = "、".join(word for word in words if word not in said)
     return min(1.0, round(share, 9)), f"speaks of {len(said)} of {len(words)}" + (f", not of {missing}" if missing else "")
 
 
+def _listed(words: Sequence[str], sentence: str) -> set[str]:
+    """Those of the words that stand in the sentence in lists alone, and not a single time by themselves.
+
+    >>> sorted(_listed(["低盐", "运动", "血压"], "要注意低盐、运动和血压")), _listed(["低盐", "运动"], "饮食低盐，每天运动")
+    (['低盐', '血压', '运动'], set())
+    """
+    longest = sorted(words, key=len, reverse=True)
+    places = list(re.finditer("|".join(map(re.escape, longest)), sentence)) if words else []
+    runs: list[list[re.Match[str]]] = []
+    for place in places:
+        if runs and _BETWEEN.fullmatch(sentence, runs[-1][-1].end(), place.start()):
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    alone = " ".join(place[0] for run in runs if len(run) < _LISTED for place in run)
+    return {word for word in words if word not in alone}
+
+
 def _advice(rule: Advice, case: Case) -> Finding:
-    if found := any_of(rule.refuted).search(case.text):
-        return 0.0, f"says {found[0]!r}"
-    if found := any_of(rule.patterns).search(case.text):
-        return 1.0, f"says {found[0]!r}"
-    if found := any_of(rule.partly).search(case.text):
-        return 0.5, f"says only {found[0]!r}"
+    for share, patterns, words in ((0.0, rule.refuted, "says"), (1.0, rule.patterns, "says"), (0.5, rule.partly, "says only")):
+        for found in any_of(patterns).finditer(case.text):
+            # In a requirement any denial before it in the clause counts, however far: what is doubtful earns nothing.
+            before = case.text[_clause_start(case.text, found.start()) : found.start()]
+            if not any_of(rule.denied).search(_TURN.split(before)[-1]):
+                return share, f"{words} {found[0]!r}"
     return 0.0, "is silent"
 
 
@@ -182,24 +226,55 @@ def _wording(rule: Wording, case: Case) -> Finding:
 
 def _said(rule: Wording, case: Case) -> Iterator[tuple[int, str]]:
     """(number of the pattern, what it matched) for every match that counts."""
-    excused, denied = _phrases(rule.unless), _phrases(rule.not_after)
+    excused, denied = _phrases(rule.unless), re.compile(f"(?:{_phrases(rule.not_after).pattern}){_DENYING}")
     for number, pattern in enumerate(rule.patterns):
         for found in re.finditer(pattern, case.text):
             clause = _clause(case.text, found.start(), found.end())
-            before = case.text[max(0, found.start() - _BEFORE) : found.start()]
-            if not excused.search(clause) and not denied.search(_CLAUSE.split(before)[-1]):
+            before = case.text[_clause_start(case.text, found.start()) : found.start()]
+            if not excused.search(clause) and not denied.search(before):
                 yield number, found[0]
 
 
 def _dose(rule: Dose, case: Case) -> Finding:
-    known = re.sub(r"\s", "", case.question + "\n" + case.reference)
-    excused = _phrases(rule.unless)
-    for pattern in rule.patterns:
-        for found in re.finditer(pattern, case.text):
-            amount = re.sub(r"\s", "", found[0])
-            if amount not in known and not excused.search(_clause(case.text, found.start(), found.end())):
-                return 0.0, f"says {found[0].strip()!r}, which neither the question nor the reference does"
+    amounts = any_of(rule.patterns)
+    known = {one for text in (case.question, case.reference) for found in amounts.finditer(text) for one in _amounts(found[0])}
+    other = _phrases(rule.unless).pattern
+    before, behind = re.compile(f"(?:{other}){_AROUND}$"), re.compile(f"{_AROUND}(?:{other})")
+    for found in amounts.finditer(case.text):
+        start, end = _clause_bounds(case.text, found.start(), found.end())
+        of_something_else = before.search(case.text[start : found.start()]) or behind.match(case.text[found.end() : end])
+        if not of_something_else and not _amounts(found[0]) <= known:
+            return 0.0, f"says {found[0].strip()!r}, which neither the question nor the reference does"
     return 1.0, "no amount from nowhere"
+
+
+def _amounts(text: str) -> set[tuple[float, str]]:
+    """Each number of an amount with its unit, whatever they are written in.
+
+    >>> sorted(_amounts("1-2 片")), _amounts("五百毫克") == _amounts("500 mg"), _amounts("two tablets") == _amounts("2片")
+    ([(1.0, '片'), (2.0, '片')], True, True)
+    """
+    numbers = list(_AMOUNT.finditer(text))
+    unit = text[numbers[-1].end() :].strip(" -").removeprefix("a ") if numbers else text
+    return {(_number(one[0]), _UNITS.get(unit, unit)) for one in numbers}
+
+
+def _number(text: str) -> float:
+    """
+    >>> _number("五百"), _number("十二"), _number("2.5"), _number("half")
+    (500.0, 12.0, 2.5, 0.5)
+    """
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0].isascii():
+        return float(text)
+    total = digit = 0.0
+    for character in text:
+        if character in _TENS:
+            total, digit = total + (digit or 1) * _TENS[character], 0.0
+        else:
+            digit = _DIGITS[character]
+    return total + digit
 
 
 def _repetition(rule: Repetition, case: Case) -> Finding:
@@ -209,6 +284,9 @@ def _repetition(rule: Repetition, case: Case) -> Finding:
         if len(sentence) >= 8 and sentence in seen:
             return 0.0, f"says twice: {sentence[:20]}"
         seen.add(sentence)
+    clauses = Counter(clause for part in _CLAUSE.split(case.text) if len(clause := re.sub(r"[\W_]", "", part)) >= 6)
+    if again := next((clause for clause, times in clauses.items() if times > 2), ""):
+        return 0.0, f"says more than twice: {again[:20]}"
     for sentence in _SENTENCE.split(case.text):
         run = 0
         for item in _LIST.split(sentence):
@@ -252,9 +330,18 @@ def _phrases(phrases: tuple[str, ...]) -> re.Pattern[str]:
 
 def _clause(text: str, start: int, end: int) -> str:
     """The clause, between two marks of punctuation, that a match stands in."""
-    before = [found.end() for found in _CLAUSE.finditer(text, 0, start)]
+    first, last = _clause_bounds(text, start, end)
+    return text[first:last]
+
+
+def _clause_bounds(text: str, start: int, end: int) -> tuple[int, int]:
     after = _CLAUSE.search(text, end)
-    return text[before[-1] if before else 0 : after.start() if after else len(text)]
+    return _clause_start(text, start), after.start() if after else len(text)
+
+
+def _clause_start(text: str, at: int) -> int:
+    ends = [found.end() for found in _CLAUSE.finditer(text, 0, at)]
+    return ends[-1] if ends else 0
 
 
 def read_keywords(cell: str, med_id: str) -> tuple[str, ...]:
