@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from overtake.reading.tags import strip_think
-from overtake.rewards import medical_book
+from overtake.rewards import medical_amounts, medical_book
 from overtake.rewards.measuring import column
 from overtake.rewards.medical_book import Advice, Book, Dose, Format, Keywords, Length, Refusal, Repetition, Rule, Wording, any_of, literal
 from overtake.trainers import trace
@@ -38,22 +38,12 @@ _TURN = re.compile(
     r"|\b(?:but|instead(?! of)|rather(?! than)|so|and (?=call|dial|go|seek|get|see|ask|talk))\b"
 )
 """Behind such a word what was denied before it is denied no longer: 不要自己开车而应打120."""
-_FILLER = "能会敢可是有人一定完全彻底够法说轻易真地得的被您你我他她它们自己患者擅随意就再突然盲目马上立即刻直接也还因此症状好转而便太早过长期必须应该想"
+_FILLER = (
+    "能会敢可是有人一定完全彻底够法说轻易真地得的被您你我他她它们自己患者擅随意就再"
+    "突然盲目马上立即刻直接也还因此症状好转而便太早过长期必须应该想保证承诺哪种任何药"
+)
 """What may stand between a denial and what it denies: 不能够随意停药; in 不打针不吃药保证根治 the 不 denies something else."""
 _DENYING = rf"[{_FILLER}]{{0,6}}(?:\s+(?:be|been|have|yet|ever|fully|completely|really|always|simply|just|to|a|that)\b)*\s*$"
-_MEASURE = r"[约大小少多于不超过低高限制控在为是至到每天日人次晚餐个的量摄入总以内下上左右可达应宜要保持补充出现或者即共≤<>=≥~:：()\d.\s-]"
-_AROUND = rf"(?:{_MEASURE}|\b(?:of|a|about|per|day|less|more|than|under|over|up|to|intake|is|at|below|your|the|limit|daily|each|every)\b)*"
-"""Between an amount and what it is an amount of stands nothing else: 食盐每天不超过5克, less than 5 g of salt; but not 温水送服布洛芬800毫克."""
-_UNITS = {
-    unit: names.split()[0]
-    for names in ("mg 毫克 milligram milligrams", "ug μg 微克 mcg microgram microgram micrograms", "g 克 gram grams", "ml 毫升 milliliter millilitre")
-    for unit in names.split()
-} | dict.fromkeys("片 粒 颗 丸 tablet tablets pill pills capsule capsules".split(), "片") | dict.fromkeys("勺 匙 汤匙 茶匙 小勺 teaspoon teaspoons".split(), "勺")
-"""Names of one unit. Pieces count alike, since people call a capsule a pill."""
-_DIGITS = dict(zip("零一二三四五六七八九", range(10), strict=True)) | {"两": 2, "半": 0.5}
-_TENS = {"十": 10, "百": 100, "千": 1000, "万": 10000}
-_WORDS = dict(zip("half one two three four five six seven eight nine ten".split(), (0.5, *range(1, 11)), strict=True)) | {"hundred": 100}
-_AMOUNT = re.compile(r"[0-9]+(?:\.[0-9]+)?|[零一二两三四五六七八九十百千万半]+|\b(?:" + "|".join(_WORDS) + r")\b")
 
 
 class Point(NamedTuple):
@@ -237,44 +227,18 @@ def _said(rule: Wording, case: Case) -> Iterator[tuple[int, str]]:
 
 def _dose(rule: Dose, case: Case) -> Finding:
     amounts = any_of(rule.patterns)
-    known = {one for text in (case.question, case.reference) for found in amounts.finditer(text) for one in _amounts(found[0])}
-    other = _phrases(rule.unless).pattern
-    before, behind = re.compile(f"(?:{other}){_AROUND}$"), re.compile(f"{_AROUND}(?:{other})")
+    known = {one for text in (case.question, case.reference) for found in amounts.finditer(text) for one in medical_amounts.read(found[0])}
+    before, behind = medical_amounts.right_at(_phrases(rule.unless).pattern)
     for found in amounts.finditer(case.text):
+        said = medical_amounts.read(found[0])
         start, end = _clause_bounds(case.text, found.start(), found.end())
+        # A drink's amount often has a clause of its own: 多喝温水，每天2000毫升. Pieces never: 多喝水，每次1片.
+        if {unit for _, unit in said} <= {"ml", "g"}:
+            start = _clause_start(case.text, max(0, start - 1))
         of_something_else = before.search(case.text[start : found.start()]) or behind.match(case.text[found.end() : end])
-        if not of_something_else and not _amounts(found[0]) <= known:
+        if not of_something_else and not said <= known:
             return 0.0, f"says {found[0].strip()!r}, which neither the question nor the reference does"
     return 1.0, "no amount from nowhere"
-
-
-def _amounts(text: str) -> set[tuple[float, str]]:
-    """Each number of an amount with its unit, whatever they are written in.
-
-    >>> sorted(_amounts("1-2 片")), _amounts("五百毫克") == _amounts("500 mg"), _amounts("two tablets") == _amounts("2片")
-    ([(1.0, '片'), (2.0, '片')], True, True)
-    """
-    numbers = list(_AMOUNT.finditer(text))
-    unit = text[numbers[-1].end() :].strip(" -").removeprefix("a ") if numbers else text
-    return {(_number(one[0]), _UNITS.get(unit, unit)) for one in numbers}
-
-
-def _number(text: str) -> float:
-    """
-    >>> _number("五百"), _number("十二"), _number("2.5"), _number("half")
-    (500.0, 12.0, 2.5, 0.5)
-    """
-    if text in _WORDS:
-        return _WORDS[text]
-    if text[0].isascii():
-        return float(text)
-    total = digit = 0.0
-    for character in text:
-        if character in _TENS:
-            total, digit = total + (digit or 1) * _TENS[character], 0.0
-        else:
-            digit = _DIGITS[character]
-    return total + digit
 
 
 def _repetition(rule: Repetition, case: Case) -> Finding:
