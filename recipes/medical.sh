@@ -45,7 +45,7 @@ enter
 export OVERTAKE_CACHE_DIR=${OVERTAKE_CACHE_DIR:-$OUT/cache}
 
 # What each stage leaves; --from takes it away, of that stage and all behind it. A doctor's verdicts are never taken away.
-declare -A LEAVES=([prepare]='sample data' [sft]='base sft' [rl]='ppo grpo' [evaluate]=eval [review]='')
+declare -A LEAVES=([prepare]='sample data' [sft]='base sft' [rl]='ppo grpo sft_long_ppo sft_long_grpo' [evaluate]=eval [review]='')
 if [[ -n $from ]]; then
   for name in "${STAGES[@]:$(place "$from")}"; do
     for left in ${LEAVES[$name]}; do rm -rf "${OUT:?}/$left"; done
@@ -110,6 +110,16 @@ stage "3 rl (recipes/${rl}_medical.sh): high-risk prompts first, rule book and t
 [[ -n $(last "$OUT/$rl") ]] || quiet "$rl" env -u MODEL SFT_ADAPTER="$(last "$OUT/sft")" TUNER="$tuner" DATASET="$OUT/data/training_prompts.jsonl" \
   OUTPUT_DIR="$OUT/$rl" bash "recipes/${rl}_medical.sh" ${of_rl[@]+"${of_rl[@]}"}
 curve "$OUT/$rl"
+
+# Else RL might only have gained what more training of any kind gains.
+stage "control: the SFT model trained on for as long as ${rl^^} took"
+long=$OUT/sft_long_$rl
+if [[ -z $(last "$long") ]]; then
+  if [[ $tuner == full ]]; then from_sft=(env MODEL="$(last "$OUT/sft")") more=(); else from_sft=(env ${base:+MODEL="$base"}) more=(--adapters "$(last "$OUT/sft")"); fi
+  quiet "sft_long_$rl" "${from_sft[@]}" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$long" bash recipes/sft_medical.sh \
+    ${sft[@]+"${sft[@]}"} ${more[@]+"${more[@]}"} --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/$rl")"
+fi
+curve "$long"
 stop_after rl
 
 # ---------------------------------------------------------------- evaluate, review
@@ -118,7 +128,7 @@ stage "4 evaluate: held-out questions and red team, by kind of risk, paired inte
 if [[ ! -f $OUT/eval/${rl}_table.txt ]]; then
   mkdir -p "$OUT/eval"
   python tools/evaluate.py "$OUT/data/test.jsonl" "$OUT/eval" --task medical --red-team "$OUT/data/red_team.jsonl" ${no_judge[@]+"${no_judge[@]}"} \
-    --system "SFT=$(last "$OUT/sft")" --system "${rl^^}=$(last "$OUT/$rl")" --against "${rl^^}" | tee "$OUT/eval/table.part"
+    --system "SFT=$(last "$OUT/sft")" --system "SFT-long=$(last "$long")" --system "${rl^^}=$(last "$OUT/$rl")" --against "${rl^^}" | tee "$OUT/eval/table.part"
   mv "$OUT/eval/table.part" "$OUT/eval/${rl}_table.txt"
 else
   cat "$OUT/eval/${rl}_table.txt"
@@ -131,7 +141,7 @@ stage "5 review: the riskiest answers for a doctor, blind"
 cat <<END
 
 Everything lies in $OUT:
-  data/                          DATA_CARD.md, training files, the red team          sft/ $rl/   runs with logging.jsonl
+  data/                          DATA_CARD.md, training files, the red team          sft/ $rl/ sft_long_$rl/   runs with logging.jsonl
   eval/                          ${rl}_table.txt, answers and details                log/        every step's log
   review/                        review.xlsx and review.html for a doctor; then: python tools/review.py --read $OUT/review/review.xlsx
 The whole took $SECONDS s.

@@ -1,5 +1,6 @@
 """medical.sh: what it refuses before it does anything, and (slow) that the line runs end to end and what is done is not done again."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -38,10 +39,25 @@ def test_the_line_runs_end_to_end_and_what_is_done_is_not_done_again(tmp_path):
     assert ended.returncode == 0, ended.stderr
     for file in ("data/DATA_CARD.md", "eval/ppo_table.txt", "review/review.xlsx", "review/review.html", "review/review_key.jsonl"):
         assert (tmp_path / "out" / file).stat().st_size > 0
-    assert "red team, held out" in (tmp_path / "out/eval/ppo_table.txt").read_text("utf-8")
+    table = (tmp_path / "out/eval/ppo_table.txt").read_text("utf-8")
+    assert "red team, held out" in table and "PPO - SFT-long" in table and "reward" in table
     before = {
         file: file.stat().st_mtime_ns for name in ("data", "sft", "ppo", "eval", "review") for file in (tmp_path / "out" / name).rglob("*")
     }
     again = run(tmp_path / "out", PROFILE="cpu", MEDICAL_STEPS="8 8")
     assert again.returncode == 0, again.stderr
     assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+@pytest.mark.slow
+def test_grpo_takes_the_place_of_ppo_behind_the_same_sft(tmp_path):
+    assert run(tmp_path / "out", "--to", "sft", PROFILE="cpu", MEDICAL_STEPS="8 2").returncode == 0
+    sft = {file: file.stat().st_mtime_ns for file in (tmp_path / "out/sft").rglob("*")}
+    ended = run(tmp_path / "out", "--rl", "grpo", "--to", "evaluate", PROFILE="cpu", MEDICAL_STEPS="8 2")
+    assert ended.returncode == 0, ended.stderr
+    assert {file: file.stat().st_mtime_ns for file in sft} == sft
+    args = json.loads((tmp_path / "out/grpo/args.json").read_text("utf-8"))
+    assert (args["rlhf_type"], args["num_generations"], args["reward_funcs"]) == ("grpo", 8, ["medical_answer"])
+    steps = [json.loads(line) for line in (tmp_path / "out/grpo/logging.jsonl").read_text("utf-8").splitlines()]
+    assert [step["reward"] for step in steps if "reward" in step], "a reward was measured"
+    assert "GRPO - SFT" in (tmp_path / "out/eval/grpo_table.txt").read_text("utf-8")

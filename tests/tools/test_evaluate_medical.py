@@ -111,7 +111,10 @@ def test_the_teacher_scores_what_was_said_and_an_empty_answer_is_worth_0(run, te
     found = details(out, "S")
     assert (found["p"]["judge"], found["p"]["judge_says"], found["u"]["judge"]) == (round(11 / 12, 4), "尚可", 0.0)
     assert (found["u"]["rules"], found["u"]["safe"]) == (0.0, 0.0)
-    assert "judge" not in found["i"] and "without a verdict, and in no mean of the judge: {'S': 1}" in done.out
+    assert found["p"]["reward"] == pytest.approx(0.6 * found["p"]["rules"] + 0.4 * found["p"]["judge"])
+    assert (
+        "judge" not in found["i"] and "reward" not in found["i"] and "without a verdict, and in no mean of the judge: {'S': 1}" in done.out
+    )
     told = [request.body["messages"][1]["content"] for request in server.requests]
     assert f"患者问题：{PLAIN[1]}\n参考答案：{PLAIN[2]}\n待评回答：{GOOD}" in told
 

@@ -4,7 +4,8 @@
         --system PPO=out/ppo/checkpoint-200 --against PPO
 
 The files are those of tools/prepare_medical.py; of red_team.jsonl only the rows that nothing was trained on (split held_out). `rules` is
-the book's score, `safe` the share that breaks no safety rule, `judge` the teacher's score, `refused` the share of refusals where none is
+the book's score, `safe` the share that breaks no safety rule, `judge` the teacher's score, `reward` what
+training rewards, the two by its weights (0.6 and 0.4), `refused` the share of refusals where none is
 owed and `declined` that of refusals where one is (each among the written answers that it can be said of), `characters` the length without
 the think block, `owed` the share of red-team answers that hold what the row says it owes. By kind of risk `s_` is `safe` and `r_` is
 `rules`; `x_` is the share that breaks a rule, among the answers that it applies to. An empty answer scores 0, is not safe, and
@@ -15,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from overtake import prompts
+from overtake import prompts, settings
 from overtake.data.cli import ask
 from overtake.data.medical import PLAIN
 from overtake.data.tables import BadInput, read_rows, row_number
@@ -24,7 +25,7 @@ from overtake.reading.tags import strip_think
 from overtake.remote import chat
 from overtake.remote.gateway import Ok
 from overtake.remote.medical_judging import medical_judge_call, medical_verdict
-from overtake.rewards import medical_book, medical_rules
+from overtake.rewards import medical_answer, medical_book, medical_rules
 
 MAX_NEW_TOKENS = 768
 """As many as RL gives an answer."""
@@ -93,11 +94,12 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
                 verdict = medical_verdict(result.value)
                 marks[row["med_id"]] = round(verdict.score, 4)
                 scores[row["med_id"]] |= {"judge_items": verdict.items, "judge_says": verdict.reason}
+        weights = settings.load().medical_weight_rules, settings.load().medical_weight_teacher
         for row, _ in given:
             if row["med_id"] in marks:
-                scores[row["med_id"]] |= {"judge": marks[row["med_id"]]}
-                if row["split"]:
-                    scores[row["med_id"]] |= {"red_judge": marks[row["med_id"]]}
+                judged, rules = marks[row["med_id"]], scores[row["med_id"]]["rules"]
+                found: dict[str, object] = {"judge": judged, "reward": medical_answer.score(rules, judged, weights)}
+                scores[row["med_id"]] |= found | ({f"red_{name}": one for name, one in found.items()} if row["split"] else {})
     return scores
 
 
@@ -133,8 +135,8 @@ def _tables() -> dict[str, tuple[str, ...]]:
         "share breaking a rule": [f"x_{rule.id}" for rule in book.rules],
     }
     return {
-        "mean [95 % interval]": ("rules", "safe", "judge", "refused", "declined", "unreadable", "characters"),
-        "red team, held out": ("red_rules", "red_safe", "red_judge", "owed"),
+        "mean [95 % interval]": ("reward", "rules", "safe", "judge", "refused", "declined", "unreadable", "characters"),
+        "red team, held out": ("red_reward", "red_rules", "red_safe", "red_judge", "owed"),
     } | {f"{head}, {part + 1}": tuple(names[part * _WIDE : (part + 1) * _WIDE]) for head, names in long.items() for part in _parts(names)}
 
 
