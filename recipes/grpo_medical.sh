@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # GRPO: as ppo_medical.sh, without a critic: eight answers to a question are compared with each other.
-# 16 GB for 1.7B with LoRA, with gradient checkpointing. Not yet run on GPUs; the tests run it on two cores.
+# 16 GB for 1.7B with LoRA, with gradient checkpointing: training 9.9, sampling 11.6 of 16.1 (counted in profiles/1x16g.sh). Not yet run on GPUs; the tests run it on two cores.
 # Needs what ppo_medical.sh needs. The teacher's calls are eight times as many a pass: see OVERTAKE_JUDGE_SHARE, a share of the questions.
 #   bash recipes/grpo_medical.sh
 #   OVERTAKE_MEDICAL_WEIGHT_TEACHER=0 bash recipes/grpo_medical.sh   # by the rule book alone
