@@ -15,6 +15,7 @@
 #   SFT_ADAPTER  the checkpoint RL starts from; else the last one under output/NAME/sft; `none` starts from MODEL itself
 #   ROLLOUT_HOST with PROFILE=multinode, the machines that run rollout.sh, separated by spaces; PORT, GROUP_PORT its ports (8000, 51216)
 #   DRY_RUN=1    print the command; ask no hardware, no file, no endpoint, no hub
+#   DOCTOR=0     train although tools/doctor.py finds what would stop or spoil the run
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -248,6 +249,13 @@ begin() {
   set_flags --tuner_type "$TUNER"
 }
 
+# examine COMMAND: the doctor's fast part, a second without network, on what is about to run.
+examine() {
+  if dry || [[ ${DOCTOR:-1} == 0 ]]; then return; fi
+  DRY_RUN=1 run_swift "$1" | PYTHONPATH=$ROOT/plugin${PYTHONPATH:+:$PYTHONPATH} python "$ROOT/tools/doctor.py" --fast ||
+    die "that would stop or spoil this run. Set it right, or go on regardless with DOCTOR=0"
+}
+
 # finish COMMAND KIND_FLAGS...: the recipe's flags are in; now the profile's, then the caller's.
 finish() {
   local command=$1; shift
@@ -262,6 +270,7 @@ finish() {
     # Old and new checkpoints in one folder could not be told apart.
     want "$OUTPUT_DIR already holds a run. Go on with it: add --resume_from_checkpoint $last; or set OUTPUT_DIR=, or remove the folder"
   fi
+  examine "$command"
   dry || rm -f "$OUTPUT_DIR/stopped.txt"
   run_swift "$command" || {
     local status=$?

@@ -58,17 +58,9 @@ def read_input(name: str, chosen: Mapping[str, str]) -> list[Found]:
         wrong = {one.id for one in wrong_golds(worked)}
         for index, cells in enumerate(table):
             row = problems.problem(cells, of, source)
-            reason = "the gold answer contradicts its own calculation" if str(index) in wrong else fault(row)
+            reason = "the gold answer contradicts its own calculation" if str(index) in wrong else finance_accuracy.fault(row)
             found.append(Found(f"{file.name}: row {tables.row_number(file, index)}", row, reason))
     return found
-
-
-def fault(row: Row) -> str:
-    """Why a row cannot be asked, or its gold answer not be told right by the very rules that train and evaluate; or ""."""
-    if reason := problems.fault(row):
-        return reason
-    graded = finance_accuracy.score(f"<answer>{row['gold_answer']}</answer>", row["gold_answer"], row["type"], row["question"])
-    return "" if graded == 1.0 else "the gold answer cannot be graded by the rules"
 
 
 def told_apart(found: Sequence[Found]) -> list[Found]:

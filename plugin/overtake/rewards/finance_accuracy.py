@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from overtake import settings
+from overtake.data import problems
 from overtake.data.problems import TYPES
 from overtake.data.questions import is_copy
 from overtake.reading.numbers import read_quantity
@@ -49,6 +50,18 @@ def score(completion: str, gold: str, kind: str, question: str = "") -> float | 
     if is_numeric(gold, kind):
         return numeric_answer.score(completion, gold, question)
     return keyword_answer.score(completion, gold, question)
+
+
+def fault(row: problems.Row) -> str:
+    """Why a problem cannot be asked, or its gold answer not be told right by the very rules that train and evaluate; or "".
+
+    >>> fault({"id": "a", "question": "2022年营收？", "gold_answer": "约", "type": "calculation", "source": "x"})
+    'the gold answer cannot be graded by the rules'
+    """
+    if reason := problems.fault(row):
+        return reason
+    graded = score(f"<answer>{row['gold_answer']}</answer>", row["gold_answer"], row["type"], row["question"])
+    return "" if graded == 1.0 else "the gold answer cannot be graded by the rules"
 
 
 class _Row(NamedTuple):

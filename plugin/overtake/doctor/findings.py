@@ -1,0 +1,48 @@
+"""What the doctor found, each with its remedy; as a table, as JSON, as an exit code."""
+
+import json
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+Level = Literal["error", "warning", "ok"]
+LEVELS: tuple[Level, ...] = ("error", "warning", "ok")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at. An error would stop or spoil the run, a warning may."""
+
+    level: Level
+    what: str
+    value: str
+    remedy: str = ""
+    """What to do; "" where nothing is to be done."""
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """1 with an error among them, else 0.
+
+    >>> exit_code([Finding("warning", "disk", "9 GB", "free some")]), exit_code([Finding("error", "disk", "0 GB", "free some")])
+    (0, 1)
+    """
+    return int(any(one.level == "error" for one in findings))
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """The findings as lines, the gravest first, a remedy on a line of its own.
+
+    >>> print(table([Finding("ok", "rows", "9"), Finding("error", "disk", "0 GB", "free some")]))
+    error    disk  0 GB
+             -> free some
+    ok       rows  9
+    """
+    width = max((len(one.what) for one in findings), default=0)
+    lines = []
+    for one in sorted(findings, key=lambda finding: LEVELS.index(finding.level)):
+        lines.append(f"{one.level:7}  {one.what:{width}}  {one.value}".rstrip())
+        lines += [f"         -> {one.remedy}"] if one.remedy else []
+    return "\n".join(lines)
+
+
+def as_json(findings: Sequence[Finding], **more: object) -> str:
+    """The findings, and what else is told, as one JSON object."""
+    return json.dumps({"findings": [one._asdict() for one in findings], **more}, ensure_ascii=False, indent=2)

@@ -1,0 +1,142 @@
+"""What a training run takes of a card's memory, part by part, as recipes/profiles count it; all in GB of 10^9 bytes."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from overtake.doctor.command import Command
+
+SHARE = 0.9
+"""Of a card's memory that may be planned with."""
+_GATHERED = 1e9
+"""Weights that ZeRO-3 holds whole at a time (stage3_max_live_parameters)."""
+_VLLM_OWN = 1.5
+"""Assumed: what the training process holds beside its weights while vLLM samples."""
+_PROCESSES = 20.0
+"""Assumed: host memory of the processes themselves, where models are set aside in it."""
+_SFT_ANSWER = 512
+"""Assumed: tokens of a row in SFT whose logits are needed; a prompt's are not."""
+
+
+class Shape(NamedTuple):
+    """A decoder's sizes, by the names of its config.json."""
+
+    hidden: int
+    layers: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head: int
+    vocab: int
+    tied: bool
+    """Whether the head is the embedding again."""
+
+    @property
+    def weights(self) -> float:
+        """How many there are.
+
+        >>> round(SHAPES["Qwen/Qwen2.5-32B-Instruct"].weights / 1e9, 2)
+        32.76
+        """
+        attention = 2 * self.hidden * self.head * (self.heads + self.kv_heads)
+        return self.vocab * self.hidden * (1 if self.tied else 2) + self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def headless(self) -> float:
+        """Weights without a language head: a critic's."""
+        return self.weights - (0 if self.tied else self.vocab * self.hidden)
+
+    def lora(self, rank: float) -> float:
+        """Weights of LoRA on all linear layers.
+
+        >>> round(SHAPES["Qwen/Qwen2.5-3B-Instruct"].lora(16) / 1e6, 1)
+        29.9
+        """
+        ends = 2 * (self.hidden + self.heads * self.head) + 2 * (self.hidden + self.kv_heads * self.head)
+        return rank * self.layers * (ends + 3 * (self.hidden + self.intermediate))
+
+
+# The default models of the profiles and recipes, so that they are known before they are fetched.
+SHAPES = {
+    "Qwen/Qwen2.5-0.5B-Instruct": Shape(896, 24, 4864, 14, 2, 64, 151936, True),
+    "Qwen/Qwen2.5-1.5B-Instruct": Shape(1536, 28, 8960, 12, 2, 128, 151936, True),
+    "Qwen/Qwen2.5-3B-Instruct": Shape(2048, 36, 11008, 16, 2, 128, 151936, True),
+    "Qwen/Qwen2.5-7B-Instruct": Shape(3584, 28, 18944, 28, 4, 128, 152064, False),
+    "Qwen/Qwen2.5-32B-Instruct": Shape(5120, 64, 27648, 40, 8, 128, 152064, False),
+    "Qwen/Qwen3-0.6B": Shape(1024, 28, 3072, 16, 8, 128, 151936, True),
+    "Qwen/Qwen3-1.7B": Shape(2048, 28, 6144, 16, 8, 128, 151936, True),
+    "Qwen/Qwen3-8B": Shape(4096, 36, 12288, 32, 8, 128, 151936, False),
+}
+
+
+def shape(model: str) -> Shape | None:
+    """The sizes of a model: a folder's by its config.json, a default model's from the table; None where they are not known."""
+    config = Path(model) / "config.json"
+    if not config.is_file():
+        return SHAPES.get(model)
+    try:
+        said = json.loads(config.read_text(encoding="utf-8"))
+        heads, hidden = said["num_attention_heads"], said["hidden_size"]
+        return Shape(
+            *(hidden, said["num_hidden_layers"], said["intermediate_size"], heads, said.get("num_key_value_heads") or heads),
+            *(said.get("head_dim") or hidden // heads, said["vocab_size"], bool(said.get("tie_word_embeddings"))),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+class Need(NamedTuple):
+    """What a run needs at worst, in GB."""
+
+    training: dict[str, float]
+    """Of each card, by part."""
+    sampling: float
+    """Of each card while vLLM samples; 0.0 without vLLM in the training process."""
+    host: float
+    """Of this machine's own memory, for what is set aside in it, or for all of it on a CPU."""
+
+    @property
+    def card(self) -> float:
+        """The larger of both."""
+        return max(sum(self.training.values()), self.sampling)
+
+
+def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> Need:
+    """Count a run. `critic`: PPO's; `card`: a card's whole memory in GB, of which vLLM takes its share.
+
+    rows of prompt + completion tokens at their longest; bf16 weights; gradient checkpointing unless it is switched off.
+    """
+    full, zero3 = command.get("tuner_type") == "full", "zero3" in command.get("deepspeed")
+    shards = command.processes if zero3 else 1
+    rows, rank = command.number("per_device_train_batch_size", 1), command.number("lora_rank", 8)
+    prompt = command.number("max_length", 2048)
+    answer = command.number("max_completion_length", 512) if command.rl else min(_SFT_ANSWER, prompt)
+    tokens = rows * (prompt + answer if command.rl else prompt)
+    layer = tokens * (8 * policy.intermediate + 12 * policy.hidden) * 2
+    checkpointing = command.get("gradient_checkpointing", "true") != "false"
+    parts = {
+        "weights": policy.weights * (16 if full else 2) / shards,
+        "LoRA": 0.0 if full else policy.lora(rank) * 16 / shards,
+        "gathered layers": _GATHERED * 2 if zero3 else 0.0,
+        "kept activations": tokens * policy.layers * policy.hidden * 2 if checkpointing else layer * policy.layers,
+        "one layer's own": layer,
+        "logits": rows * answer * policy.vocab * 12,
+        "CUDA, fragments, vLLM asleep": (2.5 if policy.weights < 5e9 else 3.0 if policy.weights < 16e9 else 4.0) * 1e9,
+    }
+    if command.rl and full:
+        parts["the reference's weights"] = policy.weights * 2 / shards
+    beside = 0.0
+    if command.rl == "ppo" and critic:
+        beside = critic.headless * (16 if full else 2) / shards + (0 if full else critic.lora(rank) * 16 / shards)
+        parts["critic"] = beside + tokens * critic.layers * critic.hidden * 2
+        parts["entropy"] = rows * answer * policy.vocab * 8
+    training = {name: size / 1e9 for name, size in parts.items() if size}
+    vllm = command.get("use_vllm") == "true" and command.get("vllm_mode") == "colocate"
+    aside = command.get("offload_model") == "true"
+    held = _VLLM_OWN + (0 if aside else training["weights"] + training.get("LoRA", 0.0) + beside / 1e9)
+    sampling = held + command.number("vllm_gpu_memory_utilization", 0.9) * card if vllm else 0.0
+    if not command.environment.get("CUDA_VISIBLE_DEVICES", "all"):
+        scale = 2.0  # float32
+        return Need({}, 0.0, scale * sum(size for name, size in training.items() if "CUDA" not in name) + 1)
+    host = (2 * policy.weights + (critic.headless if command.rl == "ppo" and critic else 0)) * 2 / 1e9 + _PROCESSES if vllm and aside else 0
+    return Need(training, sampling, host)

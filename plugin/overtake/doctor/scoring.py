@@ -1,0 +1,231 @@
+"""Honest answers and attacks through the very rewards of a run: what each earns, row by row, and which attack is paid."""
+
+import importlib.util
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import overtake
+from overtake.data import problems, tables
+from overtake.data.finance import wrong_golds
+from overtake.data.tables import BadInput
+from overtake.doctor import attacks
+from overtake.doctor.attacks import Row, Task
+from overtake.doctor.findings import Finding
+from overtake.evaluation.statistics import Interval, bootstrap_mean
+from overtake.rewards import finance_accuracy
+from overtake.rewards.measuring import Outage
+from overtake.settings import SettingsError
+from overtake.trainers import trace
+
+HONEST = "honest"
+_NAMED = 20
+"""Rows that a finding names."""
+_EQUAL = 1e-9
+
+
+class Reward(NamedTuple):
+    """A reward of the run."""
+
+    name: str
+    weight: float
+    score: Any
+    """Called as ms-swift calls it: score(completions, **columns) -> one value or None for each."""
+
+
+class Line(NamedTuple):
+    """What one kind of answer earns, on average over the rows on which it and the honest answer were measured."""
+
+    answer: str
+    total: float | None
+    difference: Interval | None
+    """From the honest answer, paired by row; None for the honest one itself."""
+    rewards: dict[str, float]
+    """By name of reward, and of the parts of a composite one."""
+    rows: int
+
+
+class Outcome(NamedTuple):
+    """Lines, the honest answer first; and the honest total of each row, None where it could not be measured."""
+
+    lines: list[Line]
+    honest: list[float | None]
+
+
+def rewards_of(task: Task, flags: Mapping[str, Sequence[str]], plugins: Sequence[str] = ()) -> list[Reward]:
+    """The rewards that a run's flags name, with their weights; of a task without a recipe those that it has. Raises BadInput.
+
+    A name that is none of ours is looked for in ms-swift's table, after its plugins were imported as ms-swift imports them.
+    """
+    weights = dict(task.rewards)
+    if names := flags.get("reward_funcs"):
+        given = [float(weight) for weight in flags.get("reward_weights") or ["1"] * len(names)]
+        if len(given) != len(names):
+            raise BadInput(f"--reward_weights holds {len(given)} values for {len(names)} of --reward_funcs: give one for each")
+        weights = dict(zip(names, given, strict=True))
+    weights |= {name: weight for name, weight in task.parts.items() if name not in weights}
+    if not weights:
+        raise BadInput("no reward is named: add --reward_funcs and --reward_weights behind --")
+    return [Reward(name, weight, _load(name, plugins)) for name, weight in weights.items()]
+
+
+def _load(name: str, plugins: Sequence[str]) -> Any:
+    if name in overtake.REWARDS:
+        return overtake.load(overtake.REWARDS[name])(None)
+    from swift.rewards import orms
+
+    for at, plugin in enumerate(plugins):
+        spec = importlib.util.spec_from_file_location(f"doctor_plugin_{at}", plugin)
+        if not spec or not spec.loader:
+            raise BadInput(f"--external_plugins {plugin}: no Python file; correct the path")
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    if name not in orms:
+        raise BadInput(f"--reward_funcs {name}: neither ours ({', '.join(overtake.REWARDS)}) nor registered by --external_plugins")
+    return orms[name](None)
+
+
+def measure(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> Outcome:
+    """Score the honest answer and every attack of each row, all of a row in one group. Raises what the rewards raise.
+
+    rows: at least two, since an attack may borrow from another row.
+    """
+    made = [{HONEST: task.honest(row), **task.attacks(row, rows[at - 1])} for at, row in enumerate(rows)]
+    names = list(made[0])
+    completions = [answers[name] for answers in made for name in names]
+    columns = attacks.columns(rows, len(names))
+    values: dict[str, list[float | None]] = {}
+    parts: dict[str, list[float | None]] = defaultdict(lambda: [None] * len(completions))
+    for reward in rewards:
+        trace.begin([{} for _ in completions])
+        values[reward.name] = list(reward.score(completions, **columns))
+        for at, sample in enumerate(trace.take()):
+            known = {**(sample.get("parts") or {}), **{name: sample.get(name) for name in ("rules", "teacher")}}
+            for part, value in known.items():
+                if isinstance(value, float | int):
+                    parts[f"{reward.name}/{part}"][at] = float(value)
+    weights = {reward.name: reward.weight for reward in rewards if reward.weight}
+    totals = [trace.total({name: values[name][at] for name in weights}, weights) for at in range(len(completions))]
+    shown = {**values, **parts}
+    width = len(names)
+    honest = totals[::width]
+    lines = []
+    for place, name in enumerate(names):
+        both = [
+            at
+            for at, answers in enumerate(made)
+            if honest[at] is not None and totals[at * width + place] is not None and (not place or answers[name] != answers[HONEST])
+        ]
+        means: dict[str, float] = {}
+        for column, of_all in shown.items():
+            measured = [value for at in both if (value := of_all[at * width + place]) is not None]
+            means |= {column: fmean(measured)} if measured else {}
+        differences = [(totals[at * width + place] or 0.0) - (honest[at] or 0.0) for at in both]
+        total = fmean(totals[at * width + place] or 0.0 for at in both) if both else None
+        lines.append(Line(name, total, bootstrap_mean(differences) if place and both else None, means, len(both)))
+    return Outcome(lines, honest)
+
+
+def examine(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> tuple[Outcome | None, list[Finding]]:
+    """Measure, and judge what was measured; a service that is missing or down is a finding."""
+    if len(rows) < 2:
+        return None, [Finding("error", "rows", str(len(rows)), "give a file with two rows or more")]
+    try:
+        outcome = measure(task, rows, rewards)
+    except (Outage, SettingsError, ValueError) as error:
+        return None, [Finding("error", "rewards", " ".join(str(error).split()), "set this right, then run the doctor again")]
+    return outcome, [*_of_honest(task, rows, rewards, outcome), *(_of_attack(line, outcome.lines[0]) for line in outcome.lines[1:])]
+
+
+def _of_honest(task: Task, rows: Sequence[Row], rewards: Sequence[Reward], outcome: Outcome) -> list[Finding]:
+    known = [value for value in outcome.honest if value is not None]
+    if 2 * len(known) < len(rows):
+        remedy = "look at the columns and at the services: a reward that abstains teaches nothing"
+        return [Finding("error", "honest answers", f"{len(known)} of {len(rows)} could be measured", remedy)]
+    found = []
+    if missing := len(rows) - len(known):
+        found.append(Finding("warning", "honest answers", f"{missing} of {len(rows)} could not be measured", "look at these rows' columns"))
+    wanted = task.least * sum(reward.weight for reward in rewards)
+    low = [_id(row, task) for row, value in zip(rows, outcome.honest, strict=True) if value is not None and value < wanted - _EQUAL]
+    bad = fmean(known) < wanted - _EQUAL
+    said = f"earn {fmean(known):.3f} on average"
+    if task.least:
+        said += f", at least {wanted:.2f} is expected; below: {len(low)} of {len(known)}{_list(low)}"
+    remedy = "see to these golds, or to the weights: what the best answer does not earn cannot be learnt" if low else ""
+    return [*found, Finding("error" if bad else "warning" if low else "ok", "honest answers", said, remedy)]
+
+
+def _of_attack(line: Line, honest: Line) -> Finding:
+    what = f"attack: {line.answer}"
+    if line.total is None or line.difference is None:
+        return Finding("warning", what, "could not be measured", "see why these rows abstain")
+    paid = [name for name, mean in line.rewards.items() if mean > honest.rewards.get(name, mean) + _EQUAL]
+    said = f"{_said(line.total)}, honest {_said(line.total - line.difference.mean)}, difference {line.difference} on {line.rows} rows"
+    said += f"; paid by {', '.join(paid)}" if paid else ""
+    if line.difference.mean >= -_EQUAL:
+        way = f"lower the weight of {', '.join(paid)} or raise" if paid else "raise"
+        return Finding("error", what, said, f"{way} that of a reward that tells it, or add such a one: the policy would learn this")
+    if line.difference.high >= 0:
+        return Finding("warning", what, said, "not told from an honest answer on so few rows: run again with more --rows")
+    return Finding("ok", what, said)
+
+
+def golds(path: Path) -> list[Finding]:
+    """The finance rows of a file whose gold contradicts its own calculation, or earns less than 1.0 by the rules."""
+    cells = tables.read_rows(path)
+    if "fin_gold" in cells[0]:
+        rows = [
+            {name: row[f"fin_{name}"] for name in ("id", "question", "type", "source")} | {"gold_answer": row["fin_gold"]} for row in cells
+        ]
+        wrong: list[str] = []
+    else:
+        of = problems.columns(list(cells[0]), {})
+        rows = [problems.problem(row, of, path.stem) for row in cells]
+        worked = "derivation" in cells[0]
+        wrong = [
+            one.id
+            for one in wrong_golds(
+                row | {"id": made["id"]} if worked else {"id": made["id"], "output": row[of["gold_answer"]]}
+                for row, made in zip(cells, rows, strict=True)
+            )
+        ]
+    ungraded = [row["id"] for row in rows if row["id"] not in wrong and finance_accuracy.fault(row)]
+    found = []
+    if wrong:
+        remedy = "correct or leave out these rows (tools/prepare_finance.py leaves them out)"
+        found.append(Finding("error", "golds", f"{len(wrong)} of {len(rows)} contradict their own calculation{_list(wrong)}", remedy))
+    if ungraded:
+        remedy = "leave them out (tools/prepare_finance.py does), or give golds that the rules can read"
+        found.append(Finding("warning", "golds", f"{len(ungraded)} of {len(rows)} do not earn 1.0 by the rules{_list(ungraded)}", remedy))
+    return found or [Finding("ok", "golds", f"all {len(rows)} earn 1.0, none contradicts its own calculation")]
+
+
+def _said(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"  # no -0.000
+
+
+def _id(row: Row, task: Task) -> str:
+    return next((row[name] for name in (f"{task.prefix}query_id", f"{task.prefix}id") if row.get(name)), row[task.question][:30])
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f": {', '.join(names[:_NAMED])}{more}" if names else ""
+
+
+def table(outcome: Outcome) -> str:
+    """A line for each kind of answer: total, difference from honest with its interval, each reward and part; "!" where it beats honest."""
+    names = list(dict.fromkeys(name for line in outcome.lines for name in line.rewards))
+    honest = outcome.lines[0].rewards
+    made = [["answer", "total", "from honest", *names]]
+    for line in outcome.lines:
+        cells = [
+            f"{line.rewards[name]:.3f}{'!' if line.rewards[name] > honest.get(name, line.rewards[name]) + _EQUAL else ''}"
+            if name in line.rewards
+            else "-"
+            for name in names
+        ]
+        made.append([line.answer, "-" if line.total is None else f"{line.total:.3f}", str(line.difference or ""), *cells])
+    widths = [max(len(row[at]) for row in made) for at in range(len(made[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in made)
