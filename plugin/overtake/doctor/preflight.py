@@ -21,7 +21,7 @@ from overtake.data import tables
 from overtake.data.questions import is_copy, normal
 from overtake.doctor import memory
 from overtake.doctor.command import Command
-from overtake.doctor.findings import Finding
+from overtake.doctor.findings import Finding, Level
 from overtake.settings import SettingsError
 
 Rows = list[dict[str, Any]]
@@ -115,8 +115,8 @@ def _settings(command: Command, environment: Mapping[str, str]) -> Iterator[Find
     if not chosen.rag_url and (needing := [name for name in rewards if name in _NEED_RAG]):
         remedy = "export OVERTAKE_RAG_URL, or start ours: bash recipes/serve_rag.sh"
         yield Finding("error", "RAG service", f"none is set, and {', '.join(needing)} asks it", remedy)
-    medical_only = not chosen.medical_weight_teacher and "medical_answer" in rewards
-    needing = [name for name in rewards if name in _NEED_JUDGE] if chosen.judge_share and not medical_only else []
+    weights = {"rag_competition": chosen.weight_judge, "medical_answer": chosen.medical_weight_teacher}
+    needing = [name for name in rewards if name in _NEED_JUDGE and chosen.judge_share and weights.get(name, 1.0)]
     if needing and not (chosen.judge_base_url or chosen.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
         remedy = "export OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY (the judge's own where it has one), or OVERTAKE_JUDGE_SHARE=0"
         yield Finding("error", "judge", f"no endpoint is set, and {', '.join(needing)} asks it", remedy)
@@ -233,7 +233,9 @@ def _memory(command: Command) -> Iterator[Finding]:
     if wanted.host and (free := _host_memory()) is not None:
         said = f"{wanted.host:.1f} GB needed, {free:.1f} free"
         if wanted.host > free:
-            yield Finding("error", "host memory", said, "end what fills it, lower the batch, or take a smaller model")
+            # On a CPU it is the rows' greatest length that is counted, which they need not have.
+            level: Level = "error" if wanted.training else "warning"
+            yield Finding(level, "host memory", said, "end what fills it, lower the batch or --max_length, or take a smaller model")
         else:
             yield Finding("ok", "host memory", said)
     if not wanted.training:
@@ -398,10 +400,10 @@ def _leaks(command: Command, rows: Rows, held_out: Rows) -> Iterator[Finding]:
     for name, side in sides.items():
         shared = [text for row in side if (text := question(row)) and normal(text) in asked]
         if shared:
+            said = f"{len(shared)} of {len(side)} questions of {name} are trained on, e.g. {shared[0][:40]}"
             remedy = "make the files anew by the task's tool, which keeps sides apart; or leave these rows out of training"
-            yield Finding(
-                "error", "leak", f"{len(shared)} of {len(side)} questions of {name} are trained on, e.g. {shared[0][:40]}", remedy
-            )
+            # Validation only chooses the checkpoint; a test that was trained on measures nothing.
+            yield Finding("warning" if name == "validation" else "error", "leak", said, remedy)
         elif side:
             yield Finding("ok", "leak", f"none of {len(side)} questions of {name} is trained on")
             if name != "validation" and len(side) < _FEW:

@@ -98,6 +98,7 @@ def measure(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> Outco
     values: dict[str, list[float | None]] = {}
     parts: dict[str, list[float | None]] = defaultdict(lambda: [None] * len(completions))
     for reward in rewards:
+        trace.take()  # what a reward that failed has left
         trace.begin([{} for _ in completions])
         values[reward.name] = list(reward.score(completions, **columns))
         for at, sample in enumerate(trace.take()):

@@ -55,7 +55,7 @@ def score(completion: str, gold: str, kind: str, question: str = "") -> float | 
 def fault(row: problems.Row) -> str:
     """Why a problem cannot be asked, or its gold answer not be told right by the very rules that train and evaluate; or "".
 
-    >>> fault({"id": "a", "question": "2022年营收？", "gold_answer": "约", "type": "calculation", "source": "x"})
+    >>> fault({"id": "a", "question": "2022年营收？", "gold_answer": "？", "type": "calculation", "source": "x"})
     'the gold answer cannot be graded by the rules'
     """
     if reason := problems.fault(row):
