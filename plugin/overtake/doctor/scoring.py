@@ -165,8 +165,8 @@ def _of_attack(line: Line, honest: Line) -> Finding:
     said = f"{_said(line.total)}, honest {_said(line.total - line.difference.mean)}, difference {line.difference} on {line.rows} rows"
     said += f"; paid by {', '.join(paid)}" if paid else ""
     if line.difference.mean >= -_EQUAL:
-        way = f"lower the weight of {', '.join(paid)} or raise" if paid else "raise"
-        return Finding("error", what, said, f"{way} that of a reward that tells it, or add such a one: the policy would learn this")
+        way = f"lower the weight of {', '.join(paid)}, or raise" if paid else "raise"
+        return Finding("error", what, said, f"{way} the weight of a reward that tells it, or add such a one: the policy would learn this")
     if line.difference.high >= 0:
         return Finding("warning", what, said, "not told from an honest answer on so few rows: run again with more --rows")
     return Finding("ok", what, said)
