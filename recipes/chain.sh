@@ -76,6 +76,17 @@ deploy() {
   done
 }
 
+# resist TASK ROWS: honest answers and attacks through the rewards of RL; what would be learnt in place of the task stops the chain here.
+resist() {
+  local status=0
+  [[ -s $OUT/doctor.txt ]] && return
+  PROFILE=cpu python tools/doctor.py --task "$1" --data "$2" --only-attacks >"$OUT/log/doctor.txt" || status=$?
+  cat "$OUT/log/doctor.txt"
+  ((status == 0)) || [[ ${DOCTOR:-1} == 0 ]] ||
+    die "the doctor found what would spoil the training (above). Set it right, or go on regardless with DOCTOR=0"
+  cp "$OUT/log/doctor.txt" "$OUT/doctor.txt"
+}
+
 stage() { echo; printf '== [%4d s] %s\n' "$SECONDS" "$*"; }
 # quiet LOG COMMAND: a launcher's thousand lines go to a log, its progress to the screen, its last lines too when it fails.
 quiet() {

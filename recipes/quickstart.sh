@@ -76,13 +76,7 @@ fi
 
 # What is rewarded is learnt: a reward that pays an attack is found here, not after the training.
 stage "doctor: the teacher's rewrites and attacks through the rewards of RL"
-if [[ ! -s $OUT/doctor.txt ]]; then
-  status=0
-  PROFILE=cpu python tools/doctor.py --task query_rewrite --only-attacks --data "$OUT/data/rl_train.jsonl" >"$OUT/log/doctor.txt" || status=$?
-  cat "$OUT/log/doctor.txt"
-  ((status == 0)) || [[ ${DOCTOR:-1} == 0 ]] || die "the doctor found what would spoil the training (above). Set it right, or go on regardless with DOCTOR=0"
-  cp "$OUT/log/doctor.txt" "$OUT/doctor.txt"
-fi
+resist query_rewrite "$OUT/data/rl_train.jsonl"
 
 # ---------------------------------------------------------------- training
 

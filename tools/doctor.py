@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("query_rewrite", "finance", "medical", "judge")
 
 
-def attack(args: argparse.Namespace, command: Command | None) -> tuple[list[Finding], str]:
+def attack(args: argparse.Namespace, command: Command) -> tuple[list[Finding], str]:
     """The rewards under attack: what was found, and the table."""
     # Every row that a run might judge is judged, or none: a share would compare judged answers with others.
     chosen = settings.load()
@@ -37,9 +37,9 @@ def attack(args: argparse.Namespace, command: Command | None) -> tuple[list[Find
     from overtake.doctor.preflight import files
 
     task = attacks.TASKS[args.task]
-    flags = command.flags if command else _flags(args.flags)
+    flags = command.flags
     path = args.data or (ROOT / "datasets" / task.sample if task.sample else None)
-    if args.data is None and command and (there := [file for file in files(command.flags.get("dataset", [])) if file.is_file()]):
+    if args.data is None and (there := [file for file in files(command.flags.get("dataset", [])) if file.is_file()]):
         path = there[0]
     if path is None:
         return [Finding("error", "rows", "no file is named", "add --data FILE")], ""
@@ -50,10 +50,6 @@ def attack(args: argparse.Namespace, command: Command | None) -> tuple[list[Find
     return [*found, *more], said
 
 
-def _flags(words: Sequence[str]) -> dict[str, list[str]]:
-    return parse("swift rlhf " + " ".join(words)).flags
-
-
 def doctor(args: argparse.Namespace) -> int:
     """Examine, print, and tell by the exit code."""
     from overtake.doctor import preflight
@@ -62,7 +58,7 @@ def doctor(args: argparse.Namespace) -> int:
     os.environ.setdefault("OVERTAKE_OUTAGE_PATIENCE", "0")
     command = _command(args) if args.task else parse(sys.stdin.read())
     found, said = [], ""
-    if command and not args.only_attacks:
+    if not args.only_attacks:
         found += preflight.fast(command, os.environ)
         found += [] if args.fast or findings.exit_code(found) else preflight.live(command, args.no_judge)
     if not args.fast:
@@ -78,13 +74,10 @@ def doctor(args: argparse.Namespace) -> int:
     return findings.exit_code(found)
 
 
-def _command(args: argparse.Namespace) -> Command | None:
+def _command(args: argparse.Namespace) -> Command:
     from overtake.doctor.attacks import TASKS
 
-    recipe = args.recipe or TASKS[args.task].recipe
-    if not recipe:
-        return None
-    path = ROOT / "recipes" / f"{recipe}.sh"
+    path = ROOT / "recipes" / f"{args.recipe or TASKS[args.task].recipe}.sh"
     chosen = {"MODEL": args.model, "DATASET": str(args.data) if args.data else None}
     return of_recipe(path, args.flags, {name: value for name, value in chosen.items() if value})
 

@@ -17,7 +17,7 @@ def counted(recipe, profile, card, **settings):
     return memory.need(command, policy, critic, card)
 
 
-@pytest.mark.parametrize("profile", ["1x16g", "1x24g", "1x80g", "4x80g"])
+@pytest.mark.parametrize("profile", ["1x16g", "1x24g", "1x80g", "4x80g", "1x24g-4bit"])
 def test_totals_are_the_profiles_own(profile):
     said = (ROOT / f"recipes/profiles/{profile}.sh").read_text(encoding="utf-8")
     training, card = map(float, re.search(r"^#   training: ([\d.]+) of ([\d.]+)", said, re.MULTILINE).groups())

@@ -16,9 +16,7 @@ class Task(NamedTuple):
     """What the doctor knows of a task."""
 
     recipe: str
-    """The recipe whose rewards are examined; "" where the task has none."""
-    rewards: dict[str, float]
-    """Rewards and weights, for a task without a recipe."""
+    """The recipe whose rewards are examined."""
     sample: str
     """Rows that ship with the project, under datasets/; "" for none."""
     question: str
@@ -200,19 +198,19 @@ def _against_judge(row: Row, other: Row) -> dict[str, str]:
 
 TASKS: dict[str, Task] = {
     "query_rewrite": Task(
-        *("grpo_rag", {}, "", "rag_query", "rag_", _rewrites, lambda row: row["rag_teacher_rewrite"], _against_rewriting, 0.0),
+        *("grpo_rag", "", "rag_query", "rag_", _rewrites, lambda row: row["rag_teacher_rewrite"], _against_rewriting, 0.0),
         {},
     ),
     "finance": Task(
-        *("", {"answer_format": 0.3, "finance_accuracy": 0.7}, "", "fin_question", "fin_", _finance),
+        *("grpo_finance", "finance/train.jsonl", "fin_question", "fin_", _finance),
         *(lambda row: _answered(row["fin_gold"]), _against_finance, 1.0, {"numeric_answer": 0.0, "keyword_answer": 0.0}),
     ),
     "medical": Task(
-        *("grpo_medical", {}, "medical/questions.jsonl", "med_question", "med_", _medical, lambda row: row["med_reference"]),
+        *("grpo_medical", "medical/questions.jsonl", "med_question", "med_", _medical, lambda row: row["med_reference"]),
         *(_against_medicine, 0.6, {}),
     ),
     "judge": Task(
-        *("grpo_judge", {}, "judge/train.jsonl", "judge_question", "judge_", _verdicts, _honest_verdict, _against_judge, 0.95, {}),
+        *("grpo_judge", "judge/train.jsonl", "judge_question", "judge_", _verdicts, _honest_verdict, _against_judge, 0.95, {}),
     ),
 }
 """Name for --task -> what is examined; the names are those of tools/evaluate.py."""

@@ -14,6 +14,10 @@ _VLLM_OWN = 1.5
 """Assumed: what the training process holds beside its weights while vLLM samples."""
 _PROCESSES = 20.0
 """Assumed: host memory of the processes themselves, where models are set aside in it."""
+_FOUR_BITS = 0.516
+"""Bytes of a weight in NF4, its double-quantised scales included."""
+_AT_ONCE = 16
+"""Assumed: rows that transformers samples at once."""
 _SFT_ANSWER = 512
 """Assumed: tokens of a row in SFT whose logits are needed; a prompt's are not."""
 
@@ -114,8 +118,12 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
     tokens = rows * (prompt + answer if command.rl else prompt)
     layer = tokens * (8 * policy.intermediate + 12 * policy.hidden) * 2
     checkpointing = command.get("gradient_checkpointing", "true") != "false"
+    weights = policy.weights * (16 if full else 2) / shards
+    if command.get("quant_bits") == "4":
+        embeddings = policy.vocab * policy.hidden * (1 if policy.tied else 2)
+        weights = (policy.weights - embeddings) * _FOUR_BITS + embeddings * 2
     parts = {
-        "weights": policy.weights * (16 if full else 2) / shards,
+        "weights": weights,
         "LoRA": 0.0 if full else policy.lora(rank) * 16 / shards,
         "gathered layers": _GATHERED * 2 if zero3 else 0.0,
         "kept activations": tokens * policy.layers * policy.hidden * 2 if checkpointing else layer * policy.layers,
@@ -125,6 +133,8 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
     }
     if command.rl and full:
         parts["the reference's weights"] = policy.weights * 2 / shards
+    if command.rl and command.get("use_vllm", "false") != "true":
+        parts["cache of rollouts"] = _AT_ONCE * (prompt + answer) * 4 * policy.layers * policy.kv_heads * policy.head
     beside = 0.0
     if command.rl == "ppo" and critic:
         beside = critic.headless * (16 if full else 2) / shards + (0 if full else critic.lora(rank) * 16 / shards)

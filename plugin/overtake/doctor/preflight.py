@@ -117,6 +117,7 @@ def _settings(command: Command, environment: Mapping[str, str]) -> Iterator[Find
         yield Finding("error", "RAG service", f"none is set, and {', '.join(needing)} asks it", remedy)
     weights = {"rag_competition": chosen.weight_judge, "medical_answer": chosen.medical_weight_teacher}
     needing = [name for name in rewards if name in _NEED_JUDGE and chosen.judge_share and weights.get(name, 1.0)]
+    needing += [name for name in rewards if name == "finance_accuracy" and chosen.finance_judge_share]
     if needing and not (chosen.judge_base_url or chosen.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
         remedy = "export OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY (the judge's own where it has one), or OVERTAKE_JUDGE_SHARE=0"
         yield Finding("error", "judge", f"no endpoint is set, and {', '.join(needing)} asks it", remedy)
@@ -420,7 +421,8 @@ def live(command: Command, no_judge: bool = False) -> list[Finding]:
     found: list[Finding] = []
     if any(name in _NEED_RAG for name in rewards):
         found += _rag(command)
-    if not no_judge and any(name in _NEED_JUDGE for name in rewards):
+    words = "finance_accuracy" in rewards and settings.load().finance_judge_share > 0
+    if not no_judge and (words or any(name in _NEED_JUDGE for name in rewards)):
         found += _chat("judge")
     paths = files(command.flags.get("dataset", []))
     asked = [text for path in paths for row in _read(path) if (text := question(row))]

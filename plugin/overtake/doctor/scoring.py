@@ -55,19 +55,19 @@ class Outcome(NamedTuple):
 
 
 def rewards_of(task: Task, flags: Mapping[str, Sequence[str]], plugins: Sequence[str] = ()) -> list[Reward]:
-    """The rewards that a run's flags name, with their weights; of a task without a recipe those that it has. Raises BadInput.
+    """The rewards that a run's flags name, with their weights, and the parts that are shown beside. Raises BadInput.
 
     A name that is none of ours is looked for in ms-swift's table, after its plugins were imported as ms-swift imports them.
     """
-    weights = dict(task.rewards)
+    weights: dict[str, float] = {}
     if names := flags.get("reward_funcs"):
         given = [float(weight) for weight in flags.get("reward_weights") or ["1"] * len(names)]
         if len(given) != len(names):
             raise BadInput(f"--reward_weights holds {len(given)} values for {len(names)} of --reward_funcs: give one for each")
         weights = dict(zip(names, given, strict=True))
-    weights |= {name: weight for name, weight in task.parts.items() if name not in weights}
     if not weights:
         raise BadInput("no reward is named: add --reward_funcs and --reward_weights behind --")
+    weights |= {name: weight for name, weight in task.parts.items() if name not in weights}
     return [Reward(name, weight, _load(name, plugins)) for name, weight in weights.items()]
 
 
