@@ -17,7 +17,7 @@ def counted(recipe, profile, card, **settings):
     return memory.need(command, policy, critic, card)
 
 
-@pytest.mark.parametrize("profile", ["1x16g", "1x24g", "1x80g", "4x80g", "1x24g-4bit"])
+@pytest.mark.parametrize("profile", ["1x16g", "1x24g", "1x80g", "4x80g"])
 def test_totals_are_the_profiles_own(profile):
     said = (ROOT / f"recipes/profiles/{profile}.sh").read_text(encoding="utf-8")
     training, card = map(float, re.search(r"^#   training: ([\d.]+) of ([\d.]+)", said, re.MULTILINE).groups())
@@ -28,6 +28,13 @@ def test_totals_are_the_profiles_own(profile):
     assert sum(ppo.training.values()) == pytest.approx(float(with_critic), abs=0.15)
     assert grpo.sampling == pytest.approx(float(sampling), abs=0.15)
     assert max(grpo.card, ppo.card) < memory.SHARE * card
+
+
+def test_a_base_in_4_bits_and_rollouts_by_transformers_are_counted_as_their_profile_does():
+    found = counted("grpo_finance", "1x24g-4bit", 24.1, MODEL="Qwen/Qwen2.5-7B-Instruct")
+    assert found.training["weights"] == pytest.approx(3.4 + 2.2, abs=0.1)
+    assert found.training["cache of rollouts"] == pytest.approx(1.9, abs=0.05)
+    assert sum(found.training.values()) == pytest.approx(14.2, abs=0.2)
 
 
 def test_host_memory_is_counted_where_models_are_set_aside_in_it():
