@@ -10,6 +10,7 @@ Of its own this task has the systems `copy` (the question as it is) and `teacher
 import argparse
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from overtake import prompts
 from overtake.data.cli import ask
@@ -23,6 +24,8 @@ from overtake.retrieval.metrics import evaluate_run, quality
 
 _OF_GOLD = ("hit@1", "recall@5", "mrr@10", "ndcg@10")
 _DEPTH = 10
+_SHOWN = 5
+"""Documents that the details name."""
 _TEXTS = ("rag_query", "rag_tenant", "rag_profile", "rag_history")
 _NEEDED = ("rag_query_id", *_TEXTS, "rag_kb", "rag_gold", "rag_teacher_rewrite")
 
@@ -70,6 +73,8 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
         if isinstance(result, Ok)
     }
     scores |= _of_gold(found, rows) if labelled else {query_id: _of_reranker(hits) for query_id, hits in found.items()}
+    for query_id, hits in found.items():
+        scores[query_id]["retrieved"] = [hit.doc_id or f"score {hit.score:.3f}" for hit in hits[:_SHOWN]]
     if args.judge:
         calls = [judge_call(row["rag_query"], answers[row["rag_query_id"]] or "") for row in asked]
         verdicts = ask(judge_gateway(), calls, f"judging {name}")
@@ -83,7 +88,7 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     return scores
 
 
-def _of_gold(found: dict[str, list[rag.Hit]], rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+def _of_gold(found: dict[str, list[rag.Hit]], rows: Sequence[Row]) -> Scores:
     if any(hit.doc_id is None for hits in found.values() for hit in hits):
         raise BadInput("the RAG service names no documents (doc_id), so what it finds cannot be compared with gold labels")
     ranked = {query_id: [hit.doc_id or "" for hit in hits] for query_id, hits in found.items()}
@@ -94,7 +99,7 @@ def _of_gold(found: dict[str, list[rag.Hit]], rows: Sequence[Row]) -> dict[str, 
         raise BadInput(str(error)) from None
 
 
-def _of_reranker(hits: list[rag.Hit]) -> dict[str, float]:
+def _of_reranker(hits: list[rag.Hit]) -> dict[str, Any]:
     return {"quality": quality([hit.score for hit in hits]), "top1": hits[0].score if hits else 0.0}
 
 
@@ -102,7 +107,7 @@ TASK = Task(
     id="rag_query_id",
     answer="rewrite",
     texts=_TEXTS,
-    shown={"rag_query_id": "rag_query_id", "query": "rag_query"},
+    shown={"rag_query_id": "rag_query_id", "query": "rag_query", "gold": "rag_gold"},
     # Without gold labels quality and top1 are of reranker scores; with them of gold relevance, and top1 is hit@1, so not shown.
     tables={"mean [95 % interval]": ("quality", "top1", *_OF_GOLD, "judge", "copy", "unreadable")},
     read=read,

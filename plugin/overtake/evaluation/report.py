@@ -1,118 +1,44 @@
-"""One HTML page for training runs: the held-out table, their curves side by side, their alarms; no network, no script."""
+"""One HTML page for training runs: what the watch says, the held-out table, curves, examples, settings, data; no network, no script."""
 
-import io
+import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from overtake.data.tables import BadInput
-from overtake.evaluation.comparing import verdict
+from overtake.evaluation import examples, headline
 from overtake.evaluation.curves import read_log
-from overtake.evaluation.statistics import Interval
+from overtake.evaluation.plotting import MOST_RUNS, panels, plot, points
+from overtake.evaluation.watch import SIGNS, watch
 
 TEMPLATE = Path(__file__).with_name("report.html")
-_SHARE = 15
-"""The thick line of a curve is the mean of a fifteenth of its points."""
-_COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7d5ba6", "#8a6d1d")
-
-
-class Panel(NamedTuple):
-    """A plot: what it shows, in English and Chinese, and the names it has in logging.jsonl, by trainer and mode."""
-
-    title: str
-    chinese: str
-    names: tuple[str, ...]
-    says: str = ""
-    says_chinese: str = ""
-
-
-PANELS = (
-    Panel("Mean reward", "平均奖励", ("reward",), "should rise", "应上升"),
-    Panel(
-        "Held-out reward",
-        "留出集奖励",
-        ("eval_reward",),
-        "falling while the reward rises: the reward is being cheated",
-        "奖励升而它降：奖励被钻了空子",
-    ),
-    Panel(
-        "Win rate against the teacher",
-        "对教师的胜率",
-        ("rag/win_rate",),
-        "share of rewrites that retrieve better",
-        "检索更好的改写所占比例",
-    ),
-    Panel("Retrieval quality", "检索质量", ("rag/student_quality",), "student's recall lists", "学生的召回列表"),
-    Panel("Judge's part", "评审部分", ("rag/judge",), "against retrieval: do both like it?", "与检索对照：二者是否一致"),
-    Panel("KL from the reference", "与参考模型的 KL", ("kl", "objective/kl"), "nats a token", "每个 token，nat"),
-    Panel("Length", "长度", ("completions/mean_length",), "tokens of a completion", "每个回答的 token 数"),
-    Panel("Copies of the question", "照抄问题", ("rewrite/copy",), "share", "比例"),
-    Panel("Without a score", "未能评分", ("rag/abstained", "finance/abstained", "medical/abstained"), "share", "比例"),
-    Panel(
-        "Clipped", "被截断的更新", ("policy/clipfrac_avg", "clip_ratio/region_mean"), "0.1 to 0.3 is usual in PPO", "PPO 通常为 0.1 到 0.3"
-    ),
-    Panel("Value loss", "价值损失", ("loss/value_avg",), "should fall", "应下降"),
-    Panel(
-        "Explained variance",
-        "解释方差",
-        ("val/explained_variance",),
-        "of the returns, by the critic: 1 is all",
-        "评论家解释的回报方差：1 为全部",
-    ),
-    Panel("Entropy", "熵", ("policy/entropy_avg",), "nats a token", "每个 token，nat"),
-    Panel("Loss", "损失", ("loss",)),
-    Panel("Waiting for rewards", "等待奖励", ("wait/seconds",), "seconds between two logs", "两次记录之间的秒数"),
-    Panel("Cost", "花费", ("cost/usd_total",), "USD so far", "累计美元"),
+ALARMS = {
+    "reward": "平均奖励下降",
+    "clipping": "被截断的更新过多",
+    "value": "价值损失不降",
+    "abstaining": "未能评分的样本过多",
+    "copying": "照抄问题增多",
+    "idle": "多数组内奖励全等",
+    "cut_off": "被截断的回答过多",
+}
+"""The alarms of a run, whose words are English, by name in Chinese."""
+SETTINGS = (
+    *("rlhf_type", "model", "adapters", "ref_model", "resume_from_checkpoint", "tuner_type", "lora_rank", "lora_alpha", "torch_dtype"),
+    *("quant_bits", "deepspeed", "template", "max_length", "truncation_strategy", "dataset", "val_dataset", "seed", "num_train_epochs"),
+    *("max_steps", "learning_rate", "lr_scheduler_type", "warmup_ratio", "weight_decay", "max_grad_norm", "per_device_train_batch_size"),
+    *("gradient_accumulation_steps", "global_world_size", "num_generations", "temperature", "top_p", "max_completion_length", "beta"),
+    *("epsilon", "num_iterations", "loss_type", "scale_rewards", "reward_funcs", "reward_weights", "kl_coef", "num_ppo_epochs"),
+    *("cliprange", "vf_coef", "gamma", "lam", "num_mini_batches", "use_vllm", "eval_strategy", "eval_steps", "swift_version"),
 )
-
-
-def points(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[int, float]]:
-    """(step, value) of the first of these names that the log has; what was not measured (NaN) is left out.
-
-    >>> points([{"global_step/max_steps": "1/9", "kl": 0.5}, {"global_step/max_steps": "2/9", "kl": float("nan")}], ["reward", "kl"])
-    [(1, 0.5)]
-    """
-    for name in names:
-        found = [(row["global_step/max_steps"], row[name]) for row in rows if name in row and "global_step/max_steps" in row]
-        known = [(int(str(step).split("/")[0]), float(value)) for step, value in found if not math.isnan(float(value))]
-        if known:
-            return known
-    return []
-
-
-def smooth(values: Sequence[float]) -> list[float]:
-    """The mean of each value and those before it, of a fifteenth of all.
-
-    >>> smooth([1.0, 3.0] * 15)[:4]
-    [1.0, 2.0, 2.0, 2.0]
-    """
-    width = max(1, len(values) // _SHARE)
-    return [sum(values[max(0, at - width + 1) : at + 1]) / min(at + 1, width) for at in range(len(values))]
-
-
-def plot(lines: Mapping[str, tuple[str, Sequence[tuple[int, float]]]]) -> str:
-    """The curves, by name with their colour, as one SVG element."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    with pyplot.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "overtake"}):
-        figure, axes = pyplot.subplots(figsize=(4.2, 2.4), layout="constrained")
-        for colour, curve in lines.values():
-            steps, values = [step for step, _ in curve], [value for _, value in curve]
-            axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-            axes.plot(steps, smooth(values), color=colour, linewidth=1.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        axes.margins(x=0.01)
-        written = io.StringIO()
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
-        pyplot.close(figure)
-    text = written.getvalue()
-    return text[text.index("<svg") :]
+"""What of args.json says what was trained and how; the other hundreds of values are ms-swift's own, and may hold tokens."""
+_OF_PPO = ("kl_coef", "num_ppo_epochs", "cliprange", "vf_coef", "gamma", "lam", "num_mini_batches")
+_OF_GRPO = ("num_generations", "beta", "epsilon", "num_iterations", "loss_type", "scale_rewards")
+_EXAMPLES = 3
+_BEFORE = ("SFT", "untrained", "base")
+"""The systems that a trained one may have come from: the first that there is. The examples take the teacher where there is none."""
+_COPIES = ("copy", "original query", "copy policy")
+"""Systems that answer with the question: no example needs them."""
 
 
 def page(runs: Mapping[str, Path], evaluation: Path | None) -> str:
@@ -122,32 +48,79 @@ def page(runs: Mapping[str, Path], evaluation: Path | None) -> str:
     """
     from jinja2 import Template
 
+    if len(runs) > MOST_RUNS:
+        raise BadInput(f"{len(runs)} runs cannot be told apart in one plot: name {MOST_RUNS} at most")
     logs = {name: read_log(folder) for name, folder in runs.items()}
-    colours = dict(zip(logs, _COLOURS, strict=False))
-    if len(logs) > len(_COLOURS):
-        raise BadInput(f"{len(logs)} runs cannot be told apart in one plot: name {len(_COLOURS)} at most")
     drawn = []
-    for panel in PANELS:
-        curves = {name: (colours[name], points(rows, panel.names)) for name, rows in logs.items()}
-        told = {name: curve for name, curve in curves.items() if len(curve[1]) > 1}
-        if told:
-            drawn.append((panel, plot(told), told))
+    for panel in panels(sorted({key for rows in logs.values() for row in rows for key in row})):
+        curves = {at: points(rows, panel.names) for at, rows in enumerate(logs.values())}
+        told = {at: curve for at, curve in curves.items() if len(curve) > 1}
+        # ms-swift's RL logs a held-out loss too, which is 0 or means nothing.
+        if told and not (panel.names == ("eval_loss",) and any("reward" in row for rows in logs.values() for row in rows)):
+            drawn.append((panel, plot(told), list(told)))
     if not drawn:
         raise BadInput(f"none of {', '.join(map(str, runs.values()))} has two logged steps: is the run still at its beginning?")
-    return Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True).render(
+    held_out = _held_out(evaluation, list(runs)) if evaluation else None
+    return Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True, trim_blocks=True, lstrip_blocks=True).render(
         drawn=drawn,
-        colours=colours,
-        runs=[{"name": name, "folder": str(runs[name]), "facts": _facts(rows)} for name, rows in logs.items()],
-        alarms=[(name, alarm) for name, folder in runs.items() for alarm in _alarms(folder)],
-        table=_table(evaluation) if evaluation else None,
+        runs=[
+            {"name": name, "folder": str(runs[name]), **_facts(rows), **_recipe(runs[name]), **_watched(rows, name, held_out)}
+            for name, rows in logs.items()
+        ],
+        signs=SIGNS,
+        alarms=[(name, alarm, ALARMS.get(alarm["alarm"], "")) for name, folder in runs.items() for alarm in _alarms(folder)],
+        held_out=held_out,
     )
 
 
-def _facts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    last = next((row for row in reversed(rows) if "train_runtime" in row), None)
+def _facts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How far it came, how long it took, what it asked and cost."""
+    seconds = next((float(row["train_runtime"]) for row in reversed(rows) if "train_runtime" in row), None)
     steps = [row["global_step/max_steps"] for row in rows if "global_step/max_steps" in row]
-    seconds = f"{float(last['train_runtime']):,.0f} s" if last else "not finished 未结束"
-    return {"steps": str(steps[-1]) if steps else "0", "seconds": seconds}
+    asked = {service: sum(float(row.get(f"calls/{service}", 0)) for row in rows) for service in ("rag", "judge", "teacher")}
+    costs = [float(row["cost/usd_total"]) for row in rows if "cost/usd_total" in row]
+    return {
+        "steps": str(steps[-1]) if steps else "0",
+        "seconds": seconds and f"{seconds:,.0f}",
+        "calls": {service: f"{count:,.0f}" for service, count in asked.items() if count},
+        "usd": f"{max(costs):.2f}" if costs else None,
+    }
+
+
+def _recipe(folder: Path) -> dict[str, Any]:
+    """Settings and data files of a run, by its args.json; empty for a folder without."""
+    file = folder / "args.json"
+    if not file.is_file():
+        return {"settings": {}, "data": []}
+    arguments: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    other = {"grpo": _OF_PPO, "ppo": _OF_GRPO}.get(str(arguments.get("rlhf_type")), (*_OF_PPO, *_OF_GRPO))
+    said = {name: arguments.get(name) for name in SETTINGS if name not in other}
+    settings = {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in said.items() if value not in (None, [], "")
+    }
+    return {"settings": settings, "data": [_data(name) for kind in ("dataset", "val_dataset") for name in arguments.get(kind) or []]}
+
+
+def _data(name: str) -> dict[str, str]:
+    """A data file as it is now: rows and the beginning of its SHA-256; neither for what is no file here."""
+    file = Path(str(name).split("#")[0])
+    if not file.is_file():
+        return {"name": str(name)}
+    content = file.read_bytes()
+    return {"name": str(name), "rows": str(content.count(b"\n")), "sha256": hashlib.sha256(content).hexdigest()[:12]}
+
+
+def _watched(rows: Sequence[Mapping[str, Any]], name: str, held_out: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the watch found for a run: findings by sign, signs that are clear, and those that nothing is known of."""
+    against = held_out["passed"].get(name) if held_out else None
+    said = watch(rows, against)
+    # Of an SFT there is little to cheat: its page says what was found, and does not list what an SFT never logs.
+    trained_by_reward = any("reward" in row for row in rows)
+    return {
+        "found": {sign: words for sign, words in said.items() if words},
+        "fine": [sign for sign, words in said.items() if not words],
+        "unknown": [sign for sign in SIGNS if sign not in said] if trained_by_reward else [],
+    }
 
 
 def _alarms(folder: Path) -> list[dict[str, Any]]:
@@ -155,15 +128,34 @@ def _alarms(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
 
-def _table(folder: Path) -> dict[str, Any]:
+def _held_out(folder: Path, runs: Sequence[str]) -> dict[str, Any]:
+    """Tables, examples and what each run passed or not, of a folder of tools/evaluate.py."""
     file = folder / "summary.json"
     if not file.is_file():
         raise BadInput(f"{file} does not exist: name the output folder of tools/evaluate.py")
     summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    shown = list(dict.fromkeys(metric for means in summary["means"].values() for metric in means))
-    chances = summary.get("p_holm", {})
-    verdicts = {
-        name: {metric: verdict(Interval(**one), chances.get(name, {}).get(metric, 0.0)) for metric, one in metrics.items()}
-        for name, metrics in summary["differences"].items()
+    task = headline.task_of(summary)
+    systems = [name for name in summary["means"] if name not in _COPIES]
+    details = examples.read_details(folder, systems, task)
+    measured = list(dict.fromkeys(name for means in summary["means"].values() for name in means))
+    tables = headline.tables(summary, task)
+    costs = any(headline.is_cost(name) for name in measured)
+    found = {"against": summary["against"], "tables": tables, "costs": costs, "passed": {}, "examples": None, "fingerprint": ""}
+    if not measured or not details:
+        return found
+    by = examples.main_measure(measured)
+    came_from = next((name for name in _BEFORE if name in details), "")
+    passed = {
+        run: {f"{came_from}, {by}": one}
+        for run in runs
+        if came_from and run in details and run != came_from and (one := examples.difference(details[run], details[came_from], by))
     }
-    return {**summary, "metrics": shown, "verdicts": verdicts}
+    came_from = came_from or "teacher" * ("teacher" in details)
+    ours = summary["against"] or next((name for name in reversed(runs) if name in details), "")
+    if ours in details and came_from not in ("", ours):
+        # A phone shows three or four answers one under the other; the others stand in the details.
+        sides = {name: details[name] for name in dict.fromkeys(("teacher", came_from, *runs, ours)) if name in details}
+        best, worst = examples.extremes(sides, ours, came_from, by, task, _EXAMPLES)
+        shown = {"best": best, "worst": worst, "ours": ours, "theirs": came_from, "measure": headline.measure(by)}
+        found |= {"examples": shown}
+    return found | {"passed": passed, "fingerprint": examples.fingerprint(details, task)}

@@ -1,0 +1,137 @@
+"""The curves of a report: which there are, by the names that each trainer logs them under, and each as an SVG in the page's own colours."""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+_SHARE = 15
+"""The thick line of a curve is the mean of a fifteenth of its points."""
+_FEW = 25
+"""Up to so many points each is marked: evaluations."""
+MOST_RUNS = 5
+_INK = "#123456"
+_COLOURS = tuple(f"#{at}{at}{at}abc" for at in range(1, MOST_RUNS + 1))
+"""What matplotlib is told: the page's style sheet names the real ones, which differ by light and dark."""
+
+
+class Panel(NamedTuple):
+    """A plot: what it shows, in English and Chinese, and the names it has in logging.jsonl, by trainer and mode."""
+
+    title: str
+    chinese: str
+    names: tuple[str, ...]
+    says: str = ""
+    says_chinese: str = ""
+
+
+_REWARD = (
+    Panel("Mean reward", "平均奖励", ("reward",), "in training: should rise", "训练中：应上升"),
+    Panel(
+        "Held-out reward",
+        "留出集奖励",
+        ("eval_reward",),
+        "falling while the reward rises: the reward is being cheated",
+        "奖励升而它降：奖励被钻了空子",
+    ),
+)
+_OTHER = (
+    Panel(
+        "Win rate against the teacher",
+        "对教师的胜率",
+        ("rag/win_rate",),
+        "share of rewrites that retrieve better",
+        "检索更好的改写所占比例",
+    ),
+    Panel("Held-out win rate", "留出集胜率", ("eval_rag/win_rate",), "the same, on held-out questions", "同上，在留出问题上"),
+    Panel("Retrieval quality", "检索质量", ("rag/student_quality",), "student's recall lists", "学生的召回列表"),
+    Panel("Judge's part", "评审部分", ("rag/judge", "medical/teacher"), "against what is counted: do both like it?", "与可计量部分对照：二者是否一致"),
+    Panel("Retrieval's part", "检索部分", ("rag/retrieval",), "of the reward, against the teacher", "奖励的一部分，与教师相比"),
+    Panel("Winning's part", "胜负部分", ("rag/win",), "of the reward", "奖励的一部分"),
+    Panel("Rule book", "规则得分", ("medical/rules",), "should rise", "应上升"),
+    Panel("Safe answers", "安全的回答", ("medical/safe",), "share", "比例"),
+    Panel("Wrong answers called correct", "错误被判正确", ("judge/wrongly_correct",), "share: should fall", "比例：应下降"),
+    Panel("KL from the reference", "与参考模型的 KL", ("kl", "objective/kl"), "nats a token", "每个 token，nat"),
+    Panel("Length", "长度", ("completions/mean_length",), "tokens of a completion", "每个回答的 token 数"),
+    Panel("Cut off", "被截断的回答", ("completions/clipped_ratio",), "share that ends at the length limit", "到达长度上限的比例"),
+    Panel("Copies of the question", "照抄问题", ("rewrite/copy",), "share", "比例"),
+    Panel("Without a score", "未能评分", ("rag/abstained", "finance/abstained", "medical/abstained"), "share", "比例"),
+    Panel(
+        "Clipped", "被截断的更新", ("policy/clipfrac_avg", "clip_ratio/region_mean"), "0.1 to 0.3 is usual in PPO", "PPO 通常为 0.1 到 0.3"
+    ),
+    Panel("Value loss", "价值损失", ("loss/value_avg",), "should fall", "应下降"),
+    Panel(
+        "Explained variance",
+        "解释方差",
+        ("val/explained_variance",),
+        "of the returns, by the critic: 1 is all",
+        "评论家解释的回报方差：1 为全部",
+    ),
+    Panel("Entropy", "熵", ("policy/entropy_avg",), "nats a token", "每个 token，nat"),
+    Panel("Loss", "损失", ("loss",)),
+    Panel("Held-out loss", "留出集损失", ("eval_loss",), "of SFT: should fall", "SFT：应下降"),
+    Panel("Waiting for rewards", "等待奖励", ("wait/seconds",), "seconds between two logs", "两次记录之间的秒数"),
+    Panel("Cost", "花费", ("cost/usd_total",), "USD so far", "累计美元"),
+)
+
+
+def panels(names: Sequence[str]) -> list[Panel]:
+    """Every plot there may be in a page of runs that log these names; each reward of its own has one beside the composite parts."""
+    rewards = sorted({found[1] for name in names if (found := re.fullmatch(r"rewards/(.+)/mean", name))})
+    parts = [Panel(f"Reward {one}", f"奖励 {one}", (f"rewards/{one}/mean",), "its mean, unweighted", "均值，未加权") for one in rewards]
+    return [*_REWARD, *(parts if len(parts) > 1 else []), *_OTHER]
+
+
+def points(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[int, float]]:
+    """(step, value) of the first of these names that the log has; what was not measured (NaN) is left out.
+
+    >>> points([{"global_step/max_steps": "1/9", "kl": 0.5}, {"global_step/max_steps": "2/9", "kl": float("nan")}], ["reward", "kl"])
+    [(1, 0.5)]
+    """
+    for name in names:
+        found = [(row["global_step/max_steps"], row[name]) for row in rows if name in row and "global_step/max_steps" in row]
+        known = [(int(str(step).split("/")[0]), float(value)) for step, value in found if not math.isnan(float(value))]
+        if known:
+            return known
+    return []
+
+
+def smooth(values: Sequence[float]) -> list[float]:
+    """The mean of each value and those before it, of a fifteenth of all.
+
+    >>> smooth([1.0, 3.0] * 15)[:4]
+    [1.0, 2.0, 2.0, 2.0]
+    """
+    width = max(1, len(values) // _SHARE)
+    return [sum(values[max(0, at - width + 1) : at + 1]) / min(at + 1, width) for at in range(len(values))]
+
+
+def plot(curves: Mapping[int, Sequence[tuple[int, float]]]) -> str:
+    """The curves, by the place of their run, as one SVG element; run N has the CSS colour `--run-N`, all text the page's own."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    ink = {name: _INK for name in ("text.color", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")}
+    with pyplot.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "overtake", **ink}):
+        figure, axes = pyplot.subplots(figsize=(4.2, 2.4), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes.patch.set_alpha(0)
+        for at, curve in curves.items():
+            steps, values = [step for step, _ in curve], [value for _, value in curve]
+            axes.plot(steps, values, color=_COLOURS[at], alpha=0.3, linewidth=0.8)
+            axes.plot(steps, smooth(values), color=_COLOURS[at], linewidth=1.8, marker="o" if len(values) <= _FEW else "", markersize=3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.2)
+        axes.margins(x=0.01)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        written = io.StringIO()
+        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+        pyplot.close(figure)
+    text = written.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    for at, colour in enumerate(_COLOURS):
+        text = text.replace(colour, f"var(--run-{at})")
+    return text
