@@ -39,7 +39,7 @@ class Example(NamedTuple):
 def read_details(folder: Path, systems: Sequence[str], task: Task) -> dict[str, Details]:
     """The details of those systems that have a file in the folder of tools/evaluate.py."""
     key = next(shown for shown, column in task.shown.items() if column == task.id)
-    found = {}
+    found: dict[str, Details] = {}
     for system in systems:
         file = folder / f"eval_details_{system.replace(' ', '_')}.jsonl"
         if file.is_file():
@@ -59,14 +59,14 @@ def main_measure(measured: Sequence[str]) -> str:
 
 def difference(ours: Details, theirs: Details, measure: str) -> Interval | None:
     """The paired difference on the rows that both measured; None when there are none."""
-    values = [{row: float(line[measure]) for row, line in side.items() if measure in line} for side in (ours, theirs)]
-    return paired_difference(*values) if values[0].keys() & values[1].keys() else None
+    mine, others = ({row: float(line[measure]) for row, line in side.items() if measure in line} for side in (ours, theirs))
+    return paired_difference(mine, others) if mine.keys() & others.keys() else None
 
 
 def extremes(
     details: Mapping[str, Details], ours: str, theirs: str, measure: str, task: Task, count: int
 ) -> tuple[list[Example], list[Example]]:
-    """(best, worst): at most `count` rows each where `ours` gains most on `theirs`, and where it loses most; ties in the order of the file."""
+    """(best, worst): at most `count` rows each where `ours` gains most on `theirs`, and where it loses most."""
     gains = {
         row: float(line[measure]) - float(details[theirs][row][measure])
         for row, line in details[ours].items()

@@ -46,7 +46,13 @@ _OTHER = (
     ),
     Panel("Held-out win rate", "留出集胜率", ("eval_rag/win_rate",), "the same, on held-out questions", "同上，在留出问题上"),
     Panel("Retrieval quality", "检索质量", ("rag/student_quality",), "student's recall lists", "学生的召回列表"),
-    Panel("Judge's part", "评审部分", ("rag/judge", "medical/teacher"), "against what is counted: do both like it?", "与可计量部分对照：二者是否一致"),
+    Panel(
+        "Judge's part",
+        "评审部分",
+        ("rag/judge", "medical/teacher"),
+        "against what is counted: do both like it?",
+        "与可计量部分对照：二者是否一致",
+    ),
     Panel("Retrieval's part", "检索部分", ("rag/retrieval",), "of the reward, against the teacher", "奖励的一部分，与教师相比"),
     Panel("Winning's part", "胜负部分", ("rag/win",), "of the reward", "奖励的一部分"),
     Panel("Rule book", "规则得分", ("medical/rules",), "should rise", "应上升"),
@@ -112,10 +118,11 @@ def plot(curves: Mapping[int, Sequence[tuple[int, float]]]) -> str:
     import matplotlib
 
     matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
-    ink = {name: _INK for name in ("text.color", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")}
-    with pyplot.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "overtake", **ink}):
+    style: dict[Any, Any] = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "overtake"}
+    style |= dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _INK)
+    with pyplot.rc_context(style):
         figure, axes = pyplot.subplots(figsize=(4.2, 2.4), layout="constrained")
         figure.patch.set_alpha(0)
         axes.patch.set_alpha(0)
@@ -126,7 +133,7 @@ def plot(curves: Mapping[int, Sequence[tuple[int, float]]]) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2)
         axes.margins(x=0.01)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
         pyplot.close(figure)

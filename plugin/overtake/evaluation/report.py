@@ -25,7 +25,7 @@ ALARMS = {
 """The alarms of a run, whose words are English, by name in Chinese."""
 SETTINGS = (
     *("rlhf_type", "model", "adapters", "ref_model", "resume_from_checkpoint", "tuner_type", "lora_rank", "lora_alpha", "torch_dtype"),
-    *("quant_bits", "deepspeed", "template", "max_length", "truncation_strategy", "dataset", "val_dataset", "seed", "num_train_epochs"),
+    *("quant_bits", "deepspeed", "template", "max_length", "truncation_strategy", "seed", "num_train_epochs"),
     *("max_steps", "learning_rate", "lr_scheduler_type", "warmup_ratio", "weight_decay", "max_grad_norm", "per_device_train_batch_size"),
     *("gradient_accumulation_steps", "global_world_size", "num_generations", "temperature", "top_p", "max_completion_length", "beta"),
     *("epsilon", "num_iterations", "loss_type", "scale_rewards", "reward_funcs", "reward_weights", "kl_coef", "num_ppo_epochs"),
@@ -33,6 +33,7 @@ SETTINGS = (
 )
 """What of args.json says what was trained and how; the other hundreds of values are ms-swift's own, and may hold tokens."""
 _OF_PPO = ("kl_coef", "num_ppo_epochs", "cliprange", "vf_coef", "gamma", "lam", "num_mini_batches")
+_OF_LORA = ("lora_rank", "lora_alpha")
 _OF_GRPO = ("num_generations", "beta", "epsilon", "num_iterations", "loss_type", "scale_rewards")
 _EXAMPLES = 3
 _BEFORE = ("SFT", "untrained", "base")
@@ -94,9 +95,12 @@ def _recipe(folder: Path) -> dict[str, Any]:
         return {"settings": {}, "data": []}
     arguments: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     other = {"grpo": _OF_PPO, "ppo": _OF_GRPO}.get(str(arguments.get("rlhf_type")), (*_OF_PPO, *_OF_GRPO))
+    other += _OF_LORA if arguments.get("tuner_type") == "full" else ()
     said = {name: arguments.get(name) for name in SETTINGS if name not in other}
     settings = {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in said.items() if value not in (None, [], "")
+        name: ", ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in said.items()
+        if value not in (None, [], "")
     }
     return {"settings": settings, "data": [_data(name) for kind in ("dataset", "val_dataset") for name in arguments.get(kind) or []]}
 
