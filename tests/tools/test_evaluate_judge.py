@@ -113,3 +113,21 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_summary(run, start, c
     assert run(*arguments("whole")).code == 0
     killed, whole = (json.loads((tmp_path / out / "summary.json").read_text("utf-8")) | {"costs": {}} for out in ("killed", "whole"))
     assert killed == whole and killed["rows"] == {"S": 60}
+
+
+def test_the_simplest_judges_stand_beside_the_models(run, tmp_path):
+    other = {**ROWS[0], "id": "c", "answer_hat": "It is PARIS or Rome.", "label": "none"}
+    (tmp_path / "test.jsonl").write_bytes(json_lines([*ROWS, {**ROWS[1], "id": "d", "label_secondary": "incorrect"}, other]))
+    done = run("evaluate", tmp_path / "test.jsonl", tmp_path / "eval", "--task", "judge", "--system", "constant", "--system", "substring")
+    assert done.code == 0, done.err
+    means = json.loads((tmp_path / "eval/summary.json").read_text("utf-8"))["means"]
+    found = {name: {metric: one["mean"] for metric, one in measures.items()} for name, measures in means.items()}
+    # incorrect and none are the most frequent verdicts, of two and of three rows that say one.
+    assert found["constant"] == {"main": 0.5, "secondary": pytest.approx(2 / 3), "format": 1.0, "readable": 1.0, "passed": 0.0}
+    assert found["substring"] == {
+        "main": 0.75,
+        "secondary": pytest.approx(2 / 3),
+        "format": 1.0,
+        "readable": 1.0,
+        "passed": pytest.approx(1 / 3),
+    }

@@ -1,21 +1,24 @@
 """Judge: verdicts on generated answers against known ones, main and secondary apart, as the rewards read them.
 
     python tools/evaluate.py test.jsonl out/eval --task judge --system base=Qwen/Qwen2.5-1.5B-Instruct \\
-        --system SFT=out/sft/checkpoint-60 --system GRPO=out/grpo/checkpoint-200 --system R1=graded.jsonl --against GRPO
+        --system SFT=out/sft/checkpoint-60 --system GRPO=out/grpo/checkpoint-200 --system constant --system substring --against GRPO
 
+`constant` says of every answer what is right most often on these rows; `substring` calls correct what holds a reference answer.
 The rows hold a verdict (`label`, `label_secondary`, or what tools/generate.py writes). `main` and `secondary` are the shares of right
 verdicts, an unreadable one counting as wrong; `format` is the share in form with a reason before the verdict, `readable` with or without;
 `passed` the share of wrong answers that were called correct. tools/calibrate.py says more of one judge.
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 
 from overtake import prompts
 from overtake.data import judged
 from overtake.data.tables import BadInput, cell
+from overtake.evaluation.agreement import substring
 from overtake.evaluation.comparing import Answers, Row, Scores, Task
-from overtake.reading.judgements import Judgement, read_judgement
+from overtake.reading.judgements import Judgement, read_judgement, write_judgement
 from overtake.remote.grading import LIMIT
 from overtake.rewards import judge_format
 
@@ -28,7 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read(args: argparse.Namespace) -> list[Row]:
-    """The rows with a known main verdict, each with an id of its own."""
+    """The rows with a known main verdict, each with an id of its own and what the two simplest judges say of it."""
+    known = [row for row in judged.read(args.test) if row.main]
+    if not known:
+        raise BadInput(f"{args.test}: no row has a known verdict: fill the column {' or '.join(judged.LABEL)}")
+    main = Counter(row.main for row in known if row.main).most_common(1)[0][0]
+    secondary = (Counter(row.secondary for row in known if row.secondary).most_common(1) or [("none", 0)])[0][0]
+    constant = write_judgement(Judgement(main, secondary, "The most frequent verdict."))
     found = [
         {
             "judge_id": row.id,
@@ -37,12 +46,11 @@ def read(args: argparse.Namespace) -> list[Row]:
             "answer_hat": row.answer_hat,
             "main": row.main,
             "secondary": row.secondary or "",
+            "constant": constant,
+            "substring": write_judgement(Judgement(said.main, secondary, "Whether a reference answer stands in it.")),
         }
-        for row in judged.read(args.test)
-        if row.main
+        for row, said in zip(known, substring(known), strict=True)
     ]
-    if not found:
-        raise BadInput(f"{args.test}: no row has a known verdict: fill the column {' or '.join(judged.LABEL)}")
     seen: set[str] = set()
     for row in found:
         if row["judge_id"] in seen:
@@ -93,6 +101,7 @@ TASK = Task(
         "known_main": "main",
         "known_secondary": "secondary",
     },
+    columns={"constant": "constant", "substring": "substring"},
     tables={"mean [95 % interval]": _METRICS},
     read=read,
     messages=messages,
