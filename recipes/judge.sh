@@ -48,30 +48,38 @@ stage "1 generate: answers, hard negatives, reasoned verdicts"
 
 sft=() grpo=() tuner=${TUNER:-lora} start_from=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}
 if ((tiny)); then
-  stage "  student: a tiny Qwen3 that has learnt to find words again"
+  stage "  student: a tiny Qwen3 that has learnt to compare two texts"
   # Two busy cores: threads that wait in a spin would take the services' time.
   export OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
   [[ -f $OUT/base/config.json ]] || python tools/tiny_judge_model.py "$OUT/base" --texts "$OUT/data/train.jsonl" --steps "$base_steps"
   start_from=$OUT/base tuner=full
   # A model this small has no room for adapters. What ms-swift cannot tell from a model of one's own comes first.
   own=(--model_type qwen3 --template qwen2_5 --split_dataset_ratio 0 --eval_strategy no --save_strategy steps --save_steps 100000)
-  sft=("${own[@]}" --per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --learning_rate 1e-3 --max_steps "$sft_steps")
-  grpo=("${own[@]}" --per_device_train_batch_size 64 --num_generations 8 --max_length 512 --max_completion_length 64
+  sft=("${own[@]}" --per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --learning_rate 1e-3)
+  grpo=("${own[@]}" --per_device_train_batch_size 64 --num_generations 8 --max_length 512 --max_completion_length 80
     --learning_rate 1e-4 --max_steps "$grpo_steps")
 fi
 stage "2 sft (recipes/sft_judge.sh)"
 [[ -n $(last "$OUT/sft") ]] || quiet sft env MODEL="$start_from" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
-  bash recipes/sft_judge.sh ${sft[@]+"${sft[@]}"}
+  bash recipes/sft_judge.sh ${sft[@]+"${sft[@]}" --max_steps "$sft_steps"}
 curve "$OUT/sft"
 stage "3 grpo (recipes/grpo_judge.sh)"
 [[ -n $(last "$OUT/grpo") ]] || quiet grpo env -u MODEL SFT_ADAPTER="$(last "$OUT/sft")" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" \
   OUTPUT_DIR="$OUT/grpo" bash recipes/grpo_judge.sh ${grpo[@]+"${grpo[@]}"}
 curve "$OUT/grpo"
 
+systems=(--system constant --system substring --system "base=$start_from" --system "SFT=$(last "$OUT/sft")" --system "GRPO=$(last "$OUT/grpo")")
+if ((tiny)); then
+  stage "  control: the SFT model trained on for as long as GRPO took"
+  [[ -n $(last "$OUT/sft_long") ]] || quiet sft_long env MODEL="$(last "$OUT/sft")" TUNER=full DATASET="$OUT/data/train.jsonl" \
+    OUTPUT_DIR="$OUT/sft_long" bash recipes/sft_judge.sh "${sft[@]}" --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/grpo")"
+  curve "$OUT/sft_long"
+  systems+=(--system "SFT-long=$(last "$OUT/sft_long")")
+fi
+
 stage "4 evaluate: held-out verdicts, paired intervals"
 [[ -f $OUT/eval/table.txt ]] || { mkdir -p "$OUT/eval"
-  python tools/evaluate.py "$test_file" "$OUT/eval" --task judge --system "base=$start_from" --system "SFT=$(last "$OUT/sft")" \
-    --system "GRPO=$(last "$OUT/grpo")" --against GRPO | tee "$OUT/eval/table.part"
+  python tools/evaluate.py "$test_file" "$OUT/eval" --task judge "${systems[@]}" --against GRPO | tee "$OUT/eval/table.part"
   mv "$OUT/eval/table.part" "$OUT/eval/table.txt"; }
 stage "5 calibrate: the trained judge on the held-out verdicts"
 [[ -f $OUT/calibration.json ]] ||

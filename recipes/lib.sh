@@ -87,6 +87,8 @@ use_profile() {
   [[ -f $ROOT/recipes/profiles/$PROFILE.sh ]] || die "PROFILE=$PROFILE is not a profile. There are: $(profiles)"
   # shellcheck source=/dev/null
   source "$ROOT/recipes/profiles/$PROFILE.sh"
+  # A recipe may define on_profile: its own numbers where it has counted the memory for this profile.
+  if declare -F on_profile >/dev/null; then on_profile; fi
   DEFAULT_MODEL=${RECIPE_MODEL:-$DEFAULT_MODEL}
   if [[ -n $RECIPE_MODEL ]]; then DEFAULT_CRITIC=$RECIPE_CRITIC; fi
   RUN_ENV+=(${RECIPE_ENV[@]+"${RECIPE_ENV[@]}"})

@@ -75,11 +75,11 @@ def test_the_whole_line_runs_and_is_not_run_twice(tmp_path, environment):
     first = subprocess.run([*words, "--test", str(short)], env=env, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stdout + first.stderr
     summary = json.loads((out / "eval/summary.json").read_text("utf-8"))
-    assert summary["rows"] == {"base": 8, "SFT": 8, "GRPO": 8}
+    assert summary["rows"] == dict.fromkeys(("constant", "substring", "base", "SFT", "GRPO", "SFT-long"), 8)
     assert json.loads((out / "calibration.json").read_text("utf-8"))["rows"] == 8
     shutil.rmtree(out / "eval")
     before = {
-        path: path.stat().st_mtime_ns for name in ("data", "base", "sft", "grpo") for path in (out / name).rglob("*") if path.is_file()
+        path: path.stat().st_mtime_ns for name in ("data", "base", "sft", "grpo", "sft_long") for path in (out / name).rglob("*") if path.is_file()
     }
     again = subprocess.run([*words, "--test", str(short)], env=env, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
