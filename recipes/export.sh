@@ -22,7 +22,7 @@ adapter=$(absolute "$adapter")
 target=$(absolute "${OUTPUT_DIR:-$adapter-merged}")
 # ms-swift would keep the old weights in an existing folder and say nothing.
 [[ ! -e $target ]] || want "$target already exists. Remove it, or set OUTPUT_DIR= to a new folder"
-# The promotion gate: the interval of a paired difference to the model it starts from may not lie below 0.
+# The promotion gate: not what is shown worse, on held-out rows, than the model it starts from.
 compared=${COMPARED:-$(comparison_of "$adapter")}
 if [[ -n $compared ]]; then
   if worse=$(shown_worse "$compared" "$adapter" "${START:-SFT}" "${METRIC:-}" 2>&1); then

@@ -504,7 +504,10 @@ if metric and metric not in differences[start]:
 # Of these, less is no loss of quality, or even a gain.
 neutral = {"length", "characters", "copy", "unreadable", "refused", "passed"}
 looked_at = [metric] if metric else [name for name in differences[start] if name not in neutral and not name.startswith("x_")]
-worse = [f"{name} {one['mean']:+.3f} [{one['low']:+.3f},{one['high']:+.3f}]" for name in looked_at if (one := differences[start][name])["high"] < 0]
+# Of many metrics one falls below 0 by chance alone, so there the p after Holm's correction decides too; one that was named is tested by itself.
+chances = {} if metric else found.get("p_holm", {}).get(start, {})
+shown = [name for name in looked_at if differences[start][name]["high"] < 0 and chances.get(name, 0) < 0.05]
+worse = [f"{name} {one['mean']:+.3f} [{one['low']:+.3f},{one['high']:+.3f}]" for name in shown if (one := differences[start][name])]
 if worse:
     print(f"{against} is worse than {start}: {', '.join(worse)}")
 PY

@@ -618,23 +618,27 @@ def test_a_hubs_data_set_keeps_its_name(name: str, command: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("high", "force", "code"),
+    ("high", "chance", "metric", "force", "code"),
     [
-        pytest.param(-0.01, "0", 2, id="shown worse"),
-        pytest.param(-0.01, "1", 0, id="shown worse and forced"),
-        pytest.param(0.01, "0", 0, id="no difference shown"),
+        pytest.param(-0.01, 0.04, "", "0", 2, id="shown worse"),
+        pytest.param(-0.01, 0.04, "", "1", 0, id="shown worse and forced"),
+        pytest.param(-0.01, 0.06, "", "0", 0, id="one of many by chance"),
+        pytest.param(-0.01, 0.06, "ndcg@10", "0", 2, id="shown worse in the metric that was named"),
+        pytest.param(0.01, 0.04, "", "0", 0, id="no difference shown"),
     ],
 )
 def test_export_refuses_what_the_held_out_comparison_shows_worse(
-    files: dict[str, Path], tmp_path: Path, run: Any, high: float, force: str, code: int
+    files: dict[str, Path], tmp_path: Path, run: Any, high: float, chance: float, metric: str, force: str, code: int
 ) -> None:
     difference = {"mean": -0.1, "low": -0.2, "high": high}
     differences = {"SFT": {"ndcg@10": difference, "length": {**difference, "high": -0.1}}}
-    (tmp_path / "summary.json").write_text(json.dumps({"against": "GRPO", "differences": differences}))
-    result = run("export", ADAPTER=files["full"], OUTPUT_DIR=tmp_path / "new", COMPARED=tmp_path / "summary.json", FORCE=force)
+    summary = {"against": "GRPO", "differences": differences, "p_holm": {"SFT": {"ndcg@10": chance, "length": 0.001}}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    gate = {"COMPARED": tmp_path / "summary.json", "METRIC": metric, "FORCE": force}
+    result = run("export", ADAPTER=files["full"], OUTPUT_DIR=tmp_path / "new", **gate)
     assert result.returncode == code, result.stderr
     assert (tmp_path / "new").exists() == (code == 0)
-    assert ("GRPO is worse than SFT: ndcg@10 -0.100 [-0.200,-0.010]" in result.stderr) == (high < 0)
+    assert ("GRPO is worse than SFT: ndcg@10 -0.100 [-0.200,-0.010]" in result.stderr) == (code == 2 or force == "1")
 
 
 def test_a_gate_without_the_model_it_starts_from_is_one_error(files: dict[str, Path], tmp_path: Path, run: Any) -> None:
