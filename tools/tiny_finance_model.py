@@ -24,6 +24,7 @@ from overtake.data.cli import run
 from overtake.data.tables import BadInput
 from overtake.standin import finance
 from overtake.standin.kinds import KINDS, numbers_of, plain
+from overtake.standin.pretraining import Lesson, pretrain
 from overtake.standin.students import make_model
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>"]
@@ -32,8 +33,6 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_PEAK_RATE = 5e-3
-_ROWS, _LENGTH = 8, 128
 _WINDOW = 256
 """Tokens of a question and its solution; what has not ended by then will not."""
 
@@ -64,7 +63,7 @@ def taken_numbers(sample: Path) -> set[tuple[str, ...]]:
     return {numbers_of(row["question"]) for row in rows}
 
 
-def lessons(source: dict[str, Any], taken: set[tuple[str, ...]], rng: random.Random) -> Iterator[list[tuple[str, bool]]]:
+def lessons(source: dict[str, Any], taken: set[tuple[str, ...]], rng: random.Random) -> Iterator[Lesson]:
     """Endless lessons as (text, whether it is to be learnt) pieces: calculations, copies, words that stand for numbers, tables."""
     everything = [
         label for written in source["labels"].values() for language in written.values() for one in language.values() for label in one
@@ -129,62 +128,6 @@ def _entry(label: str, figure: str, rng: random.Random) -> str:
 
 def _joined(parts: list[str], rng: random.Random) -> str:
     return "".join(part + rng.choice("，。；\n ") for part in parts)
-
-
-def pretrain(model: Any, tokenizer: Any, pieces: Iterator[list[tuple[str, bool]]], steps: int) -> float:
-    """Muon and AdamW with a falling rate on lessons packed without padding; returns the mean loss of the last tenth.
-
-    The same loss took AdamW alone some five times as long.
-    """
-    import torch
-    from tqdm import tqdm
-
-    inner = {name: one for name, one in model.named_parameters() if one.ndim == 2 and "embed" not in name}
-    outer = [one for name, one in model.named_parameters() if name not in inner]
-    momenta = [torch.zeros_like(one) for one in inner.values()]
-    optimiser = torch.optim.AdamW(outer, lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.0)
-    losses: list[float] = []
-    packed: list[tuple[int, int]] = []
-    size = _ROWS * _LENGTH
-    model.train()
-    for step in tqdm(range(steps), desc="pre-training the tiny model", unit="step", mininterval=2):
-        rate = _PEAK_RATE * min(1.0, (step + 1) / 30) * (1 - 0.9 * step / steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        while len(packed) < size:
-            texts, learnt = zip(*(piece for _ in range(64) for piece in next(pieces)), strict=True)
-            for ids, is_learnt in zip(tokenizer(list(texts)).input_ids, learnt, strict=True):
-                packed += [(token, token if is_learnt else -100) for token in ids]
-        batch, packed = torch.tensor(packed[:size]).view(_ROWS, _LENGTH, 2), packed[size:]
-        loss = model(input_ids=batch[..., 0], labels=batch[..., 1]).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        for weight, momentum in zip(inner.values(), momenta, strict=True):
-            muon_step(weight, momentum, rate)
-        model.zero_grad()
-        losses.append(loss.item())
-    tail = losses[-max(1, steps // 10) :]
-    return sum(tail) / len(tail)
-
-
-def muon_step(weight: Any, momentum: Any, rate: float) -> None:
-    """One step of Muon (Jordan et al. 2024) on a matrix: momentum, orthogonalised by five Newton-Schulz iterations, of Adam's usual size.
-
-    PyTorch's own multiplies in bfloat16, which a CPU only emulates: it took ten times as long.
-    """
-    import torch
-
-    with torch.no_grad():
-        momentum.mul_(0.95).add_(weight.grad)
-        update = weight.grad + 0.95 * momentum
-        tall = update.shape[0] > update.shape[1]
-        update = update.T if tall else update
-        update = update / (update.norm() + 1e-7)
-        for _ in range(5):
-            gram = update @ update.T
-            update = 3.4445 * update + (-4.7750 * gram + 2.0315 * gram @ gram) @ update
-        weight.sub_(update.T if tall else update, alpha=rate * 0.2 * max(weight.shape) ** 0.5)
 
 
 def make(arguments: argparse.Namespace) -> int:

@@ -47,7 +47,9 @@ def test_each_task_has_its_own_columns_the_judge_first_and_cost_last(measures, a
 def test_a_share_is_in_percent_with_its_interval_and_a_difference_has_a_sign():
     _, (table,) = shown(["accuracy"])
     assert table["means"][0]["cells"][0]["mean"] == "15.0"
-    assert table["differences"] == [{"name": "SFT", "cells": [{"mean": "+50.0", "interval": "+50.0, +50.0", "verdict": "better"}]}]
+    assert table["differences"] == [
+        {"name": "SFT", "cells": [{"mean": "+50.0", "interval": "+50.0, +50.0", "verdict": "better", "p": "p 0.125"}]}
+    ]
 
 
 def test_more_is_not_better_of_what_should_be_little():

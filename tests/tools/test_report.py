@@ -185,6 +185,16 @@ def test_the_page_holds_table_examples_curves_settings_and_data_and_fetches_noth
     assert "60/60 steps" in said and "61 s" in said and "1.18 USD" in said and "rag 720" in said
 
 
+def test_without_held_out_rows_no_run_is_called_healthy_outright(run, tmp_path):
+    rows = [{name: value for name, value in row.items() if name != "eval_reward"} for row in curves(overtrained=False)]
+    assert run("report", tmp_path / "r.html", "--run", f"GRPO={write_log(tmp_path / 'grpo', rows)}").code == 0
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "no sign of a cheated reward, but nothing held out was looked at" in re.sub(
+        r"<[^>]+>", "", re.sub(r'<span lang="zh">.*?</span>', "", text)
+    )
+    assert 'class="says good"' not in text
+
+
 @pytest.fixture
 def runs(tmp_path):
     """A short run of GRPO and one of PPO."""

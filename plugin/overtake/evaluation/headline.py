@@ -100,8 +100,9 @@ def _table(summary: Mapping[str, Any], measures: Mapping[str, Measure]) -> dict[
         {"name": system, "rows": summary["rows"][system], "cells": [_mean(of.get(name), one) for name, one in measures.items()]}
         for system, of in summary["means"].items()
     ]
+    chance = summary.get("p_holm", {})
     differences = [
-        {"name": system, "cells": [_difference(of.get(name), one) for name, one in measures.items()]}
+        {"name": system, "cells": [_difference(of.get(name), one, chance.get(system, {}).get(name)) for name, one in measures.items()]}
         for system, of in summary["differences"].items()
     ]
     return {"measures": list(measures.values()), "means": means, "differences": differences}
@@ -115,13 +116,14 @@ def _mean(interval: Any, shown: Measure) -> dict[str, str] | None:
     return {"mean": _number(interval["mean"], shown), "interval": ", ".join(_number(interval[end], shown) for end in ("low", "high"))}
 
 
-def _difference(interval: Any, shown: Measure) -> dict[str, str] | None:
+def _difference(interval: Any, shown: Measure, chance: float | None) -> dict[str, str] | None:
     if not isinstance(interval, Mapping):
         return None
     sign = 1 if interval["low"] > 0 else -1 if interval["high"] < 0 else 0
     verdict = {0: "same", 1: "better", -1: "worse"}[sign * shown.better] if shown.better or not sign else "more" if sign > 0 else "less"
     ends = ", ".join(_number(interval[end], shown, "+") for end in ("low", "high"))
-    return {"mean": _number(interval["mean"], shown, "+"), "interval": ends, "verdict": verdict}
+    p = "" if chance is None else "p < 0.001" if chance < 0.001 else f"p {chance:.3f}"
+    return {"mean": _number(interval["mean"], shown, "+"), "interval": ends, "verdict": verdict, "p": p}
 
 
 def _number(value: float, shown: Measure, sign: str = "") -> str:
