@@ -33,7 +33,8 @@ if [[ ${PROFILE:-} == cpu && -z ${MODEL:-} ]]; then tiny=1; fi
 if ((tiny)); then what=${data:-$sample/questions.jsonl}; else what=${data:-krisfu/delicate_medical_r1_data}; fi
 if [[ -e $what ]]; then what=$(realpath -- "$what"); fi
 # Steps for tests: MEDICAL_STEPS="sft rl".
-read -r sft_steps rl_steps <<<"${MEDICAL_STEPS:-300 48}"
+if [[ $rl == ppo ]]; then steps='300 128'; else steps='300 48'; fi
+read -r sft_steps rl_steps <<<"${MEDICAL_STEPS:-$steps}"
 
 standin=0
 if ((judge)) && [[ -z ${OVERTAKE_TEACHER_BASE_URL:-}${OVERTAKE_JUDGE_BASE_URL:-}${DEEPSEEK_API_KEY:-} ]]; then
@@ -98,7 +99,8 @@ if ((tiny)); then
     --gradient_checkpointing false --gradient_accumulation_steps 1 --max_length 512)
   sft=("${own[@]}" --per_device_train_batch_size 16 --learning_rate 2e-3 --max_steps "$sft_steps")
   of_rl=("${own[@]}" --per_device_train_batch_size 32 --temperature 1.0 --max_completion_length 160 --learning_rate 1e-4 --warmup_ratio 0 --max_steps "$rl_steps")
-  if [[ $rl == ppo ]]; then of_rl+=(--num_ppo_epochs 2); fi
+  # 16 rounds at one rate: six at 1e-4, falling to nothing, clipped half of the ratios in the first and then stood still.
+  if [[ $rl == ppo ]]; then of_rl+=(--num_ppo_epochs 2 --learning_rate 5e-5 --lr_scheduler_type constant); fi
   export OVERTAKE_CRITIC_LR=${OVERTAKE_CRITIC_LR:-1e-3} OVERTAKE_ENTROPY=${OVERTAKE_ENTROPY:-0}
 fi
 [[ -n $(last "$OUT/sft") ]] || quiet sft env ${base:+MODEL="$base"} TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
