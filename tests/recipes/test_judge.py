@@ -79,7 +79,10 @@ def test_the_whole_line_runs_and_is_not_run_twice(tmp_path, environment):
     assert json.loads((out / "calibration.json").read_text("utf-8"))["rows"] == 8
     shutil.rmtree(out / "eval")
     before = {
-        path: path.stat().st_mtime_ns for name in ("data", "base", "sft", "grpo", "sft_long") for path in (out / name).rglob("*") if path.is_file()
+        path: path.stat().st_mtime_ns
+        for name in ("data", "base", "sft", "grpo", "sft_long")
+        for path in (out / name).rglob("*")
+        if path.is_file()
     }
     again = subprocess.run([*words, "--test", str(short)], env=env, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
