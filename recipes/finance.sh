@@ -99,14 +99,14 @@ if ((tiny)); then
   # A model this small has no room for adapters: all weights are trained. What ms-swift cannot tell from a model of one's own comes first.
   own=(--model_type qwen3 --template qwen2_5 --split_dataset_ratio 0 --eval_strategy no --save_strategy steps --save_steps 100000 --gradient_checkpointing false)
   sft=("${own[@]}" --per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --learning_rate 1e-3)
-  grpo=("${own[@]}" --per_device_train_batch_size 64 --gradient_accumulation_steps 1 --num_generations 8 --temperature 1.0 --max_length 512
-    --max_completion_length 72 --learning_rate 3e-4 --beta 0 --max_steps "$grpo_steps")
+  grpo=("${own[@]}" --per_device_train_batch_size 64 --gradient_accumulation_steps 1 --num_generations 8 --temperature 0.7 --max_length 512
+    --max_completion_length 72 --learning_rate 3e-4 --lr_scheduler_type constant_with_warmup --beta 0.01 --max_steps "$grpo_steps")
   # SFT is for the form: half of the solutions do, and leave RL the other problems to learn on.
   sft_data+='#215'
 fi
 [[ -n $(last "$OUT/sft") ]] || quiet sft env MODEL="$start_from" TUNER="$tuner" DATASET="$sft_data" OUTPUT_DIR="$OUT/sft" \
   bash recipes/sft_finance.sh ${sft[@]+"${sft[@]}" --max_steps "$sft_steps"}
-python tools/curve.py "$OUT/sft"
+curve "$OUT/sft"
 stop_after sft
 
 stage "5 grpo (recipes/grpo_finance.sh)"
@@ -117,13 +117,13 @@ grpo_run() {
     bash recipes/grpo_finance.sh ${grpo[@]+"${grpo[@]}"}
 }
 grpo_run grpo
-python tools/curve.py "$OUT/grpo"
+curve "$OUT/grpo"
 systems=(--system "base=$start_from" --system "SFT=$(last "$OUT/sft")" --system "GRPO=$(last "$OUT/grpo")")
 if ((tiny)); then
   stage "  control: the SFT model trained on for as long as GRPO took"
   [[ -n $(last "$OUT/sft_long") ]] || quiet sft_long env MODEL="$(last "$OUT/sft")" TUNER=full DATASET="$sft_data" OUTPUT_DIR="$OUT/sft_long" \
     bash recipes/sft_finance.sh "${sft[@]}" --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/grpo")"
-  python tools/curve.py "$OUT/sft_long"
+  curve "$OUT/sft_long"
   systems+=(--system "SFT-long=$(last "$OUT/sft_long")")
 fi
 stop_after grpo

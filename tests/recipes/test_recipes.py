@@ -199,6 +199,36 @@ def test_the_critic_of_a_profile_is_for_its_own_model_and_for_who_named_none(
     assert env.get("OVERTAKE_CRITIC") == critic
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("recipe", ["sft_judge", "grpo_judge"])
+def test_ms_swift_takes_the_judge_recipes(recipe: str, profile: str, files: dict[str, Path], parse: Any, command: Any) -> None:
+    base = "Qwen/Qwen2.5-1.5B-Instruct"
+    write_adapter(files["lora"], base)
+    nodes = NODES if profile == "multinode" else {}
+    settings = {"DATASET": files["DATASET"], "OUTPUT_DIR": files["OUTPUT_DIR"], "SFT_ADAPTER": files["lora"]}
+    _, words = command(recipe, PROFILE=profile, **settings, **nodes)
+    args = parse("SftArguments" if recipe == "sft_judge" else "RLHFArguments", words[1:], PROCESSES.get(profile, 1))
+    assert (args.model, args.dataset, args.split_dataset_ratio) == (base, [f"overtake/judge:{files['DATASET']}"], 0.05)
+    assert (args.lora_rank, args.lora_alpha, args.lora_dropout) == (16, 16, 0)
+    batch = args.per_device_train_batch_size, args.gradient_accumulation_steps
+    if recipe == "sft_judge":
+        assert (args.learning_rate, args.warmup_steps, args.max_steps, args.weight_decay) == (2e-4, 5, 60, 0.01)
+        assert profile != "1x24g" or batch == (2, 4)
+        return
+    assert (args.reward_funcs, args.reward_weights) == (["judge_format", "judge_verdict"], [0.2, 0.8])
+    assert (args.learning_rate, args.warmup_ratio, args.beta, args.max_grad_norm) == (3e-5, 0.1, 0.01, 0.5)
+    assert (args.adam_beta1, args.adam_beta2, args.weight_decay, args.num_train_epochs) == (0.9, 0.999, 0.1, 3)
+    assert (args.num_generations, args.max_completion_length, args.max_length) == (16, 1024, 1024)
+    assert args.adapters == args.ref_adapters == [str(files["lora"])]
+    assert profile != "1x24g" or batch == (4, 32), "128 verdicts an update, as 16 x 8 are"
+
+
+def test_the_trained_judge_is_served_to_answer_the_same_twice(parse: Any, command: Any) -> None:
+    _, words = command("deploy", PROFILE="1x24g", SYSTEM="judge", MODEL="Qwen/Qwen2.5-1.5B-Instruct")
+    args = parse("DeployArguments", words[1:])
+    assert (args.served_model_name, args.temperature, args.max_new_tokens) == ("judge", 0, 1024)
+
+
 def test_a_run_of_ppo_is_found_like_any_other(tmp_path: Path) -> None:
     """By export and deployment, which take the run written last."""
     for at, name in enumerate(("sft/checkpoint-9", "grpo/checkpoint-9", "ppo/checkpoint-64", "ppo/checkpoint-64-merged")):

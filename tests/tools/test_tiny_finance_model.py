@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from overtake.prompts import finance_messages
+from overtake.standin import pretraining
 from overtake.standin.finance import NUMBER
 from overtake.standin.kinds import KINDS, numbers_of
 
@@ -104,7 +105,7 @@ def test_a_muon_step_is_of_adams_size_whatever_the_gradients():
     for scale in (1e-6, 1.0, 1e3):
         weight = torch.zeros(64, 32, requires_grad=True)
         weight.grad = scale * torch.randn(64, 32, generator=torch.Generator().manual_seed(1))
-        tiny_finance_model.muon_step(weight, torch.zeros(64, 32), 0.01)
+        pretraining.muon_step(weight, torch.zeros(64, 32), 0.01)
         assert weight.detach().pow(2).mean().sqrt().item() == pytest.approx(0.002, rel=0.2)
         assert (weight * weight.grad).sum() < 0
 
