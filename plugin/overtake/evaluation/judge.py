@@ -44,7 +44,7 @@ def read(args: argparse.Namespace) -> list[Row]:
             "question": row.question,
             "answer": cell(list(row.gold)),
             "answer_hat": row.answer_hat,
-            "main": row.main,
+            "main": row.main or "",
             "secondary": row.secondary or "",
             "constant": constant,
             "substring": write_judgement(Judgement(said.main, secondary, "Whether a reference answer stands in it.")),
