@@ -112,6 +112,7 @@ def made(tmp_path_factory):
         texts[system] = "<b>胶原蛋白肽</b> 用法 用量 " * (8 if system == "GRPO-long" else 1)
     (folder / "eval").mkdir()
     summary = summarise(of, ["quality", "hit@1", "judge"], "GRPO")
+    summary["costs"] = {"teacher": {"latency_median": 2.0, "usd_1000": 25.0}, "GRPO": {"latency_median": 0.9, "latency_p95": 1.2}}
     (folder / "eval" / "summary.json").write_text(json.dumps(summary, default=vars))
     for system, rows in of.items():
         asked = {"gold": '["collagen-usage"]', "rewrite": texts[system], "retrieved": ["collagen-usage", "nattokinase-suits"]}
@@ -173,7 +174,13 @@ def test_the_page_holds_table_examples_curves_settings_and_data_and_fetches_noth
     assert shown.fetched == []
     # Reward, its two parts, held-out reward, win rate, judge, retrieval, KL, length, cut off, copies, cost.
     assert shown.curves == 12
-    assert "rewrite quality, judged (0-5)" in said and "top-1 accuracy, %" in said and "Latency and cost were not measured" in said
+    assert (
+        "rewrite quality, judged (0-5)" in said
+        and "top-1 accuracy, %" in said
+        and "USD per 1000 calls" in said
+        and "were not measured" not in said
+    )
+    assert "2,000" in said and "25.00" in said and "900 1,200" in said
     means = json.loads((made / "eval" / "summary.json").read_text())["means"]
     assert f"{means['GRPO']['quality']['mean']:.3f} {means['GRPO']['quality']['low']:.3f}, {means['GRPO']['quality']['high']:.3f}" in said
     assert "Worst examples: where GRPO loses most against SFT" in said and "retrieved: collagen-usage, nattokinase-suits" in said

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from overtake.evaluation import TASKS
-from overtake.evaluation.comparing import Task
+from overtake.evaluation.comparing import SIGNIFICANT, Task
 
 
 class Measure(NamedTuple):
@@ -47,23 +47,20 @@ MEASURES = {
 
 _REWRITE_JUDGE = Measure("rewrite quality, judged (0-5)", "改写质量（评审，0-5）", 1, 2)
 _JUDGE = Measure("judge (0-1)", "评审（0-1）")
-_COST = ("usd", "cost", "latency", "seconds", "_ms")
-
-
-def is_cost(name: str) -> bool:
-    """Whether a measure is of time or money."""
-    return any(part in name for part in _COST)
+COSTS = {
+    "latency_median": Measure("latency, ms: median, 95 % below", "延迟，毫秒：中位数与 95 % 分位", -1, 0, 1000.0),
+    "usd_1000": Measure("USD per 1000 calls", "每千次美元", -1, 2),
+    "gpu_usd_1000": Measure("GPU, USD per 1000 calls", "每千次 GPU 美元", -1, 2),
+}
+"""What an answer takes, by the names of costs.py; they stand behind the measures of the first table, without differences."""
 
 
 def measure(name: str) -> Measure:
     """How a measure of summary.json is written.
 
-    >>> measure("hit@1").english, measure("latency_ms").better, measure("x_format").better
-    ('top-1 accuracy, %', -1, -1)
+    >>> measure("hit@1").english, measure("x_format").better
+    ('top-1 accuracy, %', -1)
     """
-    if is_cost(name):
-        unit = {"latency_ms": ("latency, ms", "延迟，毫秒"), "usd_per_1000": ("USD per 1000 calls", "每千次美元")}.get(name, (name, name))
-        return Measure(*unit, -1, 0 if name.endswith("ms") else 2)
     return MEASURES.get(name) or Measure(name, name, -1 if name.startswith("x_") else 1)
 
 
@@ -75,7 +72,7 @@ def task_of(summary: Mapping[str, Any]) -> Task:
 
 
 def tables(summary: Mapping[str, Any], task: Task) -> list[dict[str, Any]]:
-    """The task's tables that hold a number, the first with time and money: columns, means and differences in the words of the page."""
+    """The task's tables that hold a number, the first with what an answer took: columns, means and differences in the words of the page."""
     measured = list(dict.fromkeys(name for means in summary["means"].values() for name in means))
     of_tables = {name for names in task.tables.values() for name in names}
     first = next(iter(task.tables))
@@ -83,9 +80,9 @@ def tables(summary: Mapping[str, Any], task: Task) -> list[dict[str, Any]]:
     for title, names in task.tables.items():
         rest = [name for name in measured if name not in of_tables] if title == first else []
         # The judge's score stands first in the specification's table.
-        shown = sorted((name for name in (*names, *rest) if name in measured), key=lambda name: (is_cost(name), name != "judge"))
+        shown = sorted((name for name in (*names, *rest) if name in measured), key=lambda name: name != "judge")
         if shown:
-            made.append({"title": title, **_table(summary, {name: _of(task, name) for name in shown})})
+            made.append({"title": title, **_table(summary, {name: _of(task, name) for name in shown}, costs=title == first)})
     return made
 
 
@@ -95,9 +92,16 @@ def _of(task: Task, name: str) -> Measure:
     return measure(name)
 
 
-def _table(summary: Mapping[str, Any], measures: Mapping[str, Measure]) -> dict[str, Any]:
+def _table(summary: Mapping[str, Any], measures: Mapping[str, Measure], costs: bool) -> dict[str, Any]:
+    taken = summary.get("costs", {}) if costs else {}
+    known = {name: one for name, one in COSTS.items() if any(name in of for of in taken.values())}
     means = [
-        {"name": system, "rows": summary["rows"][system], "cells": [_mean(of.get(name), one) for name, one in measures.items()]}
+        {
+            "name": system,
+            "rows": summary["rows"][system],
+            "cells": [_mean(of.get(name), one) for name, one in measures.items()]
+            + [_cost(name, taken.get(system, {}), one) for name, one in known.items()],
+        }
         for system, of in summary["means"].items()
     ]
     chance = summary.get("p_holm", {})
@@ -105,21 +109,29 @@ def _table(summary: Mapping[str, Any], measures: Mapping[str, Measure]) -> dict[
         {"name": system, "cells": [_difference(of.get(name), one, chance.get(system, {}).get(name)) for name, one in measures.items()]}
         for system, of in summary["differences"].items()
     ]
-    return {"measures": list(measures.values()), "means": means, "differences": differences}
+    return {"measures": list(measures.values()), "costs": list(known.values()), "means": means, "differences": differences}
 
 
 def _mean(interval: Any, shown: Measure) -> dict[str, str] | None:
     if interval is None:
         return None
-    if not isinstance(interval, Mapping):
-        return {"mean": _number(float(interval), shown), "interval": ""}
     return {"mean": _number(interval["mean"], shown), "interval": ", ".join(_number(interval[end], shown) for end in ("low", "high"))}
 
 
+def _cost(name: str, taken: Mapping[str, float], shown: Measure) -> dict[str, str] | None:
+    if name not in taken:
+        return None
+    slowest = taken.get("latency_p95") if name == "latency_median" else None
+    return {"mean": _number(taken[name], shown), "interval": "" if slowest is None else _number(slowest, shown)}
+
+
 def _difference(interval: Any, shown: Measure, chance: float | None) -> dict[str, str] | None:
-    if not isinstance(interval, Mapping):
+    if interval is None:
         return None
     sign = 1 if interval["low"] > 0 else -1 if interval["high"] < 0 else 0
+    # As in the table of tools/evaluate.py; a summary of old holds no p.
+    if chance is not None and chance >= SIGNIFICANT:
+        sign = 0
     verdict = {0: "same", 1: "better", -1: "worse"}[sign * shown.better] if shown.better or not sign else "more" if sign > 0 else "less"
     ends = ", ".join(_number(interval[end], shown, "+") for end in ("low", "high"))
     p = "" if chance is None else "p < 0.001" if chance < 0.001 else f"p {chance:.3f}"

@@ -143,8 +143,7 @@ def _held_out(folder: Path, runs: Sequence[str]) -> dict[str, Any]:
     details = examples.read_details(folder, systems, task)
     measured = list(dict.fromkeys(name for means in summary["means"].values() for name in means))
     tables = headline.tables(summary, task)
-    costs = any(headline.is_cost(name) for name in measured)
-    found = {"against": summary["against"], "tables": tables, "costs": costs, "passed": {}, "examples": None, "fingerprint": ""}
+    found = {"against": summary["against"], "tables": tables, "passed": {}, "examples": None, "fingerprint": ""}
     if not measured or not details:
         return found
     by = examples.main_measure(measured)
