@@ -46,7 +46,7 @@ def _columns(prefix: str, tool: str) -> Callable[[Path], list[Row]]:
 # ---------------------------------------------------------------- query rewriting
 
 
-_ASPECTS = "功效 作用 用法 用量 禁忌 副作用 人群 选购 储存 价格 成分 搭配 对比 评价 品牌 时间 方法 流程 条件 材料"
+_ASPECTS = "功效 作用 用法 用量 禁忌 副作用 人群 选购 储存 价格 成分 搭配 对比 评价 来源 时间 方法 流程 条件 材料"
 
 
 def _rewrites(path: Path) -> list[Row]:

@@ -25,7 +25,7 @@ def _share(english: str, chinese: str, better: int = 1) -> Measure:
 
 MEASURES = {
     "quality": Measure("retrieval quality", "检索质量"),
-    "top1": Measure("top-1 reranker score", "首条重排得分"),
+    "top1": Measure("top-1 reranker score", "首条重排分数"),
     "hit@1": _share("top-1 accuracy", "首条命中率"),
     "recall@5": _share("recall@5", "前五召回率"),
     "ndcg@10": Measure("nDCG@10", "nDCG@10"),

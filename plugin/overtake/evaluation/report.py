@@ -17,7 +17,7 @@ ALARMS = {
     "reward": "平均奖励下降",
     "clipping": "被截断的更新过多",
     "value": "价值损失不降",
-    "abstaining": "未能评分的样本过多",
+    "abstaining": "未能评分的过多",
     "copying": "照抄问题增多",
     "idle": "多数组内奖励全等",
     "cut_off": "被截断的回答过多",

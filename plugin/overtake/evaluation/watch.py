@@ -177,7 +177,7 @@ def _cheats(rows: Sequence[Row]) -> Said | None:
     more = {name: found for name, found in known.items() if found.rise > _MORE_CHEATS}
     return Said(
         "; ".join(f"{CHEATS[name][0]} rose from {one.first:.2f} to {one.last:.2f} of the samples" for name, one in more.items()),
-        "；".join(f"{CHEATS[name][1]}的样本比例从 {one.first:.2f} 升到 {one.last:.2f}" for name, one in more.items()),
+        "；".join(f"{CHEATS[name][1]}的占比从 {one.first:.2f} 升到 {one.last:.2f}" for name, one in more.items()),
     )
 
 
