@@ -149,7 +149,7 @@ def test_an_over_trained_run_is_flagged_at_the_top_by_every_sign_in_both_languag
     assert "on the held-out rows it is worse than what it came from (SFT, quality: -0." in english
     assert "copies of the question rose" in english and "completions went from" in english and "while retrieval fell" in english
     assert "这次训练疑似过度训练" in chinese and "looks over-trained" not in chinese
-    for words in ("留出集奖励从最高的", "比训练前更差", "照抄问题的样本比例", "回答长度从", "而检索部分从"):
+    for words in ("留出集奖励从最高的", "比训练前更差", "照抄问题的占比", "回答长度从", "而检索部分从"):
         assert words in chinese
     assert "alarm at step 40" in english and "第 40 步告警：被截断的更新过多" in chinese
 
