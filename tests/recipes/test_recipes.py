@@ -629,7 +629,7 @@ def test_rules_only_turns_the_judge_off(files: dict[str, Path], run: Any) -> Non
     (fake / "swift").chmod(0o755)
     settings = {"PROFILE": "cpu", "DATASET": files["DATASET"], "OUTPUT_DIR": files["OUTPUT_DIR"], "SFT_ADAPTER": files["full"]}
     for given, said in (({"RULES_ONLY": 1}, "share=0"), ({}, "share=unset")):
-        done = run("grpo_finance", TUNER="full", PATH=f"{fake}:{os.environ['PATH']}", **settings, **given)
+        done = run("grpo_finance", TUNER="full", DOCTOR=0, PATH=f"{fake}:{os.environ['PATH']}", **settings, **given)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout.splitlines()
 

@@ -353,8 +353,8 @@ def test_equal_values_have_equal_bytes_whatever_their_text():
 
 
 DOORS = {"aiohttp", "httpx", "openai", "requests", "urllib3", "urllib.request", "http.client", "socket", "websockets", "grpc"}
-SERVERS = {"plugin/overtake/retrieval/serving.py", "tools/bench_remote.py", "tools/bench_grpo.py"}
-"""They listen, or measure rivals of the gateway."""
+SERVERS = {"plugin/overtake/retrieval/serving.py", "plugin/overtake/doctor/preflight.py", "tools/bench_remote.py", "tools/bench_grpo.py"}
+"""They listen, bind a port to see that it is free, or measure rivals of the gateway."""
 
 
 def imported(path):
