@@ -1,0 +1,132 @@
+"""What the service refuses before it searches: keys, sizes, a full queue; what it counts and logs."""
+
+import asyncio
+import io
+import json
+
+import httpx
+import pytest
+from overtake.retrieval.corpus import Document
+from overtake.retrieval.guard import Guard, Limits
+from overtake.retrieval.service import KnowledgeBase, create_app
+
+QUESTION = {"query": "虾青素怎么吃", "tenant_id": "health"}
+BASES = {("health", "default"): KnowledgeBase.build([Document("a", "虾青素", "抗氧化，随餐吃")], {})}
+
+
+def guarded(log=None, app=None, **limits):
+    transport = httpx.ASGITransport(Guard(app or create_app(BASES), Limits(**limits), log))
+    return httpx.AsyncClient(transport=transport, base_url="http://rag")
+
+
+def ask(client, *, path="/api/chat/general_rag", **sent):
+    return client.post(path, **({"json": QUESTION} | sent))
+
+
+def run(work):
+    return asyncio.run(work)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        pytest.param("Bearer s3cret", 200, id="the key"),
+        pytest.param("Bearer s3cre", 401, id="a shorter key"),
+        pytest.param("Bearer s3cret2", 401, id="a longer key"),
+        pytest.param("s3cret", 401, id="the key without Bearer"),
+        pytest.param("Bearer 钥匙".encode(), 401, id="a key that is no ASCII"),
+        pytest.param(None, 401, id="none"),
+    ],
+)
+def test_only_the_key_opens_the_service(authorization, status):
+    async def work():
+        async with guarded(key="s3cret") as client:
+            return await ask(client, headers={"Authorization": authorization} if authorization else {})
+
+    answer = run(work())
+    assert (answer.status_code, answer.json()["code"] or 200) == (status, status)
+    assert "s3cret" not in answer.text
+
+
+def test_health_and_metrics_need_no_key():
+    async def work():
+        async with guarded(key="s3cret") as client:
+            return [(await client.get(path)).status_code for path in ("/health", "/metrics", "/openapi.json")]
+
+    assert run(work()) == [200, 200, 401]
+
+
+def test_a_body_of_the_most_bytes_is_read_and_one_more_is_refused():
+    body = json.dumps(QUESTION).encode()
+
+    async def chunks():
+        yield body[:10]
+        yield body[10:]
+
+    async def work(limit, content):
+        async with guarded(body_bytes=limit) as client:
+            return await ask(client, json=None, content=content, headers={"Content-Type": "application/json"})
+
+    assert [run(work(len(body), content)).status_code for content in (body, chunks())] == [200, 200]
+    refused = [run(work(len(body) - 1, content)) for content in (body, chunks())]
+    assert [one.status_code for one in refused] == [413, 413]
+    assert refused[0].json()["message"] == f"the body is larger than {len(body) - 1} bytes: send less"
+
+
+async def held_open(limits, count):
+    """(the answers to `count` requests while the first is held, those that were under way, the metrics read meanwhile)."""
+    go, order = asyncio.Event(), []
+    service = create_app(BASES)
+
+    async def slow(scope, receive, send):
+        if scope["path"] != "/health":
+            order.append(scope["headers"])
+            await go.wait()
+        await service(scope, receive, send)
+
+    async with guarded(app=slow, **limits) as client:
+        tasks = [asyncio.create_task(ask(client)) for _ in range(count)]
+        while sum(task.done() for task in tasks) < count - limits["queue"]:
+            await asyncio.sleep(0)
+        health, metrics = await client.get("/health"), await client.get("/metrics")
+        running = len(order)
+        go.set()
+        return [await task for task in tasks], running, health.status_code, metrics.text, await ask(client)
+
+
+def test_a_full_queue_refuses_at_once_and_loses_nothing_it_took():
+    answers, running, health, metrics, after = run(held_open({"queue": 3}, 8))
+    assert [answer.status_code for answer in answers] == [200] * 3 + [503] * 5
+    assert {answer.headers.get("retry-after") for answer in answers[3:]} == {"1"}
+    assert answers[3].json()["message"].startswith("3 requests are waiting")
+    assert (running, health, after.status_code) == (1, 200, 200)
+    assert "overtake_rag_queue 3.0" in metrics
+    assert 'overtake_rag_requests_total{method="POST",path="/api/chat/general_rag",status="503"} 5.0' in metrics
+
+
+def test_paths_that_clients_make_up_are_one_series():
+    async def work():
+        async with guarded() as client:
+            for number in range(20):
+                assert (await client.request("BREW" if number else "GET", f"/made/up/{number}")).status_code == 404
+            return (await client.get("/metrics")).text
+
+    assert [line for line in run(work()).splitlines() if line.startswith("overtake_rag_requests_total")] == [
+        'overtake_rag_requests_total{method="GET",path="other",status="404"} 1.0',
+        'overtake_rag_requests_total{method="other",path="other",status="404"} 19.0',
+    ]
+
+
+def test_the_log_holds_a_line_a_request_and_none_of_its_words():
+    log = io.StringIO()
+
+    async def work():
+        async with guarded(log, key="s3cret") as client:
+            await ask(client, headers={"Authorization": "Bearer s3cret"})
+            await ask(client, path="/api/虾青素")
+
+    run(work())
+    rows = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(row["method"], row["path"], row["status"]) for row in rows] == [("POST", "/api/chat/general_rag", 200), ("POST", "other", 401)]
+    assert all(set(row) == {"time", "method", "path", "status", "ms"} for row in rows)
+    assert not any(word in log.getvalue() for word in ("虾", "\\u", "s3cret", "health"))
