@@ -81,6 +81,52 @@ def test_it_answers_as_soon_as_the_ready_file_is_there_and_ends_with_0_on_sigter
     assert not ready.exists()
 
 
+def test_sigterm_loses_no_request_that_is_under_way(start, kb):
+    process, url, _ = start(kb, "--queue", 20)
+    body = json.dumps({"query": "虾青素", "tenant_id": "shop"}).encode()
+    head = f"POST /api/chat/general_rag HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    clients = [socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20) for _ in range(20)]
+    for client in clients:
+        client.sendall(head.encode() + body[:9])
+    end = time.monotonic() + 20
+    while "overtake_rag_queue 20.0" not in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode():
+        assert time.monotonic() < end, "the requests did not arrive"
+        time.sleep(0.02)
+    assert ask(url, query="虾青素", tenant_id="shop")[0] == 503
+    process.send_signal(signal.SIGTERM)
+    # Once it listens no more, the end has begun.
+    while not refuses(url):
+        assert time.monotonic() < end, "it goes on listening"
+        time.sleep(0.02)
+    answers = []
+    for client in clients:
+        with client:
+            client.sendall(body[9:])
+            with client.makefile("rb") as file:
+                answers.append(file.read())
+    assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * 20
+    assert all(b'"doc_id":"a"' in answer for answer in answers)
+    assert process.wait(timeout=20) == 0
+
+
+def refuses(url):
+    try:
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_the_key_is_asked_for_and_the_log_is_written(start, kb, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAG_KEY", "s3cret")
+    process, url, _ = start(kb, "--api-key-env", "RAG_KEY", "--access-log", tmp_path / "access.jsonl")
+    assert ask(url, query="虾青素", tenant_id="shop")[0] == 401
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    (row,) = map(json.loads, (tmp_path / "access.jsonl").read_text().splitlines())
+    assert (row["path"], row["status"]) == ("/api/chat/general_rag", 401)
+
+
 def test_ctrl_c_ends_it_with_130_and_without_a_traceback(start, kb):
     process, _, _ = start(kb)
     process.send_signal(signal.SIGINT)
@@ -111,6 +157,8 @@ def test_a_busy_port_is_an_error_and_no_other_port_is_taken(kb, tmp_path):
         pytest.param(["a/=x"], "'a/=x': write PATH, tenant=PATH or tenant/kb=PATH", id="a blank knowledge base"),
         pytest.param(["t={kb}", "t/default={kb}"], "t/default stands twice: give each its own name", id="a name that stands twice"),
         pytest.param(["{kb}", "--candidates", "0"], "--candidates is 0: give at least 1", id="no candidates"),
+        pytest.param(["{kb}", "--queue", "0"], "--queue is 0: give at least 1", id="no queue"),
+        pytest.param(["{kb}", "--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY: the variable is not set", id="a key that is not set"),
         pytest.param(["{kb}", "--port", "70000"], "cannot listen on 127.0.0.1 port 70000", id="a port that is none"),
         pytest.param(["{kb}", "--host", "999.1.1.1", "--port", "0"], "cannot listen on 999.1.1.1 port 0", id="a host that is none"),
         pytest.param(["{kb}", "--ready-file", "{kb}/no/url"], "make it first", id="a ready file in no folder"),

@@ -1,4 +1,4 @@
-"""First stage: BM25 over words and characters (tantivy, rjieba)."""
+"""First stage: BM25 over words and characters (tantivy, rjieba), in memory or in a folder, changed while it is searched."""
 
 import re
 import shutil
@@ -45,8 +45,46 @@ class Index:
     """
 
     def __init__(self, index: tantivy.Index) -> None:
-        self._schema = index.schema
+        self._index, self._schema = index, index.schema
         self._searcher = index.searcher()
+        self._writer: tantivy.IndexWriter | None = None
+
+    def __len__(self) -> int:
+        return int(self._searcher.num_docs)
+
+    def change(self, documents: Iterable[Document] = (), delete: Iterable[str] = ()) -> None:
+        """Add documents, replace those whose id is known, and delete ids (unknown ones too), all in one commit.
+
+        Once it returns, searches see the change, and a folder keeps it through a kill -9 (a power cut is as good as the disk's fsync); a
+        change that was broken off is not there at all. The index takes changes from one thread at a time, and searches from any.
+        Until tantivy merges segments, documents deleted still count in the words' frequencies: scores move a little, never what is found.
+        Raises ValueError while another process, or another Index, that has changed this folder has neither ended nor called `close`.
+        """
+        # Cut first: what fails here has changed nothing.
+        rows = [(document.id, _terms(document)) for document in documents]
+        if self._writer is None:
+            try:
+                self._writer = self._index.writer(heap_size=16_000_000, num_threads=1)
+            except ValueError as error:
+                raise ValueError(f"another process changes this index: end it first, or have it call close() ({str(error)[:80]})") from None
+        try:
+            for doc_id in [*delete, *(doc_id for doc_id, _ in rows)]:
+                self._writer.delete_documents_by_term("id", doc_id)
+            # The last of those that share an id, as if they had come one after the other.
+            for doc_id, terms in dict(rows).items():
+                self._writer.add_document(tantivy.Document(id=doc_id, words=terms))
+            self._writer.commit()
+        except BaseException:
+            self._writer.rollback()
+            raise
+        self._index.reload()
+        self._searcher = self._index.searcher()
+
+    def close(self) -> None:
+        """End the threads that write, so that another process may change the folder; searches go on."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.wait_merging_threads()
 
     @classmethod
     def build(cls, documents: Iterable[Document], folder: Path | None = None) -> "Index":
@@ -91,13 +129,18 @@ class Index:
         if not clauses:
             return []
         query, limit = tantivy.Query.boolean_query(clauses), k + 1
-        hits = self._searcher.search(query, limit, count=False).hits
+        searcher = self._searcher  # one state of the index for the whole search, whatever changes meanwhile
+        hits = searcher.search(query, limit, count=False).hits
         # A tie across the cut would be broken by the place in the index: fetch on until it is whole.
         while len(hits) == limit and hits[-1][0] == hits[k - 1][0]:
             limit *= 4
-            hits = self._searcher.search(query, limit, count=False).hits
-        found = [(self._searcher.doc(address)["id"][0], score) for score, address in hits]
+            hits = searcher.search(query, limit, count=False).hits
+        found = [(searcher.doc(address)["id"][0], score) for score, address in hits]
         return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:k]
+
+
+def _terms(document: Document) -> str:
+    return " ".join(words(f"{document.title} {document.text}"))
 
 
 def _write(documents: Iterable[Document], folder: Path | None) -> tantivy.Index:
@@ -108,7 +151,7 @@ def _write(documents: Iterable[Document], folder: Path | None) -> tantivy.Index:
     writer = index.writer(heap_size=128_000_000, num_threads=1)
     try:
         for document in documents:
-            writer.add_document(tantivy.Document(id=document.id, words=" ".join(words(f"{document.title} {document.text}"))))
+            writer.add_document(tantivy.Document(id=document.id, words=_terms(document)))
         writer.commit()
     finally:
         writer.wait_merging_threads()  # ends the threads that write into the folder

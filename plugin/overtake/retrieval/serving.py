@@ -12,6 +12,9 @@ import uvicorn
 
 from overtake.retrieval.service import KnowledgeBase
 
+ENDING_SECONDS = 30
+"""For requests under way when the end is asked for; a client that stalls longer is cut off."""
+
 
 class _Server(uvicorn.Server):
     """Says that it is ready once it accepts requests."""
@@ -93,7 +96,7 @@ def run(options: argparse.Namespace, make: Callable[[], tuple[Any, str]]) -> int
 
 
 def _serve(app: Any, line: str, listening: socket.socket, options: argparse.Namespace) -> int:
-    server = _Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    server = _Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=ENDING_SECONDS))
     host = f"[{options.host}]" if ":" in options.host else options.host
     server.url = f"http://{host}:{listening.getsockname()[1]}"
     server.line = line.replace("{url}", server.url)
