@@ -53,7 +53,7 @@ def rewriters(arguments: list[str], hold_out: Path | None) -> tuple[dict[str, Re
             raise ValueError(f"tenant {tenant!r} has two knowledge bases: a prompt names the tenant only, give one")
         labels = read_labels(path, ids) if path.is_dir() else {}
         made[tenant] = Rewriter(base, labels)
-        says = f"{len(base.documents)} documents, {len(base.lexicon)} lexicon entries, {made[tenant].labelled} labelled questions"
+        says = f"{len(base)} documents, {len(base.lexicon)} lexicon entries, {made[tenant].labelled} labelled questions"
         if not labels and (path / "qrels.tsv").is_file():
             says += " (its qrels.tsv is not used: name the held-out ids with --hold-out)"
         lines.append(f"  {tenant}: {says}")

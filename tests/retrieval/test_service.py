@@ -27,7 +27,7 @@ def recall(**fields):
 
 def test_an_answer_has_the_whole_contract():
     answer = ask(rewritten_query="皮肤 皱纹").json()
-    (score,) = HEALTH.reranker.score("改善皮肤", ["skin"])
+    (score,) = HEALTH.reranker.score("改善皮肤", DOCUMENTS[:1])
     assert score > 0.5
     content = "改善皮肤弹性，减少皱纹。"
     assert answer == {
@@ -86,8 +86,8 @@ class Told:
     def __init__(self, **scores):
         self.scores = scores
 
-    def score(self, query, doc_ids):
-        return [self.scores[doc_id] for doc_id in doc_ids]
+    def score(self, query, documents):
+        return [self.scores[document.id] for document in documents]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_equal_scores_keep_the_first_stage_order():
 
 
 def test_the_threshold_keeps_a_document_that_reaches_it_exactly():
-    (score,) = HEALTH.reranker.score("改善皮肤", ["skin"])
+    (score,) = HEALTH.reranker.score("改善皮肤", DOCUMENTS[:1])
     assert len(recall(score_threshold=score)) == 1
     assert recall(score_threshold=min(1, score + 1e-9)) == []
 
@@ -254,17 +254,17 @@ def test_health_lists_the_knowledge_bases():
 
 def test_the_interface_is_described():
     schema = CLIENT.get("/openapi.json").json()
-    assert set(schema["paths"]) == {"/api/chat/general_rag", "/health"}
+    assert set(schema["paths"]) == {"/api/chat/general_rag", "/api/documents", "/health"}
     answers = schema["paths"]["/api/chat/general_rag"]["post"]["responses"]
     names = {status: answer["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2] for status, answer in answers.items()}
-    assert names == {"200": "Answer", "404": "Refusal", "422": "Refusal"}
+    assert names == {"200": "Answer", "404": "Refusal", "422": "Refusal", "503": "Refusal"}
     assert CLIENT.get("/docs").status_code == 200
 
 
 def test_the_version_follows_documents_lexicon_and_reranker():
     class Constant:
-        def score(self, query, doc_ids):
-            return [1.0 for _ in doc_ids]
+        def score(self, query, documents):
+            return [1.0 for _ in documents]
 
     bases = [
         KnowledgeBase.build(DOCUMENTS, {"显老": "胶原蛋白肽 皱纹"}),

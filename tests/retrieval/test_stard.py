@@ -32,7 +32,8 @@ def candidates(searcher, questions):
 
 
 def reranked(base, questions, found):
-    scores = {query: base.reranker.score(questions[query], ids) for query, ids in found.items()}
+    documents = base.documents()
+    scores = {query: base.reranker.score(questions[query], [documents[doc] for doc in ids]) for query, ids in found.items()}
     run = {query: [found[query][i] for i in sorted(range(len(found[query])), key=lambda i: -scores[query][i])] for query in found}
     return run, scores
 
@@ -71,8 +72,8 @@ def test_scores_suit_the_default_thresholds(stard):
     base, questions, _ = stard
     rng = random.Random(0)
     top = [max(scores) for scores in reranked(base, questions, candidates(base.index, questions))[1].values()]
-    ids = sorted(base.documents)
-    anything = [score for text in questions.values() for score in base.reranker.score(text, rng.sample(ids, 5))]
+    documents = sorted(base.documents().values(), key=lambda document: document.id)
+    anything = [score for text in questions.values() for score in base.reranker.score(text, rng.sample(documents, 5))]
     success, low = fmean(score >= 0.6 for score in top), fmean(score < 0.5 for score in anything)
     print(f"\ntop-1 >= 0.6: {success:.3f}; random document < 0.5: {low:.3f}; top-1 deciles {[round(q, 2) for q in quantiles(top, n=10)]}")
     assert success == pytest.approx(0.70, abs=0.03)

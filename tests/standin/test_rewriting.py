@@ -21,7 +21,7 @@ def test_lexicon_phrases_become_the_documents_terms_and_the_longest_phrase_wins(
 
 
 def test_labelled_questions_teach_the_terms_of_their_words_where_there_is_no_lexicon(rewriter, kb, labels):
-    without = Rewriter(KnowledgeBase.build(list(kb.documents.values()), {}), labels)
+    without = Rewriter(KnowledgeBase.build(kb.documents().values(), {}), labels)
     found = dict(without.candidates("屏幕前坐着"))
     words, added = found["learned1"].split()[:-1], found["learned1"].split()[-1]
     assert words == ["屏幕", "前", "坐", "着"] and added in {"叶黄素", "保护", "视网膜", "黄斑", "蓝光", "损伤"}

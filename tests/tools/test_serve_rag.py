@@ -55,8 +55,8 @@ def run(*arguments):
     return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=60)
 
 
-def ask(url, **fields):
-    request = urllib.request.Request(f"{url}/api/chat/general_rag", json.dumps(fields).encode(), {"Content-Type": "application/json"})
+def ask(url, path="/api/chat/general_rag", **fields):
+    request = urllib.request.Request(f"{url}{path}", json.dumps(fields).encode(), {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, json.load(answer)
@@ -125,6 +125,36 @@ def test_the_key_is_asked_for_and_the_log_is_written(start, kb, tmp_path, monkey
     process.communicate(timeout=20)
     (row,) = map(json.loads, (tmp_path / "access.jsonl").read_text().splitlines())
     assert (row["path"], row["status"]) == ("/api/chat/general_rag", 401)
+
+
+def texts(url, query, **fields):
+    """The texts found, by id."""
+    answer = ask(url, query=query, rewritten_query=query, score_threshold=0, top_k=100, **fields)[1]
+    return {hit["doc_id"]: hit["content"] for hit in answer["data"]["recall"]}
+
+
+def test_every_change_that_was_acknowledged_is_there_after_kill_9(start, kb, tmp_path):
+    arguments = (kb, f"other={kb}", "--data", tmp_path / "data")
+    process, url, _ = start(*arguments)
+    for number in range(5):
+        new = [{"id": f"n{number}", "text": f"批次 {number}"}, {"id": "a", "text": f"批次 换 {number}"}]
+        assert ask(url, "/api/documents", tenant_id="shop", documents=new, delete=[f"n{number - 2}"])[0] == 200
+    version = ask(url, query="批次", tenant_id="shop")[1]["data"]["kb_version"]
+    process.kill()
+    process.communicate()
+    _, url, _ = start(*arguments)
+    assert texts(url, "批次", tenant_id="shop") == {"a": "批次 换 4", "n3": "批次 3", "n4": "批次 4"}
+    assert texts(url, "批次 保护", tenant_id="other") == {"a": "抗氧化，保护皮肤"}
+    # Not only what is found, but what scores it: the version is counted from all documents.
+    assert ask(url, query="批次", tenant_id="shop")[1]["data"]["kb_version"] == version
+    assert ask(url, "/api/documents", tenant_id="shop", delete=["a"])[0] == 200
+
+
+def test_a_second_service_over_the_same_folder_is_refused(start, kb, tmp_path):
+    start(kb, "--data", tmp_path / "data")
+    ended = run(kb, "--data", tmp_path / "data", "--port", "0")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "another process changes this index: end it first" in ended.stderr
 
 
 def test_ctrl_c_ends_it_with_130_and_without_a_traceback(start, kb):

@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN = ("/health", "/metrics")
-_KNOWN = ("/api/chat/general_rag", "/health", "/metrics", "/openapi.json", "/docs")
+_KNOWN = ("/api/chat/general_rag", "/api/documents", "/health", "/metrics", "/openapi.json", "/docs")
 _METHODS = ("GET", "HEAD", "POST")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 RETRY_AFTER = 1

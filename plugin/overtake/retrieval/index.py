@@ -1,13 +1,14 @@
-"""First stage: BM25 over words and characters (tantivy, rjieba), in memory or in a folder, changed while it is searched."""
+"""First stage on one machine: BM25 over words and characters (tantivy, rjieba), in memory or in a folder, changed while it is searched."""
 
 import re
 import shutil
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+import msgspec
 import rjieba
 import tantivy
 
@@ -16,6 +17,7 @@ from overtake.retrieval.corpus import Document
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _RUN = re.compile(r"[^\W_]+")
 _FIELD = "words"
+_STORED = "document"
 
 
 def normalise(text: str) -> str:
@@ -61,7 +63,7 @@ class Index:
         Raises ValueError while another process, or another Index, that has changed this folder has neither ended nor called `close`.
         """
         # Cut first: what fails here has changed nothing.
-        rows = [(document.id, _terms(document)) for document in documents]
+        rows = [(document.id, _row(document)) for document in documents]
         if self._writer is None:
             try:
                 self._writer = self._index.writer(heap_size=16_000_000, num_threads=1)
@@ -71,8 +73,8 @@ class Index:
             for doc_id in [*delete, *(doc_id for doc_id, _ in rows)]:
                 self._writer.delete_documents_by_term("id", doc_id)
             # The last of those that share an id, as if they had come one after the other.
-            for doc_id, terms in dict(rows).items():
-                self._writer.add_document(tantivy.Document(id=doc_id, words=terms))
+            for row in dict(rows).values():
+                self._writer.add_document(row)
             self._writer.commit()
         except BaseException:
             self._writer.rollback()
@@ -112,10 +114,19 @@ class Index:
         """Read an index that `build` wrote. Raises ValueError when the folder holds none."""
         if not tantivy.Index.exists(str(folder)):
             raise ValueError(f"{folder}: no index there: write one with Index.build(documents, folder)")
-        return cls(tantivy.Index.open(str(folder)))
+        index = tantivy.Index.open(str(folder))
+        try:
+            tantivy.Query.term_query(index.schema, _STORED, b"")
+        except ValueError:
+            raise ValueError(f"{folder}: an index without its documents' texts: delete it and build it again") from None
+        return cls(index)
 
     def search(self, text: str, k: int) -> list[tuple[str, float]]:
-        """The k best documents as (id, BM25 score), best first, equal scores by id.
+        """`find` without the texts: (id, BM25 score)."""
+        return [(document.id, score) for document, score in self.find(text, k)]
+
+    def find(self, text: str, k: int) -> list[tuple[Document, float]]:
+        """The k best documents and their BM25 scores, best first, equal scores by id.
 
         The text is words and nothing else: quotes, operators and field names have no meaning. A word that is repeated counts
         again, as BM25 has it. Text without a word finds nothing.
@@ -135,23 +146,40 @@ class Index:
         while len(hits) == limit and hits[-1][0] == hits[k - 1][0]:
             limit *= 4
             hits = searcher.search(query, limit, count=False).hits
-        found = [(searcher.doc(address)["id"][0], score) for score, address in hits]
-        return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:k]
+        found = [(_document(searcher, address), score) for score, address in hits]
+        return sorted(found, key=lambda hit: (-hit[1], hit[0].id))[:k]
+
+    def get(self, ids: Collection[str]) -> list[Document]:
+        """The documents of these ids, in no order; ids that are unknown are left out."""
+        searcher, query = self._searcher, tantivy.Query.term_set_query(self._schema, "id", list(ids))
+        return [_document(searcher, address) for _, address in searcher.search(query, max(1, len(ids)), count=False).hits]
+
+    def documents(self) -> Iterator[Document]:
+        """Every document, in the order they were built; changes made meanwhile are not seen."""
+        searcher = self._searcher
+        hits = searcher.search(tantivy.Query.all_query(), max(1, int(searcher.num_docs)), count=False).hits
+        return (_document(searcher, address) for _, address in hits)
 
 
-def _terms(document: Document) -> str:
-    return " ".join(words(f"{document.title} {document.text}"))
+def _row(document: Document) -> tantivy.Document:
+    terms = " ".join(words(f"{document.title} {document.text}"))
+    return tantivy.Document(id=document.id, words=terms, document=msgspec.json.encode(document))
+
+
+def _document(searcher: tantivy.Searcher, address: tantivy.DocAddress) -> Document:
+    return msgspec.json.decode(searcher.doc(address)[_STORED][0], type=Document)
 
 
 def _write(documents: Iterable[Document], folder: Path | None) -> tantivy.Index:
     schema = tantivy.SchemaBuilder()
     schema.add_text_field("id", stored=True, tokenizer_name="raw")
     schema.add_text_field(_FIELD, tokenizer_name="whitespace", index_option="freq")
+    schema.add_bytes_field(_STORED, stored=True)
     index = tantivy.Index(schema.build(), path=None if folder is None else str(folder))
     writer = index.writer(heap_size=128_000_000, num_threads=1)
     try:
         for document in documents:
-            writer.add_document(tantivy.Document(id=document.id, words=_terms(document)))
+            writer.add_document(_row(document))
         writer.commit()
     finally:
         writer.wait_merging_threads()  # ends the threads that write into the folder

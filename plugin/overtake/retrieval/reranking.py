@@ -14,11 +14,10 @@ coverage that scores 0.5. README.md says how the constants were measured.
 
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Protocol
-
-import numpy as np
 
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.index import normalise
@@ -36,7 +35,7 @@ _OTHER_RUN = re.compile(r"[^\W_\u3400-\u9fff]+")
 class Scorer(Protocol):
     """What the service needs of a reranker: relevance in [0, 1] of each document to the original question, in the given order."""
 
-    def score(self, query: str, doc_ids: Sequence[str]) -> list[float]:
+    def score(self, query: str, documents: Sequence[Document]) -> list[float]:
         """One number a document; higher is more relevant."""
 
 
@@ -67,59 +66,58 @@ class Reranker:
     """Scores documents by coverage of the original question; the formula stands at the top of this file.
 
     >>> documents = [Document("a", "虾青素", "抗氧化，保护皮肤"), Document("b", "叶黄素", "护眼")]
-    >>> [round(score, 2) for score in Reranker(documents, {"显老": "抗氧化"}).score("脸上显老怎么办", ["a", "b"])]
+    >>> [round(score, 2) for score in Reranker(documents, {"显老": "抗氧化"}).score("脸上显老怎么办", documents)]
     [0.66, 0.0]
     """
 
-    def __init__(self, documents: Sequence[Document], lexicon: dict[str, str]) -> None:
+    def __init__(self, documents: Iterable[Document], lexicon: dict[str, str]) -> None:
         self._lexicon = lexicon
-        self._number: dict[str, int] = {}  # gram -> its number
-        self._documents: dict[str, tuple[np.ndarray, np.ndarray, float]] = {}  # id -> sorted grams, those of the title, length factor
-        for document in documents:
-            title = self._numbers(document.title)
-            both = np.union1d(title, self._numbers(document.text))
-            self._documents[document.id] = (both, title, 0.0)
-        mean = max(1.0, sum(len(both) for both, _, _ in self._documents.values()) / max(1, len(documents)))
-        frequency = np.zeros(len(self._number))
-        for doc_id, (both, title, _) in self._documents.items():
-            frequency[both] += 1
-            self._documents[doc_id] = (both, title, 1 + LENGTH_PENALTY * len(both) / mean)
-        count = len(self._documents)
-        self._weight = np.log(1 + (count - frequency + 0.5) / (frequency + 0.5)) ** IDF_POWER
-        # As if one document held it: in a small knowledge base the true value would drown every gram that is known.
-        self._unseen = math.log(1 + max(0.0, count - 0.5) / 1.5) ** IDF_POWER
-        for gram, number in self._number.items():
-            if len(gram) == 1:
-                self._weight[number] *= CHARACTER_WEIGHT
-        # In training a question comes once for each of its rewrites.
-        self._asked = lru_cache(maxsize=4096)(self._grams_asked)
+        self._frequency: Counter[str] = Counter()  # gram -> documents that hold it
+        self._count = 0
+        self._lengths = 0  # grams of all documents together
+        # In training a question comes once for each of its rewrites, and popular documents come with most questions.
+        self._asked = lru_cache(maxsize=4096)(self._weights)
+        self._held = lru_cache(maxsize=4096)(_document_grams)
+        self.count(documents)
 
-    def score(self, query: str, doc_ids: Sequence[str]) -> list[float]:
-        """Relevance in [0, 1) of each document to the original question. Raises KeyError for an id that was not indexed."""
-        known, weight, total = self._asked(query)
+    def count(self, added: Iterable[Document] = (), removed: Iterable[Document] = ()) -> None:
+        """Follow a change of the documents: what was added, what went, a replaced one in both. Costs their length, not the corpus's."""
+        for document in added:
+            _, both = _document_grams(document)
+            self._frequency.update(both)
+            self._count, self._lengths = self._count + 1, self._lengths + len(both)
+        for document in removed:
+            _, both = _document_grams(document)
+            self._frequency.subtract(both)
+            for gram in both:
+                if not self._frequency[gram]:
+                    del self._frequency[gram]
+            self._count, self._lengths = self._count - 1, self._lengths - len(both)
+        self._asked.cache_clear()
+
+    def score(self, query: str, documents: Sequence[Document]) -> list[float]:
+        """Relevance in [0, 1) of each document to the original question; a document that was not counted is scored like the others."""
+        weights, total = self._asked(query)
+        mean = max(1.0, self._lengths / max(1, self._count))
         scores = []
-        for both, title, length in (self._documents[doc_id] for doc_id in doc_ids):
-            held = _held(weight, known, both) + TITLE_BONUS * _held(weight, known, title)
-            coverage = held / total / length if total else 0.0
+        for title, both in map(self._held, documents):
+            held = sum(weight * (1 + TITLE_BONUS * (gram in title)) for gram, weight in weights if gram in both)
+            coverage = held / total / (1 + LENGTH_PENALTY * len(both) / mean) if total else 0.0
             scores.append(coverage / (coverage + HALF_COVERAGE))
         return scores
 
-    def _grams_asked(self, query: str) -> tuple[np.ndarray, np.ndarray, float]:
-        """Of a question: the numbers of its grams that the documents know, their weights, and the weight of all its grams."""
-        asked = grams(expand(query, self._lexicon))
-        known = np.array(sorted(self._number[gram] for gram in asked if gram in self._number), dtype=np.intp)
-        weight = self._weight[known]
-        unseen = sum(self._unseen * (CHARACTER_WEIGHT if len(gram) == 1 else 1) for gram in asked if gram not in self._number)
-        return known, weight, float(weight.sum()) + unseen
+    def _weights(self, query: str) -> tuple[list[tuple[str, float]], float]:
+        """The grams of a question, each with its weight, and the weight of all."""
+        weights = []
+        for gram in sorted(grams(expand(query, self._lexicon))):
+            # A gram that no document holds counts as if one did: in a small knowledge base the true value would drown every known one.
+            held = max(1, self._frequency.get(gram, 0))
+            idf = math.log(1 + max(0.0, self._count - held + 0.5) / (held + 0.5)) ** IDF_POWER
+            weights.append((gram, idf * (CHARACTER_WEIGHT if len(gram) == 1 else 1)))
+        return weights, sum(weight for _, weight in weights)
 
-    def _numbers(self, text: str) -> np.ndarray:
-        return np.array(sorted(self._number.setdefault(gram, len(self._number)) for gram in grams(text)), dtype=np.uint32)
 
-
-def _held(weight: np.ndarray, known: np.ndarray, sorted_grams: np.ndarray) -> float:
-    """The weight of those known grams that stand in a sorted array."""
-    if not len(sorted_grams):
-        return 0.0
-    place = sorted_grams.searchsorted(known)
-    place[place == len(sorted_grams)] = 0
-    return float(weight[sorted_grams[place] == known].sum())
+def _document_grams(document: Document) -> tuple[frozenset[str], frozenset[str]]:
+    """The grams of a document's title, and of its title and text."""
+    title = frozenset(grams(document.title))
+    return title, title | grams(document.text)

@@ -1,12 +1,14 @@
 """The reference RAG service: candidates from the rewrite, scores from the user's own question, order from both.
 
-`KnowledgeBase.retrieve` is the whole of it, for callers in the same process; `create_app` serves several over HTTP.
+`KnowledgeBase` is the whole of it, for callers in the same process; `create_app` serves several over HTTP.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +16,11 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 
 from overtake.retrieval.corpus import Document, read_corpus, read_lexicon
+from overtake.retrieval.engine import Engine, Unavailable
 from overtake.retrieval.index import Index
 from overtake.retrieval.reranking import Reranker, Scorer, expand
 
@@ -36,30 +39,58 @@ class Hit:
     rank: int
 
 
-@dataclass(frozen=True)
 class KnowledgeBase:
-    """Documents that can be asked. `version` changes with the documents, the lexicon and the kind of reranker: a key for caches."""
+    """Documents that can be asked and changed: an engine that finds them, a reranker, a lexicon.
 
-    documents: dict[str, Document]
-    index: Index
-    reranker: Scorer
-    lexicon: dict[str, str]
-    version: str
+    `version`, a key for caches, changes with the documents (their order has no part in it), the lexicon and the kind of reranker.
+    """
+
+    def __init__(self, index: Engine, lexicon: dict[str, str], reranker: Scorer | None = None) -> None:
+        """Without a reranker of the caller's, the embedded one scores; it and `version` read every document of the engine once."""
+        self.index, self.lexicon = index, lexicon
+        own = Reranker((), lexicon) if reranker is None else None
+        self.reranker: Scorer = own or reranker  # type: ignore[assignment]
+        self._counting = own
+        self._sum = 0
+        self._note(index.documents(), ())
 
     @classmethod
-    def build(cls, documents: Sequence[Document], lexicon: dict[str, str], reranker: Scorer | None = None) -> "KnowledgeBase":
-        """Index documents in memory; without a reranker of the caller's, the embedded one scores."""
-        reranker = reranker or Reranker(documents, lexicon)
-        rows = [[document.id, document.title, document.text] for document in documents]
-        content = json.dumps([rows, lexicon, type(reranker).__qualname__], sort_keys=True)
-        version = hashlib.sha256(content.encode()).hexdigest()[:12]
-        return cls({document.id: document for document in documents}, Index.build(documents), reranker, lexicon, version)
+    def build(cls, documents: Iterable[Document], lexicon: dict[str, str], reranker: Scorer | None = None) -> "KnowledgeBase":
+        """Index documents in memory."""
+        return cls(Index.build(documents), lexicon, reranker)
 
     @classmethod
     def load(cls, path: Path) -> "KnowledgeBase":
         """Read a BEIR folder (corpus.jsonl and, if there is one, lexicon.tsv) or one .jsonl file. Raises ValueError for a bad file."""
-        lexicon = Path(path) / "lexicon.tsv"
-        return cls.build(read_corpus(path), read_lexicon(lexicon) if lexicon.is_file() else {})
+        return cls.build(read_corpus(path), lexicon_of(path))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def documents(self) -> dict[str, Document]:
+        """Every document by id, read from the engine."""
+        return {document.id: document for document in self.index.documents()}
+
+    def change(self, documents: Iterable[Document] = (), delete: Iterable[str] = ()) -> None:
+        """Add documents, replace those whose id is known, delete ids (unknown ones too); the next question sees all of it."""
+        given, gone = {document.id: document for document in documents}, list(delete)
+        before = self.index.get({*given, *gone})
+        self.index.change(given.values(), gone)
+        self._note(given.values(), before)
+
+    def _note(self, added: Iterable[Document], removed: Iterable[Document]) -> None:
+        def seen(documents: Iterable[Document], sign: int) -> Iterator[Document]:
+            for document in documents:
+                self._sum = (self._sum + sign * _digest(document)) % 2**256
+                yield document
+
+        added, removed = seen(added, 1), seen(removed, -1)
+        if self._counting is not None:
+            self._counting.count(added, removed)
+        else:
+            deque(chain(added, removed), maxlen=0)
+        content = json.dumps([str(self._sum), self.lexicon, type(self.reranker).__qualname__], sort_keys=True)
+        self.version = hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def own_rewrite(self, query: str) -> str:
         """The service's own rewrite: the question, then the lexicon's terms for the phrases that stand in it."""
@@ -75,15 +106,26 @@ class KnowledgeBase:
         share of its best; documents with a reranker score below the threshold go, then all but top_k. The sum is measured: on STARD's
         raw questions nDCG@10 is .540 by it, .532 by the first stage alone, .526 by the reranker alone (README.md).
         """
-        found = self.index.search(self.own_rewrite(query) if rewrite is None else rewrite, max(top_k, candidates))
+        found = self.index.find(self.own_rewrite(query) if rewrite is None else rewrite, max(top_k, candidates))
         if not found:
             return []
         best = found[0][1]
-        scores = self.reranker.score(query, [doc_id for doc_id, _ in found])
-        scored = [(score, first / best, self.documents[doc_id]) for score, (doc_id, first) in zip(scores, found, strict=True)]
+        scores = self.reranker.score(query, [document for document, _ in found])
+        scored = [(score, first / best, document) for score, (document, first) in zip(scores, found, strict=True)]
         scored.sort(key=lambda item: -(item[0] + item[1]))
         kept = [item for item in scored if item[0] >= score_threshold][:top_k]
         return [Hit(doc.id, doc.title, doc.text, score, first, rank) for rank, (score, first, doc) in enumerate(kept, 1)]
+
+
+def lexicon_of(path: Path) -> dict[str, str]:
+    """The lexicon.tsv of a knowledge base's folder; {} where there is none. Raises ValueError for a bad file."""
+    file = Path(path) / "lexicon.tsv"
+    return read_lexicon(file) if file.is_file() else {}
+
+
+def _digest(document: Document) -> int:
+    row = json.dumps([document.id, document.title, document.text])
+    return int.from_bytes(hashlib.sha256(row.encode()).digest())
 
 
 def _not_blank(text: str) -> str:
@@ -129,6 +171,41 @@ class Recall(BaseModel):
     kb_version: str = Field(description="changes when the answer could: put it into cache keys")
 
 
+class NewDocument(BaseModel):
+    """One document to add, or to put in the place of the one with its id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(min_length=1, max_length=512)
+    title: str = Field("", max_length=4000)
+    text: str = Field(max_length=200_000)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "NewDocument":
+        _not_blank(self.title + self.text)
+        return self
+
+
+class Change(BaseModel):
+    """The request of POST /api/documents: all of it happens or none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant_id: str
+    kb_name: str = "default"
+    documents: list[NewDocument] = Field([], max_length=1000, description="added, or put in the place of those with the same ids")
+    delete: list[str] = Field([], max_length=1000, description="ids; those that are unknown are no error")
+
+
+class Changed(BaseModel):
+    """The answer of POST /api/documents; the next question sees the change."""
+
+    code: int = 0
+    message: str = "ok"
+    documents: int = Field(description="how many the knowledge base has now")
+    kb_version: str
+
+
 class Answer(BaseModel):
     """The answer of POST /api/chat/general_rag."""
 
@@ -138,7 +215,7 @@ class Answer(BaseModel):
 
 
 class Refusal(BaseModel):
-    """The answer to a request that was not understood (422) or to an unknown tenant (404)."""
+    """The answer to a request that was not understood (422), to an unknown tenant (404), or while the engine is away (503)."""
 
     code: int
     message: str
@@ -147,22 +224,21 @@ class Refusal(BaseModel):
 def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates: int = CANDIDATES) -> FastAPI:
     """The HTTP service over knowledge bases by (tenant_id, kb_name); `candidates` documents at least are scored for each question."""
     app = FastAPI(title="Overtake reference RAG service", version="1")
-    health = {
-        "status": "ok",
-        "knowledge_bases": [
-            {"tenant_id": tenant, "kb_name": name, "documents": len(base.documents), "version": base.version}
-            for (tenant, name), base in knowledge_bases.items()
-        ],
-    }
     known = ", ".join(f"{tenant}/{name}" for tenant, name in knowledge_bases)
 
+    def named(tenant: str, name: str) -> KnowledgeBase:
+        base = knowledge_bases.get((tenant, name))
+        if base is None:
+            raise _Unknown(f"no knowledge base {tenant}/{name}; this service has: {known or 'none'}")
+        return base
+
+    refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (404, 422, 503)}
+
     # async, and no thread: a request takes less time than the hand-over to a thread (README.md has the numbers).
-    @app.post("/api/chat/general_rag", response_model=Answer, responses={404: {"model": Refusal}, 422: {"model": Refusal}})
+    @app.post("/api/chat/general_rag", response_model=Answer, responses=refusals)
     async def general_rag(question: Question) -> Response:
         """Documents found by the rewrite, scored by the question."""
-        base = knowledge_bases.get((question.tenant_id, question.kb_name))
-        if base is None:
-            return _refusal(404, f"no knowledge base {question.tenant_id}/{question.kb_name}; this service has: {known or 'none'}")
+        base = named(question.tenant_id, question.kb_name)
         rewrite = question.rewritten_query if question.rewritten_query is not None else base.own_rewrite(question.query)
         hits = base.retrieve(question.query, rewrite, question.top_k, question.score_threshold, candidates)
         data = {
@@ -174,14 +250,35 @@ def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates
         }
         return Response(msgspec.json.encode({"code": 0, "message": "ok", "data": data}), media_type="application/json")
 
+    # In the event loop too: no question can fall between the engine's change and the reranker's.
+    @app.post("/api/documents", response_model=Changed, responses=refusals)
+    async def change_documents(change: Change) -> Changed:
+        """Documents added, replaced and deleted in one knowledge base."""
+        base = named(change.tenant_id, change.kb_name)
+        base.change([Document(one.id, one.title, one.text) for one in change.documents], change.delete)
+        return Changed(documents=len(base), kb_version=base.version)
+
     @app.get("/health")
     async def get_health() -> JSONResponse:
         """The knowledge bases there are."""
-        return JSONResponse(health)
+        rows = [
+            {"tenant_id": tenant, "kb_name": name, "documents": len(base), "version": base.version}
+            for (tenant, name), base in knowledge_bases.items()
+        ]
+        return JSONResponse({"status": "ok", "knowledge_bases": rows})
+
+    @app.exception_handler(_Unknown)
+    async def unknown(request: Request, error: _Unknown) -> JSONResponse:
+        return _refusal(404, str(error))
+
+    @app.exception_handler(Unavailable)
+    async def unavailable(request: Request, error: Unavailable) -> JSONResponse:
+        return _refusal(503, str(error), {"Retry-After": "1"})
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _refusal(422, "; ".join(_say(one) for one in error.errors()))
+        model = Change if request.url.path == "/api/documents" else Question
+        return _refusal(422, "; ".join(_say(one, model) for one in error.errors()))
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
@@ -190,12 +287,17 @@ def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates
     return app
 
 
-def _refusal(status: int, message: str) -> JSONResponse:
+class _Unknown(Exception):
+    """A knowledge base that this service does not have."""
+
+
+def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     # A lone surrogate in what was sent must not break the answer that names it.
-    return JSONResponse({"code": status, "message": message.encode("utf-8", "backslashreplace").decode()}, status_code=status)
+    content = {"code": status, "message": message.encode("utf-8", "backslashreplace").decode()}
+    return JSONResponse(content, status_code=status, headers=headers)
 
 
-def _say(error: dict[str, Any]) -> str:
+def _say(error: dict[str, Any], model: type[BaseModel]) -> str:
     """One pydantic error as "<field>: <what is wrong and what to send>"."""
     kind, sent, limits = error["type"], error.get("input"), error.get("ctx", {})
     field = ".".join(str(part) for part in error["loc"][1:]) or "body"
@@ -204,7 +306,8 @@ def _say(error: dict[str, Any]) -> str:
     if kind == "missing":
         return "body: missing; send one JSON object" if field == "body" else f"{field}: missing; send it"
     if kind == "extra_forbidden":
-        return f"{field[:80]}: unknown field; send only {', '.join(Question.model_fields)}"
+        known = (NewDocument if field.startswith("documents.") else model).model_fields
+        return f"{field[:80]}: unknown field; send only {', '.join(known)}"
     if kind == "string_too_long":
         return f"{field}: {len(str(sent))} characters; send at most {limits['max_length']}"
     if kind == "value_error":

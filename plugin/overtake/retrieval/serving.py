@@ -7,13 +7,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 
-from overtake.retrieval.service import KnowledgeBase
+from overtake.retrieval.corpus import read_corpus
+from overtake.retrieval.index import Index
+from overtake.retrieval.service import KnowledgeBase, lexicon_of
 
 ENDING_SECONDS = 30
 """For requests under way when the end is asked for; a client that stalls longer is cut off."""
+
+Key = tuple[str, str]
+"""(tenant, kb): the name of a knowledge base."""
 
 
 class _Server(uvicorn.Server):
@@ -40,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser, port: int, bases: str = "+") 
     parser.add_argument("--ready-file", type=Path, help="file that gets the URL once requests are accepted")
 
 
-def named(argument: str) -> tuple[tuple[str, str], Path]:
+def named(argument: str) -> tuple[Key, Path]:
     """((tenant, kb), path) of one KB argument. Raises ValueError when a part is blank.
 
     >>> named("shop/faq=kb/faq.jsonl")
@@ -56,15 +62,35 @@ def named(argument: str) -> tuple[tuple[str, str], Path]:
     return (tenant, kb or "default"), Path(place)
 
 
-def load(arguments: list[str]) -> dict[tuple[str, str], KnowledgeBase]:
-    """Read the knowledge bases. Raises ValueError for a bad file and for a name that stands twice."""
-    bases: dict[tuple[str, str], KnowledgeBase] = {}
+def load(arguments: list[str], read: Callable[[Key, Path], KnowledgeBase] | None = None) -> dict[Key, KnowledgeBase]:
+    """The knowledge bases, read into memory or by `read`. Raises ValueError for a bad file and for a name that stands twice."""
+    bases: dict[Key, KnowledgeBase] = {}
     for argument in arguments:
         key, path = named(argument)
         if key in bases:
             raise ValueError(f"{argument!r}: {'/'.join(key)} stands twice: give each its own name as tenant/kb=PATH")
-        bases[key] = KnowledgeBase.load(path)
+        bases[key] = KnowledgeBase.load(path) if read is None else read(key, path)
     return bases
+
+
+def stored(data: Path, key: Key) -> Path:
+    """The folder that keeps a knowledge base's documents.
+
+    >>> stored(Path("data"), ("../shop", "faq"))
+    PosixPath('data/..%2Fshop@faq')
+    """
+    return data / "@".join(quote(part, safe="") for part in key)
+
+
+def open_stored(data: Path, key: Key, path: Path) -> KnowledgeBase:
+    """The knowledge base that `data` keeps, made from `path`'s corpus.jsonl when it is not there yet; the lexicon is always `path`'s.
+
+    Nobody else can change it until it is closed or this process ends. Raises ValueError for a bad file, and where another process holds it.
+    """
+    folder = stored(data, key)
+    index = Index.open(folder) if folder.exists() else Index.build(read_corpus(path), folder)
+    index.change()
+    return KnowledgeBase(index, lexicon_of(path))
 
 
 def listen(host: str, port: int) -> socket.socket:

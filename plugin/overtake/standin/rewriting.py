@@ -71,11 +71,12 @@ class Rewriter:
     def __init__(self, kb: KnowledgeBase, labels: Mapping[str, Collection[str]] | None = None) -> None:
         self.kb = kb
         self._labels: dict[str, set[str]] = {}
+        documents = kb.documents()
         for question, gold in (labels or {}).items():
-            self._labels.setdefault(normal(question), set()).update(set(gold) & kb.documents.keys())
+            self._labels.setdefault(normal(question), set()).update(set(gold) & documents.keys())
         # Longest first, so that a phrase inside a longer one is not found again.
         self._lexicon = sorted(((normalise(lay), terms) for lay, terms in kb.lexicon.items()), key=lambda pair: (-len(pair[0]), pair[0]))
-        self._words = {key: split(f"{document.title} {document.text}") for key, document in kb.documents.items()}
+        self._words = {key: split(f"{document.title} {document.text}") for key, document in documents.items()}
         self._frequency = Counter(word for words in self._words.values() for word in words)
         self._learned = _Associations(self._words, self._frequency, {q: gold for q in labels or {} if (gold := self._labels[normal(q)])})
 
@@ -172,7 +173,8 @@ class Rewriter:
 
     def _feedback(self, words: Sequence[str], documents: int, count: int) -> list[str]:
         weight: Counter[str] = Counter()
-        for key, score in self.kb.index.search(" ".join(words), documents):
+        for document, score in self.kb.index.find(" ".join(words), documents):
+            key = document.id
             terms = self._words[key]
             for term in terms:
                 if len(term) > 1:

@@ -191,7 +191,7 @@ def create_app(
     async def health() -> JSONResponse:
         """What it is and what it uses."""
         uses = [
-            {"tenant_id": tenant, "documents": len(one.kb.documents), "lexicon": len(one.kb.lexicon), "labels": one.labelled}
+            {"tenant_id": tenant, "documents": len(one.kb), "lexicon": len(one.kb.lexicon), "labels": one.labelled}
             for tenant, one in rewriters.items()
         ]
         return JSONResponse({"status": "ok", "model": NAME, "knowledge_bases": uses})
