@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     serving.add_arguments(parser, port=8900)
     parser.add_argument("--candidates", type=int, default=CANDIDATES, help="documents scored for each question (default %(default)s)")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="keeps documents and their changes (default: until it ends)")
+    serving.add_engine_arguments(parser)
     parser.add_argument("--queue", type=int, default=Limits.queue, help="requests waiting at most (default %(default)s)")
     parser.add_argument("--max-bytes", type=int, default=Limits.body_bytes, help="bytes of a request's body at most (default %(default)s)")
     parser.add_argument("--api-key-env", metavar="NAME", help="variable that holds the key which requests must bring (default: none asked)")
@@ -41,8 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
         if options.api_key_env and not key:
             raise ValueError(f"--api-key-env {options.api_key_env}: the variable is not set: export it or leave the option out")
-        keep = options.data
-        bases = serving.load(options.kb, None if keep is None else lambda key, path: serving.open_stored(keep, key, path))
+        keep, client = options.data, serving.qdrant(options)
+        if client is not None:
+            bases = serving.load(options.kb, lambda key, path: serving.open_remote(client, key, path))
+        else:
+            bases = serving.load(options.kb, None if keep is None else lambda key, path: serving.open_stored(keep, key, path))
         counts = ", ".join(f"{tenant}/{name} {len(base)} documents" for (tenant, name), base in bases.items())
         log = stack.enter_context(options.access_log.open("a", encoding="utf-8")) if options.access_log else None
         guarded = Guard(create_app(bases, options.candidates), Limits(options.queue, options.max_bytes, key), log)

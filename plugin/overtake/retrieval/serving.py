@@ -1,6 +1,7 @@
 """What the programs that serve knowledge bases share: their arguments, the listening socket, the ready file, the end."""
 
 import argparse
+import os
 import signal
 import socket
 import sys
@@ -10,9 +11,12 @@ from typing import Any
 from urllib.parse import quote
 
 import uvicorn
+from qdrant_client import QdrantClient
 
 from overtake.retrieval.corpus import read_corpus
+from overtake.retrieval.engine import Unavailable
 from overtake.retrieval.index import Index
+from overtake.retrieval.qdrant import QdrantIndex
 from overtake.retrieval.service import KnowledgeBase, lexicon_of
 
 ENDING_SECONDS = 30
@@ -91,6 +95,35 @@ def open_stored(data: Path, key: Key, path: Path) -> KnowledgeBase:
     index = Index.open(folder) if folder.exists() else Index.build(read_corpus(path), folder)
     index.change()
     return KnowledgeBase(index, lexicon_of(path))
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """--data, --engine and --url: where documents are kept."""
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="keeps documents and their changes, embedded engine")
+    parser.add_argument("--engine", choices=("embedded", "qdrant"), default="embedded", help="what finds documents (default %(default)s)")
+    parser.add_argument("--url", help="Qdrant's address; its key is read from QDRANT_API_KEY")
+
+
+def qdrant(options: argparse.Namespace) -> QdrantClient | None:
+    """The client that the engine's options ask for; None for the embedded engine. Raises ValueError for options that contradict."""
+    if options.engine == "embedded":
+        if options.url:
+            raise ValueError(f"--url {options.url}: it goes with --engine qdrant")
+        return None
+    if not options.url or options.data is not None:
+        raise ValueError("--engine qdrant: give --url, and no --data")
+    return QdrantClient(url=options.url, api_key=os.environ.get("QDRANT_API_KEY") or None, check_compatibility=False)
+
+
+def open_remote(client: QdrantClient, key: Key, path: Path) -> KnowledgeBase:
+    """The knowledge base that Qdrant keeps, with `path`'s lexicon. Raises ValueError when it is empty or Qdrant does not answer."""
+    try:
+        base = KnowledgeBase(QdrantIndex(client, key), lexicon_of(path))
+        if not len(base):
+            raise ValueError(f"{'/'.join(key)}: no documents in Qdrant: load them with tools/index.py first")
+    except Unavailable as error:
+        raise ValueError(str(error)) from None
+    return base
 
 
 def listen(host: str, port: int) -> socket.socket:
