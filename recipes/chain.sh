@@ -76,11 +76,12 @@ deploy() {
   done
 }
 
-# resist TASK ROWS: honest answers and attacks through the rewards of RL; what would be learnt in place of the task stops the chain here.
+# resist TASK ROWS [FLAG...]: honest answers and attacks through the rewards of RL; what would be learnt in place of the
+# task stops the chain here. Flags go to tools/doctor.py.
 resist() {
   local status=0
   [[ -s $OUT/doctor.txt ]] && return
-  PROFILE=cpu python tools/doctor.py --task "$1" --data "$2" --only-attacks >"$OUT/log/doctor.txt" || status=$?
+  PROFILE=cpu python tools/doctor.py --task "$1" --data "$2" --only-attacks "${@:3}" >"$OUT/log/doctor.txt" || status=$?
   cat "$OUT/log/doctor.txt"
   ((status == 0)) || [[ ${DOCTOR:-1} == 0 ]] ||
     die "the doctor found what would spoil the training (above). Set it right, or go on regardless with DOCTOR=0"

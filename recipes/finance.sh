@@ -88,6 +88,8 @@ stop_after filter
 # ---------------------------------------------------------------- training
 
 if ((!judge)); then export RULES_ONLY=1; fi
+stage "  doctor: the golds and attacks through the rewards of RL"
+resist finance "$OUT/data/rl.jsonl" "${no_judge[@]}"
 stage "4 sft (recipes/sft_finance.sh)"
 sft_data=$OUT/data/sft.jsonl
 sft=() grpo=() tuner=${TUNER:-lora} start_from=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}

@@ -46,6 +46,9 @@ stage "1 generate: answers, hard negatives, reasoned verdicts"
 [[ -f $OUT/data/train.jsonl ]] || { mkdir -p "$OUT/data"
   python tools/generate.py "$data" "$OUT/data/train.jsonl" --task judge --negatives --balance 1.5 ${light:+--light "$light"}; }
 
+stage "  doctor: the teacher's verdicts and attacks through the rewards of RL"
+resist judge "$OUT/data/train.jsonl"
+
 sft=() grpo=() tuner=${TUNER:-lora} start_from=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}
 if ((tiny)); then
   stage "  student: a tiny Qwen3 that has learnt to compare two texts"

@@ -87,6 +87,9 @@ stop_after prepare
 
 # ---------------------------------------------------------------- training
 
+stage "  doctor: honest answers and attacks through the rewards of RL"
+resist medical "$OUT/data/training_prompts.jsonl" --recipe "${rl}_medical" ${no_judge[@]+"${no_judge[@]}"}
+
 stage "2 sft (recipes/sft_medical.sh)"
 sft=() of_rl=() tuner=${TUNER:-lora} base=${MODEL:-}
 if ((tiny)); then
