@@ -21,11 +21,10 @@ from typing import Any
 import yaml
 from overtake import prompts
 from overtake.data.cli import run
-from overtake.data.tables import BadInput
 from overtake.standin import finance
 from overtake.standin.kinds import KINDS, numbers_of, plain
 from overtake.standin.pretraining import Lesson, pretrain
-from overtake.standin.students import make_model
+from overtake.standin.students import check_free, make_model, write
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>"]
 TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
@@ -132,8 +131,7 @@ def _joined(parts: list[str], rng: random.Random) -> str:
 
 def make(arguments: argparse.Namespace) -> int:
     """Write tokenizer and pre-trained weights to a new folder."""
-    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
-        raise BadInput(f"{arguments.out} is there already: choose another folder or remove it")
+    check_free(arguments.out)
     source = yaml.safe_load((arguments.sample / "source.yaml").read_text(encoding="utf-8"))
     rows = [json.loads(line) for line in arguments.texts.read_text(encoding="utf-8").splitlines()]
     ways = [f"{way.zh}{way.unit_zh} {way.en}{way.unit_en}\n" for way in finance.WAYS.values()]
@@ -146,12 +144,7 @@ def make(arguments: argparse.Namespace) -> int:
     loss = pretrain(model, tokenizer, pieces, arguments.steps) if arguments.steps else math.nan
     # It ends where a text of its pre-training ended, as a base model does.
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
-    aside = arguments.out.with_name(arguments.out.name + ".aside")
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    aside.rename(arguments.out)
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    print(f"{arguments.out}: Qwen3 of {millions:.2f} M parameters, {len(tokenizer)} tokens, {arguments.steps} steps, loss {loss:.2f}")
+    write(model, tokenizer, arguments.out, f"{arguments.steps} steps, loss {loss:.2f}")
     return 0
 
 

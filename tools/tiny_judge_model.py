@@ -18,9 +18,9 @@ from typing import Any
 
 from overtake import prompts
 from overtake.data.cli import run
-from overtake.data.tables import BadInput, read_rows
+from overtake.data.tables import read_rows
 from overtake.standin.pretraining import Lesson, pretrain
-from overtake.standin.students import make_model
+from overtake.standin.students import check_free, make_model, write
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>"]
 TAGS = ["<think>", "</think>", "<output>", "</output>"]
@@ -150,8 +150,7 @@ def _near(fact: str, parts: list[str], chinese: bool, rng: random.Random) -> str
 
 def make(arguments: argparse.Namespace) -> int:
     """Write tokenizer and pre-trained weights to a new folder."""
-    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
-        raise BadInput(f"{arguments.out} is there already: choose another folder or remove it")
+    check_free(arguments.out)
     rows = read_rows(arguments.texts, required=("question", "answer_hat"))
     texts = [f"{row['question']}\n{row['answer_hat']}\n{row.get('judge_reason', '')}" for row in rows]
     words = "main: correct; secondary: incorrect none"
@@ -162,12 +161,7 @@ def make(arguments: argparse.Namespace) -> int:
     parts = [token.strip() for token in tokenizer.get_vocab() if token.strip().isascii() and token.strip().isalpha()]
     taught = lessons(sorted(set(parts)), random.Random(arguments.seed))
     loss = pretrain(model, tokenizer, taught, arguments.steps, length=256) if arguments.steps else math.nan
-    aside = arguments.out.with_name(arguments.out.name + ".aside")
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    aside.rename(arguments.out)
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    print(f"{arguments.out}: Qwen3 of {millions:.2f} M parameters, {len(tokenizer)} tokens, {arguments.steps} steps, loss {loss:.2f}")
+    write(model, tokenizer, arguments.out, f"{arguments.steps} steps, loss {loss:.2f}")
     return 0
 
 

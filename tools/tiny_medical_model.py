@@ -13,26 +13,20 @@ from pathlib import Path
 
 from overtake import prompts
 from overtake.data.cli import run
-from overtake.data.tables import BadInput
-from tiny_model import make_model, make_tokenizer, read_texts
+from overtake.standin.students import check_free, make_model, write
+from tiny_model import make_tokenizer, read_texts
 
 
 def make(arguments: argparse.Namespace) -> int:
     """Write tokenizer and random weights to a new folder."""
-    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
-        raise BadInput(f"{arguments.out} is there already: choose another folder or remove it")
+    check_free(arguments.out)
     # One line: a text with spaces would make words of its own.
     texts = ["".join(text.split()) for file in arguments.texts for text in read_texts(file)]
     lines = sorted({line for line in prompts.prompt("answer_medical").splitlines() if line.strip()})
     characters = [character for text in texts for character in text]
     tokenizer = make_tokenizer([], lines, characters)
     model = make_model(tokenizer, arguments.width, arguments.layers, arguments.seed)
-    aside = arguments.out.with_name(arguments.out.name + ".aside")
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    aside.rename(arguments.out)
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    print(f"{arguments.out}: random Qwen3 of {millions:.2f} M parameters, {len(tokenizer)} tokens")
+    write(model, tokenizer, arguments.out, "random weights")
     return 0
 
 

@@ -25,7 +25,7 @@ from overtake import prompts
 from overtake.data.cli import run
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import Document, read_corpus
-from overtake.standin.students import make_model
+from overtake.standin.students import check_free, make_model, write
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<think>\n\n</think>\n\n", "<unk>"]
 CHAT_TEMPLATE = (
@@ -113,8 +113,7 @@ def read_texts(file: Path) -> list[str]:
 
 def make(arguments: argparse.Namespace) -> int:
     """Write tokenizer and pre-trained weights to a new folder."""
-    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
-        raise BadInput(f"{arguments.out} is there already: choose another folder or remove it")
+    check_free(arguments.out)
     try:
         documents = read_corpus(arguments.corpus)
         system = prompts.prompt(f"rewrite_{arguments.tenant}")
@@ -128,12 +127,7 @@ def make(arguments: argparse.Namespace) -> int:
     place_embeddings(model, tokenizer, documents)
     pairs = lessons(documents, random.Random(arguments.seed))
     loss = pretrain(model, tokenizer, pairs, system, arguments.steps) if arguments.steps else math.nan
-    aside = arguments.out.with_name(arguments.out.name + ".aside")
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    aside.rename(arguments.out)
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    print(f"{arguments.out}: Qwen3 of {millions:.2f} M parameters, {len(tokenizer)} tokens, {arguments.steps} steps, loss {loss:.2f}")
+    write(model, tokenizer, arguments.out, f"{arguments.steps} steps, loss {loss:.2f}")
     return 0
 
 

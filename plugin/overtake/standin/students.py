@@ -1,6 +1,9 @@
-"""The tiny students' architecture: a Qwen3 of about a million random weights."""
+"""The tiny students' architecture, a Qwen3 of about a million random weights, and the folder they are written to."""
 
+from pathlib import Path
 from typing import Any
+
+from overtake.data.tables import BadInput
 
 
 def make_model(tokenizer: Any, width: int, layers: int, seed: int) -> Any:
@@ -25,3 +28,19 @@ def make_model(tokenizer: Any, width: int, layers: int, seed: int) -> Any:
         dtype="float32",
     )
     return Qwen3ForCausalLM(config)
+
+
+def check_free(out: Path) -> None:
+    """Refuse, before any work, a folder that holds something. Raises BadInput."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out} is there already: choose another folder or remove it")
+
+
+def write(model: Any, tokenizer: Any, out: Path, trained: str) -> None:
+    """Write both to `out`, whole or not at all, and print the size and how it was `trained`."""
+    aside = out.with_name(f"{out.name}.aside")
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    aside.rename(out)
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    print(f"{out}: Qwen3 of {millions:.2f} M parameters, {len(tokenizer)} tokens, {trained}")
