@@ -39,6 +39,21 @@ enter() {
   trap 'exit 143' TERM
 }
 
+# A chain of STAGES that can be entered and left at any of them. LEAVES[stage] names what it leaves in OUT.
+declare -A LEAVES=()
+place() { local at; for at in "${!STAGES[@]}"; do if [[ ${STAGES[at]} == "$1" ]]; then echo "$at"; return; fi; done; }
+# stage_option --from|--to NAME: sets from or to.
+stage_option() { [[ -n $(place "${2:-}") ]] || die "$1 ${2:-}: the stages are ${STAGES[*]}"; printf -v "${1#--}" %s "$2"; }
+# forget_from STAGE: what it and all behind it left is taken away.
+forget_from() {
+  local name what
+  for name in "${STAGES[@]:$(place "$1")}"; do
+    for what in ${LEAVES[$name]}; do rm -rf "${OUT:?}/$what"; done
+  done
+}
+# stop_after STAGE: ends the chain where --to says.
+stop_after() { if [[ $to == "$1" ]]; then echo; echo "done up to $1: $OUT"; exit; fi; }
+
 services=()
 stop() {
   trap '' INT TERM

@@ -13,13 +13,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
 
 STAGES=(prepare distil filter sft grpo evaluate deploy ablate)
 data='' rows='' out='' judge=1 from='' to=ablate fresh=0
-place() { local at; for at in "${!STAGES[@]}"; do if [[ ${STAGES[at]} == "$1" ]]; then echo "$at"; return; fi; done; }
 while (($#)); do
   case $1 in
     --data) [[ -n ${2:-} ]] || die "$1 needs a file or a hub name"; data=$2; shift 2 ;;
     --rows) [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || die "$1 needs a number"; rows=$2; shift 2 ;;
     --out) [[ -n ${2:-} ]] || die "$1 needs a folder"; out=$(realpath -m -- "$2"); shift 2 ;;
-    --from | --to) [[ -n $(place "${2:-}") ]] || die "$1 ${2:-}: the stages are ${STAGES[*]}"; printf -v "${1#--}" %s "$2"; shift 2 ;;
+    --from | --to) stage_option "$@"; shift 2 ;;
     --no-judge) judge=0; shift ;;
     --fresh) fresh=1; shift ;;
     -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
@@ -45,17 +44,11 @@ enter
 export OVERTAKE_CACHE_DIR=${OVERTAKE_CACHE_DIR:-$OUT/cache}
 
 # What each stage leaves; --from takes it away, of that stage and all behind it.
-declare -A LEAVES=(
-  [prepare]=raw [distil]=distilled.jsonl [filter]=data [sft]='base sft' [grpo]='grpo sft_long' [evaluate]=eval [deploy]=merged
+LEAVES=(
+  [prepare]=raw [distil]=distilled.jsonl [filter]='data doctor.txt' [sft]='base sft' [grpo]='grpo sft_long' [evaluate]=eval [deploy]=merged
   [ablate]='grpo_rules ablation'
 )
-if [[ -n $from ]]; then
-  for name in "${STAGES[@]:$(place "$from")}"; do
-    for what in ${LEAVES[$name]}; do rm -rf "${OUT:?}/$what"; done
-  done
-fi
-# stop_after NAME: ends the chain where --to says.
-stop_after() { if [[ $to == "$1" ]]; then echo; echo "done up to $1: $OUT"; exit; fi; }
+if [[ -n $from ]]; then forget_from "$from"; fi
 
 no_judge=() mode='with a judge'
 if ((!judge)); then no_judge=(--no-judge) mode='rules only'; fi

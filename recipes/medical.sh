@@ -14,14 +14,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
 STAGES=(prepare sft rl evaluate review)
 sample=$ROOT/datasets/medical
 data='' red_team=$sample/red_team.jsonl rl=ppo out='' judge=1 from='' to=review fresh=0
-place() { local at; for at in "${!STAGES[@]}"; do if [[ ${STAGES[at]} == "$1" ]]; then echo "$at"; return; fi; done; }
 while (($#)); do
   case $1 in
     --data) [[ -n ${2:-} ]] || die "$1 needs a file or a hub name"; data=$2; shift 2 ;;
     --red-team) [[ -f ${2:-} ]] || die "$1 ${2:-}: no such file"; red_team=$(realpath -- "$2"); shift 2 ;;
     --rl) [[ ${2:-} =~ ^(ppo|grpo)$ ]] || die "$1 ${2:-}: ppo or grpo"; rl=$2; shift 2 ;;
     --out) [[ -n ${2:-} ]] || die "$1 needs a folder"; out=$(realpath -m -- "$2"); shift 2 ;;
-    --from | --to) [[ -n $(place "${2:-}") ]] || die "$1 ${2:-}: the stages are ${STAGES[*]}"; printf -v "${1#--}" %s "$2"; shift 2 ;;
+    --from | --to) stage_option "$@"; shift 2 ;;
     --no-judge) judge=0; shift ;;
     --fresh) fresh=1; shift ;;
     -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
@@ -46,14 +45,8 @@ enter
 export OVERTAKE_CACHE_DIR=${OVERTAKE_CACHE_DIR:-$OUT/cache}
 
 # What each stage leaves; --from takes it away, of that stage and all behind it. A doctor's verdicts are never taken away.
-declare -A LEAVES=([prepare]='sample data' [sft]='base sft' [rl]='ppo grpo sft_long_ppo sft_long_grpo' [evaluate]=eval [review]='')
-if [[ -n $from ]]; then
-  for name in "${STAGES[@]:$(place "$from")}"; do
-    for left in ${LEAVES[$name]}; do rm -rf "${OUT:?}/$left"; done
-  done
-fi
-# stop_after NAME: ends the chain where --to says.
-stop_after() { if [[ $to == "$1" ]]; then echo; echo "done up to $1: $OUT"; exit; fi; }
+LEAVES=([prepare]='sample data doctor.txt' [sft]='base sft' [rl]='ppo grpo sft_long_ppo sft_long_grpo' [evaluate]=eval [review]='')
+if [[ -n $from ]]; then forget_from "$from"; fi
 
 no_judge=()
 if ((!judge)); then no_judge=(--no-judge); export OVERTAKE_MEDICAL_WEIGHT_TEACHER=0; fi

@@ -85,6 +85,19 @@ def judge_row(cells: Mapping[str, Any], columns: Mapping[str, str]) -> JudgeRow:
     )
 
 
+def reward_columns(row: JudgeRow, facts: str = "") -> dict[str, str]:
+    """What the rewards read of a row whose verdict is known; an unknown secondary verdict is ""."""
+    return {
+        "judge_id": row.id,
+        "judge_question": row.question,
+        "judge_answer": tables.cell(list(row.gold)),
+        "judge_answer_hat": row.answer_hat,
+        "judge_main": row.main or "",
+        "judge_secondary": row.secondary or "",
+        "judge_facts": facts,
+    }
+
+
 def alternatives(text: str, cut: bool = False) -> tuple[str, ...]:
     """Reference answers of a cell: a JSON list's, or those between "/" with `cut`, or the text itself; blank ones left out, none twice.
 

@@ -152,19 +152,7 @@ def _verdicts(path: Path) -> list[Row]:
         rows = [(row, judged.judge_row(row, columns)) for row in cells]
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
-    return [
-        {
-            "judge_id": row.id,
-            "judge_question": row.question,
-            "judge_answer": tables.cell(list(row.gold)),
-            "judge_answer_hat": row.answer_hat,
-            "judge_main": row.main,
-            "judge_secondary": row.secondary or "",
-            "judge_facts": cell.get("judge_facts", ""),
-        }
-        for cell, row in rows
-        if row.main
-    ]
+    return [judged.reward_columns(row, cell.get("judge_facts", "")) for cell, row in rows if row.main]
 
 
 def _facts(row: Row) -> str:

@@ -14,7 +14,7 @@ from swift.dataset import DatasetMeta, RowPreprocessor
 
 from overtake import prompts
 from overtake.data import tables
-from overtake.data.judged import alternatives, columns_of, judge_row
+from overtake.data.judged import alternatives, columns_of, judge_row, reward_columns
 from overtake.preprocessors.files import FileLoader
 from overtake.reading.judgements import Judgement, write_judgement
 
@@ -41,16 +41,7 @@ def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
     if reason and judged.secondary and cells.get("judge_main", judged.main) == judged.main:
         text = write_judgement(Judgement(judged.main, judged.secondary, reason))
         messages.append({"role": "assistant", "content": text})
-    return {
-        "messages": messages,
-        "judge_id": judged.id,
-        "judge_question": judged.question,
-        "judge_answer": tables.cell(list(judged.gold)),
-        "judge_answer_hat": judged.answer_hat,
-        "judge_main": judged.main,
-        "judge_secondary": judged.secondary or "",
-        "judge_facts": cells.get("judge_facts", ""),
-    }
+    return {"messages": messages, **reward_columns(judged, cells.get("judge_facts", ""))}
 
 
 def _text(value: Any) -> str:
