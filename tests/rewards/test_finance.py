@@ -128,7 +128,7 @@ def columns(golds, kinds, ids=None):
 @pytest.fixture
 def logged(monkeypatch):
     found = {}
-    for module in (answer_format, numeric_answer, keyword_answer, finance_accuracy):
+    for module in (answer_format, numeric_answer, finance_accuracy):
         monkeypatch.setattr(module, "log_metrics", found.update)
     return found
 

@@ -14,16 +14,11 @@ by form alone is worth nothing, or less:
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from overtake.data.questions import is_copy
 from overtake.reading.tags import last_answer
-from overtake.rewards.measuring import column
-from overtake.rewards.numeric_answer import TOOL
-from overtake.trainers import trace
-from overtake.trainers.metrics import log_metrics
+from overtake.rewards.numeric_answer import NumericAnswer
 
 _LONGEST = 20_000
 _LIMIT = 200
@@ -130,19 +125,8 @@ def _items(text: str) -> int:
     return len([item for item in re.split(r"[,;、/|\n\s]+" if _HAN.search(text) else r"[,;、/|\n]+", text) if item.strip()])
 
 
-class KeywordAnswer:
+class KeywordAnswer(NumericAnswer):
     """The keywords as a reward; columns fin_gold and fin_question, logged as `finance/keywords`."""
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        self.args = args
-
-    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
-        """One score for each completion. Raises ValueError for a missing column."""
-        golds, questions = (column(columns, name, len(completions), TOOL) for name in ("fin_gold", "fin_question"))
-        scores = [
-            score(completion, str(gold), str(question or ""))
-            for completion, gold, question in zip(completions, golds, questions, strict=True)
-        ]
-        log_metrics({"finance/keywords": [one for one in scores if one is not None]})
-        trace.note({"question": questions, "gold": golds, "answer": [last_answer(completion) for completion in completions]})
-        return scores
+    score = staticmethod(score)
+    part = "keywords"

@@ -28,6 +28,9 @@ def score(completion: str, gold: str, question: str = "") -> float | None:
 class NumericAnswer:
     """The number as a reward; columns fin_gold and fin_question, logged as `finance/numeric`."""
 
+    score = staticmethod(score)
+    part = "numeric"
+
     def __init__(self, args: Any = None, **_: Any) -> None:
         self.args = args
 
@@ -35,9 +38,9 @@ class NumericAnswer:
         """One score for each completion. Raises ValueError for a missing column."""
         golds, questions = (column(columns, name, len(completions), TOOL) for name in ("fin_gold", "fin_question"))
         scores = [
-            score(completion, str(gold), str(question or ""))
+            self.score(completion, str(gold), str(question or ""))
             for completion, gold, question in zip(completions, golds, questions, strict=True)
         ]
-        log_metrics({"finance/numeric": [one for one in scores if one is not None]})
+        log_metrics({f"finance/{self.part}": [one for one in scores if one is not None]})
         trace.note({"question": questions, "gold": golds, "answer": [last_answer(completion) for completion in completions]})
         return scores

@@ -19,6 +19,8 @@ def score(student: float, teacher: float) -> float:
 class RagRetrieval:
     """The retrieval part alone; None where a recall list could not be had."""
 
+    score = staticmethod(score)
+
     def __init__(self, args: Any = None, **_: Any) -> None:
         self.args = args
 
@@ -31,4 +33,4 @@ class RagRetrieval:
         rows = measuring.read_rows(completions, columns)
         pairs = measuring.retrievals(rows, measuring.step_of(columns))()
         measuring.trace_retrievals(rows, pairs)
-        return [score(pair.student_quality, pair.teacher_quality) if isinstance(pair, measuring.Retrieval) else None for pair in pairs]
+        return [self.score(pair.student_quality, pair.teacher_quality) if isinstance(pair, measuring.Retrieval) else None for pair in pairs]
