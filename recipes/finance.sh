@@ -45,7 +45,7 @@ export OVERTAKE_CACHE_DIR=${OVERTAKE_CACHE_DIR:-$OUT/cache}
 
 # What each stage leaves; --from takes it away, of that stage and all behind it.
 LEAVES=(
-  [prepare]=raw [distil]=distilled.jsonl [filter]='data doctor.txt' [sft]='base sft' [grpo]='grpo sft_long' [evaluate]=eval [deploy]=merged
+  [prepare]=raw [distil]=distilled.jsonl [filter]='data doctor.txt' [sft]='base sft' [grpo]='grpo sft_long' [evaluate]='eval report.html' [deploy]=merged
   [ablate]='grpo_rules ablation'
 )
 if [[ -n $from ]]; then forget_from "$from"; fi
@@ -129,6 +129,7 @@ stage "6 evaluate: held-out problems by type, paired intervals"
 [[ -f $OUT/eval/table.txt ]] || { mkdir -p "$OUT/eval"
   python tools/evaluate.py "$test_file" "$OUT/eval" --task finance "${no_judge[@]}" "${systems[@]}" --against GRPO | tee "$OUT/eval/table.part"
   mv "$OUT/eval/table.part" "$OUT/eval/table.txt"; }
+python tools/report.py "$OUT/report.html" --run "GRPO=$OUT/grpo" --eval "$OUT/eval"
 stop_after evaluate
 
 stage "7 deploy: merged (recipes/export.sh), served (recipes/deploy.sh), one question"
@@ -154,6 +155,7 @@ Everything lies in $OUT:
   raw/ distilled.jsonl data/     problems, the teacher's solutions, what passed both filters
   sft/ grpo/ grpo_rules/         runs with logging.jsonl            merged/     the model to deploy
   eval/ ablation/                tables, answers and details        log/        every step's log
+  report.html                    the table, curves and alarms on one page
 The teacher here: $OVERTAKE_TEACHER_MODEL. The whole took $SECONDS s.
 END
 exit

@@ -84,6 +84,7 @@ stage "4 evaluate: held-out verdicts, paired intervals"
 [[ -f $OUT/eval/table.txt ]] || { mkdir -p "$OUT/eval"
   python tools/evaluate.py "$test_file" "$OUT/eval" --task judge "${systems[@]}" --against GRPO | tee "$OUT/eval/table.part"
   mv "$OUT/eval/table.part" "$OUT/eval/table.txt"; }
+python tools/report.py "$OUT/report.html" --run "GRPO=$OUT/grpo" --eval "$OUT/eval"
 stage "5 calibrate: the trained judge on the held-out verdicts"
 [[ -f $OUT/calibration.json ]] ||
   python tools/calibrate.py "$test_file" --judge "$(last "$OUT/grpo")" --no-probes --summary "$OUT/calibration.json"
@@ -93,6 +94,7 @@ cat <<END
 Everything lies in $OUT:
   data/train.jsonl               graded answers          sft/ grpo/          runs with logging.jsonl
   eval/ calibration.json         tables and details      log/                every step's log
+  report.html                    the table, curves and alarms on one page
 The teacher here: $OVERTAKE_TEACHER_MODEL. The whole took $SECONDS s.
 END
 exit

@@ -45,7 +45,7 @@ enter
 export OVERTAKE_CACHE_DIR=${OVERTAKE_CACHE_DIR:-$OUT/cache}
 
 # What each stage leaves; --from takes it away, of that stage and all behind it. A doctor's verdicts are never taken away.
-LEAVES=([prepare]='sample data doctor.txt' [sft]='base sft' [rl]='ppo grpo sft_long_ppo sft_long_grpo' [evaluate]=eval [review]='')
+LEAVES=([prepare]='sample data doctor.txt' [sft]='base sft' [rl]='ppo grpo sft_long_ppo sft_long_grpo' [evaluate]='eval report.html' [review]='')
 if [[ -n $from ]]; then forget_from "$from"; fi
 
 no_judge=()
@@ -135,12 +135,14 @@ stop_after evaluate
 
 stage "5 review: the riskiest answers for a doctor, blind"
 [[ -d $OUT/review ]] || python tools/review.py "$OUT/eval" "$OUT/review"
+python tools/report.py "$OUT/report.html" --run "${rl^^}=$OUT/$rl" --run "SFT-long=$long" --eval "$OUT/eval"
 
 cat <<END
 
 Everything lies in $OUT:
   data/                          DATA_CARD.md, training files, the red team          sft/ $rl/ sft_long_$rl/   runs with logging.jsonl
   eval/                          ${rl}_table.txt, answers and details                log/        every step's log
+  report.html                    the table, curves and alarms on one page
   review/                        review.xlsx and review.html for a doctor; then: python tools/review.py --read $OUT/review/review.xlsx
 The whole took $SECONDS s.
 END
