@@ -34,7 +34,7 @@ def attack(args: argparse.Namespace, command: Command) -> tuple[list[Finding], s
         os.environ[f"OVERTAKE_{name.upper()}"] = str(int(bool(getattr(chosen, name)) and not args.no_judge))
     settings.load.cache_clear()
     from overtake.doctor import attacks, scoring
-    from overtake.doctor.preflight import files
+    from overtake.doctor.rows import files
 
     task = attacks.TASKS[args.task]
     flags = command.flags
@@ -52,7 +52,7 @@ def attack(args: argparse.Namespace, command: Command) -> tuple[list[Finding], s
 
 def doctor(args: argparse.Namespace) -> int:
     """Examine, print, and tell by the exit code."""
-    from overtake.doctor import preflight
+    from overtake.doctor import live, preflight
 
     # A service that is down is what is looked for: nobody waits until it is up again.
     os.environ.setdefault("OVERTAKE_OUTAGE_PATIENCE", "0")
@@ -60,7 +60,7 @@ def doctor(args: argparse.Namespace) -> int:
     found, said = [], ""
     if not args.only_attacks:
         found += preflight.fast(command, os.environ)
-        found += [] if args.fast or findings.exit_code(found) else preflight.live(command, args.no_judge)
+        found += [] if args.fast or findings.exit_code(found) else live.services(command, args.no_judge)
     if not args.fast:
         more, said = attack(args, command)
         found += more

@@ -1,77 +1,32 @@
-"""Whether machine, services, rows and numbers of a run are in order. `fast` asks no network and imports no torch; `live` calls services."""
+"""Whether settings, machine, rows and numbers of a run are in order, told in a second or two without network or torch."""
 
 import ast
-import importlib.util
 import json
 import os
 import re
 import shutil
 import socket
 import subprocess
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from overtake import settings
-from overtake.data import tables
-from overtake.data.questions import is_copy, normal
-from overtake.doctor import memory
+from overtake.doctor import memory, rows
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding, Level
 from overtake.settings import SettingsError
 
-Rows = list[dict[str, Any]]
-
-# What each reward reads (rewards/README.md).
-_RAG = ("rag_query_id", "rag_query", "rag_tenant", "rag_kb", "rag_gold", "rag_teacher_rewrite", "rag_teacher_recall", "rag_teacher_judge")
-_FINANCE = ("fin_gold", "fin_question")
-COLUMNS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("rag_competition", "rag_retrieval", "rag_win", "teacher_judge"), _RAG),
-    "rewrite_rules": ("rag_query",),
-    "judge_verdict": ("judge_main", "judge_secondary"),
-    **dict.fromkeys(("medical_answer", "medical_rules"), ("med_id", "med_question", "med_keywords", "med_risk", "med_reference")),
-    **dict.fromkeys(("numeric_answer", "keyword_answer"), _FINANCE),
-    "finance_accuracy": (*_FINANCE, "fin_id", "fin_type"),
-}
-_QUESTIONS = ("rag_query", "fin_question", "med_question", "judge_question", "question")
-_NEED_RAG = ("rag_competition", "rag_retrieval", "rag_win")
-_NEED_JUDGE = ("rag_competition", "teacher_judge", "medical_answer")
 _KEY = re.compile(r"\b(sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})\b")
-_MOST_ROWS = 20_000
-_SAMPLED = 500
-_FEW = 200
-"""Held-out rows below which a difference between two systems of +10 points is not shown (spec: 100 rows, +-13 unpaired)."""
-
-
-def files(values: Sequence[str]) -> list[Path]:
-    """The files that --dataset names: a registered name in front (overtake/judge:) and #500 behind are taken off; hub names are left out.
-
-    >>> files(["overtake/judge:/a/b.jsonl#500", "owner/name"])
-    [PosixPath('/a/b.jsonl')]
-    """
-    bare = [re.sub(r"^[\w-]+/[\w-]+:", "", value).partition("#")[0] for value in values]
-    return [Path(one) for one in bare if re.search(r"\.(jsonl?|csv|xlsx|parquet)$", one)]
-
-
-def _read(path: Path) -> Rows:
-    """A file's rows, as far as they are needed; none of a file that is absent or of a kind that only training reads."""
-    if not path.is_file() or path.suffix not in (".jsonl", ".csv", ".xlsx"):
-        return []
-    if path.suffix != ".jsonl":
-        return [dict(row) for row in tables.read_rows(path)[:_MOST_ROWS]]
-    with path.open(encoding="utf-8-sig") as file:
-        return [json.loads(line) for _, line in zip(range(_MOST_ROWS), file, strict=False) if line.strip()]
 
 
 def fast(command: Command, environment: Mapping[str, str]) -> list[Finding]:
     """All that can be told in a second or two, for the command that a recipe is about to run."""
     try:
-        train = [row for path in files(command.flags.get("dataset", [])) for row in _read(path)]
-        held_out = [row for path in files(command.flags.get("val_dataset", [])) for row in _read(path)]
+        train = [row for path in rows.files(command.flags.get("dataset", [])) for row in rows.read(path)]
+        held_out = [row for path in rows.files(command.flags.get("val_dataset", [])) for row in rows.read(path)]
     except (ValueError, OSError) as error:
         return [Finding("error", "rows", " ".join(str(error).split()), "correct the file: one JSON object a line, or a table")]
     checks: list[Callable[[], Iterable[Finding]]] = [
@@ -83,10 +38,10 @@ def fast(command: Command, environment: Mapping[str, str]) -> list[Finding]:
         partial(_memory, command),
         partial(_disk, command),
         partial(_ports, command),
-        partial(_columns, command, train),
-        partial(_lengths, command, train),
-        partial(_copies, command, train),
-        partial(_leaks, command, train, held_out),
+        partial(rows.columns, command, train),
+        partial(rows.lengths, command, train),
+        partial(rows.copies, command, train),
+        partial(rows.leaks, command, train, held_out),
     ]
     return [finding for check in checks for finding in check()]
 
@@ -112,11 +67,11 @@ def _settings(command: Command, environment: Mapping[str, str]) -> Iterator[Find
         return
     yield Finding("ok", "settings", config or "from the environment")
     rewards = command.flags.get("reward_funcs", [])
-    if not chosen.rag_url and (needing := [name for name in rewards if name in _NEED_RAG]):
+    if not chosen.rag_url and (needing := [name for name in rewards if name in rows.NEED_RAG]):
         remedy = "export OVERTAKE_RAG_URL, or start ours: bash recipes/serve_rag.sh"
         yield Finding("error", "RAG service", f"none is set, and {', '.join(needing)} asks it", remedy)
     weights = {"rag_competition": chosen.weight_judge, "medical_answer": chosen.medical_weight_teacher}
-    needing = [name for name in rewards if name in _NEED_JUDGE and chosen.judge_share and weights.get(name, 1.0)]
+    needing = [name for name in rewards if name in rows.NEED_JUDGE and chosen.judge_share and weights.get(name, 1.0)]
     needing += [name for name in rewards if name == "finance_accuracy" and chosen.finance_judge_share]
     if needing and not (chosen.judge_base_url or chosen.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
         remedy = "export OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY (the judge's own where it has one), or OVERTAKE_JUDGE_SHARE=0"
@@ -305,183 +260,3 @@ def _ports(command: Command) -> Iterator[Finding]:
             yield Finding("error", "port", f"{port} is busy, where the processes meet", "export MASTER_PORT= another, or end what holds it")
             return
     yield Finding("ok", "port", f"{port} is free")
-
-
-# ---------------------------------------------------------------- rows
-
-
-def _columns(command: Command, rows: Rows) -> Iterator[Finding]:
-    # What a registered data set makes of its table is made later.
-    ready = [value for value in command.flags.get("dataset", []) if not re.match(r"^[\w-]+/[\w-]+:", value)]
-    if not rows or not ready:
-        return
-    bad = [at for at, row in enumerate(rows, 1) if not isinstance(row.get("messages"), list) and "query" not in row]
-    if bad:
-        remedy = "make the file by the task's tool, or name the data set in front (overtake/...:FILE)"
-        yield Finding("error", "columns", f"{len(bad)} of {len(rows)} rows hold no messages, the first is row {bad[0]}", remedy)
-    if command.kind == "sft":
-        dumb = [at for at, row in enumerate(rows, 1) if row.get("messages") and row["messages"][-1].get("role") != "assistant"]
-        if dumb:
-            remedy = "give train.jsonl; rl_train.jsonl is for RL"
-            yield Finding("error", "columns", f"{len(dumb)} of {len(rows)} rows end in no answer, the first is row {dumb[0]}", remedy)
-    for reward in command.flags.get("reward_funcs", []):
-        if missing := [name for name in COLUMNS.get(reward, ()) if name not in rows[0]]:
-            remedy = "make the file by the task's tool (tools/README.md), or take other --reward_funcs"
-            yield Finding("error", "columns", f"{reward} reads {', '.join(missing)}, which the rows lack", remedy)
-    blank = sum(not row.get("rag_teacher_recall") for row in rows) if "rag_teacher_recall" in rows[0] else 0
-    if blank and any(name in _NEED_RAG for name in command.flags.get("reward_funcs", [])):
-        remedy = "run tools/validate.py and tools/convert.py: a constant of the prompt is measured once"
-        yield Finding("warning", "columns", f"rag_teacher_recall is blank in {blank} of {len(rows)} rows: it is asked live", remedy)
-    yield Finding("ok", "columns", f"{len(rows)} rows, {len(rows[0])} columns")
-
-
-def _counter(command: Command) -> tuple[Callable[[str], int], str]:
-    """Counts tokens by the model's own tokenizer where its folder is here, else by a rule of thumb."""
-    file = Path(command.get("model")) / "tokenizer.json"
-    if file.is_file() and importlib.util.find_spec("tokenizers"):
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(str(file))
-        return lambda text: len(tokenizer.encode(text).ids), "counted"
-    return lambda text: round(sum(0.25 + 0.45 * (unicodedata.east_asian_width(mark) in "WF") for mark in text)), "estimated"
-
-
-def _lengths(command: Command, rows: Rows) -> Iterator[Finding]:
-    most = command.number("max_length", 0)
-    texts = [row["messages"] for row in rows[:: max(1, len(rows) // _SAMPLED)] if isinstance(row.get("messages"), list) and row["messages"]]
-    if not texts or not most:
-        return
-    count, how = _counter(command)
-    # A turn's frame (<|im_start|>role ... <|im_end|>) takes about five tokens.
-    lengths = [sum(count(str(turn.get("content") or "")) + 5 for turn in turns) for turns in texts]
-    over, longest = sum(length > most for length in lengths), max(lengths)
-    said = f"longest of {len(lengths)} rows {longest} tokens ({how}), --max_length {most:.0f}"
-    if over and command.get("truncation_strategy") not in ("left", "right"):
-        remedy = f"raise --max_length to {longest}, or leave these rows out: ms-swift drops them"
-        yield Finding("warning", "lengths", f"{said}; {over} rows are longer", remedy)
-    else:
-        yield Finding("ok", "lengths", said)
-    if command.rl and (window := command.number("vllm_max_model_len", 0)):
-        wanted = most + command.number("max_completion_length", 512)
-        if window < wanted and longest + command.number("max_completion_length", 512) > window:
-            remedy = f"raise --vllm_max_model_len to {wanted:.0f}"
-            yield Finding("error", "lengths", f"vLLM's window of {window:.0f} holds no prompt of {longest} with its completion", remedy)
-
-
-def _copies(command: Command, rows: Rows) -> Iterator[Finding]:
-    """Rewrites to learn that are the question again: what a failed teacher's call leaves in a careless set."""
-    if command.kind != "sft":
-        return
-    turns = [row["messages"] for row in rows if isinstance(row.get("messages"), list) and len(row["messages"]) > 1]
-    said = [(str(one[-2].get("content") or ""), str(one[-1].get("content") or "")) for one in turns if one[-1].get("role") == "assistant"]
-    copies = sum(is_copy(asked.rpartition("问题：")[2], answer) for asked, answer in said)
-    if copies:
-        remedy = "leave them out (tools/convert.py does): they teach to copy"
-        yield Finding("warning", "copies", f"{copies} of {len(said)} answers are the question again", remedy)
-
-
-def question(row: Mapping[str, Any]) -> str:
-    """What a row asks: its column of the task, else its last user turn.
-
-    >>> question({"messages": [{"role": "user", "content": "怎么吃"}]})
-    '怎么吃'
-    """
-    if named := next((str(row[name]) for name in _QUESTIONS if row.get(name)), ""):
-        return named
-    turns = row.get("messages")
-    said = [str(one.get("content") or "") for one in turns if one.get("role") == "user"] if isinstance(turns, list) else []
-    return said[-1] if said else ""
-
-
-def _leaks(command: Command, rows: Rows, held_out: Rows) -> Iterator[Finding]:
-    asked = {normal(text) for row in rows if (text := question(row))}
-    sides = {"validation": held_out}
-    tests = {path.parent / "test.jsonl" for path in files(command.flags.get("dataset", []))}
-    sides |= {str(path): _read(path) for path in tests if path not in files(command.flags.get("dataset", []))}
-    for name, side in sides.items():
-        shared = [text for row in side if (text := question(row)) and normal(text) in asked]
-        if shared:
-            said = f"{len(shared)} of {len(side)} questions of {name} are trained on, e.g. {shared[0][:40]}"
-            remedy = "make the files anew by the task's tool, which keeps sides apart; or leave these rows out of training"
-            # Validation only chooses the checkpoint; a test that was trained on measures nothing.
-            yield Finding("warning" if name == "validation" else "error", "leak", said, remedy)
-        elif side:
-            yield Finding("ok", "leak", f"none of {len(side)} questions of {name} is trained on")
-            if name != "validation" and len(side) < _FEW:
-                remedy = "give more held-out rows, compare pair by pair, and say the interval"
-                yield Finding("warning", "held-out rows", f"{len(side)} in {name} prove little", remedy)
-
-
-# ---------------------------------------------------------------- live
-
-
-def live(command: Command, no_judge: bool = False) -> list[Finding]:
-    """A real call to each service that the rewards ask, and near-copies of held-out questions."""
-    rewards = command.flags.get("reward_funcs", [])
-    found: list[Finding] = []
-    if any(name in _NEED_RAG for name in rewards):
-        found += _rag(command)
-    words = "finance_accuracy" in rewards and settings.load().finance_judge_share > 0
-    if not no_judge and (words or any(name in _NEED_JUDGE for name in rewards)):
-        found += _chat("judge")
-    paths = files(command.flags.get("dataset", []))
-    asked = [text for path in paths for row in _read(path) if (text := question(row))]
-    held_out = [text for path in files(command.flags.get("val_dataset", [])) for row in _read(path) if (text := question(row))]
-    if asked and held_out:
-        from overtake.data.duplicates import overlaps
-
-        near = [twin for twin in overlaps(asked, held_out) if not twin.exact]
-        if near:
-            first = f"{asked[near[0].place][:30]} / {held_out[near[0].of][:30]}"
-            remedy = "read them: what nearly repeats a held-out question makes the measurement kinder"
-            found.append(Finding("warning", "leak", f"{len(near)} questions come near to a held-out one, e.g. {first}", remedy))
-    return found
-
-
-def _chat(role: str) -> list[Finding]:
-    from overtake.remote import chat
-    from overtake.remote.gateway import Ok
-    from overtake.remote.judging import judge_call
-
-    try:
-        to = chat.endpoint(role)
-        call = judge_call("胶原蛋白怎么吃", "胶原蛋白肽 食用方法", to)
-        call.cached = False
-        result = chat.chat_gateway(role).run([call])[0]
-    except SettingsError as error:
-        return [Finding("error", role, str(error), "set it as it says, or go on without: --no-judge")]
-    rules = ", ".join(chat.parameters(to.model, 1, 0.0))
-    if isinstance(result, Ok):
-        return [Finding("ok", role, f"{to.model} answers with a verdict; asked with {rules}")]
-    remedy = "see to its address, model and key, or set OVERTAKE_JUDGE_SHARE=0"
-    return [Finding("error", role, f"{to!r}, asked with {rules}: {result.reason}", remedy)]
-
-
-def _rag(command: Command) -> list[Finding]:
-    from overtake.remote import rag
-    from overtake.remote.gateway import Ok
-
-    rows = [row for path in files(command.flags.get("dataset", [])) for row in _read(path) if row.get("rag_query")]
-    if not rows:
-        return []
-    row = rows[0]
-    here = (str(row.get("rag_tenant") or ""), str(row.get("rag_kb") or "default"))
-    texts = (str(row["rag_query"]), str(row.get("rag_teacher_rewrite") or row["rag_query"]))
-    try:
-        calls = [rag.rag_call(texts[0], text, *here, top_k=20, labelled=True) for text in texts]
-        for call in calls:
-            call.cached = False
-        results = rag.rag_gateway().run(calls)
-    except SettingsError as error:
-        return [Finding("error", "RAG service", str(error), "set it as it says")]
-    for result in results:
-        if not isinstance(result, Ok):
-            return [Finding("error", "RAG service", result.reason, f"see to it, to tenant {here[0]!r} and to kb {here[1]!r}")]
-    first, second = ({hit.doc_id: hit.score for hit in rag.hits(result.value)} for result in results if isinstance(result, Ok))
-    moved = [doc for doc in first.keys() & second.keys() if doc and abs(first[doc] - second[doc]) > 1e-6]
-    if moved and not row.get("rag_gold"):
-        remedy = "let it rerank on the original query, or give rag_gold: else the policy wins by quoting documents"
-        return [Finding("error", "RAG service", f"the score of {moved[0]} depends on the rewrite", remedy)]
-    if not first and not second:
-        return [Finding("warning", "RAG service", f"recalls nothing for {texts[0][:30]}", f"is tenant {here[0]!r} the right one?")]
-    return [Finding("ok", "RAG service", f"recalls {len(second)} documents; a document's score does not depend on the rewrite")]

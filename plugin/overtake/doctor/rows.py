@@ -1,0 +1,160 @@
+"""Whether the rows of a run fit its rewards and lengths, and keep their held-out sides apart."""
+
+import importlib.util
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from overtake.data import tables
+from overtake.data.questions import is_copy, normal
+from overtake.doctor.command import Command
+from overtake.doctor.findings import Finding
+
+Rows = list[dict[str, Any]]
+
+# What each reward reads (rewards/README.md).
+_RAG = ("rag_query_id", "rag_query", "rag_tenant", "rag_kb", "rag_gold", "rag_teacher_rewrite", "rag_teacher_recall", "rag_teacher_judge")
+_FINANCE = ("fin_gold", "fin_question")
+COLUMNS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("rag_competition", "rag_retrieval", "rag_win", "teacher_judge"), _RAG),
+    "rewrite_rules": ("rag_query",),
+    "judge_verdict": ("judge_main", "judge_secondary"),
+    **dict.fromkeys(("medical_answer", "medical_rules"), ("med_id", "med_question", "med_keywords", "med_risk", "med_reference")),
+    **dict.fromkeys(("numeric_answer", "keyword_answer"), _FINANCE),
+    "finance_accuracy": (*_FINANCE, "fin_id", "fin_type"),
+}
+_QUESTIONS = ("rag_query", "fin_question", "med_question", "judge_question", "question")
+NEED_RAG = ("rag_competition", "rag_retrieval", "rag_win")
+NEED_JUDGE = ("rag_competition", "teacher_judge", "medical_answer")
+_MOST_ROWS = 20_000
+_SAMPLED = 500
+_FEW = 200
+"""Held-out rows below which a difference between two systems of +10 points is not shown (spec: 100 rows, +-13 unpaired)."""
+
+
+def files(values: Sequence[str]) -> list[Path]:
+    """The files that --dataset names: a registered name in front (overtake/judge:) and #500 behind are taken off; hub names are left out.
+
+    >>> files(["overtake/judge:/a/b.jsonl#500", "owner/name"])
+    [PosixPath('/a/b.jsonl')]
+    """
+    bare = [re.sub(r"^[\w-]+/[\w-]+:", "", value).partition("#")[0] for value in values]
+    return [Path(one) for one in bare if re.search(r"\.(jsonl?|csv|xlsx|parquet)$", one)]
+
+
+def read(path: Path) -> Rows:
+    """A file's rows, as far as they are needed; none of a file that is absent or of a kind that only training reads."""
+    if not path.is_file() or path.suffix not in (".jsonl", ".csv", ".xlsx"):
+        return []
+    if path.suffix != ".jsonl":
+        return [dict(row) for row in tables.read_rows(path)[:_MOST_ROWS]]
+    with path.open(encoding="utf-8-sig") as file:
+        return [json.loads(line) for _, line in zip(range(_MOST_ROWS), file, strict=False) if line.strip()]
+
+
+def columns(command: Command, rows: Rows) -> Iterator[Finding]:
+    """What the rewards read, and what a training needs at all."""
+    # What a registered data set makes of its table is made later.
+    ready = [value for value in command.flags.get("dataset", []) if not re.match(r"^[\w-]+/[\w-]+:", value)]
+    if not rows or not ready:
+        return
+    bad = [at for at, row in enumerate(rows, 1) if not isinstance(row.get("messages"), list) and "query" not in row]
+    if bad:
+        remedy = "make the file by the task's tool, or name the data set in front (overtake/...:FILE)"
+        yield Finding("error", "columns", f"{len(bad)} of {len(rows)} rows hold no messages, the first is row {bad[0]}", remedy)
+    if command.kind == "sft":
+        dumb = [at for at, row in enumerate(rows, 1) if row.get("messages") and row["messages"][-1].get("role") != "assistant"]
+        if dumb:
+            remedy = "give train.jsonl; rl_train.jsonl is for RL"
+            yield Finding("error", "columns", f"{len(dumb)} of {len(rows)} rows end in no answer, the first is row {dumb[0]}", remedy)
+    for reward in command.flags.get("reward_funcs", []):
+        if missing := [name for name in COLUMNS.get(reward, ()) if name not in rows[0]]:
+            remedy = "make the file by the task's tool (tools/README.md), or take other --reward_funcs"
+            yield Finding("error", "columns", f"{reward} reads {', '.join(missing)}, which the rows lack", remedy)
+    blank = sum(not row.get("rag_teacher_recall") for row in rows) if "rag_teacher_recall" in rows[0] else 0
+    if blank and any(name in NEED_RAG for name in command.flags.get("reward_funcs", [])):
+        remedy = "run tools/validate.py and tools/convert.py: a constant of the prompt is measured once"
+        yield Finding("warning", "columns", f"rag_teacher_recall is blank in {blank} of {len(rows)} rows: it is asked live", remedy)
+    yield Finding("ok", "columns", f"{len(rows)} rows, {len(rows[0])} columns")
+
+
+def _counter(command: Command) -> tuple[Callable[[str], int], str]:
+    """Counts tokens by the model's own tokenizer where its folder is here, else by a rule of thumb."""
+    file = Path(command.get("model")) / "tokenizer.json"
+    if file.is_file() and importlib.util.find_spec("tokenizers"):
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(file))
+        return lambda text: len(tokenizer.encode(text).ids), "counted"
+    return lambda text: round(sum(0.25 + 0.45 * (unicodedata.east_asian_width(mark) in "WF") for mark in text)), "estimated"
+
+
+def lengths(command: Command, rows: Rows) -> Iterator[Finding]:
+    """Prompts against --max_length, and against vLLM's window."""
+    most = command.number("max_length", 0)
+    texts = [row["messages"] for row in rows[:: max(1, len(rows) // _SAMPLED)] if isinstance(row.get("messages"), list) and row["messages"]]
+    if not texts or not most:
+        return
+    count, how = _counter(command)
+    # A turn's frame (<|im_start|>role ... <|im_end|>) takes about five tokens.
+    lengths = [sum(count(str(turn.get("content") or "")) + 5 for turn in turns) for turns in texts]
+    over, longest = sum(length > most for length in lengths), max(lengths)
+    said = f"longest of {len(lengths)} rows {longest} tokens ({how}), --max_length {most:.0f}"
+    if over and command.get("truncation_strategy") not in ("left", "right"):
+        remedy = f"raise --max_length to {longest}, or leave these rows out: ms-swift drops them"
+        yield Finding("warning", "lengths", f"{said}; {over} rows are longer", remedy)
+    else:
+        yield Finding("ok", "lengths", said)
+    if command.rl and (window := command.number("vllm_max_model_len", 0)):
+        wanted = most + command.number("max_completion_length", 512)
+        if window < wanted and longest + command.number("max_completion_length", 512) > window:
+            remedy = f"raise --vllm_max_model_len to {wanted:.0f}"
+            yield Finding("error", "lengths", f"vLLM's window of {window:.0f} holds no prompt of {longest} with its completion", remedy)
+
+
+def copies(command: Command, rows: Rows) -> Iterator[Finding]:
+    """Rewrites to learn that are the question again: what a failed teacher's call leaves in a careless set."""
+    if command.kind != "sft":
+        return
+    turns = [row["messages"] for row in rows if isinstance(row.get("messages"), list) and len(row["messages"]) > 1]
+    said = [(str(one[-2].get("content") or ""), str(one[-1].get("content") or "")) for one in turns if one[-1].get("role") == "assistant"]
+    copies = sum(is_copy(asked.rpartition("问题：")[2], answer) for asked, answer in said)
+    if copies:
+        remedy = "leave them out (tools/convert.py does): they teach to copy"
+        yield Finding("warning", "copies", f"{copies} of {len(said)} answers are the question again", remedy)
+
+
+def question(row: Mapping[str, Any]) -> str:
+    """What a row asks: its column of the task, else its last user turn.
+
+    >>> question({"messages": [{"role": "user", "content": "怎么吃"}]})
+    '怎么吃'
+    """
+    if named := next((str(row[name]) for name in _QUESTIONS if row.get(name)), ""):
+        return named
+    turns = row.get("messages")
+    said = [str(one.get("content") or "") for one in turns if one.get("role") == "user"] if isinstance(turns, list) else []
+    return said[-1] if said else ""
+
+
+def leaks(command: Command, rows: Rows, held_out: Rows) -> Iterator[Finding]:
+    """Questions of a held-out side that are trained on; a test.jsonl beside the training file counts as one."""
+    asked = {normal(text) for row in rows if (text := question(row))}
+    sides = {"validation": held_out}
+    tests = {path.parent / "test.jsonl" for path in files(command.flags.get("dataset", []))}
+    sides |= {str(path): read(path) for path in tests if path not in files(command.flags.get("dataset", []))}
+    for name, side in sides.items():
+        shared = [text for row in side if (text := question(row)) and normal(text) in asked]
+        if shared:
+            said = f"{len(shared)} of {len(side)} questions of {name} are trained on, e.g. {shared[0][:40]}"
+            remedy = "make the files anew by the task's tool, which keeps sides apart; or leave these rows out of training"
+            # Validation only chooses the checkpoint; a test that was trained on measures nothing.
+            yield Finding("warning" if name == "validation" else "error", "leak", said, remedy)
+        elif side:
+            yield Finding("ok", "leak", f"none of {len(side)} questions of {name} is trained on")
+            if name != "validation" and len(side) < _FEW:
+                remedy = "give more held-out rows, compare pair by pair, and say the interval"
+                yield Finding("warning", "held-out rows", f"{len(side)} in {name} prove little", remedy)
