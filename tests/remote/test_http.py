@@ -115,7 +115,11 @@ def says(*parts, pause=0.0, end=lambda connection: None):
         pytest.param(says(), "connection", True, id="closes at once"),
         pytest.param(says(head(Content_Length=99), b'{"a"'), "connection", True, id="closes half-way"),
         pytest.param(says(head(Transfer_Encoding="chunked"), b'4\r\n{"a"\r\n'), "connection", True, id="closes within its chunks"),
-        pytest.param(says(head(Transfer_Encoding="chunked"), b"zz\r\n{}\r\n"), "timeout", True, id="sends a chunk of no size"),
+        # aiohttp sees the nonsense where it comes with the header, and waits for more where it comes behind.
+        pytest.param(says(head(Transfer_Encoding="chunked") + b"zz\r\n{}\r\n"), "connection", True, id="sends a chunk of no size"),
+        pytest.param(
+            says(head(Transfer_Encoding="chunked"), b"zz\r\n{}\r\n", pause=0.3), "timeout", True, id="sends a chunk of no size later"
+        ),
         pytest.param(says(head(Content_Length=99), b'{"a"', end=reset), "connection", True, id="resets half-way"),
         pytest.param(says(end=reset), "connection", True, id="resets at once"),
         pytest.param(says(b"\x16\x03\x01 garbage\r\n\r\n"), "connection", True, id="sends no HTTP"),
