@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpo", metavar="SYSTEM", help="after SFT and GRPO")
     parser.add_argument("--rules-only", metavar="SYSTEM", help="after SFT and GRPO whose reward asked no judge")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="variants, seeds and metrics in YAML, in the place of the four")
+    comparing.add_engine(parser)
     parser.set_defaults(against=AGAINST)
 
 

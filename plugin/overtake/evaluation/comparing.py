@@ -69,7 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="NAME=FOLDER (or a model's name on the hub), NAME=MODEL@BASE_URL, NAME=FILE.jsonl; repeat",
     )
+    add_engine(parser)
     parser.add_argument("--against", help="print paired differences of this system to every other one")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """The option that says what runs a model's folder."""
+    parser.add_argument("--vllm", action="store_true", help="folders answer through vLLM, on all GPUs, in place of transformers")
 
 
 def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[str, str]:
@@ -99,7 +105,7 @@ def measure(
     scores: dict[str, Scores] = {}
     taken: dict[str, dict[str, float]] = {}
     for name, spec in systems.items():
-        answers, took = answered(task, name, spec, rows, args.out)
+        answers, took = answered(task, name, spec, rows, args.out, args.vllm)
         scores[name] = task.measure(name, answers, rows, args)
         taken[name] = costs.together(took.values())
         details = [
@@ -149,7 +155,9 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
     return summary
 
 
-def answered(task: Task, name: str, spec: str, rows: Sequence[Row], out: Path) -> tuple[dict[str, str | None], dict[str, Cost]]:
+def answered(
+    task: Task, name: str, spec: str, rows: Sequence[Row], out: Path, vllm: bool = False
+) -> tuple[dict[str, str | None], dict[str, Cost]]:
     """One answer for each row id, and what those took that were asked for.
 
     They are kept in answers_<name>.jsonl as they come, so that a start after an interruption asks for the rest, and for what had none.
@@ -163,9 +171,9 @@ def answered(task: Task, name: str, spec: str, rows: Sequence[Row], out: Path) -
         asked = {row[task.id]: task.messages(row) for row in rows}
     except ValueError as error:
         raise BadInput(str(error)) from None
-    identity = _identity(spec, asked)
-    kept = _kept(task, file, identity)
     served = "@http" in spec
+    identity = _identity(spec, asked, *(["vllm"] if vllm and not served else []))
+    kept = _kept(task, file, identity)
     if not served and len(kept) < len(rows):  # whole batches only: the padding of a batch can change the last bits of an answer
         kept = dict(list(kept.items())[: len(kept) // students.BATCH * students.BATCH])
     if missing := [row for row in rows if row[task.id] not in kept]:
@@ -193,7 +201,8 @@ def answered(task: Task, name: str, spec: str, rows: Sequence[Row], out: Path) -
                 key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
                 students.from_endpoint(model, url, key, conversations, **task.decoding, tell=keep)
             else:
-                students.from_folder(Path(spec), conversations, **task.decoding, tell=keep)
+                ask = students.from_vllm if vllm else students.from_folder
+                ask(Path(spec), conversations, **task.decoding, tell=keep)
         write_aside({file: json_lines(kept[row[task.id]] for row in rows if row[task.id] in kept)})
     answers = {row[task.id]: kept[row[task.id]][task.answer] if row[task.id] in kept else None for row in rows}
     names = Cost.__dataclass_fields__
@@ -232,9 +241,9 @@ def _file(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def _identity(spec: str, asked: Mapping[str, list[dict[str, str]]]) -> str:
-    """Changes when the weights, the rows or their prompts change."""
-    digest = hashlib.sha256(json.dumps([spec, asked]).encode())
+def _identity(spec: str, asked: Mapping[str, list[dict[str, str]]], *engine: str) -> str:
+    """Changes when the weights, the rows, their prompts or what runs the model change."""
+    digest = hashlib.sha256(json.dumps([spec, asked, *engine]).encode())
     for file in sorted(Path(spec).glob("*.safetensors")) if "@http" not in spec else []:
         digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     return digest.hexdigest()[:16]

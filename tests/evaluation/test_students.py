@@ -1,0 +1,57 @@
+"""A model's folder answers the same by transformers and by vLLM, as a whole model and as an adapter on its base."""
+
+import json
+
+import pytest
+from overtake.evaluation import students
+
+CONVERSATIONS = [[{"role": "user", "content": text}] for text in ("失眠怎么办", "胶原蛋白怎么吃，一天几次？", "睡")]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A random Qwen3 that writes characters, far from every tie, and a LoRA adapter that makes it write others."""
+    import torch
+    from overtake.standin.students import make_model
+    from peft import LoraConfig, get_peft_model
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    characters = sorted({character for one in CONVERSATIONS for character in one[0]["content"]})
+    vocabulary = {token: at for at, token in enumerate(["<end>", "<unk>", "<user>", *characters])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Split(Regex(r"<user>|[\s\S]"), "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", pad_token="<end>", unk_token="<unk>")
+    tokenizer.chat_template = "{% for message in messages %}<user>{{ message.content }}{% endfor %}<user>"
+    model = make_model(tokenizer, 128, 2, 20)
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            parameter.data.mul_(8)
+    folder = tmp_path_factory.mktemp("students")
+    model.save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    torch.manual_seed(20)
+    tuned = get_peft_model(model, LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False))
+    tuned.save_pretrained(folder / "adapter")
+    path = folder / "adapter/adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": str(folder / "base")}))
+    return folder
+
+
+@pytest.mark.slow
+def test_vllm_says_what_transformers_says_and_tells_of_each_answer(folders):
+    found = []
+    for name in ("base", "adapter"):
+        wanted = students.from_folder(folders / name, CONVERSATIONS, limit=8)
+        told = []
+        assert students.from_vllm(folders / name, CONVERSATIONS, limit=8, tell=told.extend) == wanted
+        assert [(at, text) for at, text, _ in told] == list(enumerate(wanted))
+        assert all(cost.seconds > 0 and cost.tokens > 8 for _, _, cost in told)
+        found.append(wanted)
+    assert found[0] != found[1] and all(map(len, found[0]))
+
+
+@pytest.mark.parametrize("ask", [students.from_folder, students.from_vllm])
+def test_a_folder_without_a_model_is_named(tmp_path, ask):
+    with pytest.raises(students.BadInput, match=r"holds neither config\.json nor adapter_config\.json"):
+        ask(tmp_path, CONVERSATIONS)
