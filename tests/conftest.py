@@ -54,8 +54,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(nodeid)
 
 
-@pytest.fixture
-def serve():
+def _serving():
     """serve(answer) -> a server on a free port; `answer(body)` gives (status, JSON value); `.requests` holds what was asked."""
     servers = []
 
@@ -90,3 +89,7 @@ def serve():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+serve = pytest.fixture(_serving, name="serve")
+serve_module = pytest.fixture(_serving, name="serve_module", scope="module")

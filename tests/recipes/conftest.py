@@ -71,9 +71,9 @@ def command() -> Callable[..., tuple[dict[str, str], list[str]]]:
     return command
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """A random Qwen3 of two layers that spells: one token per character.
+@pytest.fixture(scope="session")
+def write_tiny():
+    """write_tiny(folder, rows): rows, and in folder/tiny a random Qwen3 of two layers that spells: one token per character.
 
     Some thousand of them, so that it hardly ever ends at once: ms-swift 4.6.0 breaks off on an empty completion.
     """
@@ -81,20 +81,36 @@ def tiny(tmp_path: Path) -> Path:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-    symbols = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "[UNK]", *map(chr, range(32, 127)), "\n", *map(chr, range(0x4E00, 0x5600))]
-    spelling = Tokenizer(models.WordLevel({symbol: at for at, symbol in enumerate(symbols)}, unk_token="[UNK]"))
-    spelling.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
-    spelling.decoder = decoders.Fuse()
-    PreTrainedTokenizerFast(
-        tokenizer_object=spelling, eos_token="<|im_end|>", pad_token="<|endoftext|>", additional_special_tokens=["<|im_start|>"]
-    ).save_pretrained(tmp_path / "tiny")
-    torch.manual_seed(0)
-    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
-    Qwen3ForCausalLM(Qwen3Config(vocab_size=len(symbols), head_dim=32, eos_token_id=2, pad_token_id=0, **size)).save_pretrained(
-        tmp_path / "tiny"
-    )
-    for name in ("train", "val", "rl_train", "rl_val"):
-        turns = [("system", "rewrite"), ("user", "question {}"), ("assistant", "query {}")]
-        rows = [{"messages": [{"role": role, "content": text.format(at)} for role, text in turns]} for at in range(8)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return tmp_path
+    def write(folder: Path, rows: dict[str, int]) -> Path:
+        symbols = [
+            "<|endoftext|>",
+            "<|im_start|>",
+            "<|im_end|>",
+            "[UNK]",
+            *map(chr, range(32, 127)),
+            "\n",
+            *map(chr, range(0x4E00, 0x5600)),
+        ]
+        spelling = Tokenizer(models.WordLevel({symbol: at for at, symbol in enumerate(symbols)}, unk_token="[UNK]"))
+        spelling.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
+        spelling.decoder = decoders.Fuse()
+        PreTrainedTokenizerFast(
+            tokenizer_object=spelling, eos_token="<|im_end|>", pad_token="<|endoftext|>", additional_special_tokens=["<|im_start|>"]
+        ).save_pretrained(folder / "tiny")
+        torch.manual_seed(0)
+        size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(symbols), head_dim=32, eos_token_id=2, pad_token_id=0, **size))
+        model.save_pretrained(folder / "tiny")
+        for name, count in rows.items():
+            turns = [("system", "rewrite"), ("user", "question {}"), ("assistant", "query {}")]
+            lines = [{"messages": [{"role": role, "content": text.format(at)} for role, text in turns]} for at in range(count)]
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, write_tiny: Any) -> Path:
+    """The folder of `write_tiny`, eight rows a file."""
+    return write_tiny(tmp_path, dict.fromkeys(("train", "val", "rl_train", "rl_val"), 8))

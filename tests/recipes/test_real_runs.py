@@ -4,7 +4,6 @@ Five minutes on two idle cores. Run: python -m pytest -m slow tests/recipes/test
 """
 
 import contextlib
-import json
 import math
 import signal
 import socket
@@ -60,31 +59,9 @@ keep_weights_for_sync()
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with rows and a random Qwen3 of two layers that spells: one token per character.
-
-    Some thousand of them, so that it hardly ever ends at once: ms-swift 4.6.0 breaks off on an empty completion.
-    """
-    import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
-
-    folder = tmp_path_factory.mktemp("runs")
-    symbols = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "[UNK]", *map(chr, range(32, 127)), "\n", *map(chr, range(0x4E00, 0x5600))]
-    spelling = Tokenizer(models.WordLevel({symbol: at for at, symbol in enumerate(symbols)}, unk_token="[UNK]"))
-    spelling.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
-    spelling.decoder = decoders.Fuse()
-    PreTrainedTokenizerFast(
-        tokenizer_object=spelling, eos_token="<|im_end|>", pad_token="<|endoftext|>", additional_special_tokens=["<|im_start|>"]
-    ).save_pretrained(folder / "tiny")
-    torch.manual_seed(0)
-    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
-    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(symbols), head_dim=32, eos_token_id=2, pad_token_id=0, **size))
-    model.save_pretrained(folder / "tiny")
-    for name, count in {"train": 64, "val": 8, "rl_train": 64, "rl_val": 8}.items():
-        turns = [("system", "rewrite"), ("user", "question {}"), ("assistant", "query {}")]
-        rows = [{"messages": [{"role": role, "content": text.format(at)} for role, text in turns]} for at in range(count)]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+def tiny(tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> Path:
+    """The folder of `write_tiny`, with the plugins of these tests."""
+    folder = write_tiny(tmp_path_factory.mktemp("runs"), {"train": 64, "val": 8, "rl_train": 64, "rl_val": 8})
     (folder / "even.py").write_text(EVEN, encoding="utf-8")
     (folder / "stand_in.py").write_text(STAND_IN, encoding="utf-8")
     return folder

@@ -9,10 +9,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,35 +23,20 @@ GROUP = 8
 
 
 @pytest.fixture
-def service():
+def service(serve):
     """A RAG service on a real port: `.score(query)` is what each of its answers holds, None for a 503; `.answered` counts the rewrites."""
     known = SimpleNamespace(score=lambda query: 0.5, answered=Counter(), refused=0)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(body):
+        score = known.score(body["query"])
+        if score is None:
+            known.refused += 1
+        else:
+            known.answered[body["query"], body["rewritten_query"]] += 1
+        return 503 if score is None else 200, {"data": {"recall": [{"doc_id": "a", "reranker_score": score}]}}
 
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            score = known.score(body["query"])
-            if score is None:
-                known.refused += 1
-            else:
-                known.answered[body["query"], body["rewritten_query"]] += 1
-            data = json.dumps({"data": {"recall": [{"doc_id": "a", "reranker_score": score}]}}).encode()
-            self.send_response(503 if score is None else 200)
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    known.url = f"http://127.0.0.1:{server.server_port}"
-    yield known
-    server.shutdown()
-    server.server_close()
+    known.url = serve(answer).url
+    return known
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import json
 import re
-import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -21,8 +19,8 @@ class Services:
         self.points = {}
         self.asked = Counter()
 
-    def answer(self, path, body):
-        if path == "/api/chat/general_rag":
+    def answer(self, body):
+        if "rewritten_query" in body:
             text, known = body["rewritten_query"], self.recalls
         else:
             text, known = re.split("改写：|待评回答：", body["messages"][1]["content"])[1], self.points
@@ -45,27 +43,10 @@ class Services:
 
 
 @pytest.fixture
-def services(monkeypatch, tmp_path):
+def services(monkeypatch, tmp_path, serve):
     """The services, switched on in the settings; every group is judged, a failed call is not tried again."""
     known = Services()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            status, answer = known.answer(self.path, body)
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
+    address = serve(known.answer).url
     for name, value in {
         "RAG_URL": address,
         "TEACHER_BASE_URL": f"{address}/v1",
@@ -78,8 +59,6 @@ def services(monkeypatch, tmp_path):
     monkeypatch.setattr(gateway, "ATTEMPTS", 1)
     _forget()
     yield known
-    server.shutdown()
-    server.server_close()
     _forget()
 
 

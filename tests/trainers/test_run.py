@@ -11,7 +11,6 @@ import sys
 import threading
 from collections import Counter
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,32 +66,17 @@ def judged(messages):
 
 
 @pytest.fixture(scope="module")
-def services():
+def services(serve_module):
     """Both services at one address; `asked` counts the requests to each."""
     asked, lock = Counter(), threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            of_rag = "rewritten_query" in body
-            with lock:
-                asked["rag" if of_rag else "judge"] += 1
-            status, value = recalled(body["rewritten_query"]) if of_rag else judged(body["messages"])
-            data = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(body):
+        of_rag = "rewritten_query" in body
+        with lock:
+            asked["rag" if of_rag else "judge"] += 1
+        return recalled(body["rewritten_query"]) if of_rag else judged(body["messages"])
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", asked=asked)
-    server.shutdown()
-    server.server_close()
+    return SimpleNamespace(url=serve_module(answer).url, asked=asked)
 
 
 def row_of(at, query):
