@@ -50,6 +50,7 @@ def test_the_line_runs_end_to_end_and_what_is_done_is_not_done_again(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_grpo_takes_the_place_of_ppo_behind_the_same_sft(tmp_path):
     assert run(tmp_path / "out", "--to", "sft", PROFILE="cpu", MEDICAL_STEPS="8 2").returncode == 0
     sft = {file: file.stat().st_mtime_ns for file in (tmp_path / "out/sft").rglob("*")}

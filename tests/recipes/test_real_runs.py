@@ -275,6 +275,7 @@ def test_grpo_laid_out_as_on_four_gpus(grpo: Any, sft: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_grpo_with_a_rollout_server(tiny: Path, grpo: Any, sft: Path, environment: Any) -> None:
     """rollout.sh and its training as two programs over HTTP, with STAND_IN in the place of NCCL."""
     port, group = free_port(), free_port()

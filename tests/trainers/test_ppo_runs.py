@@ -176,6 +176,7 @@ def test_from_an_sft_adapter_policy_and_critic_learn_and_the_best_checkpoint_is_
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(tracked, base, tmp_path):
     """Rollouts are sampled anew, with the random state of the checkpoint; then weights, optimiser and coefficient are the same."""
     shutil.copytree(tracked.out / "checkpoint-4", tmp_path / "checkpoint-4")
@@ -199,6 +200,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(tracked, base, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_swift_export_merges_the_policy_alone(tracked, base, tmp_path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -218,6 +220,7 @@ def test_swift_export_merges_the_policy_alone(tracked, base, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_an_outage_stops_the_run_with_a_checkpoint_of_policy_and_critic(base, tmp_path):
     flags = [*LORA, "--per_device_train_batch_size", "8", "--max_steps", "8"]
     stopped = swift(base, tmp_path / "run", *flags, code=1, DOWN_FROM="4")
@@ -327,6 +330,7 @@ def test_full_tuning_under_zero3_is_saved_whole_and_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_vllm_in_the_training_process_follows_the_policy(base, student, tmp_path):
     """Its probability of each token that it sampled is the trainer's, at first and after the policy has moved."""
     # vLLM's attention on CPUs wants heads of 32.

@@ -18,7 +18,7 @@ import pytest
 from overtake.evaluation.rescoring import read, rescore
 from overtake.trainers import trace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.release]
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERIES = [f"皮肤{word}吃啥好" for word in ("松", "干", "痒", "暗")]
