@@ -77,8 +77,9 @@ def lines(path):
 def test_every_stage_leaves_its_files_under_the_names_of_the_papers(whole):
     out, said = whole
     assert [f"{at} {name}" in said for at, name in enumerate(STAGES, start=1)] == [True] * 8
-    for name in ("raw/raw.jsonl", "distilled.jsonl", "data/sft.jsonl", "data/rl.jsonl", "data/filter_stats.json", "merged/config.json"):
+    for name in ("raw/raw.jsonl", "distilled.jsonl", "data/sft.jsonl", "data/rl.jsonl", "data/filter_stats.json", "merged/config.json", "report.html"):
         assert (out / name).is_file(), name
+    assert "attack: every option" in (out / "doctor.txt").read_text("utf-8")
     assert list((out / "eval").glob("eval_*.json")) and list((out / "eval").glob("eval_details_*.jsonl"))
     assert list((out / "ablation").glob("ablation_summary_*.json"))
     assert (len(lines(out / "raw/raw.jsonl")), len(lines(out / "data/rl.jsonl"))) == (1224, 1224)
@@ -110,4 +111,4 @@ def test_a_stage_is_done_anew_and_those_before_it_are_not(whole):
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
     assert (out / "sft/checkpoint-40/model.safetensors").stat().st_mtime_ns == trained
     assert (out / "grpo/checkpoint-3").is_dir() and not (out / "grpo/checkpoint-2").exists()
-    assert not (out / "eval").exists() and not (out / "merged").exists()
+    assert not any((out / name).exists() for name in ("eval", "report.html", "merged"))

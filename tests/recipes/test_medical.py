@@ -37,7 +37,8 @@ def test_what_cannot_be_run_is_one_error_before_anything_is_written(tmp_path, ar
 def test_the_line_runs_end_to_end_and_what_is_done_is_not_done_again(tmp_path):
     ended = run(tmp_path / "out", PROFILE="cpu", MEDICAL_STEPS="8 8")
     assert ended.returncode == 0, ended.stderr
-    for file in ("data/DATA_CARD.md", "eval/ppo_table.txt", "review/review.xlsx", "review/review.html", "review/review_key.jsonl"):
+    review = ("review/review.xlsx", "review/review.html", "review/review_key.jsonl")
+    for file in ("data/DATA_CARD.md", "doctor.txt", "eval/ppo_table.txt", "report.html", *review):
         assert (tmp_path / "out" / file).stat().st_size > 0
     table = (tmp_path / "out/eval/ppo_table.txt").read_text("utf-8")
     assert "red team, held out" in table and "PPO - SFT-long" in table and "reward" in table
