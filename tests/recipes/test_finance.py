@@ -77,7 +77,8 @@ def lines(path):
 def test_every_stage_leaves_its_files_under_the_names_of_the_papers(whole):
     out, said = whole
     assert [f"{at} {name}" in said for at, name in enumerate(STAGES, start=1)] == [True] * 8
-    for name in ("raw/raw.jsonl", "distilled.jsonl", "data/sft.jsonl", "data/rl.jsonl", "data/filter_stats.json", "merged/config.json", "report.html"):
+    data = [f"data/{name}" for name in ("sft.jsonl", "rl.jsonl", "filter_stats.json")]
+    for name in ("raw/raw.jsonl", "distilled.jsonl", *data, "merged/config.json", "report.html"):
         assert (out / name).is_file(), name
     assert "attack: every option" in (out / "doctor.txt").read_text("utf-8")
     assert list((out / "eval").glob("eval_*.json")) and list((out / "eval").glob("eval_details_*.jsonl"))
