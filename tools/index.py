@@ -3,8 +3,9 @@
     python tools/index.py fivedoctors=my_kb --data kept
     python tools/index.py fivedoctors=my_kb --engine qdrant --url http://localhost:6333
 
-Documents that are there already, word for word, are passed over; those that differ are replaced, and none is deleted. Exit codes: 0 done,
-1 the engine went away (run it again), 2 bad input, 130 interrupted.
+Documents that are there already, word for word, are passed over; those that differ are replaced, and none is deleted. Vectors are written
+with them where OVERTAKE_EMBEDDING_* names a model. Exit codes: 0 done, 1 the engine or the model went away (run it again), 2 bad input,
+130 interrupted.
 """
 
 import argparse
@@ -13,8 +14,6 @@ import sys
 from overtake.retrieval import serving
 from overtake.retrieval.corpus import Document, read_corpus
 from overtake.retrieval.engine import Engine, Unavailable
-from overtake.retrieval.index import Index
-from overtake.retrieval.qdrant import QdrantIndex
 from tqdm import tqdm
 
 
@@ -41,19 +40,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=500, help="documents in one change (default %(default)s)")
     options = parser.parse_args(argv)
     try:
-        client = serving.qdrant(options)
-        if client is None and options.data is None:
+        if options.engine == "embedded" and options.data is None:
             raise ValueError("nowhere to load into: give --data FOLDER, or --engine qdrant with --url")
         if options.batch < 1:
             raise ValueError(f"--batch is {options.batch}: give at least 1")
+        store = serving.Store.of(options)
         read = [(key, read_corpus(path)) for key, path in map(serving.named, options.kb)]
         for key, documents in read:
-            engine: Engine
-            if client is not None:
-                engine = QdrantIndex(client, key)
-            else:
-                folder = serving.stored(options.data, key)
-                engine = Index.open(folder) if folder.exists() else Index.build([], folder)
+            engine = store.engine(key, [])
             written = load(engine, documents, options.batch, "/".join(key))
             engine.close()
             print(f"{'/'.join(key)}: {written} written, {len(documents) - written} there already, {len(engine)} in all", flush=True)

@@ -87,6 +87,17 @@ class Settings(BaseSettings):
     target_kl: float = Field(0.0, ge=0)
     """PPO: mean KL of a token from the reference, in nats, towards which --kl_coef is moved; 0: it stays as it is."""
 
+    embedding_base_url: str = ""
+    """RAG service: OpenAI-compatible address, ending in /v1, of a model whose vectors find documents beside their words."""
+    embedding_model: str = ""
+    """Its name; without an address a sentence-transformers folder; "": words alone."""
+    embedding_api_key: SecretStr = SecretStr("")
+    reranker_base_url: str = ""
+    """RAG service: address of a cross-encoder, to which /rerank is added."""
+    reranker_model: str = ""
+    """Its name ("" with an address: a server of one model, TEI); without an address a CrossEncoder folder; both "": the lexical one."""
+    reranker_api_key: SecretStr = SecretStr("")
+
     batch_deadline: float = Field(300.0, gt=0)
     """Seconds a whole batch of rewards may take; what has not answered by then abstains."""
     outage_patience: float = Field(600.0, ge=0)

@@ -7,14 +7,19 @@ from overtake.retrieval.corpus import Document
 
 
 class Unavailable(Exception):
-    """The engine cannot be reached now; the same call may succeed later."""
+    """The engine, or a model that it or the reranker asks, cannot be reached now; the same call may succeed later."""
 
 
 class Engine(Protocol):
     """The documents of one knowledge base. Every method but `close` raises Unavailable when the engine does not answer."""
 
+    kind: str
+    """What finds documents: "words", or with vectors their model too. Part of a knowledge base's version."""
+    waits: bool
+    """Calls wait for another machine or for a model: to be made in threads, several at once."""
+
     def find(self, text: str, k: int) -> list[tuple[Document, float]]:
-        """The k best documents by BM25 of the text's words, best first. Raises ValueError for k below 1."""
+        """The k best documents, best first, their scores above 0 and comparable within the list. Raises ValueError for k below 1."""
 
     def get(self, ids: Collection[str]) -> list[Document]:
         """The documents of these ids, in no order; ids that are unknown are left out."""

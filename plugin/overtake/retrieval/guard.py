@@ -3,12 +3,14 @@
 import asyncio
 import hmac
 import json
+import os
 import time
 from dataclasses import dataclass
 from typing import TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN = ("/health", "/metrics")
@@ -21,11 +23,12 @@ RETRY_AFTER = 1
 
 @dataclass(frozen=True)
 class Limits:
-    """What a service takes: `queue` requests at once, answered one after the other, of `body_bytes` each; "" as `key` asks for none."""
+    """What a service takes: `queue` requests, `at_once` of them under way, of `body_bytes` each; "" as `key` asks for none."""
 
     queue: int = 512
     body_bytes: int = 2**20
     key: str = ""
+    at_once: int = 1
 
 
 class _TooLarge(Exception):
@@ -37,7 +40,7 @@ class _Gone(Exception):
 
 
 class Guard:
-    """ASGI middleware. Requests past it run one at a time, in the order they came: a search is work, and no thread would make it faster.
+    """ASGI middleware. Requests past it run in the order they came, one at a time by default: a search is work that no thread makes faster.
 
     401 without the key (compared in constant time), 413 for a body that is too large, 503 with Retry-After when the queue is full; none
     of them costs a search. /health and /metrics are answered without key or queue. `log` gets one JSON object a request, without its text.
@@ -46,15 +49,16 @@ class Guard:
     def __init__(self, app: ASGIApp, limits: Limits, log: TextIO | None = None) -> None:
         self._app, self._limits, self._log = app, limits, log
         self._expected = f"Bearer {limits.key}".encode()
-        self._turn = asyncio.Semaphore(1)
+        self._turn = asyncio.Semaphore(limits.at_once)
         self._inside = 0
         self._registry = CollectorRegistry()
         self._requests = Counter("overtake_rag_requests", "Requests answered", ["path", "method", "status"], registry=self._registry)
         self._seconds = Histogram(
             "overtake_rag_seconds", "From the request's headers to the answer's end", ["path"], buckets=_BUCKETS, registry=self._registry
         )
-        waiting = Gauge("overtake_rag_queue", "Requests in the queue, the one that runs with them", registry=self._registry)
-        waiting.set_function(lambda: self._inside)
+        self._waiting = Gauge(
+            "overtake_rag_queue", "Requests in the queue, those that run with them", registry=self._registry, multiprocess_mode="livesum"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse one request."""
@@ -79,7 +83,7 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if path == "/metrics":
-            await _reply(send, 200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+            await _reply(send, 200, generate_latest(_of_all_workers() or self._registry), CONTENT_TYPE_LATEST)
             return
         if path in _OPEN:
             await self._app(scope, receive, send)
@@ -93,6 +97,7 @@ class Guard:
             await _refuse(send, 503, said, {b"retry-after": str(RETRY_AFTER).encode()})
             return
         self._inside += 1
+        self._waiting.inc()
         try:
             body = await self._read(headers.get(b"content-length", b""), receive)
             async with self._turn:
@@ -102,6 +107,7 @@ class Guard:
             await _refuse(send, 413, said, {b"connection": b"close"})
         finally:
             self._inside -= 1
+            self._waiting.dec()
 
     async def _read(self, declared: bytes, receive: Receive) -> bytes:
         if declared.isdigit() and int(declared) > self._limits.body_bytes:
@@ -128,6 +134,15 @@ class Guard:
             row = {"time": round(time.time(), 3), "method": method, "path": path, "status": status, "ms": round(1000 * seconds, 2)}
             self._log.write(json.dumps(row) + "\n")
             self._log.flush()
+
+
+def _of_all_workers() -> CollectorRegistry | None:
+    """What all processes of this service have counted; None where there is only this one."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return None
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return registry
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

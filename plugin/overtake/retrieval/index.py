@@ -5,8 +5,9 @@ import shutil
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import rjieba
@@ -18,6 +19,7 @@ _HAN = re.compile(r"[\u3400-\u9fff]")
 _RUN = re.compile(r"[^\W_]+")
 _FIELD = "words"
 _STORED = "document"
+_VECTOR = "vector"
 
 
 def normalise(text: str) -> str:
@@ -46,6 +48,8 @@ class Index:
     ['b', 'a']
     """
 
+    kind, waits = "words", False
+
     def __init__(self, index: tantivy.Index) -> None:
         self._index, self._schema = index, index.schema
         self._searcher = index.searcher()
@@ -54,16 +58,19 @@ class Index:
     def __len__(self) -> int:
         return int(self._searcher.num_docs)
 
-    def change(self, documents: Iterable[Document] = (), delete: Iterable[str] = ()) -> None:
+    def change(
+        self, documents: Iterable[Document] = (), delete: Iterable[str] = (), vectors: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
         """Add documents, replace those whose id is known, and delete ids (unknown ones too), all in one commit.
 
         Once it returns, searches see the change, and a folder keeps it through a kill -9 (a power cut is as good as the disk's fsync); a
         change that was broken off is not there at all. The index takes changes from one thread at a time, and searches from any.
         Until tantivy merges segments, documents deleted still count in the words' frequencies: scores move a little, never what is found.
+        `vectors`: bytes that are kept beside documents, by id (dense.py).
         Raises ValueError while another process, or another Index, that has changed this folder has neither ended nor called `close`.
         """
         # Cut first: what fails here has changed nothing.
-        rows = [(document.id, _row(document)) for document in documents]
+        rows = [(document.id, _row(document, vectors)) for document in documents]
         if self._writer is None:
             try:
                 self._writer = self._index.writer(heap_size=16_000_000, num_threads=1)
@@ -89,20 +96,22 @@ class Index:
             writer.wait_merging_threads()
 
     @classmethod
-    def build(cls, documents: Iterable[Document], folder: Path | None = None) -> "Index":
-        """Index documents in memory, or in a new folder that `open` reads again.
+    def build(
+        cls, documents: Iterable[Document], folder: Path | None = None, vectors: Mapping[str, bytes] = MappingProxyType({})
+    ) -> "Index":
+        """Index documents in memory, or in a new folder that `open` reads again; `vectors` as `change` has them.
 
         Raises FileExistsError when the folder exists; it appears only when the index is complete.
         """
         if folder is None:
-            return cls(_write(documents, None))
+            return cls(_write(documents, None, vectors))
         folder = Path(folder)
         if folder.exists():
             raise FileExistsError(f"{folder} exists: delete it or name another folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            _write(documents, aside)
+            _write(documents, aside, vectors)
             aside.rename(folder)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
@@ -115,10 +124,11 @@ class Index:
         if not tantivy.Index.exists(str(folder)):
             raise ValueError(f"{folder}: no index there: write one with Index.build(documents, folder)")
         index = tantivy.Index.open(str(folder))
-        try:
-            tantivy.Query.term_query(index.schema, _STORED, b"")
-        except ValueError:
-            raise ValueError(f"{folder}: an index without its documents' texts: delete it and build it again") from None
+        for field in (_STORED, _VECTOR):
+            try:
+                tantivy.Query.term_query(index.schema, field, b"")
+            except ValueError:
+                raise ValueError(f"{folder}: an index of an older form, without {field}s: delete it and build it again") from None
         return cls(index)
 
     def search(self, text: str, k: int) -> list[tuple[str, float]]:
@@ -160,26 +170,36 @@ class Index:
         hits = searcher.search(tantivy.Query.all_query(), max(1, int(searcher.num_docs)), count=False).hits
         return (_document(searcher, address) for _, address in hits)
 
+    def vectors(self) -> Iterator[tuple[str, bytes]]:
+        """The id of every document, and the bytes kept beside it; b"" where there are none."""
+        searcher = self._searcher
+        hits = searcher.search(tantivy.Query.all_query(), max(1, int(searcher.num_docs)), count=False).hits
+        for _, address in hits:
+            kept = searcher.doc(address)
+            yield kept["id"][0], bytes((kept[_VECTOR] or [b""])[0])
 
-def _row(document: Document) -> tantivy.Document:
+
+def _row(document: Document, vectors: Mapping[str, bytes]) -> tantivy.Document:
     terms = " ".join(words(f"{document.title} {document.text}"))
-    return tantivy.Document(id=document.id, words=terms, document=msgspec.json.encode(document))
+    kept = {_VECTOR: vectors[document.id]} if document.id in vectors else {}
+    return tantivy.Document(id=document.id, words=terms, document=msgspec.json.encode(document), **kept)
 
 
 def _document(searcher: tantivy.Searcher, address: tantivy.DocAddress) -> Document:
     return msgspec.json.decode(searcher.doc(address)[_STORED][0], type=Document)
 
 
-def _write(documents: Iterable[Document], folder: Path | None) -> tantivy.Index:
+def _write(documents: Iterable[Document], folder: Path | None, vectors: Mapping[str, bytes]) -> tantivy.Index:
     schema = tantivy.SchemaBuilder()
     schema.add_text_field("id", stored=True, tokenizer_name="raw")
     schema.add_text_field(_FIELD, tokenizer_name="whitespace", index_option="freq")
     schema.add_bytes_field(_STORED, stored=True)
+    schema.add_bytes_field(_VECTOR, stored=True)
     index = tantivy.Index(schema.build(), path=None if folder is None else str(folder))
     writer = index.writer(heap_size=128_000_000, num_threads=1)
     try:
         for document in documents:
-            writer.add_document(_row(document))
+            writer.add_document(_row(document, vectors))
         writer.commit()
     finally:
         writer.wait_merging_threads()  # ends the threads that write into the folder

@@ -1,25 +1,31 @@
 """First stage past one machine: the embedded engine's BM25 as sparse vectors in Qdrant, all knowledge bases in one collection.
 
+With an encoder its vectors stand in the same points, in a collection of that model's; one request brings both orders, dense.py fuses them.
+
 A document's vector holds the term-frequency part of BM25 for each of its words (`index.words`, the same as the embedded engine's), a
 question's the times each word stands in it; Qdrant multiplies by the idf, counted over the knowledge base alone. The average length is that
 of the knowledge base when a document is written: documents written much earlier keep the average of their day.
 """
 
+import re
 import uuid
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
+from typing import Any
 
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from overtake.retrieval.corpus import Document
+from overtake.retrieval.dense import DEPTH, Encoder, fuse, text_of
 from overtake.retrieval.engine import Unavailable
 from overtake.retrieval.index import words
 
 COLLECTION = "overtake"
-_VECTOR = "words"
+_VECTOR, _DENSE = "words", "dense"
 _K1, _B = 1.2, 0.75
 _PAGE = 1000
 
@@ -33,8 +39,12 @@ class QdrantIndex:
     ['b', 'a']
     """
 
-    def __init__(self, client: QdrantClient, base: tuple[str, str]) -> None:
-        self._client, self._base = client, base
+    waits = True
+
+    def __init__(self, client: QdrantClient, base: tuple[str, str], encoder: Encoder | None = None) -> None:
+        self._client, self._base, self._encoder = client, base, encoder
+        self.kind = "words" if encoder is None else f"words and {encoder.name}"
+        self._collection = COLLECTION if encoder is None else f"{COLLECTION}_{re.sub(r'[^A-Za-z0-9_-]', '_', encoder.name)}"
         self._mine = models.Filter(
             must=[
                 models.FieldCondition(key=key, match=models.MatchValue(value=value))
@@ -43,12 +53,12 @@ class QdrantIndex:
         )
         self._lengths: tuple[int, int] | None = None  # documents, and words of all of them; counted at the first change
         with _answers():
-            if not client.collection_exists(COLLECTION):
-                _create(client)
+            if not client.collection_exists(self._collection):
+                _create(client, self._collection, encoder)
 
     def __len__(self) -> int:
         with _answers():
-            return self._client.count(COLLECTION, count_filter=self._mine, exact=True).count
+            return self._client.count(self._collection, count_filter=self._mine, exact=True).count
 
     def find(self, text: str, k: int) -> list[tuple[Document, float]]:
         """The k best documents and their scores, best first, equal scores by id (across the cut: as Qdrant has them)."""
@@ -57,22 +67,30 @@ class QdrantIndex:
         terms = Counter(map(_term, words(text)))
         if not terms:
             return []
+        sparse = models.SparseVector(indices=list(terms), values=[float(times) for times in terms.values()])
+        idf = models.SearchParams(idf=models.IdfCorpusParams(corpus=self._mine))
+        if self._encoder is None:
+            (found,) = self._ask([self._query(sparse, _VECTOR, k, idf)])
+            return sorted(found, key=lambda hit: (-hit[1], hit[0].id))
+        (asked,) = self._encoder.encode([text], asking=True)
+        depth = max(k, DEPTH)
+        both = self._ask([self._query(sparse, _VECTOR, depth, idf), self._query(asked.tolist(), _DENSE, depth)])
+        known = {document.id: document for found in both for document, _ in found}
+        return [(known[doc_id], score) for doc_id, score in fuse([[document.id for document, _ in found] for found in both], k)]
+
+    def _query(self, query: Any, using: str, limit: int, params: models.SearchParams | None = None) -> models.QueryRequest:
+        return models.QueryRequest(query=query, using=using, filter=self._mine, params=params, limit=limit, with_payload=True)
+
+    def _ask(self, queries: list[models.QueryRequest]) -> list[list[tuple[Document, float]]]:
         with _answers():
-            points = self._client.query_points(
-                COLLECTION,
-                query=models.SparseVector(indices=list(terms), values=[float(times) for times in terms.values()]),
-                using=_VECTOR,
-                query_filter=self._mine,
-                search_params=models.SearchParams(idf=models.IdfCorpusParams(corpus=self._mine)),
-                limit=k,
-                with_payload=True,
-            ).points
-        return sorted(((_document(point), point.score) for point in points), key=lambda hit: (-hit[1], hit[0].id))
+            answers = self._client.query_batch_points(self._collection, queries)
+        return [[(_document(point), point.score) for point in answer.points] for answer in answers]
 
     def get(self, ids: Collection[str]) -> list[Document]:
         """The documents of these ids, in no order; ids that are unknown are left out."""
         with _answers():
-            return [_document(point) for point in self._client.retrieve(COLLECTION, [self._point(one) for one in ids], with_payload=True)]
+            points = self._client.retrieve(self._collection, [self._point(one) for one in ids], with_payload=True)
+        return [_document(point) for point in points]
 
     def documents(self) -> Iterator[Document]:
         """Every document, a thousand at a time."""
@@ -89,25 +107,31 @@ class QdrantIndex:
         count, total = self._lengths = self._lengths or self._count()
         count, total = count + len(cut), total + sum(map(len, cut.values()))
         average = total / max(1, count)
-        points = [self._made(given[doc_id], found, average) for doc_id, found in cut.items()]
+        dense = (
+            [] if self._encoder is None or not given else self._encoder.encode(list(map(text_of, given.values())), asking=False).tolist()
+        )
+        points = [self._made(given[doc_id], found, average, vector) for (doc_id, found), vector in zip_longest(cut.items(), dense)]
         with _answers():
             if points:
-                self._client.upsert(COLLECTION, points, wait=True)
+                self._client.upsert(self._collection, points, wait=True)
                 # Replaced and deleted documents still count in the average until the next start.
                 self._lengths = count, total
             if gone:
-                self._client.delete(COLLECTION, models.PointIdsList(points=[self._point(one) for one in gone]), wait=True)
+                self._client.delete(self._collection, models.PointIdsList(points=[self._point(one) for one in gone]), wait=True)
 
     def close(self) -> None:
         """Nothing: the client belongs to the caller."""
 
-    def _made(self, document: Document, found: list[str], average: float) -> models.PointStruct:
+    def _made(self, document: Document, found: list[str], average: float, dense: list[float] | None) -> models.PointStruct:
         norm = _K1 * (1 - _B + _B * len(found) / max(1.0, average))
         terms = {term: times * (_K1 + 1) / (times + norm) for term, times in Counter(map(_term, found)).items()}
         tenant, kb = self._base
+        vector: dict[str, Any] = {_VECTOR: models.SparseVector(indices=list(terms), values=list(terms.values()))}
+        if dense is not None:
+            vector[_DENSE] = dense
         return models.PointStruct(
             id=self._point(document.id),
-            vector={_VECTOR: models.SparseVector(indices=list(terms), values=list(terms.values()))},
+            vector=vector,
             payload={
                 "tenant": tenant,
                 "kb": kb,
@@ -130,18 +154,21 @@ class QdrantIndex:
         place = None
         while True:
             with _answers():
-                points, place = self._client.scroll(COLLECTION, self._mine, limit=_PAGE, offset=place, with_payload=fields)
+                points, place = self._client.scroll(self._collection, self._mine, limit=_PAGE, offset=place, with_payload=fields)
             yield from points
             if place is None:
                 return
 
 
-def _create(client: QdrantClient) -> None:
-    vector = models.SparseVectorParams(modifier=models.Modifier.IDF)
-    client.create_collection(COLLECTION, vectors_config={}, sparse_vectors_config={_VECTOR: vector})
+def _create(client: QdrantClient, name: str, encoder: Encoder | None) -> None:
+    sparse = models.SparseVectorParams(modifier=models.Modifier.IDF)
+    dense = {}
+    if encoder is not None:
+        dense[_DENSE] = models.VectorParams(size=encoder.encode(["size"], asking=False).shape[1], distance=models.Distance.DOT)
+    client.create_collection(name, vectors_config=dense, sparse_vectors_config={_VECTOR: sparse})
     keyword = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-    client.create_payload_index(COLLECTION, "tenant", keyword, wait=True)
-    client.create_payload_index(COLLECTION, "kb", models.PayloadSchemaType.KEYWORD, wait=True)
+    client.create_payload_index(name, "tenant", keyword, wait=True)
+    client.create_payload_index(name, "kb", models.PayloadSchemaType.KEYWORD, wait=True)
 
 
 def _term(word: str) -> int:

@@ -14,6 +14,7 @@ coverage that scores 0.5. README.md says how the constants were measured.
 
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -72,6 +73,7 @@ class Reranker:
 
     def __init__(self, documents: Iterable[Document], lexicon: dict[str, str]) -> None:
         self._lexicon = lexicon
+        self._turn = threading.Lock()  # counting may come while another thread scores
         self._frequency: Counter[str] = Counter()  # gram -> documents that hold it
         self._count = 0
         self._lengths = 0  # grams of all documents together
@@ -82,23 +84,25 @@ class Reranker:
 
     def count(self, added: Iterable[Document] = (), removed: Iterable[Document] = ()) -> None:
         """Follow a change of the documents: what was added, what went, a replaced one in both. Costs their length, not the corpus's."""
-        for document in added:
-            _, both = _document_grams(document)
-            self._frequency.update(both)
-            self._count, self._lengths = self._count + 1, self._lengths + len(both)
-        for document in removed:
-            _, both = _document_grams(document)
-            self._frequency.subtract(both)
-            for gram in both:
-                if not self._frequency[gram]:
-                    del self._frequency[gram]
-            self._count, self._lengths = self._count - 1, self._lengths - len(both)
-        self._asked.cache_clear()
+        with self._turn:
+            for document in added:
+                _, both = _document_grams(document)
+                self._frequency.update(both)
+                self._count, self._lengths = self._count + 1, self._lengths + len(both)
+            for document in removed:
+                _, both = _document_grams(document)
+                self._frequency.subtract(both)
+                for gram in both:
+                    if not self._frequency[gram]:
+                        del self._frequency[gram]
+                self._count, self._lengths = self._count - 1, self._lengths - len(both)
+            self._asked.cache_clear()
 
     def score(self, query: str, documents: Sequence[Document]) -> list[float]:
         """Relevance in [0, 1) of each document to the original question; a document that was not counted is scored like the others."""
-        weights, total = self._asked(query)
-        mean = max(1.0, self._lengths / max(1, self._count))
+        with self._turn:
+            weights, total = self._asked(query)
+            mean = max(1.0, self._lengths / max(1, self._count))
         scores = []
         for title, both in map(self._held, documents):
             held = sum(weight * (1 + TITLE_BONUS * (gram in title)) for gram, weight in weights if gram in both)

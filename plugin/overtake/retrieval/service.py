@@ -3,14 +3,17 @@
 `KnowledgeBase` is the whole of it, for callers in the same process; `create_app` serves several over HTTP.
 """
 
+import asyncio
 import hashlib
 import json
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -20,11 +23,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from starlette.exceptions import HTTPException
 
 from overtake.retrieval.corpus import Document, read_corpus, read_lexicon
+from overtake.retrieval.dense import Encoder, HybridIndex
 from overtake.retrieval.engine import Engine, Unavailable
 from overtake.retrieval.index import Index
 from overtake.retrieval.reranking import Reranker, Scorer, expand
 
+T = TypeVar("T")
+
 CANDIDATES = 10
+AT_ONCE = 64
+"""Questions under way at once where they wait for another machine or for a model; elsewhere one at a time is fastest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,8 @@ class Hit:
 class KnowledgeBase:
     """Documents that can be asked and changed: an engine that finds them, a reranker, a lexicon.
 
-    `version`, a key for caches, changes with the documents (their order has no part in it), the lexicon and the kind of reranker.
+    `version`, a key for caches, changes with the documents (their order has no part in it), the lexicon, the reranker's kind and `name` (if
+    it has one), and the encoder's name. Where `waits` is true, threads may call `retrieve` at once, and beside it one `change`.
     """
 
     def __init__(self, index: Engine, lexicon: dict[str, str], reranker: Scorer | None = None) -> None:
@@ -50,19 +59,24 @@ class KnowledgeBase:
         self.index, self.lexicon = index, lexicon
         own = Reranker((), lexicon) if reranker is None else None
         self.reranker: Scorer = own or reranker  # type: ignore[assignment]
+        self.waits = index.waits or own is None
+        """Questions wait for another machine or for a model: to be asked in threads."""
         self._counting = own
+        self._changing = threading.Lock()
         self._sum = 0
         self._note(index.documents(), ())
 
     @classmethod
-    def build(cls, documents: Iterable[Document], lexicon: dict[str, str], reranker: Scorer | None = None) -> "KnowledgeBase":
-        """Index documents in memory."""
-        return cls(Index.build(documents), lexicon, reranker)
+    def build(
+        cls, documents: Iterable[Document], lexicon: dict[str, str], reranker: Scorer | None = None, encoder: Encoder | None = None
+    ) -> "KnowledgeBase":
+        """Index documents in memory, with an encoder for their vectors too. Raises Unavailable where the encoder does not answer."""
+        return cls(Index.build(documents) if encoder is None else HybridIndex.build(documents, encoder), lexicon, reranker)
 
     @classmethod
-    def load(cls, path: Path) -> "KnowledgeBase":
+    def load(cls, path: Path, reranker: Scorer | None = None, encoder: Encoder | None = None) -> "KnowledgeBase":
         """Read a BEIR folder (corpus.jsonl and, if there is one, lexicon.tsv) or one .jsonl file. Raises ValueError for a bad file."""
-        return cls.build(read_corpus(path), lexicon_of(path))
+        return cls.build(read_corpus(path), lexicon_of(path), reranker, encoder)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -74,9 +88,10 @@ class KnowledgeBase:
     def change(self, documents: Iterable[Document] = (), delete: Iterable[str] = ()) -> None:
         """Add documents, replace those whose id is known, delete ids (unknown ones too); the next question sees all of it."""
         given, gone = {document.id: document for document in documents}, list(delete)
-        before = self.index.get({*given, *gone})
-        self.index.change(given.values(), gone)
-        self._note(given.values(), before)
+        with self._changing:
+            before = self.index.get({*given, *gone})
+            self.index.change(given.values(), gone)
+            self._note(given.values(), before)
 
     def _note(self, added: Iterable[Document], removed: Iterable[Document]) -> None:
         def seen(documents: Iterable[Document], sign: int) -> Iterator[Document]:
@@ -89,7 +104,8 @@ class KnowledgeBase:
             self._counting.count(added, removed)
         else:
             deque(chain(added, removed), maxlen=0)
-        content = json.dumps([str(self._sum), self.lexicon, type(self.reranker).__qualname__], sort_keys=True)
+        scorer = [type(self.reranker).__qualname__, getattr(self.reranker, "name", "")]
+        content = json.dumps([str(self._sum), self.lexicon, scorer, self.index.kind], sort_keys=True)
         self.version = hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def own_rewrite(self, query: str) -> str:
@@ -157,7 +173,7 @@ class Recalled(BaseModel):
     title: str
     content: str
     reranker_score: float = Field(description="relevance to `query`, 0 to 1; the rewrite has no part in it")
-    first_stage_score: float = Field(description="BM25 of the rewrite, as a share of the best document's")
+    first_stage_score: float = Field(description="first stage's score of the rewrite, as a share of the best document's")
     rank: int
 
 
@@ -215,15 +231,20 @@ class Answer(BaseModel):
 
 
 class Refusal(BaseModel):
-    """The answer to a request that was not understood (422), to an unknown tenant (404), or while the engine is away (503)."""
+    """The answer to what was not understood (422), to an unknown tenant (404), to a change where none is taken (409), or while the engine
+    or a model is away (503)."""
 
     code: int
     message: str
 
 
-def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates: int = CANDIDATES) -> FastAPI:
-    """The HTTP service over knowledge bases by (tenant_id, kb_name); `candidates` documents at least are scored for each question."""
+def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates: int = CANDIDATES, *, changes: bool = True) -> FastAPI:
+    """The HTTP service over knowledge bases by (tenant_id, kb_name); `candidates` documents at least are scored for each question.
+
+    `changes` False: POST /api/documents is refused with 409. The dict may be given other knowledge bases of the same names while it serves.
+    """
     app = FastAPI(title="Overtake reference RAG service", version="1")
+    threads = ThreadPoolExecutor(AT_ONCE, "overtake-rag")  # has none until one is needed
     known = ", ".join(f"{tenant}/{name}" for tenant, name in knowledge_bases)
 
     def named(tenant: str, name: str) -> KnowledgeBase:
@@ -232,37 +253,48 @@ def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates
             raise _Unknown(f"no knowledge base {tenant}/{name}; this service has: {known or 'none'}")
         return base
 
+    async def done(base: KnowledgeBase, work: Callable[[], T]) -> T:
+        # No thread where nothing waits: a request takes less time than the hand-over to one (README.md has the numbers).
+        return await asyncio.get_running_loop().run_in_executor(threads, work) if base.waits else work()
+
     refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (404, 422, 503)}
 
-    # async, and no thread: a request takes less time than the hand-over to a thread (README.md has the numbers).
     @app.post("/api/chat/general_rag", response_model=Answer, responses=refusals)
     async def general_rag(question: Question) -> Response:
         """Documents found by the rewrite, scored by the question."""
         base = named(question.tenant_id, question.kb_name)
         rewrite = question.rewritten_query if question.rewritten_query is not None else base.own_rewrite(question.query)
-        hits = base.retrieve(question.query, rewrite, question.top_k, question.score_threshold, candidates)
+        # Before the search: an answer that saw a change may bear the version before it, never the other way round.
+        version = base.version
+        hits = await done(base, lambda: base.retrieve(question.query, rewrite, question.top_k, question.score_threshold, candidates))
         data = {
             "query": question.query,
             "rewritten_query": rewrite,
             "rewritten_by": "service" if question.rewritten_query is None else "client",
             "recall": hits,
-            "kb_version": base.version,
+            "kb_version": version,
         }
         return Response(msgspec.json.encode({"code": 0, "message": "ok", "data": data}), media_type="application/json")
 
-    # In the event loop too: no question can fall between the engine's change and the reranker's.
-    @app.post("/api/documents", response_model=Changed, responses=refusals)
-    async def change_documents(change: Change) -> Changed:
+    # Where nothing waits in the event loop too: no question can fall between the engine's change and the reranker's.
+    @app.post("/api/documents", response_model=Changed, responses=refusals | {409: {"model": Refusal}})
+    async def change_documents(change: Change) -> Changed | JSONResponse:
         """Documents added, replaced and deleted in one knowledge base."""
         base = named(change.tenant_id, change.kb_name)
-        base.change([Document(one.id, one.title, one.text) for one in change.documents], change.delete)
-        return Changed(documents=len(base), kb_version=base.version)
+        if not changes:
+            return _refusal(409, "this service only reads: change documents through one with --workers 1, or with tools/index.py")
+
+        def work() -> Changed:
+            base.change([Document(one.id, one.title, one.text) for one in change.documents], change.delete)
+            return Changed(documents=len(base), kb_version=base.version)
+
+        return await done(base, work)
 
     @app.get("/health")
     async def get_health() -> JSONResponse:
         """The knowledge bases there are."""
         rows = [
-            {"tenant_id": tenant, "kb_name": name, "documents": len(base), "version": base.version}
+            {"tenant_id": tenant, "kb_name": name, "documents": await done(base, base.__len__), "version": base.version}
             for (tenant, name), base in knowledge_bases.items()
         ]
         return JSONResponse({"status": "ok", "knowledge_bases": rows})

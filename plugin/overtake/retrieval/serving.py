@@ -5,22 +5,37 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import uvicorn
-from qdrant_client import QdrantClient
+from prometheus_client.multiprocess import mark_process_dead
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
-from overtake.retrieval.corpus import read_corpus
-from overtake.retrieval.engine import Unavailable
+from overtake.retrieval import models
+from overtake.retrieval.corpus import Document, read_corpus
+from overtake.retrieval.dense import Encoder, HybridIndex
+from overtake.retrieval.engine import Engine, Unavailable
 from overtake.retrieval.index import Index
-from overtake.retrieval.qdrant import QdrantIndex
 from overtake.retrieval.service import KnowledgeBase, lexicon_of
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient  # seconds of import that the embedded engine need not pay
 
 ENDING_SECONDS = 30
 """For requests under way when the end is asked for; a client that stalls longer is cut off."""
+
+FOLLOW_SECONDS = 1.0
+"""Between two looks at a folder that another process changes."""
 
 Key = tuple[str, str]
 """(tenant, kb): the name of a knowledge base."""
@@ -29,17 +44,37 @@ Key = tuple[str, str]
 class _Server(uvicorn.Server):
     """Says that it is ready once it accepts requests."""
 
-    line = ""
-    url = ""
-    ready_file: Path | None = None
+    announce: Callable[[], None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.ready_file is not None:
-            aside = self.ready_file.with_name(f"{self.ready_file.name}.part")
-            aside.write_text(self.url, encoding="utf-8")
-            aside.replace(self.ready_file)
-        print(self.line, flush=True)
+        self.announce()
+
+
+class _Workers(Multiprocess):
+    """Says that it is ready once all of its processes are; a process that dies is replaced."""
+
+    announce: Callable[[], None]
+    interrupted = False
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        for process in self.processes:
+            while not self.should_exit.is_set() and process.process.is_alive() and not process.is_ready(timeout=1):
+                self.handle_signals()
+                time.sleep(0.05)
+        if not self.should_exit.is_set() and all(process.process.is_alive() for process in self.processes):
+            self.announce()
+
+    def keep_subprocess_alive(self) -> None:
+        before = [process.pid for process in self.processes]
+        super().keep_subprocess_alive()
+        for pid in {*before} - {process.pid for process in self.processes}:
+            mark_process_dead(pid, os.environ["PROMETHEUS_MULTIPROC_DIR"])  # or its queue would be counted for ever
+
+    def handle_int(self) -> None:
+        self.interrupted = True
+        super().handle_int()
 
 
 def add_arguments(parser: argparse.ArgumentParser, port: int, bases: str = "+") -> None:
@@ -86,17 +121,6 @@ def stored(data: Path, key: Key) -> Path:
     return data / "@".join(quote(part, safe="") for part in key)
 
 
-def open_stored(data: Path, key: Key, path: Path) -> KnowledgeBase:
-    """The knowledge base that `data` keeps, made from `path`'s corpus.jsonl when it is not there yet; the lexicon is always `path`'s.
-
-    Nobody else can change it until it is closed or this process ends. Raises ValueError for a bad file, and where another process holds it.
-    """
-    folder = stored(data, key)
-    index = Index.open(folder) if folder.exists() else Index.build(read_corpus(path), folder)
-    index.change()
-    return KnowledgeBase(index, lexicon_of(path))
-
-
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """--data, --engine and --url: where documents are kept."""
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="keeps documents and their changes, embedded engine")
@@ -104,26 +128,99 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="Qdrant's address; its key is read from QDRANT_API_KEY")
 
 
-def qdrant(options: argparse.Namespace) -> QdrantClient | None:
-    """The client that the engine's options ask for; None for the embedded engine. Raises ValueError for options that contradict."""
-    if options.engine == "embedded":
-        if options.url:
+@dataclass(frozen=True)
+class Store:
+    """Where documents are kept, and the models beside them, as the options and the settings say."""
+
+    data: Path | None
+    client: "QdrantClient | None"
+    encoder: Encoder | None
+    reranker: models.RemoteReranker | models.LocalReranker | None
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> "Store":
+        """Raises ValueError for options that contradict each other and for a model that cannot be read."""
+        if options.engine == "embedded" and options.url:
             raise ValueError(f"--url {options.url}: it goes with --engine qdrant")
-        return None
-    if not options.url or options.data is not None:
-        raise ValueError("--engine qdrant: give --url, and no --data")
-    return QdrantClient(url=options.url, api_key=os.environ.get("QDRANT_API_KEY") or None, check_compatibility=False)
+        if options.engine == "qdrant" and (not options.url or options.data is not None):
+            raise ValueError("--engine qdrant: give --url, and no --data")
+        client = None
+        if options.engine == "qdrant":
+            from qdrant_client import QdrantClient
+
+            client = QdrantClient(url=options.url, api_key=os.environ.get("QDRANT_API_KEY") or None, check_compatibility=False)
+        return cls(options.data, client, models.encoder(), models.reranker())
+
+    def engine(self, key: Key, first: list[Document]) -> Engine:
+        """The engine that keeps the documents of a knowledge base; a folder that is not there yet is made of `first`.
+
+        Raises ValueError for a folder of another form or model, Unavailable where Qdrant or the encoder does not answer.
+        """
+        if self.client is not None:
+            from overtake.retrieval.qdrant import QdrantIndex
+
+            return QdrantIndex(self.client, key, self.encoder)
+        assert self.data is not None
+        folder = stored(self.data, key)
+        if folder.exists():
+            return Index.open(folder) if self.encoder is None else HybridIndex(Index.open(folder), self.encoder)
+        return Index.build(first, folder) if self.encoder is None else HybridIndex.build(first, self.encoder, folder)
+
+    def base(self, key: Key, path: Path, changes: bool = True) -> KnowledgeBase:
+        """The knowledge base under a name, with `path`'s lexicon: kept where there is --data or Qdrant, else read from `path` into memory.
+
+        `changes`: nobody else can change a folder until it is closed or this process ends.
+        Raises ValueError for a bad file, a folder that another process changes, an empty Qdrant, and for whatever does not answer.
+        """
+        try:
+            if self.client is None and self.data is None:
+                return KnowledgeBase.load(path, self.reranker, self.encoder)
+            there = self.data is None or stored(self.data, key).exists()
+            engine = self.engine(key, [] if there else read_corpus(path))
+            if self.client is not None and not len(engine):
+                raise ValueError(f"{'/'.join(key)}: no documents in Qdrant: load them with tools/index.py first")
+            if self.data is not None and changes:
+                engine.change()
+            return KnowledgeBase(engine, lexicon_of(path), self.reranker)
+        except Unavailable as error:
+            raise ValueError(str(error)) from None
+
+    def load(self, arguments: list[str], changes: bool = True) -> dict[Key, KnowledgeBase]:
+        """`base` of each KB argument. Raises ValueError as it does, and for a name that stands twice."""
+        return load(arguments, lambda key, path: self.base(key, path, changes))
+
+    def followed(self, arguments: list[str]) -> dict[Key, KnowledgeBase]:
+        """`load` for a process that changes nothing: what another process changes in a folder is read anew within seconds, for ever."""
+        if self.data is None:
+            return self.load(arguments, changes=False)
+        places = {key: (path, stored(self.data, key) / "meta.json") for key, path in map(named, arguments)}
+        seen = {key: _state(file) for key, (_, file) in places.items()}  # before they are read, so that no change falls between
+        bases = self.load(arguments, changes=False)
+
+        def watch() -> None:
+            while True:
+                time.sleep(FOLLOW_SECONDS)
+                for key, (path, file) in places.items():
+                    state = _state(file)
+                    if state == seen[key]:
+                        continue
+                    try:
+                        bases[key] = self.base(key, path, changes=False)
+                        seen[key] = state
+                    except (ValueError, OSError) as error:
+                        print(f"error: {'/'.join(key)} changed and could not be read, the old state is served: {error}", file=sys.stderr)
+
+        threading.Thread(target=watch, name="overtake-follow", daemon=True).start()
+        return bases
 
 
-def open_remote(client: QdrantClient, key: Key, path: Path) -> KnowledgeBase:
-    """The knowledge base that Qdrant keeps, with `path`'s lexicon. Raises ValueError when it is empty or Qdrant does not answer."""
+def _state(file: Path) -> tuple[int, int] | None:
+    """What changes with every commit: tantivy writes this file anew and renames it."""
     try:
-        base = KnowledgeBase(QdrantIndex(client, key), lexicon_of(path))
-        if not len(base):
-            raise ValueError(f"{'/'.join(key)}: no documents in Qdrant: load them with tools/index.py first")
-    except Unavailable as error:
-        raise ValueError(str(error)) from None
-    return base
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -135,10 +232,11 @@ def listen(host: str, port: int) -> socket.socket:
         raise ValueError(f"cannot listen on {host} port {port} ({reason}): free it or give another --port (0: any free one)") from None
 
 
-def run(options: argparse.Namespace, make: Callable[[], tuple[Any, str]]) -> int:
+def run(options: argparse.Namespace, make: Callable[[], tuple[Any, str]], workers: int = 1, remake: Callable[[], Any] | None = None) -> int:
     """Serve until a signal ends it: 0 on SIGTERM, 130 on Ctrl-C, 2 for input that cannot be served.
 
     `make` reads what is to be served: (the app, the line to print, in which {url} is replaced); it raises ValueError for bad input.
+    With more than one worker it does so to see that all is in order, and `remake`, which must be picklable, makes each worker's app.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -146,7 +244,10 @@ def run(options: argparse.Namespace, make: Callable[[], tuple[Any, str]]) -> int
             raise ValueError(f"--ready-file {options.ready_file}: {options.ready_file.parent} is no folder: make it first")
         app, line = make()
         listening = listen(options.host, options.port)
-        return _serve(app, line, listening, options)
+        if remake is None or workers == 1:
+            return _serve(app, line, listening, options)
+        del app
+        return _serve_by_workers(remake, line, listening, options, workers)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -154,18 +255,56 @@ def run(options: argparse.Namespace, make: Callable[[], tuple[Any, str]]) -> int
         return 130
 
 
+def _config(app: Any, **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=ENDING_SECONDS, **more)
+
+
 def _serve(app: Any, line: str, listening: socket.socket, options: argparse.Namespace) -> int:
-    server = _Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=ENDING_SECONDS))
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    server.url = f"http://{host}:{listening.getsockname()[1]}"
-    server.line = line.replace("{url}", server.url)
-    server.ready_file = options.ready_file
-    try:
-        if options.ready_file is not None:
-            options.ready_file.unlink(missing_ok=True)
+    with _announced(line, listening, options) as announce:
+        server = _Server(_config(app))
+        server.announce = announce
         server.run(sockets=[listening])
-    finally:
-        if options.ready_file is not None:
-            options.ready_file.unlink(missing_ok=True)
-        listening.close()
     return 0
+
+
+def _serve_by_workers(remake: Callable[[], Any], line: str, listening: socket.socket, options: argparse.Namespace, workers: int) -> int:
+    with tempfile.TemporaryDirectory(prefix="overtake_metrics_") as counts, _announced(line, listening, options) as announce:
+        # Where prometheus_client finds this name at its import, the counts of all processes are kept in files and added up.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
+        supervisor = _Workers(_config(partial(_worker_app, remake), factory=True, workers=workers), [listening])
+        supervisor.announce = announce
+        supervisor.run()
+    if supervisor.interrupted:
+        return 130
+    return 2 if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0
+
+
+def _worker_app(remake: Callable[[], Any]) -> Any:
+    try:
+        return remake()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(STARTUP_FAILURE)
+
+
+@contextmanager
+def _announced(line: str, listening: socket.socket, options: argparse.Namespace) -> Iterator[Callable[[], None]]:
+    """What says that requests are accepted: the ready file, which goes when serving ends, and the line."""
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    url, file = f"http://{host}:{listening.getsockname()[1]}", options.ready_file
+
+    def announce() -> None:
+        if file is not None:
+            aside = file.with_name(f"{file.name}.part")
+            aside.write_text(url, encoding="utf-8")
+            aside.replace(file)
+        print(line.replace("{url}", url), flush=True)
+
+    try:
+        if file is not None:
+            file.unlink(missing_ok=True)
+        yield announce
+    finally:
+        if file is not None:
+            file.unlink(missing_ok=True)
+        listening.close()

@@ -1,0 +1,165 @@
+"""Words and meaning together: dense vectors beside the embedded engine's BM25, and the fusion of both orders.
+
+Reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): a document's score is the sum of 1 / (60 + its rank) over the orders that
+hold it, each DEPTH deep. Ranks need no common scale, which BM25 and a cosine do not have; 60 is the paper's constant.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from overtake.retrieval.corpus import Document
+from overtake.retrieval.index import Index, words
+
+DEPTH = 50
+_RANK = 60
+_LITTLE_ENDIAN = np.dtype("<f4")
+
+
+class Encoder(Protocol):
+    """What hybrid retrieval needs of an embedding model."""
+
+    name: str
+    """Of the model; vectors of different names are never compared."""
+
+    def encode(self, texts: Sequence[str], *, asking: bool) -> np.ndarray:
+        """Vectors of length 1, float32 [texts, dimensions]; `asking`: they are questions. Any thread may call. Raises Unavailable."""
+
+
+def text_of(document: Document) -> str:
+    """What is embedded of a document."""
+    return f"{document.title}\n{document.text}".strip()
+
+
+def fuse(orders: Iterable[Sequence[str]], k: int) -> list[tuple[str, float]]:
+    """The k best ids of several orders and their scores, equal scores by id.
+
+    >>> [(doc_id, round(score, 4)) for doc_id, score in fuse([["a", "b"], ["b", "c"]], 2)]
+    [('b', 0.0325), ('a', 0.0164)]
+    """
+    scores: dict[str, float] = {}
+    for order in orders:
+        for rank, doc_id in enumerate(order, 1):
+            scores[doc_id] = scores.get(doc_id, 0.0) + 1 / (_RANK + rank)
+    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]
+
+
+class Vectors:
+    """Vectors by id, compared one by one with numpy: exact, and linear in their number.
+
+    Searches in other threads see one state: rows are only ever appended, and what is replaced or deleted is marked in a copy of `alive`.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+        self._state: tuple[list[str], np.ndarray, np.ndarray] = ([], np.empty((0, 0), np.float32), np.empty(0, bool))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def change(self, added: dict[str, np.ndarray], deleted: Iterable[str]) -> None:
+        """Delete ids, then add or replace vectors. One thread at a time."""
+        ids, matrix, alive = self._state
+        gone = [self._places.pop(doc_id) for doc_id in {*deleted, *added} if doc_id in self._places]
+        alive = alive.copy()
+        alive[gone] = False
+        used = len(ids)
+        if added:
+            new = np.stack(list(added.values()))
+            if used + len(new) > len(matrix):
+                kept = np.flatnonzero(alive[:used])
+                ids = [ids[place] for place in kept]
+                room = np.empty((max(2 * (len(kept) + len(new)), 1024), new.shape[1]), np.float32)
+                room[: len(kept)] = matrix[kept].reshape(len(kept), new.shape[1])
+                matrix, alive, used = room, np.zeros(len(room), bool), len(kept)
+                alive[:used] = True
+                self._places = {doc_id: place for place, doc_id in enumerate(ids)}
+            matrix[used : used + len(new)] = new
+            alive[used : used + len(new)] = True
+            self._places.update((doc_id, used + place) for place, doc_id in enumerate(added))
+            ids = [*ids, *added]
+        self._state = (ids, matrix, alive)
+
+    def nearest(self, asked: np.ndarray, k: int) -> list[tuple[str, float]]:
+        """The k ids of the highest dot product, best first, equal ones by id."""
+        ids, matrix, alive = self._state
+        if not ids:
+            return []
+        scores = matrix[: len(ids)] @ asked
+        scores[~alive[: len(ids)]] = -np.inf
+        best = np.argpartition(-scores, k - 1)[:k] if k < len(ids) else np.arange(len(ids))
+        found = [(ids[place], float(scores[place])) for place in best if scores[place] > -np.inf]
+        return sorted(found, key=lambda item: (-item[1], item[0]))
+
+
+class HybridIndex:
+    """The embedded engine with an encoder: an `Engine` whose order is fused from BM25 and the vectors.
+
+    A document's vector is kept in the same commit as its text, so no kill -9 can part them; `Vectors` is read from there at the start.
+    """
+
+    waits = True
+
+    def __init__(self, index: Index, encoder: Encoder) -> None:
+        """Raises ValueError when a document has no vector of this encoder."""
+        self._index, self._encoder, self._vectors = index, encoder, Vectors()
+        self.kind = f"words and {encoder.name}"
+        held: dict[str, np.ndarray] = {}
+        for doc_id, kept in index.vectors():
+            name, _, numbers = kept.partition(b"\0")
+            if name.decode() != encoder.name:
+                said = f"of {name.decode()!r}" if name else "of no model"
+                raise ValueError(f"document {doc_id!r} has a vector {said}, not of {encoder.name!r}: load the documents into a new folder")
+            held[doc_id] = np.frombuffer(numbers, _LITTLE_ENDIAN)
+        self._vectors.change(held, ())
+
+    @classmethod
+    def build(cls, documents: Iterable[Document], encoder: Encoder, folder: Path | None = None) -> "HybridIndex":
+        """Index documents in memory or in a new folder; see Index.build. Raises Unavailable."""
+        given = list(documents)
+        return cls(Index.build(given, folder, _kept(encoder, given)[1]), encoder)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def find(self, text: str, k: int) -> list[tuple[Document, float]]:
+        """The k best documents by fused rank, best first; text without a word finds none. Raises Unavailable, ValueError for k below 1."""
+        lexical = self._index.find(text, max(k, DEPTH))
+        if not words(text):
+            return []
+        (asked,) = self._encoder.encode([text], asking=True)
+        known = {document.id: document for document, _ in lexical}
+        near = [doc_id for doc_id, _ in self._vectors.nearest(asked, max(k, DEPTH))]
+        known |= {document.id: document for document in self._index.get([doc_id for doc_id in near if doc_id not in known])}
+        # What went between the two searches is in neither order.
+        orders = [document.id for document, _ in lexical], [doc_id for doc_id in near if doc_id in known]
+        return [(known[doc_id], score) for doc_id, score in fuse(orders, k)]
+
+    def get(self, ids: Collection[str]) -> list[Document]:
+        """The documents of these ids, in no order; ids that are unknown are left out."""
+        return self._index.get(ids)
+
+    def documents(self) -> Iterator[Document]:
+        """Every document."""
+        return self._index.documents()
+
+    def change(self, documents: Iterable[Document] = (), delete: Iterable[str] = ()) -> None:
+        """Add or replace documents and delete ids, text and vector in one commit; nothing is changed when the encoder is Unavailable."""
+        given, gone = list({document.id: document for document in documents}.values()), list(delete)
+        vectors, kept = _kept(self._encoder, given)
+        self._index.change(given, gone, kept)
+        self._vectors.change(vectors, gone)
+
+    def close(self) -> None:
+        """End what writes."""
+        self._index.close()
+
+
+def _kept(encoder: Encoder, documents: Sequence[Document]) -> tuple[dict[str, np.ndarray], dict[str, bytes]]:
+    """Each document's vector, and the bytes that are kept of it: the model's name, a zero, float32."""
+    if not documents:
+        return {}, {}
+    vectors = dict(zip((one.id for one in documents), encoder.encode(list(map(text_of, documents)), asking=False), strict=True))
+    return vectors, {doc_id: encoder.name.encode() + b"\0" + vector.astype(_LITTLE_ENDIAN).tobytes() for doc_id, vector in vectors.items()}
