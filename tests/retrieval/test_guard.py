@@ -48,6 +48,24 @@ def test_only_the_key_opens_the_service(authorization, status):
     assert "s3cret" not in answer.text
 
 
+def test_the_key_is_compared_whole_and_in_constant_time(monkeypatch):
+    # Time cannot be asserted; what is: one comparison of the whole, by the function that is made for it, decides.
+    compared = []
+
+    def digest(given, expected):
+        compared.append((given, expected))
+        return given == b"Bearer wrong"
+
+    monkeypatch.setattr("overtake.retrieval.guard.hmac.compare_digest", digest)
+
+    async def work(sent):
+        async with guarded(key="s3cret") as client:
+            return (await ask(client, headers={"Authorization": sent})).status_code
+
+    assert [run(work(sent)) for sent in ("Bearer wrong", "Bearer s3cret", "Bearer ")] == [200, 401, 401]
+    assert compared == [(sent, b"Bearer s3cret") for sent in (b"Bearer wrong", b"Bearer s3cret", b"Bearer ")]
+
+
 def test_health_and_metrics_need_no_key():
     async def work():
         async with guarded(key="s3cret") as client:
@@ -102,6 +120,31 @@ def test_a_full_queue_refuses_at_once_and_loses_nothing_it_took():
     assert (running, health, after.status_code) == (1, 200, 200)
     assert "overtake_rag_queue 3.0" in metrics
     assert 'overtake_rag_requests_total{method="POST",path="/api/chat/general_rag",status="503"} 5.0' in metrics
+
+
+def test_as_many_run_at_once_as_the_limits_say_and_the_rest_waits():
+    async def work():
+        go, inside, most = asyncio.Event(), 0, 0
+        service = create_app(BASES)
+
+        async def slow(scope, receive, send):
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            await go.wait()
+            await service(scope, receive, send)
+            inside -= 1
+
+        async with guarded(app=slow, at_once=3) as client:
+            tasks = [asyncio.create_task(ask(client)) for _ in range(8)]
+            while inside < 3:
+                await asyncio.sleep(0)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            go.set()
+            return most, [(await task).status_code for task in tasks]
+
+    assert run(work()) == (3, [200] * 8)
 
 
 def test_paths_that_clients_make_up_are_one_series():

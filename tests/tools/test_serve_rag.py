@@ -157,6 +157,114 @@ def test_a_second_service_over_the_same_folder_is_refused(start, kb, tmp_path):
     assert "another process changes this index: end it first" in ended.stderr
 
 
+def answered(url):
+    """Questions answered with 200, as /metrics has them; a connection of its own, so any worker may say it."""
+    text = urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode()
+    return sum(float(line.split()[-1]) for line in text.splitlines() if "general_rag" in line and 'status="200"' in line)
+
+
+def children(process):
+    """The processes that the tool has started and that listen: each has the metrics files of its own number."""
+    found = subprocess.run(["ps", "--ppid", str(process.pid), "-o", "pid=,args="], capture_output=True, text=True).stdout.splitlines()
+    return [int(line.split()[0]) for line in found if "spawn_main" in line]
+
+
+def until(holds):
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "not so after 60 s"
+        time.sleep(0.1)
+
+
+def test_two_workers_count_together_refuse_changes_follow_a_folder_and_survive_each_other(start, kb, tmp_path):
+    process, url, ready = start(kb, "--workers", 2, "--data", tmp_path / "data", "--queue", 100)
+    assert len(children(process)) == 2
+    assert [ask(url, query="虾青素", tenant_id="shop")[0] for _ in range(30)] == [200] * 30
+    assert [answered(url) for _ in range(6)] == [30] * 6
+    status, refusal = ask(url, "/api/documents", tenant_id="shop", delete=["a"])
+    assert (status, refusal["message"]) == (
+        409,
+        "this service only reads: change documents through one with --workers 1, or with tools/index.py",
+    )
+    # A service with one worker over the same folder takes changes, and both workers see them.
+    version = ask(url, query="虾青素", tenant_id="shop")[1]["data"]["kb_version"]
+    _, writing, _ = start(kb, "--data", tmp_path / "data")
+    new = ask(writing, "/api/documents", tenant_id="shop", documents=[{"id": "n", "text": "新的 批次"}], delete=["a"])[1]["kb_version"]
+    assert new != version
+    until(lambda: {ask(url, query="批次", tenant_id="shop")[1]["data"]["kb_version"] for _ in range(10)} == {new})
+    assert all(texts(url, "批次", tenant_id="shop") == {"n": "新的 批次"} for _ in range(10))
+    # One that dies is replaced, and what it had counted stays counted.
+    before, gone = answered(url), children(process)[0]
+    os.kill(gone, signal.SIGKILL)
+    until(lambda: len(children(process)) == 2 and gone not in children(process))
+    until(lambda: answers(url))
+    assert answered(url) >= before
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=40)
+    assert (process.returncode, out, err) == (0, f"serving {url}: shop/default 1 documents\n", "")
+    assert not ready.exists() and refuses(url)
+
+
+def answers(url):
+    try:
+        return ask(url, query="批次", tenant_id="shop")[0] == 200
+    except OSError:  # the connection that the dead one had taken
+        return False
+
+
+def test_workers_lose_no_request_that_is_under_way_on_sigterm(start, kb):
+    process, url, _ = start(kb, "--workers", 2)
+    body = json.dumps({"query": "虾青素", "tenant_id": "shop"}).encode()
+    head = f"POST /api/chat/general_rag HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    clients = [socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20) for _ in range(20)]
+    for client in clients:
+        client.sendall(head.encode() + body[:9])
+    until(lambda: "overtake_rag_queue 20.0" in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode())
+    process.send_signal(signal.SIGTERM)
+    until(lambda: refuses(url))
+    found = []
+    for client in clients:
+        with client:
+            client.sendall(body[9:])
+            with client.makefile("rb") as file:
+                found.append(file.read())
+    assert [answer.split(b"\r\n")[0] for answer in found] == [b"HTTP/1.1 200 OK"] * 20
+    assert process.wait(timeout=40) == 0
+
+
+def test_ctrl_c_ends_workers_with_130(start, kb):
+    process, _, _ = start(kb, "--workers", 2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=40)
+    assert (process.returncode, err) == (130, "")
+
+
+def test_vectors_and_reranker_named_by_the_settings_serve_and_load(start, kb, tmp_path, monkeypatch, serve):
+    def embed(body):
+        return 200, {"data": [{"index": n, "embedding": [1.0, float("失眠" in t or "褪黑" in t)]} for n, t in enumerate(body["input"])]}
+
+    def rerank(body):
+        return 200, {"results": [{"index": n, "relevance_score": 0.9 if "褪黑" in t else 0.1} for n, t in enumerate(body["documents"])]}
+
+    names = {"EMBEDDING_BASE_URL": f"{serve(embed).url}/v1", "EMBEDDING_MODEL": "two", "RERANKER_BASE_URL": serve(rerank).url}
+    for name, value in {**names, "RERANKER_MODEL": "cross"}.items():
+        monkeypatch.setenv(f"OVERTAKE_{name}", value)
+    (kb / "corpus.jsonl").write_text('{"_id": "s", "text": "褪黑素"}\n{"_id": "a", "text": "虾青素"}\n', encoding="utf-8")
+    index = TOOL.with_name("index.py")
+    loaded = subprocess.run([sys.executable, str(index), str(kb), "--data", str(tmp_path / "data")], capture_output=True, text=True)
+    assert loaded.stdout == "shop/default: 2 written, 0 there already, 2 in all\n"
+    process, url, _ = start(kb, "--data", tmp_path / "data")
+    recall = ask(url, query="失眠", tenant_id="shop")[1]["data"]["recall"]
+    assert [(hit["doc_id"], hit["reranker_score"]) for hit in recall] == [("s", 0.9)]
+    process.send_signal(signal.SIGTERM)
+    out = process.communicate(timeout=40)[0]
+    assert out == f"serving {url}: shop/default 2 documents; found by words and two; reranked by cross\n"
+    monkeypatch.setenv("OVERTAKE_EMBEDDING_MODEL", "three")
+    ended = run(kb, "--data", tmp_path / "data", "--port", "0")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "has a vector of 'two', not of 'three': load the documents into a new folder" in ended.stderr
+
+
 def test_ctrl_c_ends_it_with_130_and_without_a_traceback(start, kb):
     process, _, _ = start(kb)
     process.send_signal(signal.SIGINT)
@@ -187,6 +295,7 @@ def test_a_busy_port_is_an_error_and_no_other_port_is_taken(kb, tmp_path):
         pytest.param(["a/=x"], "'a/=x': write PATH, tenant=PATH or tenant/kb=PATH", id="a blank knowledge base"),
         pytest.param(["t={kb}", "t/default={kb}"], "t/default stands twice: give each its own name", id="a name that stands twice"),
         pytest.param(["{kb}", "--candidates", "0"], "--candidates is 0: give at least 1", id="no candidates"),
+        pytest.param(["{kb}", "--workers", "0"], "--workers is 0: give at least 1", id="no workers"),
         pytest.param(["{kb}", "--queue", "0"], "--queue is 0: give at least 1", id="no queue"),
         pytest.param(["{kb}", "--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY: the variable is not set", id="a key that is not set"),
         pytest.param(["{kb}", "--port", "70000"], "cannot listen on 127.0.0.1 port 70000", id="a port that is none"),

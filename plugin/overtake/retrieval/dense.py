@@ -126,6 +126,8 @@ class HybridIndex:
 
     def find(self, text: str, k: int) -> list[tuple[Document, float]]:
         """The k best documents by fused rank, best first; text without a word finds none. Raises Unavailable, ValueError for k below 1."""
+        if k < 1:
+            raise ValueError(f"k is {k}: ask for at least one document")
         lexical = self._index.find(text, max(k, DEPTH))
         if not words(text):
             return []

@@ -70,8 +70,7 @@ class QdrantIndex:
         sparse = models.SparseVector(indices=list(terms), values=[float(times) for times in terms.values()])
         idf = models.SearchParams(idf=models.IdfCorpusParams(corpus=self._mine))
         if self._encoder is None:
-            (found,) = self._ask([self._query(sparse, _VECTOR, k, idf)])
-            return sorted(found, key=lambda hit: (-hit[1], hit[0].id))
+            return self._ask([self._query(sparse, _VECTOR, k, idf)])[0]
         (asked,) = self._encoder.encode([text], asking=True)
         depth = max(k, DEPTH)
         both = self._ask([self._query(sparse, _VECTOR, depth, idf), self._query(asked.tolist(), _DENSE, depth)])
@@ -84,7 +83,8 @@ class QdrantIndex:
     def _ask(self, queries: list[models.QueryRequest]) -> list[list[tuple[Document, float]]]:
         with _answers():
             answers = self._client.query_batch_points(self._collection, queries)
-        return [[(_document(point), point.score) for point in answer.points] for answer in answers]
+        found = [[(_document(point), point.score) for point in answer.points] for answer in answers]
+        return [sorted(hits, key=lambda hit: (-hit[1], hit[0].id)) for hits in found]
 
     def get(self, ids: Collection[str]) -> list[Document]:
         """The documents of these ids, in no order; ids that are unknown are left out."""

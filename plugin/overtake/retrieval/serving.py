@@ -72,6 +72,11 @@ class _Workers(Multiprocess):
         for pid in {*before} - {process.pid for process in self.processes}:
             mark_process_dead(pid, os.environ["PROMETHEUS_MULTIPROC_DIR"])  # or its queue would be counted for ever
 
+    def terminate_all(self) -> None:
+        for one in self.sockets:
+            one.close()  # or new connections would wait for nobody
+        super().terminate_all()
+
     def handle_int(self) -> None:
         self.interrupted = True
         super().handle_int()
