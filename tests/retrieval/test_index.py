@@ -126,3 +126,13 @@ def test_a_folder_without_an_index_says_how_to_write_one(tmp_path):
 
 def test_no_documents_answer_nothing():
     assert Index.build([]).search("皮肤", 5) == []
+
+
+def test_characters_that_most_of_many_documents_hold_are_passed_over_unless_nothing_else_is_left():
+    many = Index.build(
+        [Document(f"d{number:04}", "", "甲" if number % 2 else "甲 乙") for number in range(1000)] + [Document("rare", "", "丙")]
+    )
+    assert [doc_id for doc_id, _ in many.search("甲 丙", 5)] == ["rare"]
+    assert [doc_id for doc_id, _ in many.search("甲", 2)] == ["d0001", "d0003"]
+    few = Index.build([Document("a", "", "甲"), Document("b", "", "甲 丙")])
+    assert [doc_id for doc_id, _ in few.search("甲 丙", 5)] == ["b", "a"]

@@ -20,6 +20,8 @@ _RUN = re.compile(r"[^\W_]+")
 _FIELD = "words"
 _STORED = "document"
 _VECTOR = "vector"
+_COMMON, _FEW = 0.3, 1000
+"""Single characters that a larger share of the documents holds are not looked for, where there are so many documents at least."""
 
 
 def normalise(text: str) -> str:
@@ -139,18 +141,19 @@ class Index:
         """The k best documents and their BM25 scores, best first, equal scores by id.
 
         The text is words and nothing else: quotes, operators and field names have no meaning. A word that is repeated counts
-        again, as BM25 has it. Text without a word finds nothing.
+        again, as BM25 has it. Text without a word finds nothing. Of many documents, characters that most hold are passed over: that
+        halves the time and leaves nDCG@10 as it was (README.md).
         """
         if k < 1:
             raise ValueError(f"k is {k}: ask for at least one document")
         clauses = []
-        for word, times in Counter(words(text)).items():
+        searcher = self._searcher  # one state of the index for the whole search, whatever changes meanwhile
+        for word, times in _telling(searcher, Counter(words(text))).items():
             term = tantivy.Query.term_query(self._schema, _FIELD, word, index_option="freq")
             clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(term, float(times)) if times > 1 else term))
         if not clauses:
             return []
         query, limit = tantivy.Query.boolean_query(clauses), k + 1
-        searcher = self._searcher  # one state of the index for the whole search, whatever changes meanwhile
         hits = searcher.search(query, limit, count=False).hits
         # A tie across the cut would be broken by the place in the index: fetch on until it is whole.
         while len(hits) == limit and hits[-1][0] == hits[k - 1][0]:
@@ -177,6 +180,15 @@ class Index:
         for _, address in hits:
             kept = searcher.doc(address)
             yield kept["id"][0], bytes((kept[_VECTOR] or [b""])[0])
+
+
+def _telling(searcher: tantivy.Searcher, terms: Counter[str]) -> Counter[str]:
+    """The terms without the single characters that tell little and cost most, unless nothing else is there to find by."""
+    if searcher.num_docs < _FEW:
+        return terms
+    most = _COMMON * searcher.num_docs
+    held = {term: searcher.doc_freq(_FIELD, term) for term in terms}
+    return Counter({term: terms[term] for term in terms if held[term] and (len(term) > 1 or held[term] <= most)}) or terms
 
 
 def _row(document: Document, vectors: Mapping[str, bytes]) -> tantivy.Document:

@@ -1,0 +1,34 @@
+"""As many documents as are asked for, from a small corpus: its own first, then copies in which three words of ten are drawn anew."""
+
+import json
+import random
+from collections import Counter
+from itertools import accumulate
+from pathlib import Path
+
+import rjieba
+
+_CHANGED = 0.3
+QUESTIONS = 1000
+
+
+def documents(folder: Path, count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """(id, title and text) of `count` documents. New words are drawn as often as the corpus has them, so frequencies stay as they are."""
+    rows = [json.loads(line) for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines() if line.strip()]
+    cut = [rjieba.cut(f"{row.get('title', '')} {row['text']}".replace("\n", " ")) for row in rows]
+    counts = Counter(word for words in cut for word in words if word.strip())
+    names, weights = list(counts), list(accumulate(counts.values()))
+    rng, made = random.Random(seed), []
+    for number in range(count):
+        words = cut[number % len(cut)]
+        if number >= len(cut):
+            drawn = iter(rng.choices(names, cum_weights=weights, k=len(words)))
+            words = [next(drawn) if word.strip() and rng.random() < _CHANGED else word for word in words]
+        made.append((f"d{number}", "".join(words)))
+    return made
+
+
+def questions(folder: Path) -> list[str]:
+    """The corpus's questions, QUESTIONS at most."""
+    rows = (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in rows if line.strip()][:QUESTIONS]
