@@ -50,7 +50,7 @@ async def peak(told: dict[str, Any], clients: int) -> dict[str, float]:
     begun = time.perf_counter()
 
     async def work(client: Client) -> None:
-        while time.perf_counter() - begun < told["seconds"]:
+        while not taken or time.perf_counter() - begun < told["seconds"]:
             start = time.perf_counter()
             assert await client.ask(asked[next(turn) % len(asked)]) == 200
             taken.append(time.perf_counter() - start)
@@ -75,7 +75,7 @@ async def steady(told: dict[str, Any], rate: float, clients: int) -> float:
         free.put_nowait(client)
         taken.append(time.perf_counter() - due)
 
-    await asyncio.gather(*(one(number) for number in range(int(rate * told["seconds"]))))
+    await asyncio.gather(*(one(number) for number in range(1 + int(rate * told["seconds"]))))
     return 1000 * float(np.quantile(taken, 0.99))
 
 

@@ -31,7 +31,7 @@ def ask(engine: Any, asked: list[Any], seconds: float, threads: int) -> dict[str
     turn, begun = count(), time.perf_counter()
 
     def work(mine: list[float]) -> None:
-        while time.perf_counter() - begun < seconds:
+        while not mine or time.perf_counter() - begun < seconds:
             question = asked[next(turn) % len(asked)]
             start = time.perf_counter()
             engine.search(question)
