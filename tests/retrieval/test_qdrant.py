@@ -1,11 +1,15 @@
 """The distributed engine (Qdrant's local mode) beside the embedded one: the same documents, changes and tenants, near the same order."""
 
 import warnings
+import zlib
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
 from overtake.retrieval.corpus import Document, read_corpus, read_qrels, read_queries
+from overtake.retrieval.dense import HybridIndex
 from overtake.retrieval.engine import Unavailable
 from overtake.retrieval.index import Index
 from overtake.retrieval.metrics import evaluate_run
@@ -73,13 +77,28 @@ def test_a_server_that_does_not_answer_is_unavailable_in_one_sentence():
         QdrantIndex(QdrantClient(url="http://127.0.0.1:9", check_compatibility=False), ("a", "b"))
 
 
+class Hashed:
+    """Vectors of hashed character pairs: enough for texts to be near and far, and the same everywhere."""
+
+    name = "hashed"
+
+    def encode(self, texts, *, asking):
+        found = np.zeros((len(texts), 64), np.float32)
+        for row, text in zip(found, texts, strict=True):
+            for pair in pairwise(text):
+                row[zlib.crc32("".join(pair).encode()) % 64] += 1
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+
+
 @pytest.mark.needs_shared
 @pytest.mark.skipif(not STARD.is_dir(), reason=f"{STARD} is absent")
-def test_the_distributed_engine_finds_what_the_embedded_one_finds(client):
+@pytest.mark.parametrize("encoder", [None, Hashed()], ids=["words", "words and vectors"])
+def test_the_distributed_engine_finds_what_the_embedded_one_finds(client, encoder):
     # Local mode answers a few sparse queries a second: every 12th question.
     questions = dict(list({query: row["text"] for query, row in read_queries(STARD).items()}.items())[::12])
     documents, qrels = read_corpus(STARD), read_qrels(STARD)
-    embedded, qdrant = Index.build(documents), QdrantIndex(client, ("stard", "default"))
+    embedded = Index.build(documents) if encoder is None else HybridIndex.build(documents, encoder)
+    qdrant = QdrantIndex(client, ("stard", "default"), encoder)
     for start in range(0, len(documents), 500):
         qdrant.change(documents[start : start + 500])
     runs = [{query: ids(one, text) for query, text in questions.items()} for one in (embedded, qdrant)]
