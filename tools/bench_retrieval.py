@@ -152,7 +152,7 @@ def service(folder: Path, options: argparse.Namespace, found: dict[tuple[str, in
 def serve(folder: Path, options: argparse.Namespace, size: int) -> dict[str, Any]:
     """The measures of one service over so many documents. Raises Failed."""
     sys.path.insert(0, str(SCRIPTS))
-    from texts import documents  # type: ignore[import-not-found]
+    from texts import documents
 
     kb, ready = folder / f"kb{size}.jsonl", folder / f"ready{size}"
     with kb.open("w", encoding="utf-8") as file:
