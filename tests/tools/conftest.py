@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,3 +132,29 @@ def rag(fresh, serve, monkeypatch):
         return server
 
     return rag
+
+
+@pytest.fixture
+def start_tool(tmp_path):
+    """start_tool(tool, *arguments, **environment) -> its process, URL and ready file, once it is ready; what runs at the end is killed."""
+    running = []
+
+    def start(tool, *arguments, **environment):
+        ready = tmp_path / f"url{len(running)}"
+        command = [sys.executable, TOOLS / f"{tool}.py", *arguments, "--port", "0", "--ready-file", ready]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        # A test run in the background ignores SIGINT, and so would its children.
+        heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        started = subprocess.Popen([str(part) for part in command], text=True, env=os.environ | environment, **pipes, **heed)
+        running.append(started)
+        end = time.monotonic() + 60
+        while not ready.exists():
+            assert started.poll() is None, started.communicate()
+            assert time.monotonic() < end, "not ready after 60 s"
+            time.sleep(0.02)
+        return started, ready.read_text(), ready
+
+    yield start
+    for one in running:
+        one.kill()
+        one.communicate()

@@ -10,8 +10,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 TOOL = Path(__file__).parents[2] / "tools" / "serve_rag.py"
@@ -27,28 +29,8 @@ def kb(tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Starts the tool and waits for its URL; whatever still runs at the end is killed."""
-    running = []
-
-    def start(*arguments):
-        ready = tmp_path / f"url{len(running)}"
-        command = [sys.executable, TOOL, *arguments, "--port", "0", "--ready-file", ready]
-        # A test run in the background ignores SIGINT, and so would its children.
-        heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heed)
-        running.append(process)
-        end = time.monotonic() + 60
-        while not ready.exists():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < end, "not ready after 60 s"
-            time.sleep(0.02)
-        return process, ready.read_text(), ready
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+def start(start_tool):
+    return partial(start_tool, "serve_rag")
 
 
 def run(*arguments):
@@ -165,8 +147,7 @@ def answered(url):
 
 def children(process):
     """The processes that the tool has started and that listen: each has the metrics files of its own number."""
-    found = subprocess.run(["ps", "--ppid", str(process.pid), "-o", "pid=,args="], capture_output=True, text=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in found if "spawn_main" in line]
+    return [one.pid for one in psutil.Process(process.pid).children() if any("spawn_main" in word for word in one.cmdline())]
 
 
 def until(holds):
@@ -230,6 +211,13 @@ def test_workers_lose_no_request_that_is_under_way_on_sigterm(start, kb):
                 found.append(file.read())
     assert [answer.split(b"\r\n")[0] for answer in found] == [b"HTTP/1.1 200 OK"] * 20
     assert process.wait(timeout=40) == 0
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(start, kb):
+    process, url, _ = start(kb, "--workers", 2)
+    process.kill()
+    until(lambda: refuses(url))
+    process.communicate(timeout=40)  # until the last of them has let go of its output
 
 
 def test_ctrl_c_ends_workers_with_130(start, kb):

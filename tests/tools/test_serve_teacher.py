@@ -1,14 +1,13 @@
 """The stand-in as a process: start, ask, end, and refusals that are one line."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,28 +32,8 @@ def run(*arguments):
 
 
 @pytest.fixture
-def start(tmp_path):
-    running = []
-
-    def start(*arguments, **environment):
-        ready = tmp_path / f"url{len(running)}"
-        command = [sys.executable, str(TOOL), *map(str, arguments), "--port", "0", "--ready-file", str(ready)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        # A test run in the background ignores SIGINT, and so would its children.
-        heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-        process = subprocess.Popen(command, text=True, env=os.environ | environment, **pipes, **heed)
-        running.append(process)
-        end = time.monotonic() + 60
-        while not ready.exists():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < end, "not ready after 60 s"
-            time.sleep(0.02)
-        return process, ready.read_text(), ready
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+def start(start_tool):
+    return partial(start_tool, "serve_teacher")
 
 
 def rewrite(url, tenant, question, key=""):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -285,11 +286,19 @@ def _serve_by_workers(remake: Callable[[], Any], line: str, listening: socket.so
 
 
 def _worker_app(remake: Callable[[], Any]) -> Any:
+    # A supervisor that was killed ends nobody: its workers would keep the port.
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
     try:
         return remake()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(STARTUP_FAILURE)
+
+
+def _end_with(parent: Any) -> None:
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
