@@ -147,7 +147,8 @@ def answered(url):
 
 def children(process):
     """The processes that the tool has started and that listen: each has the metrics files of its own number."""
-    return [one.pid for one in psutil.Process(process.pid).children() if any("spawn_main" in word for word in one.cmdline())]
+    living = [one for one in psutil.Process(process.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
+    return [one.pid for one in living if any("spawn_main" in word for word in one.cmdline())]
 
 
 def until(holds):
