@@ -211,5 +211,5 @@ def test_a_short_run_trains_measures_every_kind_and_leaves_nothing_running(tmp_p
     ledger = Counter(json.loads(line)["service"] for line in (out / "cache/ledger.jsonl").read_text("utf-8").splitlines())
     assert ledger["rag"] > 9 * 8 and ledger["judge"] > 0
     assert [line for line in done.stdout.splitlines() if line.startswith("| ours")]
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    running = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(out) not in running
