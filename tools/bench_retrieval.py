@@ -208,8 +208,9 @@ def measure(options: argparse.Namespace) -> int:
             except Failed as error:
                 lost.append(f"the quality could not be measured: {error}")
         else:
-            found = engines(Path(name), options, lost)
-            growth(found, options.sizes)
+            found = engines(Path(name), options, lost) if options.engines else {}
+            if found:
+                growth(found, options.sizes)
             if not options.no_service:
                 service(Path(name), options, found, lost)
     print(

@@ -71,7 +71,7 @@ class Vectors:
             if used + len(new) > len(matrix):
                 kept = np.flatnonzero(alive[:used])
                 ids = [ids[place] for place in kept]
-                room = np.empty((max(2 * (len(kept) + len(new)), 1024), new.shape[1]), np.float32)
+                room = np.empty((max(5 * (len(kept) + len(new)) // 4, 1024), new.shape[1]), np.float32)
                 room[: len(kept)] = matrix[kept].reshape(len(kept), new.shape[1])
                 matrix, alive, used = room, np.zeros(len(room), bool), len(kept)
                 alive[:used] = True
