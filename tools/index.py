@@ -11,7 +11,7 @@ with them where OVERTAKE_EMBEDDING_* names a model. Exit codes: 0 done, 1 the en
 import argparse
 import sys
 
-from overtake.retrieval import serving
+from overtake.retrieval import stores
 from overtake.retrieval.corpus import Document, read_corpus
 from overtake.retrieval.engine import Engine, Unavailable
 from tqdm import tqdm
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     """Load every knowledge base."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kb", nargs="+", metavar="KB", help="PATH, tenant=PATH or tenant/kb=PATH")
-    serving.add_engine_arguments(parser)
+    stores.add_engine_arguments(parser)
     parser.add_argument("--batch", type=int, default=500, help="documents in one change (default %(default)s)")
     options = parser.parse_args(argv)
     try:
@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError("nowhere to load into: give --data FOLDER, or --engine qdrant with --url")
         if options.batch < 1:
             raise ValueError(f"--batch is {options.batch}: give at least 1")
-        store = serving.Store.of(options)
-        read = [(key, read_corpus(path)) for key, path in map(serving.named, options.kb)]
+        store = stores.Store.of(options)
+        read = [(key, read_corpus(path)) for key, path in map(stores.named, options.kb)]
         for key, documents in read:
             engine = store.engine(key, [])
             written = load(engine, documents, options.batch, "/".join(key))

@@ -16,7 +16,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from overtake.retrieval import serving
+from overtake.retrieval import serving, stores
 from overtake.retrieval.guard import Guard, Limits
 from overtake.retrieval.service import AT_ONCE, CANDIDATES, create_app
 
@@ -29,7 +29,7 @@ def make(options: argparse.Namespace) -> tuple[Guard, str]:
     key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
     if options.api_key_env and not key:
         raise ValueError(f"--api-key-env {options.api_key_env}: the variable is not set: export it or leave the option out")
-    store, alone = serving.Store.of(options), options.workers == 1
+    store, alone = stores.Store.of(options), options.workers == 1
     bases = store.load(options.kb) if alone else store.followed(options.kb)
     counts = ", ".join(f"{tenant}/{name} {len(base)} documents" for (tenant, name), base in bases.items())
     beside = [f"found by {base.index.kind}" for base in bases.values() if base.index.kind != "words"][:1]
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     serving.add_arguments(parser, port=8900)
     parser.add_argument("--candidates", type=int, default=CANDIDATES, help="documents scored for each question (default %(default)s)")
-    serving.add_engine_arguments(parser)
+    stores.add_engine_arguments(parser)
     parser.add_argument("--workers", type=int, default=1, help="processes that answer; more than one only read (default %(default)s)")
     parser.add_argument("--queue", type=int, default=Limits.queue, help="requests waiting at most (default %(default)s)")
     parser.add_argument("--max-bytes", type=int, default=Limits.body_bytes, help="bytes of a request's body at most (default %(default)s)")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 from fastapi import FastAPI
-from overtake.retrieval import serving
+from overtake.retrieval import serving, stores
 from overtake.retrieval.corpus import read_queries
 from overtake.standin.answers import Grader
 from overtake.standin.finance import Solver
@@ -42,8 +42,8 @@ def held_out(path: Path | None, folders: list[Path]) -> set[str]:
 
 def rewriters(arguments: list[str], hold_out: Path | None) -> tuple[dict[str, Rewriter], list[str]]:
     """(rewriters by tenant, a line for each that says what it uses). Raises ValueError for input that cannot be served."""
-    bases = serving.load(arguments)
-    paths = dict(serving.named(argument) for argument in arguments)
+    bases = stores.load(arguments)
+    paths = dict(stores.named(argument) for argument in arguments)
     ids = held_out(hold_out, list(paths.values()))
     made: dict[str, Rewriter] = {}
     lines = []

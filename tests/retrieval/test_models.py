@@ -172,5 +172,5 @@ def test_the_settings_name_the_models(monkeypatch, encoder_folder, reranker_fold
 
 def test_serving_words_alone_imports_no_heavy_library():
     heavy = "torch", "sentence_transformers", "transformers", "qdrant_client", "aiohttp"
-    code = f"import sys\nfrom overtake.retrieval import serving, guard\nprint([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys\nfrom overtake.retrieval import guard, serving, stores\nprint([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
