@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -252,6 +254,31 @@ def test_vectors_and_reranker_named_by_the_settings_serve_and_load(start, kb, tm
     ended = run(kb, "--data", tmp_path / "data", "--port", "0")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "has a vector of 'two', not of 'three': load the documents into a new folder" in ended.stderr
+
+
+def test_questions_that_wait_for_a_model_run_side_by_side_and_outlive_sigterm(start, kb, monkeypatch, serve):
+    inside, together, go = [], threading.Event(), threading.Event()
+
+    def embed(body):
+        if body["input"] == ["失眠"]:
+            inside.append(1)
+            if len(inside) == 5:
+                together.set()
+            go.wait(30)
+        return 200, {"data": [{"index": number, "embedding": [1.0, 0.0]} for number in range(len(body["input"]))]}
+
+    monkeypatch.setenv("OVERTAKE_EMBEDDING_BASE_URL", f"{serve(embed).url}/v1")
+    monkeypatch.setenv("OVERTAKE_EMBEDDING_MODEL", "slow")
+    process, url, _ = start(kb)
+    with ThreadPoolExecutor(5) as pool:
+        asked = [pool.submit(ask, url, query="失眠", tenant_id="shop", score_threshold=0) for _ in range(5)]
+        assert together.wait(30), "they do not run side by side"
+        process.send_signal(signal.SIGTERM)
+        until(lambda: refuses(url))
+        go.set()
+        found = [one.result() for one in asked]
+    assert [(status, [hit["doc_id"] for hit in answer["data"]["recall"]]) for status, answer in found] == [(200, ["a"])] * 5
+    assert process.wait(timeout=40) == 0
 
 
 def test_ctrl_c_ends_it_with_130_and_without_a_traceback(start, kb):
