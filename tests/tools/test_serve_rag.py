@@ -11,8 +11,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from functools import partial
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psutil
