@@ -1,4 +1,4 @@
-"""evaluate.py --task judge: main and secondary apart, form, what can be read, what is let pass."""
+"""evaluate.py and ablate.py --task judge: main and secondary apart, form, what can be read, what is let pass, what each stage adds."""
 
 import json
 import threading
@@ -131,3 +131,21 @@ def test_the_simplest_judges_stand_beside_the_models(run, tmp_path):
         "readable": 1.0,
         "passed": pytest.approx(1 / 3),
     }
+
+
+def test_ablate_says_what_each_stage_adds_to_the_verdicts(run, tmp_path):
+    (tmp_path / "test.jsonl").write_bytes(json_lines(ROWS))
+    stages = {
+        "base": {"a": "it is right", "b": "it is not"},
+        "sft": {"a": verdict("correct", "none"), "b": verdict("correct", "none")},
+        "grpo": {"a": verdict("correct", "none"), "b": verdict("incorrect", "none")},
+    }
+    options = []
+    for name, texts in stages.items():
+        (tmp_path / f"{name}.jsonl").write_bytes(json_lines([{"id": at, "verdict": text} for at, text in texts.items()]))
+        options += [f"--{name}", tmp_path / f"{name}.jsonl"]
+    done = run("ablate", tmp_path / "test.jsonl", tmp_path / "out", "--task", "judge", *options)
+    assert done.code == 0, done.err
+    made = json.loads((tmp_path / "out/ablation_summary_judge.json").read_text("utf-8"))
+    assert {name: means["main"]["mean"] for name, means in made["means"].items()} == {"base": 0.0, "SFT": 0.5, "SFT+GRPO": 1.0}
+    assert (made["differences"]["SFT"]["main"]["mean"], made["differences"]["base"]["readable"]["mean"]) == (0.5, 1.0)
