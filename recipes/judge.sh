@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The small judge of answers, all of it: generate, SFT, GRPO, evaluate, calibrate. What is done is not done again.
+# The small judge of answers, all of it: generate, SFT, GRPO, evaluate, calibrate, use. What is done is not done again.
 #   PROFILE=cpu bash recipes/judge.sh              # the shipped sample, a tiny student, light model and teacher stood in for; two cores
 #   bash recipes/judge.sh --data questions.jsonl --test test.jsonl --light deepseek-chat     # on a GPU, with a teacher by address
 # Options: --data FILE (questions with reference answers), --test FILE (rows with known verdicts), --light MODEL[@BASE_URL], --out FOLDER, --fresh.
@@ -30,7 +30,7 @@ if [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   ((tiny)) || die "no teacher: set OVERTAKE_TEACHER_BASE_URL, OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY"
   standin=1
 fi
-read -r base_steps sft_steps grpo_steps <<<"${JUDGE_STEPS:-1500 120 60}"
+read -r base_steps sft_steps grpo_steps <<<"${JUDGE_STEPS:-3000 120 120}"
 claim "${out:-$ROOT/output/judge}" "$data" "$fresh"
 enter
 export OVERTAKE_CACHE_DIR=${OVERTAKE_CACHE_DIR:-$OUT/cache}
@@ -49,7 +49,7 @@ stage "1 generate: answers, hard negatives, reasoned verdicts"
 stage "  doctor: the teacher's verdicts and attacks through the rewards of RL"
 resist judge "$OUT/data/train.jsonl"
 
-sft=() grpo=() tuner=${TUNER:-lora} start_from=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}
+sft_data=$OUT/data/train.jsonl sft=() grpo=() tuner=${TUNER:-lora} start_from=${MODEL:-Qwen/Qwen2.5-1.5B-Instruct}
 if ((tiny)); then
   stage "  student: a tiny Qwen3 that has learnt to compare two texts"
   # Two busy cores: threads that wait in a spin would take the services' time.
@@ -57,13 +57,16 @@ if ((tiny)); then
   [[ -f $OUT/base/config.json ]] || python tools/tiny_judge_model.py "$OUT/base" --texts "$OUT/data/train.jsonl" --steps "$base_steps"
   start_from=$OUT/base tuner=full
   # A model this small has no room for adapters. What ms-swift cannot tell from a model of one's own comes first.
-  own=(--model_type qwen3 --template qwen2_5 --split_dataset_ratio 0 --eval_strategy no --save_strategy steps --save_steps 100000)
+  own=(--model_type qwen3 --template qwen2_5 --split_dataset_ratio 0 --eval_strategy no --save_strategy steps --save_steps 100000 --gradient_checkpointing false)
   sft=("${own[@]}" --per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --learning_rate 1e-3)
-  grpo=("${own[@]}" --per_device_train_batch_size 64 --num_generations 8 --max_length 512 --max_completion_length 80
-    --learning_rate 1e-4 --max_steps "$grpo_steps")
+  # At temperature 1 a model this small breaks its tags, and the reward says next to nothing of the verdict. 39 tokens are the longest verdict.
+  grpo=("${own[@]}" --per_device_train_batch_size 64 --gradient_accumulation_steps 1 --num_generations 8 --temperature 0.7 --max_length 512
+    --max_completion_length 48 --learning_rate 3e-4 --lr_scheduler_type constant_with_warmup --max_steps "$grpo_steps")
+  # SFT is for the form: half of the teacher's reasons do, and leave RL the other answers to learn on.
+  sft_data+="#$(($(wc -l <"$sft_data") / 2))"
 fi
 stage "2 sft (recipes/sft_judge.sh)"
-[[ -n $(last "$OUT/sft") ]] || quiet sft env MODEL="$start_from" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
+[[ -n $(last "$OUT/sft") ]] || quiet sft env MODEL="$start_from" TUNER="$tuner" DATASET="$sft_data" OUTPUT_DIR="$OUT/sft" \
   bash recipes/sft_judge.sh ${sft[@]+"${sft[@]}" --max_steps "$sft_steps"}
 curve "$OUT/sft"
 stage "3 grpo (recipes/grpo_judge.sh)"
@@ -74,7 +77,7 @@ curve "$OUT/grpo"
 systems=(--system constant --system substring --system "base=$start_from" --system "SFT=$(last "$OUT/sft")" --system "GRPO=$(last "$OUT/grpo")")
 if ((tiny)); then
   stage "  control: the SFT model trained on for as long as GRPO took"
-  [[ -n $(last "$OUT/sft_long") ]] || quiet sft_long env MODEL="$(last "$OUT/sft")" TUNER=full DATASET="$OUT/data/train.jsonl" \
+  [[ -n $(last "$OUT/sft_long") ]] || quiet sft_long env MODEL="$(last "$OUT/sft")" TUNER=full DATASET="$sft_data" \
     OUTPUT_DIR="$OUT/sft_long" bash recipes/sft_judge.sh "${sft[@]}" --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/grpo")"
   curve "$OUT/sft_long"
   systems+=(--system "SFT-long=$(last "$OUT/sft_long")")
@@ -89,12 +92,19 @@ stage "5 calibrate: the trained judge on the held-out verdicts"
 [[ -f $OUT/calibration.json ]] ||
   python tools/calibrate.py "$test_file" --judge "$(last "$OUT/grpo")" --no-probes --summary "$OUT/calibration.json"
 
+stage "6 use: served (recipes/deploy.sh), it grades as the judge (tools/judge.py)"
+[[ -f $OUT/graded.jsonl ]] || {
+  deploy SYSTEM=judge MODEL="$(last "$OUT/grpo")"
+  OVERTAKE_JUDGE_BASE_URL=$URL/v1 OVERTAKE_JUDGE_MODEL=judge python tools/judge.py "$test_file" "$OUT/graded.jsonl" --limit 20 ||
+    echo "it gave no verdict that can be read on every answer: train it for longer (JUDGE_STEPS)"; }
+
 cat <<END
 
 Everything lies in $OUT:
   data/train.jsonl               graded answers          sft/ grpo/          runs with logging.jsonl
-  eval/ calibration.json         tables and details      log/                every step's log
+  eval/ calibration.json         tables and details      graded.jsonl        answers graded by it, served
   report.html                    the table, curves and alarms on one page
+  log/                           every step's log
 The teacher here: $OVERTAKE_TEACHER_MODEL. The whole took $SECONDS s.
 END
 exit

@@ -2,19 +2,20 @@
 
     python tools/tiny_judge_model.py OUT --texts output/judge/data/train.jsonl
 
-It stands in for a base model that cannot run on two cores. Its lessons are made by rule of random words and numbers: a reference and a
-line that says it, something near it, its denial, it or something else, or nothing; then the reference once more, whether the line says it,
-and what stands behind it. It reads no sentence of the sample, no verdict and no tag, so that the form of a verdict is left to SFT and what
-follows from a comparison to both trainings.
+It stands in for a base model that cannot run on two cores. Its lessons are made by rule of random words and numbers: words said again;
+references and lines that say one of them, something near it, its denial, it or something else, or nothing, each line with a sign of
+which; then whole ones, the reference said once more, the sign, and what stands behind. It reads no sentence of the sample, no verdict and
+no tag, so that the form of a verdict is left to SFT and what follows from a comparison to both trainings.
 """
 
 import argparse
+import itertools
 import math
 import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from overtake import prompts
 from overtake.data.cli import run
@@ -30,12 +31,35 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _WINDOW = 512
-_DENIALS = ("not", "never", "no"), ("不是", "并非")
-_DOUBTS = (
-    (("", "or"), ("maybe", "or"), ("maybe", "maybe"), ("perhaps", "or perhaps")),
-    (("", "或"), ("可能是", "可能是"), ("可能是", "也可能是")),
-)
-_EMPTY = ("", ".", "。", "-", "—", "...", "?", "!", "N/A")
+# None of these words is in a held-out sentence or in what plugin/overtake/data/negatives.py writes into one.
+_DENIALS = ("never", "no", "hardly"), ("并非", "绝非")
+_DOUBTS = (("", "/"), ("maybe", "maybe")), (("", "/"), ("可能是", "可能是"))
+_EMPTY = ("", "-", "...", "?", "!", "*")
+_FIRST, _FIRST_COPIES = 18_000, 0.3
+"""Lessons before any check of several lines, and the share of them that says words again: no comparison is learnt before copying is."""
+_COPIES, _CHECKS = 0.1, 0.5
+"""Shares of the lessons behind these that say words again, and that compare several lines."""
+
+
+class Parts(NamedTuple):
+    """What random words are made of."""
+
+    latin: list[str]
+    han: list[str]
+
+
+class Line(NamedTuple):
+    """A line to compare with references, and what is to be said of it.
+
+    `sign`: + where it says one of them, - where it says something else or denies it, 0 where it leaves it open or is empty.
+    `adds`: = where nothing stands behind, 1 for a sentence.
+    """
+
+    text: str
+    sign: str
+    adds: str
+    fact: str
+    """The reference that stands in it, denied or not; "" where none does, or beside another."""
 
 
 def make_tokenizer(texts: list[str], lines: list[str], size: int) -> Any:
@@ -61,90 +85,129 @@ def make_tokenizer(texts: list[str], lines: list[str], size: int) -> Any:
     return fast
 
 
-def lessons(parts: list[str], rng: random.Random) -> Iterator[Lesson]:
-    """Endless comparisons; `parts` are what words are made of.
+def word_parts(tokenizer: Any) -> Parts:
+    """What the lessons' words are made of: the tokenizer's English words and pieces of them, and its Han characters."""
+    tokens = sorted({token.strip() for token in tokenizer.get_vocab()})
+    latin = [token for token in tokens if token.isascii() and token.isalpha()]
+    return Parts(latin, [token for token in tokens if len(token) == 1 and "\u4e00" <= token <= "\u9fff"])
 
-    Learnt are the reference and two signs: + where the line says it, - where it says something else or denies it, 0 where it leaves it open
-    or is empty; then = where nothing stands behind, 1 for a sentence, 2 for a sentence with a colon in it.
+
+def lessons(parts: Parts, rng: random.Random) -> Iterator[Lesson]:
+    """Endless lessons of three kinds, from the easiest to what a judge does.
+
+    Words said again, which is how comparing begins. Several lines behind the same references, each with its sign: many comparisons in few
+    tokens. And whole ones: behind the line the reference once more, words that say nothing, the sign, and what stands behind the fact.
     """
-    while True:
+    for count in itertools.count():
         chinese = rng.random() < 0.4
-        gap, stop, comma = ("", "。", "，") if chinese else (" ", ".", ",")
-
-        def words(low: int, high: int, chinese: bool = chinese) -> str:
-            return ("" if chinese else " ").join(_word(parts, chinese, rng) for _ in range(rng.randint(low, high)))
-
-        gold = _fact(parts, chinese, rng)
-        others = [_fact(parts, chinese, rng)] if rng.random() < 0.4 else []
-        other = _near(gold, parts, chinese, rng) if rng.random() < 0.5 else _fact(parts, rng.random() < 0.4, rng)
-        said = rng.choice([gold, gold, *others])
-        kind = rng.choices("+-~0e", (40, 25, 14, 13, 8))[0]
-        sign, fact = {"+": "+", "-": "-", "~": "-", "0": "0", "e": "0"}[kind], said
-        if kind == "-":
-            if other in (gold, *others):
-                continue
-            fact = other
-        elif kind == "~":
-            fact = rng.choice(_DENIALS[chinese]) + gap + said
-        elif kind == "0":
-            pair = [said, _fact(parts, chinese, rng)]
-            rng.shuffle(pair)
-            first, second = rng.choice(_DOUBTS[chinese])
-            fact = gap.join(filter(None, (first, pair[0] + (comma if rng.random() < 0.5 else ""), second, pair[1])))
-        line, adds = rng.choice(_EMPTY), "="
-        if kind != "e":
-            before, after = words(0, 4), words(0, 3)
-            fact += comma if after and rng.random() < 0.5 else ""
-            line = gap.join(filter(None, (before, fact, after))) + stop
-            if kind != "0" and rng.random() < 0.5:
-                adds = rng.choice("12")
-                behind = words(2, 5) + (f"{'：' if chinese else ': '}{_fact(parts, rng.random() < 0.4, rng)}" if adds == "2" else "")
-                line += gap + behind + stop
-        references = "".join(f"Reference answer: {one}\n" for one in (gold, *others))
-        asked = f"Question: {words(2, 7)}{'？' if chinese else '?'}\n" if rng.random() < 0.9 else ""
-        # Words between, as a sentence about the comparison will have them.
+        which, (copies, checks) = rng.random(), (_FIRST_COPIES, 0.0) if count < _FIRST else (_COPIES, _CHECKS)
+        if which < copies:
+            text = rng.choice(("", " ", " ")).join(_anything(parts, rng) for _ in range(rng.randint(3, 8)))
+            yield [(f"{text}\n", False), (f"{text}\n", True)]
+            continue
+        golds = [_fact(parts, chinese, rng)]
+        while rng.random() < 0.35 and len(golds) < 3:
+            golds.append(_fact(parts, chinese, rng))
+        references = "".join(f"Reference answer: {one}\n" for one in golds)
+        if which < copies + checks:
+            checked = [_line(golds, parts, chinese, rng, 0.3) for _ in range(rng.randint(3, 5))]
+            pieces = [[(f"Answer to grade: {one.text}<|im_end|>", False), (one.sign, True), ("\n", False)] for one in checked]
+            yield [(references, False), *(piece for three in pieces for piece in three)]
+            continue
+        line = _line(golds, parts, chinese, rng, 0.5)
+        asked = f"Question: {_words(1, 4, parts, chinese, rng)}{'？' if chinese else '?'}\n" if rng.random() < 0.5 else ""
         yield [
-            (f"{asked}{references}Answer to grade: {line}<|im_end|>\n<|im_start|>assistant\n", False),
-            (f" {gold}.", True),
-            (words(0, 3, False), False),
-            (sign, True),
-            (words(0, 3, False), False),
-            (f"{adds}<|endoftext|>", True),
+            *_shown(f"{asked}{references}Answer to grade: ", line),
+            ("<|im_end|>\n<|im_start|>assistant\n", False),
+            (f" {golds[0]}.", True),
+            # Words between, as a sentence about the comparison will have them.
+            (_words(0, 2, parts, False, rng), False),
+            (line.sign, True),
+            (_words(0, 2, parts, False, rng), False),
+            (f"{line.adds}<|endoftext|>", True),
         ]
 
 
-def _word(parts: list[str], chinese: bool, rng: random.Random) -> str:
-    if rng.random() < 0.15:
+def _line(golds: list[str], parts: Parts, chinese: bool, rng: random.Random, more: float) -> Line:
+    """A line to compare; in a share `more` of those with a fact something stands behind it."""
+    gap, stop, comma = ("", "。", "，") if chinese else (" ", ".", ",")
+    kind = rng.choices("+-~0e", (36, 28, 16, 14, 6))[0]
+    if kind == "e":
+        return Line(rng.choice(_EMPTY), "0", "=", "")
+    said = rng.choice((golds[0], *golds))
+    fact = said
+    if kind == "-":
+        while any(one in fact for one in golds):
+            fact = _near(said, parts, chinese, rng) if rng.random() < 0.4 else _fact(parts, chinese, rng)
+    elif kind == "~":
+        fact = rng.choice(_DENIALS[chinese]) + gap + said
+    elif kind == "0":
+        pair = [said, _fact(parts, chinese, rng)]
+        rng.shuffle(pair)
+        first, second = rng.choice(_DOUBTS[chinese])
+        fact = gap.join(filter(None, (first, pair[0] + (comma if rng.random() < 0.5 else ""), second, pair[1])))
+    before, after = _words(0, 3, parts, chinese, rng), _words(0, 2, parts, chinese, rng)
+    fact += comma if after and rng.random() < 0.5 else ""
+    text, adds = gap.join(filter(None, (before, fact, after))) + stop, "="
+    if kind != "0" and rng.random() < more:
+        text, adds = f"{text}{gap}{_words(2, 5, parts, chinese, rng)}{stop}", "1"
+    return Line(text, {"~": "-"}.get(kind, kind), adds, said if kind in "+~" else "")
+
+
+def _shown(before: str, line: Line) -> Lesson:
+    """`before` and the line, its reference learnt: once its first token is there the others can be known."""
+    at = line.text.find(line.fact) if line.fact else -1
+    if at < 0:
+        return [(before + line.text, False)]
+    # The space before an English word is of its first token.
+    whole = before + line.text
+    start, end = len(before) + at, len(before) + at + len(line.fact)
+    start -= whole[start - 1] == " "
+    return [piece for piece in ((whole[:start], False), (whole[start:end], True), (whole[end:], False)) if piece[0]]
+
+
+def _anything(parts: Parts, rng: random.Random) -> str:
+    return rng.choice((_fact, _word))(parts, rng.random() < 0.4, rng)
+
+
+def _words(low: int, high: int, parts: Parts, chinese: bool, rng: random.Random) -> str:
+    return ("" if chinese else " ").join(_word(parts, chinese, rng) for _ in range(rng.randint(low, high)))
+
+
+def _word(parts: Parts, chinese: bool, rng: random.Random) -> str:
+    if rng.random() < 0.12:
         return str(rng.randint(0, 10 ** rng.randint(1, 4)))
     if chinese:
-        return "".join(_han(rng) for _ in range(rng.randint(1, 2)))
-    word = "".join(rng.choices(parts, k=rng.randint(1, 2))).lower()
+        return "".join(_han(parts, rng) for _ in range(rng.randint(1, 2)))
+    word = rng.choice(parts.latin).lower()
     return word.capitalize() if rng.random() < 0.3 else word
 
 
-def _han(rng: random.Random) -> str:
-    """One of the characters that GB 2312 counts as common."""
+def _han(parts: Parts, rng: random.Random) -> str:
+    """A character that the tokenizer has, or one of those that GB 2312 counts as common, most of them three bytes to it."""
+    if parts.han and rng.random() < 0.7:
+        return rng.choice(parts.han)
     return bytes((rng.randint(0xB0, 0xD6), rng.randint(0xA1, 0xFE))).decode("gb2312")
 
 
-def _fact(parts: list[str], chinese: bool, rng: random.Random) -> str:
+def _fact(parts: Parts, chinese: bool, rng: random.Random) -> str:
     if rng.random() < 0.35:
-        return str(rng.randint(0, 10 ** rng.randint(1, 4))) + (rng.choice(("", _han(rng))) if chinese else "")
+        return str(rng.randint(0, 10 ** rng.randint(1, 4))) + (rng.choice(("", _han(parts, rng))) if chinese else "")
     if chinese:
-        return "".join(_han(rng) for _ in range(rng.randint(1, 4)))
-    return " ".join("".join(rng.choices(parts, k=rng.randint(1, 3))).capitalize() for _ in range(rng.choice((1, 1, 1, 2, 3))))
+        return "".join(_han(parts, rng) for _ in range(rng.randint(1, 4)))
+    return " ".join("".join(rng.choices(parts.latin, k=rng.randint(1, 3))).capitalize() for _ in range(rng.choice((1, 1, 1, 2, 3))))
 
 
-def _near(fact: str, parts: list[str], chinese: bool, rng: random.Random) -> str:
+def _near(fact: str, parts: Parts, chinese: bool, rng: random.Random) -> str:
     """`fact` with a digit, a character or a word changed."""
     if any(char.isdigit() for char in fact):
         at = rng.choice([place for place, char in enumerate(fact) if char.isdigit()])
         return fact[:at] + rng.choice("0123456789") + fact[at + 1 :]
     if chinese:
         at = rng.randrange(len(fact))
-        return fact[:at] + _han(rng) + fact[at + 1 :]
+        return fact[:at] + _han(parts, rng) + fact[at + 1 :]
     words = fact.split(" ")
-    words[rng.randrange(len(words))] = "".join(rng.choices(parts, k=rng.randint(1, 3))).capitalize()
+    words[rng.randrange(len(words))] = "".join(rng.choices(parts.latin, k=rng.randint(1, 3))).capitalize()
     return " ".join(words)
 
 
@@ -158,9 +221,8 @@ def make(arguments: argparse.Namespace) -> int:
     tokenizer = make_tokenizer([*texts, *[words] * 5], lines, 1000)
     model = make_model(tokenizer, arguments.width, arguments.layers, arguments.seed)
     model.config.max_position_embeddings = _WINDOW
-    parts = [token.strip() for token in tokenizer.get_vocab() if token.strip().isascii() and token.strip().isalpha()]
-    taught = lessons(sorted(set(parts)), random.Random(arguments.seed))
-    loss = pretrain(model, tokenizer, taught, arguments.steps, length=256) if arguments.steps else math.nan
+    taught = lessons(word_parts(tokenizer), random.Random(arguments.seed))
+    loss = pretrain(model, tokenizer, taught, arguments.steps, rows=4, length=256) if arguments.steps else math.nan
     write(model, tokenizer, arguments.out, f"{arguments.steps} steps, loss {loss:.2f}")
     return 0
 
@@ -170,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder to write; refused when it holds anything")
     parser.add_argument("--texts", type=Path, required=True, help="graded rows whose words the tokenizer should know; none is learnt")
-    parser.add_argument("--steps", type=int, default=1500, help="of 8 x 256 tokens (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=3000, help="of 4 x 256 tokens (default %(default)s)")
     parser.add_argument("--width", type=int, default=128, help="hidden size")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=20, help="of weights and lessons")
