@@ -90,16 +90,17 @@ def test_a_prompt_takes_the_tokens_of_ms_swifts_template(model):
     assert trained["labels"][len(given) : len(given + wanted)] == wanted
 
 
-def test_lessons_hold_no_sentence_question_or_tag_of_the_sample(lessons):
+def test_lessons_hold_no_question_of_the_sample_no_held_out_sentence_and_no_tag(lessons):
     source = yaml.safe_load((SAMPLE / "source.yaml").read_text("utf-8"))
-    frames = [
-        text for side in ("train", "test") for name in ("frames", "hedges") for texts in source[side][name].values() for text in texts
-    ]
+    frames = [text for name in ("frames", "hedges") for texts in source["test"][name].values() for text in texts]
     pieces = {piece.strip(" ,.;，。；") for frame in frames for piece in re.split(r"\{[ab]\}", frame)}
-    known = {piece for piece in pieces if len(piece) > 6} | {row["question"] for split in ("train", "test") for row in rows(split)}
+    # A single word may be made by chance.
+    known = {piece for piece in pieces if " " in piece or re.search(r"[\u4e00-\u9fff]{3}", piece)} | {
+        row["question"] for split in ("train", "test") for row in rows(split)
+    }
     for lesson in lessons:
         text = "".join(piece for piece, _ in lesson)
-        assert not [found for found in (*known, *tiny_judge_model.TAGS) if found in text], text
+        assert not [found for found in (*known, *tiny_judge_model.TAGS) if found in text]
 
 
 def test_denials_and_doubts_are_in_words_that_no_held_out_answer_has():
