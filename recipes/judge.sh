@@ -30,7 +30,7 @@ if [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   ((tiny)) || die "no teacher: set OVERTAKE_TEACHER_BASE_URL, OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY"
   standin=1
 fi
-read -r base_steps sft_steps grpo_steps <<<"${JUDGE_STEPS:-3000 120 120}"
+read -r base_steps sft_steps grpo_steps <<<"${JUDGE_STEPS:-3000 120 150}"
 claim "${out:-$ROOT/output/judge}" "$data" "$fresh"
 enter
 export OVERTAKE_CACHE_DIR=${OVERTAKE_CACHE_DIR:-$OUT/cache}

@@ -2,10 +2,10 @@
 
     python tools/tiny_judge_model.py OUT --texts output/judge/data/train.jsonl
 
-It stands in for a base model that cannot run on two cores. Its lessons are made by rule of random words and numbers: words said again;
-references and lines that say one of them, something near it, its denial, it or something else, or nothing, each line with a sign of
-which; then whole ones, the reference said once more, the sign, and what stands behind. It reads no sentence of the sample, no verdict and
-no tag, so that the form of a verdict is left to SFT and what follows from a comparison to both trainings.
+It stands in for a base model that cannot run on two cores. Its lessons are made by rule of random words and numbers: words said again,
+words searched for in a list, references searched for in a line; then lines that say a reference, something near it, its denial, it or
+something else, or nothing, each with a sign of which. It reads no sentence of the sample, no verdict and no tag, so that the form of a
+verdict is left to SFT and what follows from a comparison to both trainings.
 """
 
 import argparse
@@ -35,10 +35,11 @@ _WINDOW = 512
 _DENIALS = ("never", "no", "hardly"), ("并非", "绝非")
 _DOUBTS = (("", "/"), ("maybe", "maybe")), (("", "/"), ("可能是", "可能是"))
 _EMPTY = ("", "-", "...", "?", "!", "*")
-_FIRST, _FIRST_COPIES = 18_000, 0.3
-"""Lessons before any check of several lines, and the share of them that says words again: no comparison is learnt before copying is."""
-_COPIES, _CHECKS = 0.1, 0.5
-"""Shares of the lessons behind these that say words again, and that compare several lines."""
+_FIRST = 20_000
+"""Lessons before any search: what is there is told from what is not by what can copy already, and in some hundred steps; before, never."""
+_KINDS = ("copy", "search", "find", "check", "whole")
+_SHARES = ((30, 0, 0, 0, 70), (5, 25, 30, 15, 25))
+"""Of the kinds of lessons, among the first and behind them."""
 
 
 class Parts(NamedTuple):
@@ -93,23 +94,30 @@ def word_parts(tokenizer: Any) -> Parts:
 
 
 def lessons(parts: Parts, rng: random.Random) -> Iterator[Lesson]:
-    """Endless lessons of three kinds, from the easiest to what a judge does.
+    """Endless lessons of five kinds, from the easiest to what a judge does.
 
-    Words said again, which is how comparing begins. Several lines behind the same references, each with its sign: many comparisons in few
+    Words said again, which is how comparing begins. Words searched for in a list: + where one is there, - where it is not. References
+    searched for in a line that holds some of them. Several lines behind the same references, each with its sign: many comparisons in few
     tokens. And whole ones: behind the line the reference once more, words that say nothing, the sign, and what stands behind the fact.
     """
     for count in itertools.count():
         chinese = rng.random() < 0.4
-        which, (copies, checks) = rng.random(), (_FIRST_COPIES, 0.0) if count < _FIRST else (_COPIES, _CHECKS)
-        if which < copies:
+        kind = rng.choices(_KINDS, _SHARES[count >= _FIRST])[0]
+        if kind == "copy":
             text = rng.choice(("", " ", " ")).join(_anything(parts, rng) for _ in range(rng.randint(3, 8)))
             yield [(f"{text}\n", False), (f"{text}\n", True)]
+            continue
+        if kind == "search":
+            yield _search(parts, chinese, rng)
+            continue
+        if kind == "find":
+            yield _find(parts, chinese, rng)
             continue
         golds = [_fact(parts, chinese, rng)]
         while rng.random() < 0.35 and len(golds) < 3:
             golds.append(_fact(parts, chinese, rng))
         references = "".join(f"Reference answer: {one}\n" for one in golds)
-        if which < copies + checks:
+        if kind == "check":
             checked = [_line(golds, parts, chinese, rng, 0.3) for _ in range(rng.randint(3, 5))]
             pieces = [[(f"Answer to grade: {one.text}<|im_end|>", False), (one.sign, True), ("\n", False)] for one in checked]
             yield [(references, False), *(piece for three in pieces for piece in three)]
@@ -152,6 +160,38 @@ def _line(golds: list[str], parts: Parts, chinese: bool, rng: random.Random, mor
     if kind != "0" and rng.random() < more:
         text, adds = f"{text}{gap}{_words(2, 5, parts, chinese, rng)}{stop}", "1"
     return Line(text, {"~": "-"}.get(kind, kind), adds, said if kind in "+~" else "")
+
+
+def _search(parts: Parts, chinese: bool, rng: random.Random) -> Lesson:
+    """A list, and words of which each is in it or not."""
+    there = [rng.choice((_fact, _word))(parts, chinese, rng) for _ in range(rng.randint(3, 7))]
+    pieces = [(" ".join(there) + "\n", False)]
+    for _ in range(rng.randint(4, 7)):
+        sought = rng.choice(there)
+        if rng.random() < 0.5:
+            sought = _near(sought, parts, chinese, rng) if rng.random() < 0.3 else rng.choice((_fact, _word))(parts, chinese, rng)
+        pieces += [(f" {sought}", False), ("+" if sought in there else "-", True)]
+    return [*pieces, ("\n", False)]
+
+
+def _find(parts: Parts, chinese: bool, rng: random.Random) -> Lesson:
+    """References, a line that holds some of them, and which: what stands in the prompt anyhow is no sign of what the line says."""
+    gap, stop = ("", "。") if chinese else (" ", ".")
+    golds = [_fact(parts, chinese, rng) for _ in range(rng.randint(2, 3))]
+    golds.append(_near(rng.choice(golds), parts, chinese, rng))
+    rng.shuffle(golds)
+    held = rng.sample(golds, rng.randint(1, len(golds) - 1))
+    denied = {one for one in held if rng.random() < 0.2}
+    said = [word for one in held for word in (_words(0, 2, parts, chinese, rng), *_denial(one in denied, chinese, rng), one)]
+    references = "".join(f"Reference answer: {one}\n" for one in golds)
+    pieces = [(f"{references}Answer to grade: {gap.join(filter(None, said))}{stop}<|im_end|>\n", False)]
+    for one in rng.sample(golds, len(golds)):
+        pieces += [(f" {one}.", False), ("+" if one in held and one not in denied else "-", True)]
+    return [*pieces, ("\n", False)]
+
+
+def _denial(is_denied: bool, chinese: bool, rng: random.Random) -> list[str]:
+    return [rng.choice(_DENIALS[chinese])] if is_denied else []
 
 
 def _shown(before: str, line: Line) -> Lesson:

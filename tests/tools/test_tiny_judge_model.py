@@ -111,29 +111,33 @@ def test_denials_and_doubts_are_in_words_that_no_held_out_answer_has():
         assert word not in words if word.isascii() else word not in held_out, word
 
 
-def test_a_lesson_says_words_again_checks_several_lines_or_is_a_whole_verdict(lessons):
-    """And its signs are right: + only where the line holds a reference."""
+def test_every_sign_of_a_lesson_is_right(lessons):
     kinds, signs = Counter(), Counter()
     for lesson in lessons:
         text, learnt = "".join(piece for piece, _ in lesson), [piece for piece, is_learnt in lesson if is_learnt]
         golds = re.findall(r"Reference answer: ([^\n]+)", text)
-        if not golds:
-            kinds["copy"] += 1
-            assert text == learnt[0] * 2
-            continue
         lines = re.findall(r"Answer to grade: (.*?)<\|im_end\|>", text)
-        kinds["whole" if learnt[-1].endswith("<|endoftext|>") else "checks"] += 1
-        if learnt[-1].endswith("<|endoftext|>"):
+        asked = [(before.strip(), sign) for (before, _), (sign, is_learnt) in itertools.pairwise(lesson) if is_learnt]
+        if not golds and text == learnt[0] * 2:
+            kinds["copy"] += 1
+        elif not golds:
+            kinds["search"] += 1
+            assert all((f" {sought} " in f" {lesson[0][0].strip()} ") or sign == "-" for sought, sign in asked), text
+        elif learnt[-1].endswith("<|endoftext|>"):
+            kinds["whole"] += 1
             assert WHOLE.fullmatch(text), text
             *said, gold, sign, adds = learnt
             assert gold == f" {golds[0]}." and adds[0] in "=1" and {one.strip() for one in said} <= set(golds)
-            learnt = [sign]
-        for line, sign in zip(lines, learnt, strict=True):
-            holds = any(one in line for one in golds)
-            assert holds or sign != "+", text
-            signs[sign, holds] += 1
-    assert min(kinds["copy"], kinds["checks"], kinds["whole"]) > 300
-    assert min(signs["+", True], signs["-", True], signs["-", False], signs["0", True], signs["0", False]) > 50
+            signs[sign, any(one in lines[0] for one in golds)] += 1
+        elif len(lines) == 1:
+            kinds["find"] += 1
+            assert all(sought.removesuffix(".") in lines[0] or sign == "-" for sought, sign in asked), text
+        else:
+            kinds["check"] += 1
+            signs.update((sign, any(one in line for one in golds)) for line, sign in zip(lines, learnt, strict=True))
+    assert min(kinds[kind] for kind in tiny_judge_model._KINDS) > 200, kinds
+    assert not signs["+", False]
+    assert min(signs["+", True], signs["-", True], signs["-", False], signs["0", True], signs["0", False]) > 50, signs
 
 
 def test_the_weights_follow_the_seed_and_the_lessons(make, model):
