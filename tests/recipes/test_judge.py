@@ -77,6 +77,8 @@ def test_the_whole_line_runs_and_is_not_run_twice(tmp_path, environment):
     summary = json.loads((out / "eval/summary.json").read_text("utf-8"))
     assert summary["rows"] == dict.fromkeys(("constant", "substring", "base", "SFT", "GRPO", "SFT-long"), 8)
     assert json.loads((out / "calibration.json").read_text("utf-8"))["rows"] == 8
+    # Served, it was asked for a verdict on the same answers, whatever so short a training makes of it.
+    assert "POST /v1/chat/completions" in (out / "log/deploy.log").read_text("utf-8")
     shutil.rmtree(out / "eval")
     before = {
         path: path.stat().st_mtime_ns
