@@ -95,8 +95,9 @@ stage "5 calibrate: the trained judge on the held-out verdicts"
 stage "6 use: served (recipes/deploy.sh), it grades as the judge (tools/judge.py)"
 [[ -f $OUT/graded.jsonl ]] || {
   deploy SYSTEM=judge MODEL="$(last "$OUT/grpo")"
-  OVERTAKE_JUDGE_BASE_URL=$URL/v1 OVERTAKE_JUDGE_MODEL=judge python tools/judge.py "$test_file" "$OUT/graded.jsonl" --limit 20 ||
-    echo "it gave no verdict that can be read on every answer: train it for longer (JUDGE_STEPS)"; }
+  OVERTAKE_JUDGE_BASE_URL=$URL/v1 OVERTAKE_JUDGE_MODEL=judge python tools/judge.py "$test_file" "$OUT/graded.jsonl" --limit 20 || {
+    (($? == 1)) || die "the served judge did not grade (above); see $OUT/log/deploy.log"
+    echo "not every answer got a verdict that can be read: train for longer (JUDGE_STEPS)"; }; }
 
 cat <<END
 
