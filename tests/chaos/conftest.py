@@ -89,8 +89,7 @@ def chaos(tmp_path):
 
 
 def _forget():
-    process._close_clients()
-    process._of_process.clear()
+    process.forget()
     settings.load.cache_clear()
     measuring._retrievals_of_step.cache_clear()
     measuring._verdicts_of_step.cache_clear()

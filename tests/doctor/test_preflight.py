@@ -205,8 +205,7 @@ def services(serve, monkeypatch, tmp_path):
 
     monkeypatch.setattr(gateway, "ATTEMPTS", 1)
     yield services
-    process._close_clients()
-    process._of_process.clear()
+    process.forget()
     settings.load.cache_clear()
 
 

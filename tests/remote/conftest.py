@@ -54,11 +54,11 @@ def service(monkeypatch, tmp_path):
         "CACHE_DIR": str(tmp_path),
     }.items():
         monkeypatch.setenv(f"OVERTAKE_{name}", value)
-    monkeypatch.setattr(process, "_of_process", {})
+    process.forget()
     monkeypatch.setattr(gateway, "_backoff", lambda tries: 0)
     settings.load.cache_clear()
     yield known
-    process._close_clients()
+    process.forget()
     settings.load.cache_clear()
     server.shutdown()
     server.server_close()

@@ -30,8 +30,7 @@ def use(monkeypatch):
     def use(**values):
         for name, value in values.items():
             monkeypatch.setenv(f"OVERTAKE_{name}", str(value))
-        process._close_clients()
-        monkeypatch.setattr(process, "_of_process", {})
+        process.forget()
         settings.load.cache_clear()
         budget._rate.cache_clear()
 
@@ -274,7 +273,7 @@ def test_no_key_stands_in_any_file_or_word(use, tmp_path):
     path = written(tmp_path.with_name(f"{tmp_path.name}-r.jsonl"), line(one, {"status_code": 401, "body": refused}), answered(two))
     results, problems = batch.read(chat_gateway("teacher"), [one, two], [path])
     assert "Incorrect API key provided: ***" in results[0].reason and "sk-very" not in f"{results} {problems}"
-    process._close_clients()
+    process.forget()
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert {"requests.jsonl", "ledger.jsonl", "answers.sqlite"} <= {file.name for file in files}
     assert not [file.name for file in files if b"sk-very" in file.read_bytes()]

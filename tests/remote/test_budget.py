@@ -33,8 +33,7 @@ def use(service, monkeypatch):
     def use(**values):
         for name, value in ({"TEACHER_MODEL": "gpt-5"} | values).items():
             monkeypatch.setenv(f"OVERTAKE_{name}", str(value))
-        process._close_clients()
-        process._of_process.clear()
+        process.forget()
         settings.load.cache_clear()
         budget._rate.cache_clear()
         return service

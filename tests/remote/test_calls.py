@@ -64,10 +64,10 @@ def server(monkeypatch, tmp_path):
         monkeypatch.setenv(f"OVERTAKE_{name}", value)
     known.cache = tmp_path
     known.ledger = lambda: [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text("utf-8").splitlines()]
-    monkeypatch.setattr(process, "_of_process", {})
+    process.forget()
     settings.load.cache_clear()
     yield known
-    process._close_clients()
+    process.forget()
     settings.load.cache_clear()
     http.shutdown()
     http.server_close()

@@ -64,8 +64,7 @@ def services(monkeypatch, tmp_path, serve):
 
 def _forget():
     settings.load.cache_clear()
-    process._close_clients()
-    process._of_process.clear()
+    process.forget()
     measuring._retrievals_of_step.cache_clear()
     measuring._verdicts_of_step.cache_clear()
     medical_answer._judging_of_step.cache_clear()

@@ -207,8 +207,7 @@ def judge(serve, monkeypatch, tmp_path):
 
     def forget():
         settings.load.cache_clear()
-        process._close_clients()
-        process._of_process.clear()
+        process.forget()
         finance_accuracy._judging_of_step.cache_clear()
 
     forget()

@@ -24,11 +24,11 @@ def fresh(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("OVERTAKE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("OVERTAKE_OUTAGE_PATIENCE", "1")
-    monkeypatch.setattr(process, "_of_process", {})
+    process.forget()
     monkeypatch.setattr(gateway, "_backoff", lambda tries: 0)
     settings.load.cache_clear()
     yield
-    process._close_clients()
+    process.forget()
     settings.load.cache_clear()
 
 
@@ -37,8 +37,7 @@ def again(monkeypatch):
     """Forget what a process remembers, as a second start does; the cache on disk stays."""
 
     def again():
-        process._close_clients()
-        monkeypatch.setattr(process, "_of_process", {})
+        process.forget()
         settings.load.cache_clear()
 
     return again

@@ -65,7 +65,7 @@ def answering(fresh, service, monkeypatch):
     monkeypatch.setenv("OVERTAKE_RAG_SCORE_THRESHOLD", "0")
     settings.load.cache_clear()
     yield
-    process._close_clients()
+    process.forget()
 
 
 @pytest.fixture

@@ -52,7 +52,14 @@ def loop() -> asyncio.AbstractEventLoop:
 
     def start() -> asyncio.AbstractEventLoop:
         made = asyncio.new_event_loop()
-        threading.Thread(target=made.run_forever, name="overtake-gateway", daemon=True).start()
+
+        def run() -> None:
+            try:
+                made.run_forever()
+            finally:
+                made.close()
+
+        threading.Thread(target=run, name="overtake-gateway", daemon=True).start()
         return made
 
     return once("loop", start)
@@ -92,3 +99,12 @@ def _close_clients() -> None:
 
 
 atexit.register(_close_clients)
+
+
+def forget() -> None:
+    """Close the clients, end the loop and remember nothing, as a process that has called nobody yet; for tests."""
+    _close_clients()
+    made = _of_process.get("loop")
+    _of_process.clear()
+    if made is not None:
+        made.call_soon_threadsafe(made.stop)
