@@ -122,7 +122,12 @@ def test_every_command_of_the_shipped_plans_is_one_that_its_recipe_takes(tmp_pat
             # The training, behind what makes its rows.
             command = one.command.format(seed=7, out=tmp_path / "out", checkpoint=checkpoints).rpartition(" && ")[2]
             done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-            assert done.returncode == 0 and f"--output_dir {tmp_path / 'out'}" in done.stdout and "--seed 7" in done.stdout, done.stderr
+            assert (
+                done.returncode == 0
+                and f"--output_dir {tmp_path / 'out'}" in done.stdout
+                and "--seed 7" in done.stdout
+                and "--data_seed 7" in done.stdout
+            ), done.stderr
             funcs = "rewrite_rules" if one.name == "rules only" else "rag_retrieval" if one.name == "retrieval only" else ""
             words = done.stdout.replace("\\\n", " ").split()
             assert not funcs or words[words.index("--reward_funcs") :][1:3] == [funcs, "--reward_weights"]
