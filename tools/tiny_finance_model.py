@@ -24,14 +24,10 @@ from overtake.data.cli import run
 from overtake.standin import finance
 from overtake.standin.kinds import KINDS, numbers_of, plain
 from overtake.standin.pretraining import Lesson, pretrain
-from overtake.standin.students import check_free, make_model, write
+from overtake.standin.students import chat_tokenizer, check_free, make_model, write
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>"]
 TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 _WINDOW = 256
 """Tokens of a question and its solution; what has not ended by then will not."""
 
@@ -39,7 +35,6 @@ _WINDOW = 256
 def make_tokenizer(texts: list[str], lines: list[str]) -> Any:
     """A fast tokenizer: digits, signs and Han characters alone, English words by BPE over `texts`; tags and prompt `lines` whole."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|[\s\S]"), "isolated")
@@ -49,11 +44,7 @@ def make_tokenizer(texts: list[str], lines: list[str]) -> Any:
     tokenizer.train_from_iterator([*texts, *lines], trainer)
     whole = [*TAGS, "system\n", "user\n", "assistant\n", *lines]
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in whole])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token="<unk>", clean_up_tokenization_spaces=False
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    return chat_tokenizer(tokenizer)
 
 
 def taken_numbers(sample: Path) -> set[tuple[str, ...]]:

@@ -21,15 +21,11 @@ from overtake import prompts
 from overtake.data.cli import run
 from overtake.data.tables import read_rows
 from overtake.standin.pretraining import Lesson, pretrain
-from overtake.standin.students import check_free, make_model, write
+from overtake.standin.students import chat_tokenizer, check_free, make_model, write
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>"]
 TAGS = ["<think>", "</think>", "<output>", "</output>"]
 FIELDS = ["Question:", "Reference answer:", "Answer to grade:", "system\n", "user\n", "assistant\n"]
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 _WINDOW = 512
 # None of these words is in a held-out sentence or in what plugin/overtake/data/negatives.py writes into one.
 _DENIALS = ("never", "no", "hardly"), ("并非", "绝非")
@@ -66,7 +62,6 @@ class Line(NamedTuple):
 def make_tokenizer(texts: list[str], lines: list[str], size: int) -> Any:
     """A fast tokenizer: digits, signs and Han characters alone, words by BPE over `texts`; tags, fields and prompt `lines` whole."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     # A character that no text has is its bytes, so that two of them are never the same unknown.
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
@@ -79,11 +74,7 @@ def make_tokenizer(texts: list[str], lines: list[str], size: int) -> Any:
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in [*TAGS, *FIELDS, *lines]])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token="<unk>", clean_up_tokenization_spaces=False
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    return chat_tokenizer(tokenizer)
 
 
 def word_parts(tokenizer: Any) -> Parts:

@@ -25,13 +25,9 @@ from overtake import prompts
 from overtake.data.cli import run
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import Document, read_corpus
-from overtake.standin.students import check_free, make_model, write
+from overtake.standin.students import chat_tokenizer, check_free, make_model, write
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<think>\n\n</think>\n\n", "<unk>"]
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n\n</think>\n\n{% endif %}"
-)
 _PEAK_RATE = 2e-3
 _WORD = re.compile(r"\w+")
 
@@ -43,7 +39,6 @@ def make_tokenizer(documents: list[Document], lines: list[str], extra: list[str]
     a character. With `read_words` the known words are tokens in the question too, so that they can be copied.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     counts = Counter(word for document in documents for word in set(words(f"{document.title} {document.text}")))
     known = {word for word, n in counts.items() if n >= 2 and len(word) > 1}
@@ -58,11 +53,7 @@ def make_tokenizer(documents: list[Document], lines: list[str], extra: list[str]
     forms = [form for word in sorted(known) for form in ([word, f" {word}"] if read_words else [f" {word}"])]
     whole = [*SPECIAL[3:6], "system\n", "user\n", "assistant\n", *lines, *forms]
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in whole])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token="<unk>", clean_up_tokenization_spaces=False
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    return chat_tokenizer(tokenizer, start="<think>\n\n</think>\n\n")
 
 
 def words(text: str) -> list[str]:

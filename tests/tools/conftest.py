@@ -157,3 +157,25 @@ def start_tool(tmp_path):
     for one in running:
         one.kill()
         one.communicate()
+
+
+@pytest.fixture
+def same_as_ms_swift():
+    """same_as_ms_swift(folder, messages, answer): a tiny student's prompt and row are, token for token, those of ms-swift's template."""
+    from swift.model import get_processor
+    from swift.template import get_template
+    from transformers import AutoTokenizer
+
+    def check(folder, messages, answer):
+        template = get_template(get_processor(str(folder), model_type="qwen3", download_model=False), template_type="qwen2_5")
+        own = AutoTokenizer.from_pretrained(folder)
+        given = own(own.apply_chat_template(messages, tokenize=False, add_generation_prompt=True), add_special_tokens=False).input_ids
+        template.set_mode("transformers")
+        assert template.encode({"messages": messages})["input_ids"] == given
+        template.set_mode("train")
+        trained = template.encode({"messages": [*messages, {"role": "assistant", "content": answer}]})
+        wanted = [*own(answer).input_ids, own.eos_token_id]
+        assert trained["input_ids"][: len(given + wanted)] == given + wanted
+        assert trained["labels"][len(given) : len(given + wanted)] == wanted
+
+    return check

@@ -65,13 +65,29 @@ def test_it_answers_as_soon_as_the_ready_file_is_there_and_ends_with_0_on_sigter
     assert not ready.exists()
 
 
-def test_sigterm_loses_no_request_that_is_under_way(start, kb):
-    process, url, _ = start(kb, "--queue", 20)
+def under_way(url):
+    """Twenty requests of which a part is sent; what comes back sends the rest and reads each answer to its end."""
     body = json.dumps({"query": "虾青素", "tenant_id": "shop"}).encode()
     head = f"POST /api/chat/general_rag HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     clients = [socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20) for _ in range(20)]
     for client in clients:
         client.sendall(head.encode() + body[:9])
+
+    def answers():
+        found = []
+        for client in clients:
+            with client:
+                client.sendall(body[9:])
+                with client.makefile("rb") as file:
+                    found.append(file.read())
+        return found
+
+    return answers
+
+
+def test_sigterm_loses_no_request_that_is_under_way(start, kb):
+    process, url, _ = start(kb, "--queue", 20)
+    answers = under_way(url)
     end = time.monotonic() + 20
     while "overtake_rag_queue 20.0" not in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode():
         assert time.monotonic() < end, "the requests did not arrive"
@@ -82,14 +98,9 @@ def test_sigterm_loses_no_request_that_is_under_way(start, kb):
     while not refuses(url):
         assert time.monotonic() < end, "it goes on listening"
         time.sleep(0.02)
-    answers = []
-    for client in clients:
-        with client:
-            client.sendall(body[9:])
-            with client.makefile("rb") as file:
-                answers.append(file.read())
-    assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * 20
-    assert all(b'"doc_id":"a"' in answer for answer in answers)
+    found = answers()
+    assert [answer.split(b"\r\n")[0] for answer in found] == [b"HTTP/1.1 200 OK"] * 20
+    assert all(b'"doc_id":"a"' in answer for answer in found)
     assert process.wait(timeout=20) == 0
 
 
@@ -198,20 +209,11 @@ def answers(url):
 
 def test_workers_lose_no_request_that_is_under_way_on_sigterm(start, kb):
     process, url, _ = start(kb, "--workers", 2)
-    body = json.dumps({"query": "虾青素", "tenant_id": "shop"}).encode()
-    head = f"POST /api/chat/general_rag HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    clients = [socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20) for _ in range(20)]
-    for client in clients:
-        client.sendall(head.encode() + body[:9])
+    answers = under_way(url)
     until(lambda: "overtake_rag_queue 20.0" in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode())
     process.send_signal(signal.SIGTERM)
     until(lambda: refuses(url))
-    found = []
-    for client in clients:
-        with client:
-            client.sendall(body[9:])
-            with client.makefile("rb") as file:
-                found.append(file.read())
+    found = answers()
     assert [answer.split(b"\r\n")[0] for answer in found] == [b"HTTP/1.1 200 OK"] * 20
     assert process.wait(timeout=40) == 0
 

@@ -72,22 +72,8 @@ def test_digits_tags_and_fields_are_a_token_each_and_no_character_is_unknown(mod
         assert tokenizer.decode(ids) == text and tokenizer.unk_token_id not in ids
 
 
-def test_a_prompt_takes_the_tokens_of_ms_swifts_template(model):
-    from swift.model import get_processor
-    from swift.template import get_template
-    from transformers import AutoTokenizer
-
-    processor = get_processor(str(model), model_type="qwen3", download_model=False)
-    template = get_template(processor, template_type="qwen2_5")
-    own = AutoTokenizer.from_pretrained(model)
-    messages = judge_messages(*ASKED)
-    given = own(own.apply_chat_template(messages, tokenize=False, add_generation_prompt=True), add_special_tokens=False).input_ids
-    template.set_mode("transformers")
-    assert template.encode({"messages": messages})["input_ids"] == given
-    template.set_mode("train")
-    trained = template.encode({"messages": [*messages, {"role": "assistant", "content": VERDICT}]})
-    wanted = [*own(VERDICT).input_ids, own.eos_token_id]
-    assert trained["labels"][len(given) : len(given + wanted)] == wanted
+def test_a_prompt_takes_the_tokens_of_ms_swifts_template(model, same_as_ms_swift):
+    same_as_ms_swift(model, judge_messages(*ASKED), VERDICT)
 
 
 def test_lessons_hold_no_question_of_the_sample_no_held_out_sentence_and_no_tag(lessons):

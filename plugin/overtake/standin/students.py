@@ -1,4 +1,4 @@
-"""The tiny students' architecture, a Qwen3 of about a million random weights, and the folder they are written to."""
+"""What the tiny students share: a Qwen3 of about a million random weights, the form of a chat, the folder they are written to."""
 
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,20 @@ def make_model(tokenizer: Any, width: int, layers: int, seed: int) -> Any:
         dtype="float32",
     )
     return Qwen3ForCausalLM(config)
+
+
+def chat_tokenizer(tokenizer: Any, start: str = "") -> Any:
+    """A `tokenizers` tokenizer as transformers' fast one for chats of <|im_start|> and <|im_end|>, an answer beginning with `start`."""
+    from transformers import PreTrainedTokenizerFast
+
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token="<unk>", clean_up_tokenization_spaces=False
+    )
+    fast.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n" + start + "{% endif %}"
+    )
+    return fast
 
 
 def check_free(out: Path) -> None:
