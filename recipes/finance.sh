@@ -54,7 +54,7 @@ no_judge=() mode='with a judge'
 if ((!judge)); then no_judge=(--no-judge) mode='rules only'; fi
 if ((standin)); then
   stage "teacher and judge STAND-IN (no key given; it solves what it was taught by rule, and is no language model)"
-  start teacher python tools/serve_teacher.py --finance "$sample"
+  start teacher python -m demo.serve_teacher --finance "$sample"
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
   # It costs nothing: every question in words is judged.
   export OVERTAKE_FINANCE_JUDGE_SHARE=${OVERTAKE_FINANCE_JUDGE_SHARE:-1}
@@ -89,7 +89,7 @@ sft=() grpo=() tuner=${TUNER:-lora} start_from=${MODEL:-Qwen/Qwen2.5-1.5B-Instru
 if ((tiny)); then
   # Two busy cores: threads that wait in a spin would take the services' time.
   export OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
-  [[ -f $OUT/base/config.json ]] || python tools/tiny_finance_model.py "$OUT/base" --sample "$sample" --texts "$OUT/raw/raw.jsonl" --steps "$base_steps"
+  [[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_finance_model "$OUT/base" --sample "$sample" --texts "$OUT/raw/raw.jsonl" --steps "$base_steps"
   start_from=$OUT/base tuner=full
   # A model this small has no room for adapters: all weights are trained. What ms-swift cannot tell from a model of one's own comes first.
   own=(--model_type qwen3 --template qwen2_5 --split_dataset_ratio 0 --eval_strategy no --save_strategy steps --save_steps 100000 --gradient_checkpointing false)

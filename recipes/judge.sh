@@ -37,7 +37,7 @@ export OVERTAKE_CACHE_DIR=${OVERTAKE_CACHE_DIR:-$OUT/cache}
 
 if ((standin)); then
   stage "light model and teacher STAND-IN (no key given; rules and the sample's own verdicts, no language model)"
-  start teacher python tools/serve_teacher.py --judged "$sample"
+  start teacher python -m demo.serve_teacher --judged "$sample"
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
   light=${light:-overtake-stand-in}
 fi
@@ -54,7 +54,7 @@ if ((tiny)); then
   stage "  student: a tiny Qwen3 that has learnt to compare two texts"
   # Two busy cores: threads that wait in a spin would take the services' time.
   export OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
-  [[ -f $OUT/base/config.json ]] || python tools/tiny_judge_model.py "$OUT/base" --texts "$OUT/data/train.jsonl" --steps "$base_steps"
+  [[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_judge_model "$OUT/base" --texts "$OUT/data/train.jsonl" --steps "$base_steps"
   start_from=$OUT/base tuner=full
   # A model this small has no room for adapters. What ms-swift cannot tell from a model of one's own comes first.
   own=(--model_type qwen3 --template qwen2_5 --split_dataset_ratio 0 --eval_strategy no --save_strategy steps --save_steps 100000 --gradient_checkpointing false)

@@ -53,7 +53,7 @@ if ((!judge)); then no_judge=(--no-judge); export OVERTAKE_MEDICAL_WEIGHT_TEACHE
 if ((standin)); then
   stage "teacher STAND-IN (no key given; it goes by the rule book and shared words, and is no doctor and no language model)"
   # It wants a knowledge base for its other tasks.
-  start teacher python tools/serve_teacher.py "$ROOT/datasets/query_rewrite/fivedoctors"
+  start teacher python -m demo.serve_teacher "$ROOT/datasets/query_rewrite/fivedoctors"
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
 fi
 
@@ -88,7 +88,7 @@ sft=() of_rl=() tuner=${TUNER:-lora} base=${MODEL:-}
 if ((tiny)); then
   # Two busy cores: threads that wait in a spin would take the services' time.
   export OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
-  [[ -f $OUT/base/config.json ]] || python tools/tiny_medical_model.py "$OUT/base" --texts "$OUT/data/train.jsonl" "$OUT/data/training_prompts.jsonl"
+  [[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_medical_model "$OUT/base" --texts "$OUT/data/train.jsonl" "$OUT/data/training_prompts.jsonl"
   # A model this small has no room for adapters: all weights are trained. What ms-swift cannot tell from a model of one's own comes first.
   base=$OUT/base tuner=full
   own=(--model_type qwen3 --template qwen3 --enable_thinking false --eval_strategy no --save_strategy steps --save_steps 100000

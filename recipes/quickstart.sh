@@ -51,7 +51,7 @@ start rag python tools/serve_rag.py "$tenant=$kb"
 export OVERTAKE_RAG_URL=$URL
 echo "RAG service:      $URL  (log/rag.log)"
 if [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
-  start teacher python tools/serve_teacher.py "$tenant=$kb"
+  start teacher python -m demo.serve_teacher "$tenant=$kb"
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
   echo "teacher STAND-IN: $URL  (no key given; its rewrites come from a lexicon and counts, not from a language model)"
 else
@@ -86,7 +86,7 @@ export PROFILE=cpu OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 tiny=(--model_type qwen3 --template qwen3 --truncation_strategy left)
 
 stage "student: a tiny Qwen3 with a tokenizer of its own, pre-trained on the documents"
-[[ -f $OUT/base/config.json ]] || python tools/tiny_model.py "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" "${base[@]}"
+[[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_model "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" "${base[@]}"
 
 # All weights are trained: a model this small has no room for adapters. Only GRPO goes on with LoRA, which `export` then merges.
 sft=(--per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 10)

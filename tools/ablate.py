@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from overtake.data import cli
+from overtake import cli
 from overtake.data.tables import BadInput, write_aside
-from overtake.evaluation import TASKS, comparing, plans
+from overtake.evaluation import comparing, plans
+from overtake.tasks import EVALUATE as TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,20 +10,21 @@ import argparse
 import os
 import sys
 
-from overtake import prompts
-from overtake.data.cli import Stop, run
+from overtake.cli import Stop, run
 from overtake.data.tables import BadInput
-from overtake.evaluation.finance import MAX_NEW_TOKENS
 from overtake.evaluation.students import from_endpoint
 from overtake.remote import rag
 from overtake.remote.gateway import Ok
+from overtake.tasks.finance.evaluate import MAX_NEW_TOKENS
+from overtake.tasks.finance.prompts import finance_messages
+from overtake.tasks.query_rewrite import prompts
 
 
 def solve(arguments: argparse.Namespace) -> int:
     """Print a problem's solution. Raises Stop when the model does not answer."""
     model = arguments.model or "finance"
     key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
-    messages = prompts.finance_messages(arguments.question)
+    messages = finance_messages(arguments.question)
     solution = from_endpoint(model, arguments.base_url, key, [messages], MAX_NEW_TOKENS, whole=True)[0]
     if not solution:
         raise Stop(f"{model} at {arguments.base_url} gave no solution, though it answered: ask in other words or train it longer")

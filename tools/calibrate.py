@@ -19,16 +19,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from overtake.data import cli, judged, tables
-from overtake.data.judged import JudgeRow
+from overtake import cli
+from overtake.data import tables
 from overtake.data.tables import BadInput
-from overtake.evaluation import agreement, rule_judge, students
-from overtake.evaluation.agreement import Grade, Judged, Said
-from overtake.grading import rag
-from overtake.prompts import judge_messages
-from overtake.reading.judgements import Judgement, read_judgement
-from overtake.remote import grading
+from overtake.evaluation import students
 from overtake.remote.gateway import Failed, Ok
+from overtake.tasks.answer_judge import agreement, rule_judge
+from overtake.tasks.answer_judge import grade as rag
+from overtake.tasks.answer_judge import judge as grading
+from overtake.tasks.answer_judge import rows as judged
+from overtake.tasks.answer_judge.agreement import Grade, Judged, Said
+from overtake.tasks.answer_judge.judgements import Judgement, read_judgement
+from overtake.tasks.answer_judge.prompts import judge_messages
+from overtake.tasks.answer_judge.rows import JudgeRow
 
 
 def by_rules(rows: Sequence[JudgeRow]) -> list[Said | None]:

@@ -20,11 +20,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from overtake import prompts
-from overtake.data import cli, tables
+from overtake import cli
+from overtake.data import tables
 from overtake.data.questions import is_copy, normal
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import read_qrels
+from overtake.tasks.query_rewrite import prompts
 
 GENERATED = ("query_id", "original_query", "rewritten_query", "user_profile", "history_summary", "tenant_id", "teacher_model")
 VALIDATED = ("success", "top1_score", "recall", "original_recall", "gain", "gold", "kb_name")

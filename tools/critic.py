@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from overtake.data.cli import run
+from overtake.cli import run
 from overtake.data.tables import BadInput
 
 

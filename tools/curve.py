@@ -11,7 +11,7 @@ import math
 import sys
 from pathlib import Path
 
-from overtake.data.cli import run
+from overtake.cli import run
 from overtake.evaluation.curves import first_and_last_fifth, read_log, train_seconds
 
 

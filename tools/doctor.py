@@ -16,8 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from overtake import settings
-from overtake.data import cli
+from overtake import cli, settings
 from overtake.doctor import findings
 from overtake.doctor.command import Command, of_recipe, parse
 from overtake.doctor.findings import Finding

@@ -13,8 +13,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from overtake.data import cli
-from overtake.evaluation import TASKS, comparing
+from overtake import cli
+from overtake.evaluation import comparing
+from overtake.tasks import EVALUATE as TASKS
 
 
 def evaluate(task: comparing.Task, args: argparse.Namespace) -> int:

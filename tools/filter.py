@@ -27,16 +27,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from overtake import prompts
-from overtake.data import cli, problems, tables
-from overtake.data.drawing import draw
+from overtake import cli
+from overtake.data import tables
 from overtake.data.duplicates import overlaps
 from overtake.data.questions import normal
+from overtake.data.splits import draw
 from overtake.data.tables import BadInput
 from overtake.reading.verdicts import CRITERIA
-from overtake.remote import chat, judging
+from overtake.remote import chat
 from overtake.remote.gateway import Ok, Result
-from overtake.rewards import answer_format, finance_accuracy
+from overtake.rewards import answer_format
+from overtake.tasks.finance import prompts
+from overtake.tasks.finance import rows as problems
+from overtake.tasks.finance.rewards import finance_accuracy
+from overtake.tasks.query_rewrite import judge as judging
 
 ALSO = ("teacher_output", "sample")
 RIGHT = 0.6

@@ -14,8 +14,8 @@ At half the price, through a provider's batch API (or `vllm run-batch`); what is
 import sys
 from collections.abc import Sequence
 
-from overtake.data import cli
-from overtake.generation import TASKS
+from overtake import cli
+from overtake.tasks import GENERATE as TASKS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from overtake.data.cli import run
+from overtake.cli import run
 from overtake.data.questions import normal
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import read_corpus, read_qrels, read_queries

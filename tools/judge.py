@@ -7,8 +7,8 @@ python tools/judge.py --task medical --input answers.jsonl --limit 10
 import sys
 from collections.abc import Sequence
 
-from overtake.data import cli
-from overtake.grading import TASKS
+from overtake import cli
+from overtake.tasks import GRADE as TASKS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

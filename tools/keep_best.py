@@ -18,19 +18,21 @@ from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
 
-from overtake import settings
-from overtake.data import cli, conversations, tables
-from overtake.data.conversations import Row
+from overtake import cli, settings
+from overtake.data import tables
 from overtake.data.tables import BadInput
 from overtake.reading.tags import strip_think
-from overtake.remote import judging, rag
+from overtake.remote import rag
 from overtake.remote.gateway import Call, Ok, Result
 from overtake.retrieval.metrics import quality
 from overtake.rewards import measuring
 from overtake.rewards.measuring import Outage, Retrieval
-from overtake.rewards.rag_competition import RagCompetition
-from overtake.rewards.relevance import relevances
-from overtake.rewards.rewrite_rules import fault
+from overtake.tasks.query_rewrite import conversations
+from overtake.tasks.query_rewrite import judge as judging
+from overtake.tasks.query_rewrite.conversations import Row
+from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
+from overtake.tasks.query_rewrite.rewards.relevance import relevances
+from overtake.tasks.query_rewrite.rewards.rewrite_rules import fault
 from tqdm import tqdm
 
 UNMEASURED, NO_BETTER, FAULTY, UNDRAWN = "not measured", "no better than the question", "every draw breaks a rule", "no draw"

@@ -20,17 +20,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from overtake import prompts
-from overtake.data import cli, hub, problems, tables
-from overtake.data.drawing import draw
+from overtake import cli
+from overtake.data import hub, tables
 from overtake.data.duplicates import overlaps, repeats
-from overtake.data.finance import wrong_golds
-from overtake.data.problems import Row
+from overtake.data.splits import draw
 from overtake.data.tables import BadInput
 from overtake.reading.verdicts import read_choice
 from overtake.remote import chat
 from overtake.remote.gateway import Failed, Ok
-from overtake.rewards import finance_accuracy
+from overtake.tasks.finance import prompts
+from overtake.tasks.finance import rows as problems
+from overtake.tasks.finance.golds import wrong_golds
+from overtake.tasks.finance.rewards import finance_accuracy
+from overtake.tasks.finance.rows import Row
 
 _TYPE_LIMIT = 50
 

@@ -25,10 +25,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import quantiles
 
-from overtake.data import cli, likeness, medical, tables
-from overtake.data.medical import Item, Row, Source
+from overtake import cli
+from overtake.data import likeness, tables
 from overtake.data.tables import BadInput
-from overtake.rewards import medical_book, medical_rules
+from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical import rows as medical
+from overtake.tasks.medical.rewards import medical_rules
+from overtake.tasks.medical.rows import Item, Row, Source
 
 SIDES = ("train", "dev", "test", "gold_set", "red_team")
 _GOLD_MOST = 200

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from overtake.data.cli import run
+from overtake.cli import run
 from overtake.data.tables import BadInput, write_aside
 from overtake.evaluation.report import page
 

@@ -11,9 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from overtake.data.cli import run
+from overtake.cli import run
 from overtake.data.tables import json_lines, write_aside
-from overtake.evaluation.rescoring import leaders_changed, read, rescore, table
+from overtake.tasks.query_rewrite.rescore import leaders_changed, read, rescore, table
 
 PARTS = ("judge", "retrieval", "win")
 

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from overtake.data import cli
+from overtake import cli
 from overtake.data.tables import BadInput
-from overtake.evaluation import review
+from overtake.tasks.answer_judge import review
 
 
 def work(args: argparse.Namespace) -> int:

@@ -17,11 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from overtake.data import cli, medical, tables
+from overtake import cli
+from overtake.data import tables
 from overtake.data.tables import BadInput
-from overtake.rewards import medical_book
-from overtake.rewards.medical_book import Book, BookError
-from overtake.rewards.medical_rules import Verdict, failing_examples, score
+from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical import rows as medical
+from overtake.tasks.medical.book import Book, BookError
+from overtake.tasks.medical.rewards.medical_rules import Verdict, failing_examples, score
 
 LANGUAGES = ("both", "zh", "en")
 

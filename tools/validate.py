@@ -17,13 +17,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from overtake.data import cli, tables
+from overtake import cli
+from overtake.data import tables
 from overtake.data.tables import BadInput
-from overtake.remote import chat, judging, rag
+from overtake.remote import chat, rag
 from overtake.remote.gateway import Call, Failed, Ok, Result
 from overtake.retrieval.corpus import read_qrels
 from overtake.retrieval.metrics import quality
-from overtake.rewards.relevance import relevances
+from overtake.tasks.query_rewrite import judge as judging
+from overtake.tasks.query_rewrite.rewards.relevance import relevances
 
 NEEDED = ("query_id", "original_query", "rewritten_query", "tenant_id")
 

@@ -52,7 +52,7 @@ def columns(step: int, completions: int) -> dict[str, Any]:
 
 def steps(job: Job) -> None:
     """Seven reward steps after one that opens the connections: their seconds, and for each what the server drew."""
-    from overtake.rewards.rag_competition import RagCompetition
+    from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
 
     reward = RagCompetition(SimpleNamespace(num_generations=_GROUP))
     made = [columns(step, job.calls) for step in range(8)]
@@ -67,7 +67,7 @@ def steps(job: Job) -> None:
 
 def warm_steps(job: Job) -> None:
     """The steps of `steps` over again, in this process for the first time: seconds of each; the server should not be asked at all."""
-    from overtake.rewards.rag_competition import RagCompetition
+    from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
 
     reward = RagCompetition(SimpleNamespace(num_generations=_GROUP))
     made = [columns(step, job.calls) for step in range(8)]

@@ -9,29 +9,29 @@ from typing import Any
 # Under the same name it is a reward of GRPO and PPO, and `swift sample`'s process and outcome reward.
 REWARDS: dict[str, str] = {
     "answer_format": "overtake.rewards.answer_format:AnswerFormat",
-    "finance_accuracy": "overtake.rewards.finance_accuracy:FinanceAccuracy",
-    "keyword_answer": "overtake.rewards.keyword_answer:KeywordAnswer",
-    "numeric_answer": "overtake.rewards.numeric_answer:NumericAnswer",
-    "rag_competition": "overtake.rewards.rag_competition:RagCompetition",
-    "rag_retrieval": "overtake.rewards.rag_retrieval:RagRetrieval",
-    "rag_win": "overtake.rewards.rag_win:RagWin",
-    "teacher_judge": "overtake.rewards.teacher_judge:TeacherJudge",
-    "rewrite_rules": "overtake.rewards.rewrite_rules:RewriteRules",
-    "judge_format": "overtake.rewards.judge_format:JudgeFormat",
-    "judge_verdict": "overtake.rewards.judge_verdict:JudgeVerdict",
-    "medical_answer": "overtake.rewards.medical_answer:MedicalAnswer",
-    "medical_rules": "overtake.rewards.medical_rules:MedicalRules",
+    "finance_accuracy": "overtake.tasks.finance.rewards.finance_accuracy:FinanceAccuracy",
+    "keyword_answer": "overtake.tasks.finance.rewards.keyword_answer:KeywordAnswer",
+    "numeric_answer": "overtake.tasks.finance.rewards.numeric_answer:NumericAnswer",
+    "rag_competition": "overtake.tasks.query_rewrite.rewards.rag_competition:RagCompetition",
+    "rag_retrieval": "overtake.tasks.query_rewrite.rewards.rag_retrieval:RagRetrieval",
+    "rag_win": "overtake.tasks.query_rewrite.rewards.rag_win:RagWin",
+    "teacher_judge": "overtake.tasks.query_rewrite.rewards.teacher_judge:TeacherJudge",
+    "rewrite_rules": "overtake.tasks.query_rewrite.rewards.rewrite_rules:RewriteRules",
+    "judge_format": "overtake.tasks.answer_judge.rewards.judge_format:JudgeFormat",
+    "judge_verdict": "overtake.tasks.answer_judge.rewards.judge_verdict:JudgeVerdict",
+    "medical_answer": "overtake.tasks.medical.rewards.medical_answer:MedicalAnswer",
+    "medical_rules": "overtake.tasks.medical.rewards.medical_rules:MedicalRules",
 }
 # Name for --dataset -> "module:function" that makes its DatasetMeta (preprocessor and loader).
 DATASETS: dict[str, str] = {
-    "overtake/query_rewrite": "overtake.preprocessors.query_rewrite:query_rewrite",
-    "overtake/finance": "overtake.preprocessors.finance:finance",
-    "overtake/sample": "overtake.preprocessors.sample:sample",
-    "overtake/judge": "overtake.preprocessors.judge:judge",
-    "overtake/medical": "overtake.preprocessors.medical:medical",
+    "overtake/query_rewrite": "overtake.tasks.query_rewrite.dataset:query_rewrite",
+    "overtake/finance": "overtake.tasks.finance.dataset:finance",
+    "overtake/sample": "overtake.tasks.query_rewrite.sample_dataset:sample",
+    "overtake/judge": "overtake.tasks.answer_judge.dataset:judge",
+    "overtake/medical": "overtake.tasks.medical.dataset:medical",
 }
 # Name for --callbacks -> "module:function" that takes args and trainer.
-CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.trainers.metrics:overtake_metrics"}
+CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.rewards.metrics:overtake_metrics"}
 # --rlhf_type -> "module.Class", imported by ms-swift when it trains. PPO has no line: see trainers/ppo_arguments.py.
 TRAINERS: dict[str, str] = {"grpo": "overtake.trainers.grpo.GRPOTrainer"}
 
@@ -49,7 +49,7 @@ def register() -> None:
     from swift.rewards import orms, prms
     from swift.trainers import TrainerFactory
 
-    from overtake.rewards.sampling import accepting_requests
+    from overtake.tasks.query_rewrite.sampling import accepting_requests
 
     for name, target in REWARDS.items():
         # --reward_funcs and --orm_model; --prm_model

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 from overtake.remote import gateway
-from overtake.remote.judging import judge_gateway
 from overtake.remote.rag import rag_gateway
-from overtake.rewards.rag_competition import RagCompetition
+from overtake.tasks.query_rewrite.judge import judge_gateway
+from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
 
 STEPS, PROMPTS, COMPLETIONS = 50, 3, 4
 RAG, CHAT = "/api/chat/general_rag", "/v1/chat/completions"

@@ -3,7 +3,7 @@
 import json
 
 from overtake.evaluation import examples
-from overtake.evaluation.query_rewrite import TASK
+from overtake.tasks.query_rewrite.evaluate import TASK
 
 
 def write(folder, system, qualities, **more):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from overtake.data.cli import Stop
+from overtake.cli import Stop
 from overtake.data.tables import BadInput, json_lines
 from overtake.evaluation import plans
 

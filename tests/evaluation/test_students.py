@@ -12,10 +12,11 @@ CONVERSATIONS = [[{"role": "user", "content": text}] for text in ("失眠怎么�
 def folders(tmp_path_factory):
     """A random Qwen3 that writes characters, far from every tie, and a LoRA adapter that makes it write others."""
     import torch
-    from overtake.standin.students import make_model
     from peft import LoraConfig, get_peft_model
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
+
+    from demo.tiny_students.students import make_model
 
     characters = sorted({character for one in CONVERSATIONS for character in one[0]["content"]})
     vocabulary = {token: at for at, token in enumerate(["<end>", "<unk>", "<user>", *characters])}

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from overtake.data import conversations
 from overtake.reading.tags import strip_think
-from overtake.rewards.rewrite_rules import fault
+from overtake.tasks.query_rewrite import conversations
+from overtake.tasks.query_rewrite.rewards.rewrite_rules import fault
 
 ROOT = Path(__file__).resolve().parents[2]
 

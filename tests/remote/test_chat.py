@@ -7,7 +7,7 @@ import pytest
 from overtake import settings
 from overtake.remote.chat import chat_call, chat_gateway, endpoint
 from overtake.remote.gateway import ATTEMPTS, Failed, Ok
-from overtake.remote.judging import judge_call, judge_gateway
+from overtake.tasks.query_rewrite.judge import judge_call, judge_gateway
 
 from .conftest import said
 

@@ -3,10 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
-from overtake import prompts
-from overtake.reading.judgements import Judgement
-from overtake.remote import chat, grading
+from overtake.remote import chat
 from overtake.remote.gateway import Failed, Ok
+from overtake.tasks.answer_judge import judge as grading
+from overtake.tasks.answer_judge import prompts
+from overtake.tasks.answer_judge.judgements import Judgement
 
 from .conftest import said
 

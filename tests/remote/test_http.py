@@ -357,7 +357,12 @@ def test_equal_values_have_equal_bytes_whatever_their_text():
 
 
 DOORS = {"aiohttp", "httpx", "openai", "requests", "urllib3", "urllib.request", "http.client", "socket", "websockets", "grpc"}
-SERVERS = {"plugin/overtake/retrieval/serving.py", "plugin/overtake/doctor/preflight.py", "tools/bench_remote.py", "tools/bench_grpo.py"}
+SERVERS = {
+    "plugin/overtake/retrieval/serving.py",
+    "plugin/overtake/doctor/preflight.py",
+    "benchmarks/bench_remote.py",
+    "benchmarks/bench_grpo.py",
+}
 """They listen, bind a port to see that it is free, or measure rivals of the gateway."""
 
 

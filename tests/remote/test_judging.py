@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from overtake.prompts import prompt
 from overtake.remote.gateway import Failed, Ok
-from overtake.remote.judging import judge_call, judge_gateway, reasoning_call, verdict
+from overtake.tasks.query_rewrite.judge import judge_call, judge_gateway, reasoning_call, verdict
+from overtake.tasks.query_rewrite.prompts import prompt
 
 from .conftest import said
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 from overtake import settings
-from overtake.prompts import prompt
 from overtake.remote.chat import chat_gateway, endpoint
 from overtake.remote.gateway import Failed, Ok
-from overtake.remote.medical_judging import medical_judge_call, medical_verdict
+from overtake.tasks.medical.judge import medical_judge_call, medical_verdict
+from overtake.tasks.medical.prompts import prompt
 
 from .conftest import said
 

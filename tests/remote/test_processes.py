@@ -182,7 +182,7 @@ def watch(event, arguments):
         events.append((event, str(arguments)))
 
 sys.addaudithook(watch)
-import overtake.remote.rag, overtake.remote.chat, overtake.remote.judging
+import overtake.remote.rag, overtake.remote.chat, overtake.tasks.query_rewrite.judge
 heavy = {"aiohttp", "openai", "httpx", "requests", "torch", "swift", "transformers", "numpy", "pandas"}
 print(events, heavy & {name.split(".")[0] for name in sys.modules}, threading.active_count())
 """

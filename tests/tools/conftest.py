@@ -14,7 +14,19 @@ import pytest
 from overtake import settings
 from overtake.remote import gateway, process
 
-TOOLS = Path(__file__).parents[2] / "tools"
+ROOT = Path(__file__).parents[2]
+_SCRIPTS = {
+    path.stem: path
+    for place in ("tools", "benchmarks", "demo", "demo/samples", "demo/tiny_students")
+    for path in (ROOT / place).glob("*.py")
+}
+
+
+def command(name, *arguments):
+    """The words that start a tool, a benchmark or a script of the demo as a process of its own."""
+    path = _SCRIPTS[name].relative_to(ROOT)
+    script = ["-m", ".".join(path.with_suffix("").parts)] if path.parts[0] == "demo" else [str(ROOT / path)]
+    return [sys.executable, *script, *map(str, arguments)]
 
 
 @pytest.fixture
@@ -48,7 +60,7 @@ def run(capsys):
     """run("generate", *arguments) -> exit code, stdout, stderr without the progress bars."""
 
     def run(name, *arguments):
-        spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
+        spec = importlib.util.spec_from_file_location(f"tool_{name}", _SCRIPTS[name])
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
@@ -66,10 +78,13 @@ def start():
     running = []
 
     def start(name, *arguments):
-        command = [sys.executable, str(TOOLS / f"{name}.py"), *map(str, arguments)]
         # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
         heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed))
+        running.append(
+            subprocess.Popen(
+                command(name, *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+            )
+        )
         return running[-1]
 
     yield start
@@ -140,11 +155,11 @@ def start_tool(tmp_path):
 
     def start(tool, *arguments, **environment):
         ready = tmp_path / f"url{len(running)}"
-        command = [sys.executable, TOOLS / f"{tool}.py", *arguments, "--port", "0", "--ready-file", ready]
+        words = command(tool, *arguments, "--port", "0", "--ready-file", ready)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         # A test run in the background ignores SIGINT, and so would its children.
         heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-        started = subprocess.Popen([str(part) for part in command], text=True, env=os.environ | environment, **pipes, **heed)
+        started = subprocess.Popen(words, cwd=ROOT, text=True, env=os.environ | environment, **pipes, **heed)
         running.append(started)
         end = time.monotonic() + 60
         while not ready.exists():

@@ -1,7 +1,8 @@
 """ask.py against a model and a retriever on real ports, and one line for each that is dead."""
 
 import pytest
-from overtake import prompts, settings
+from overtake import settings
+from overtake.tasks.query_rewrite import prompts
 
 pytestmark = pytest.mark.usefixtures("fresh")
 QUESTION = "脸垮了吃啥"

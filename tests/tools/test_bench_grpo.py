@@ -15,10 +15,11 @@ from types import SimpleNamespace
 
 import pytest
 from overtake import settings
-from overtake.remote import judging, rag
+from overtake.remote import rag
 from overtake.rewards.measuring import read_rows
+from overtake.tasks.query_rewrite import judge as judging
 
-TOOL = Path(__file__).parents[2] / "tools/bench_grpo.py"
+TOOL = Path(__file__).parents[2] / "benchmarks/bench_grpo.py"
 spec = importlib.util.spec_from_file_location("bench_grpo", TOOL)
 bench_grpo = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bench_grpo)
@@ -168,7 +169,7 @@ def test_the_slow_service_answers_retrieval_and_judge_as_our_readers_want_it(tmp
 
 
 def test_a_service_that_does_not_start_is_one_line_with_its_own_words(tmp_path):
-    command = [sys.executable, str(TOOL.parent / "serve_rag.py"), "nowhere", "--ready-file"]
+    command = [sys.executable, str(TOOL.parents[1] / "tools/serve_rag.py"), "nowhere", "--ready-file"]
     with pytest.raises(bench_grpo.Stop, match="the rag service did not start: error: nowhere: no such file"):
         bench_grpo.service(tmp_path, "rag", command).__enter__()
 

@@ -1,4 +1,4 @@
-"""tools/bench_ppo.py: what it makes of measured rollouts, and a whole measurement of the smallest size."""
+"""benchmarks/bench_ppo.py: what it makes of measured rollouts, and a whole measurement of the smallest size."""
 
 import re
 

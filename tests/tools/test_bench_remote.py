@@ -24,7 +24,7 @@ def load(path):
 
 @pytest.fixture(scope="module")
 def bench():
-    return load(ROOT / "tools/bench_remote.py")
+    return load(ROOT / "benchmarks/bench_remote.py")
 
 
 @pytest.fixture(scope="module")

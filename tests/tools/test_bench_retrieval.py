@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-spec = importlib.util.spec_from_file_location("bench_retrieval_tool", ROOT / "tools" / "bench_retrieval.py")
+spec = importlib.util.spec_from_file_location("bench_retrieval_tool", ROOT / "benchmarks" / "bench_retrieval.py")
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 QUICK = ["--seconds", "0.1", "--threads", "2"]

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("fresh")
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("bench_serving_tested", Path(__file__).parents[2] / "tools/bench_serving.py")
+    spec = importlib.util.spec_from_file_location("bench_serving_tested", Path(__file__).parents[2] / "benchmarks/bench_serving.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -4,10 +4,10 @@ import errno
 import json
 
 import pytest
-from overtake import prompts
 from overtake.data import tables
 from overtake.data.questions import normal
 from overtake.data.tables import write_rows
+from overtake.tasks.query_rewrite import prompts
 
 FILES = ("train.jsonl", "val.jsonl", "rl_train.jsonl", "rl_val.jsonl", "test.jsonl")
 

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 import uvicorn
-from overtake import prompts, settings
+from overtake import settings
 from overtake.data import tables
 from overtake.remote import process
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.service import KnowledgeBase, create_app
+from overtake.tasks.query_rewrite import prompts
 
 DOCUMENTS = [
     Document("sleep", "褪黑素", "褪黑素改善睡眠障碍，缩短入睡时间，睡前半小时服用"),
@@ -195,7 +196,7 @@ def student(tmp_path_factory):
     folder = tmp_path_factory.mktemp("student")
     documents = [{"_id": one.id, "title": one.title, "text": one.text} for one in DOCUMENTS]
     (folder / "corpus.jsonl").write_bytes(tables.json_lines(documents))
-    spec = importlib.util.spec_from_file_location("tiny_model_made", Path(__file__).parents[2] / "tools/tiny_model.py")
+    spec = importlib.util.spec_from_file_location("tiny_model_made", Path(__file__).parents[2] / "demo/tiny_students/tiny_model.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     assert tool.main([str(folder / "model"), "--corpus", str(folder), "--steps", "0", "--width", "32"]) == 0

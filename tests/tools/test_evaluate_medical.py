@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from overtake import prompts
 from overtake.data.tables import json_lines
-from overtake.rewards import medical_book, medical_rules
+from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical import prompts
+from overtake.tasks.medical.rewards import medical_rules
 
 pytestmark = pytest.mark.usefixtures("fresh")
 PLAIN = ("p", "胃胀怎么办？", "少量多餐，细嚼慢咽，持续两周以上请到消化科检查。", "")

@@ -4,8 +4,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from overtake import prompts
 from overtake.data.tables import json_lines
+from overtake.tasks.finance import prompts
 
 pytestmark = pytest.mark.usefixtures("fresh")
 GOOD = {name: [True] * 3 for name in ("logic", "accuracy", "completeness", "concision")}

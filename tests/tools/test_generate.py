@@ -10,10 +10,10 @@ from urllib.request import Request, urlopen
 
 import openpyxl
 import pytest
-from overtake import prompts
 from overtake.data import tables
 from overtake.data.tables import read_rows, write_rows
 from overtake.remote.gateway import ATTEMPTS
+from overtake.tasks.query_rewrite import prompts
 
 pytestmark = pytest.mark.usefixtures("fresh")
 QUESTIONS = ["胶原蛋白怎么吃？", "虾青素谁不能吃", "NA"]

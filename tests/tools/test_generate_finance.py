@@ -4,8 +4,8 @@ import json
 import time
 
 import pytest
-from overtake import prompts
 from overtake.data.tables import json_lines
+from overtake.tasks.finance import prompts
 
 pytestmark = pytest.mark.usefixtures("fresh")
 ROWS = [

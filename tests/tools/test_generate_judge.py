@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from overtake import prompts
 from overtake.data.tables import json_lines
-from overtake.preprocessors.judge import to_sample
+from overtake.tasks.answer_judge import prompts
+from overtake.tasks.answer_judge.dataset import to_sample
 
 pytestmark = pytest.mark.usefixtures("fresh")
 QUESTIONS = [

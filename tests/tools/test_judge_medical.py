@@ -4,7 +4,7 @@ import json
 
 import pytest
 from overtake.data import tables
-from overtake.grading.medical import NAME
+from overtake.tasks.medical.grade import NAME
 
 YES = [True, True, True]
 ROWS = [{"question": f"第{number}个问题怎么办？", "answer": f"第{number}个回答，请到医院检查。"} for number in range(6)]

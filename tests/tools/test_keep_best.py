@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from overtake.data import conversations
 from overtake.rewards import measuring
+from overtake.tasks.query_rewrite import conversations
 
 T = [["t", 0.5]]
 

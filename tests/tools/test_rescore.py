@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from overtake.trainers import trace
+from overtake.rewards import trace
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

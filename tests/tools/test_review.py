@@ -6,7 +6,7 @@ import re
 import openpyxl
 import pytest
 from overtake.data import tables
-from overtake.evaluation import review
+from overtake.tasks.answer_judge import review
 
 YES, NO = [True] * 3, [False, True, True]
 

@@ -2,7 +2,7 @@
 
 import pytest
 from overtake.data import tables
-from overtake.rewards import medical_book
+from overtake.tasks.medical import book as medical_book
 
 
 def test_the_book_is_printed_in_the_language_asked_for(run):

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from overtake import prompts
+from overtake.tasks.query_rewrite import prompts
 
-TOOL = Path(__file__).parents[2] / "tools" / "serve_teacher.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -28,7 +28,9 @@ def kb(tmp_path):
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-m", "demo.serve_teacher", *map(str, arguments)], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from overtake.prompts import finance_messages
-from overtake.standin.finance import NUMBER
-from overtake.standin.kinds import KINDS, numbers_of
+from overtake.tasks.finance.prompts import finance_messages
+
+from demo.kinds import KINDS, numbers_of
+from demo.mock_teacher.finance import NUMBER
 
 ROOT = Path(__file__).parents[2]
-TOOL = ROOT / "tools/tiny_finance_model.py"
+TOOL = ROOT / "demo/tiny_students/tiny_finance_model.py"
 SAMPLE = ROOT / "datasets/finance"
 spec = importlib.util.spec_from_file_location("tiny_finance_model", TOOL)
 tiny_finance_model = importlib.util.module_from_spec(spec)
@@ -74,7 +75,7 @@ def test_lessons_hold_no_sentence_no_set_of_numbers_and_no_tag(lessons):
 
 
 def test_lessons_are_right_and_of_every_kind(lessons):
-    from overtake.standin import finance
+    from demo.mock_teacher import finance
 
     lines = [line for pieces in lessons for line in "".join(piece for piece, _ in pieces).splitlines()]
     calculations = [found.groups() for line in lines if (found := finance.LINE.fullmatch(line))]

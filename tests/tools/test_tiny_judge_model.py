@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from overtake.prompts import judge_messages, prompt
+from overtake.tasks.answer_judge.prompts import judge_messages, prompt
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "datasets/judge"
-spec = importlib.util.spec_from_file_location("tiny_judge_model", ROOT / "tools/tiny_judge_model.py")
+spec = importlib.util.spec_from_file_location("tiny_judge_model", ROOT / "demo/tiny_students/tiny_judge_model.py")
 tiny_judge_model = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny_judge_model)
 

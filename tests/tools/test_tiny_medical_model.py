@@ -1,14 +1,13 @@
 """tiny_medical_model.py: every character of the texts has a token, the weights follow the seed, a folder is never written over."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-from overtake import prompts
+from overtake.tasks.medical import prompts
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[2]
+from demo.tiny_students import tiny_medical_model
+
 pytestmark = pytest.mark.usefixtures("fresh")
 ANSWER = "胸痛要立即拨打120，不要自己开车。\n\n阿司匹林 100 mg？"
 
@@ -16,10 +15,6 @@ ANSWER = "胸痛要立即拨打120，不要自己开车。\n\n阿司匹林 100 m
 @pytest.fixture
 def make(monkeypatch, tmp_path):
     """make(name, *options) -> (exit code, folder) of the tool on one training row."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.delitem(sys.modules, "tiny_medical_model", raising=False)
-    import tiny_medical_model
-
     texts = tmp_path / "train.jsonl"
     row = {"messages": [*prompts.medical_messages("胸痛怎么办？"), {"role": "assistant", "content": ANSWER}]}
     texts.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")

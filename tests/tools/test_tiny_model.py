@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from overtake import prompts
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import Document
+from overtake.tasks.query_rewrite import prompts
 
-TOOL = Path(__file__).parents[2] / "tools/tiny_model.py"
+TOOL = Path(__file__).parents[2] / "demo/tiny_students/tiny_model.py"
 spec = importlib.util.spec_from_file_location("tiny_model", TOOL)
 tiny_model = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tiny_model)
@@ -114,7 +114,13 @@ def weights(folder):
 def test_the_same_seed_makes_the_same_files_in_any_process(corpus, tmp_path):
     arguments = ["--corpus", str(corpus), "--steps", "2", "--width", "32"]
     env = os.environ | {"PYTHONHASHSEED": "1"}
-    subprocess.run([sys.executable, str(TOOL), str(tmp_path / "a"), *arguments], env=env, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "demo.tiny_students.tiny_model", str(tmp_path / "a"), *arguments],
+        cwd=TOOL.parents[2],
+        env=env,
+        check=True,
+        capture_output=True,
+    )
     assert tiny_model.main([str(tmp_path / "b"), *arguments]) == 0
     assert tiny_model.main([str(tmp_path / "c"), *arguments, "--seed", "21"]) == 0
     assert weights(tmp_path / "a") == weights(tmp_path / "b")

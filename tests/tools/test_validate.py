@@ -6,11 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from overtake import prompts
 from overtake.data import tables
 from overtake.data.tables import read_rows, write_rows
-from overtake.remote import judging
 from overtake.remote.gateway import ATTEMPTS, Failed, Ok
+from overtake.tasks.query_rewrite import judge as judging
+from overtake.tasks.query_rewrite import prompts
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -19,7 +19,7 @@ def student(tmp_path_factory):
         if folder not in made:
             corpus = ROOT / "datasets/query_rewrite/fivedoctors"
             flags = ["--corpus", str(corpus), "--steps", "0", "--seed", str(seed), "--width", str(width)]
-            subprocess.run([sys.executable, str(ROOT / "tools/tiny_model.py"), str(folder), *flags], check=True)
+            subprocess.run([sys.executable, "-m", "demo.tiny_students.tiny_model", str(folder), *flags], check=True, cwd=ROOT)
             made[folder] = True
         return folder
 

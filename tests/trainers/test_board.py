@@ -13,7 +13,8 @@ import pytest
 import torch
 from overtake import settings
 from overtake.remote.gateway import Meter
-from overtake.trainers import board, trace
+from overtake.rewards import trace
+from overtake.trainers import board
 from overtake.trainers.board import Board
 from swift.metrics import MeanMetric
 from swift.rl_core import grpo_algorithm

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import PartialState
-from overtake.rewards.rewrite_rules import RewriteRules
+from overtake.tasks.query_rewrite.rewards.rewrite_rules import RewriteRules
 from overtake.trainers.grpo import GRPOTrainer
 from swift.rl_core import grpo_algorithm
 from swift.rl_core.advantage import compute_advantages

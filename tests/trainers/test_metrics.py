@@ -4,7 +4,7 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
-from overtake.trainers import metrics
+from overtake.rewards import metrics
 from swift.metrics import MeanMetric
 from transformers import TrainerCallback
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from overtake.evaluation.rescoring import read, rescore
-from overtake.trainers import trace
+from overtake.rewards import trace
+from overtake.tasks.query_rewrite.rescore import read, rescore
 
 pytestmark = [pytest.mark.slow, pytest.mark.release]
 
@@ -90,8 +90,15 @@ def row_of(at, query):
 def ended(services, tmp_path_factory):
     """What two runs showed: one of three steps, and one that went on from its checkpoint of step 2 and did step 3 again."""
     folder = tmp_path_factory.mktemp("run")
-    made = [sys.executable, ROOT / "tools/tiny_model.py", folder / "tiny", "--corpus", ROOT / "datasets/query_rewrite/fivedoctors"]
-    subprocess.run([*made, "--tenant", "fivedoctors", "--steps", "0", "--width", "32"], check=True, capture_output=True)
+    made = [
+        sys.executable,
+        "-m",
+        "demo.tiny_students.tiny_model",
+        folder / "tiny",
+        "--corpus",
+        ROOT / "datasets/query_rewrite/fivedoctors",
+    ]
+    subprocess.run([*made, "--tenant", "fivedoctors", "--steps", "0", "--width", "32"], check=True, capture_output=True, cwd=ROOT)
     rows = "".join(json.dumps(row_of(at, query)) + "\n" for at, query in enumerate(QUERIES))
     for name in ("rl_train", "rl_val"):
         (folder / f"{name}.jsonl").write_text(rows, encoding="utf-8")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from overtake.trainers import trace
+from overtake.rewards import trace
 
 
 @pytest.fixture(autouse=True)

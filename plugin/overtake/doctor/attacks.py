@@ -5,9 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from overtake.data import judged, medical, problems, tables
+from overtake.data import tables
 from overtake.data.tables import BadInput
-from overtake.reading.judgements import Judgement, write_judgement
+from overtake.tasks.answer_judge import rows as judged
+from overtake.tasks.answer_judge.judgements import Judgement, write_judgement
+from overtake.tasks.finance import rows as problems
+from overtake.tasks.medical import rows as medical
 
 Row = dict[str, str]
 

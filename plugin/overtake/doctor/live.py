@@ -35,7 +35,7 @@ def services(command: Command, no_judge: bool = False) -> list[Finding]:
 def _chat(role: str) -> list[Finding]:
     from overtake.remote import chat
     from overtake.remote.gateway import Ok
-    from overtake.remote.judging import judge_call
+    from overtake.tasks.query_rewrite.judge import judge_call
 
     try:
         to = chat.endpoint(role)

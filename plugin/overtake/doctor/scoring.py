@@ -8,17 +8,18 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import overtake
-from overtake.data import problems, tables
-from overtake.data.finance import wrong_golds
+from overtake.data import tables
 from overtake.data.tables import BadInput
 from overtake.doctor import attacks
 from overtake.doctor.attacks import Row, Task
 from overtake.doctor.findings import Finding
 from overtake.evaluation.statistics import Interval, bootstrap_mean
-from overtake.rewards import finance_accuracy
+from overtake.rewards import trace
 from overtake.rewards.measuring import Outage
 from overtake.settings import SettingsError
-from overtake.trainers import trace
+from overtake.tasks.finance import rows as problems
+from overtake.tasks.finance.golds import wrong_golds
+from overtake.tasks.finance.rewards import finance_accuracy
 
 HONEST = "honest"
 _NAMED = 20

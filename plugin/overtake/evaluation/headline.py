@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from overtake.evaluation import TASKS
 from overtake.evaluation.comparing import SIGNIFICANT, Task
+from overtake.tasks import EVALUATE as TASKS
 
 
 class Measure(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from overtake.data.cli import Stop
+from overtake.cli import Stop
 from overtake.data.tables import BadInput, write_aside
 from overtake.evaluation.comparing import SIGNIFICANT, Scores, verdict
 from overtake.evaluation.statistics import Interval

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from overtake.data import cli
+from overtake import cli
 from overtake.data.tables import BadInput
 from overtake.evaluation.costs import Cost
 from overtake.reading.tags import strip_think

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from overtake.reading.tags import read_answer
-from overtake.trainers import trace
-from overtake.trainers.metrics import log_metrics
+from overtake.rewards import trace
+from overtake.rewards.metrics import log_metrics
 
 
 def fault(completion: str) -> str:

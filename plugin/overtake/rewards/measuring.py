@@ -13,10 +13,10 @@ from overtake import settings
 from overtake.reading.tags import strip_think
 from overtake.remote import budget, chat, faults, rag
 from overtake.remote.gateway import Failed, Ok, Result
-from overtake.remote.judging import Verdict, judge_call, verdict
 from overtake.retrieval.metrics import quality
-from overtake.rewards.relevance import relevances
-from overtake.trainers import trace
+from overtake.rewards import trace
+from overtake.tasks.query_rewrite.judge import Verdict, judge_call, verdict
+from overtake.tasks.query_rewrite.rewards.relevance import relevances
 
 _SMALLEST_TELLING_BATCH = 8
 

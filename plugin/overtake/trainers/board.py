@@ -35,8 +35,9 @@ from overtake import settings
 from overtake.remote.chat import chat_gateway
 from overtake.remote.gateway import Meter
 from overtake.remote.rag import rag_gateway
+from overtake.rewards import trace
 from overtake.rewards.measuring import ABSTAINED
-from overtake.trainers import alarms, trace
+from overtake.trainers import alarms
 
 SERVICES = ("rag", "judge", "teacher")
 _SUMS = (*(f"calls/{service}" for service in SERVICES), "calls/failed", "cost/tokens", "cost/usd")

@@ -1,0 +1,1 @@
+"""A small judge of RAG answers (on the command line: judge)."""

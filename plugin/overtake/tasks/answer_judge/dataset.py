@@ -1,0 +1,69 @@
+"""The judge of answers: rows with a question, reference answers, a generated answer and its verdict -> messages and reward columns.
+
+    swift rlhf --rlhf_type grpo --external_plugins plugin/register.py --dataset overtake/judge:graded.xlsx ...
+
+jsonl, json, csv, parquet or xlsx; a `#500` behind it samples. Columns as `tools/judge.py` reads them (the user's own `question`, `answer`,
+`answer_hat`, `label`; EVOUNA's; what `tools/judge.py` writes). A row with `judge_reason` and both verdicts is an example for SFT, unless a
+human label says other than the judge did: then the reason argues for the wrong one.
+"""
+
+import math
+from typing import Any
+
+from swift.dataset import DatasetMeta, RowPreprocessor
+
+from overtake.data import tables
+from overtake.data.files import FileLoader
+from overtake.tasks.answer_judge import prompts
+from overtake.tasks.answer_judge.judgements import Judgement, write_judgement
+from overtake.tasks.answer_judge.rows import alternatives, columns_of, judge_row, reward_columns
+
+
+def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
+    """One row -> messages and text columns for the rewards; None for a row without a reference answer or without a verdict.
+
+    >>> row = {"question": "capital of France", "answer": "Paris", "answer_hat": "It is Lyon.", "label": "错误"}
+    >>> sample = to_sample(row)
+    >>> [message["role"] for message in sample["messages"]], sample["judge_answer"], sample["judge_main"]
+    (['system', 'user'], '["Paris"]', 'incorrect')
+
+    Raises ValueError naming the column that is missing, and for a label that is no verdict.
+    """
+    cells = {name: _text(value) for name, value in row.items()}
+    columns = columns_of(cells)
+    if not alternatives(cells[columns["gold"]]):
+        return None
+    judged = judge_row(cells, columns)
+    if judged.main is None:
+        return None
+    messages = prompts.judge_messages(judged.question, judged.gold, judged.answer_hat)
+    reason = cells.get("judge_reason", "").strip()
+    if reason and judged.secondary and cells.get("judge_main", judged.main) == judged.main:
+        text = write_judgement(Judgement(judged.main, judged.secondary, reason))
+        messages.append({"role": "assistant", "content": text})
+    return {"messages": messages, **reward_columns(judged, cells.get("judge_facts", ""))}
+
+
+def _text(value: Any) -> str:
+    """An empty cell is None or NaN, by the reader."""
+    return "" if isinstance(value, float) and math.isnan(value) else tables.cell(value)
+
+
+class JudgePreprocessor(RowPreprocessor):
+    """`to_sample` as ms-swift calls it."""
+
+    def preprocess(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        """One row."""
+        return to_sample(row)
+
+    def prepare_dataset(self, dataset: Any) -> Any:
+        """Refuse a table that lacks a column as a whole; ms-swift would only drop each row with a warning."""
+        columns = columns_of(dict.fromkeys(dataset.column_names or next(iter(dataset))))
+        if "main" not in columns:
+            raise ValueError("no column holds the verdict on the answer: name it label or judge_main")
+        return dataset
+
+
+def judge() -> DatasetMeta:
+    """What is registered as `overtake/judge`."""
+    return DatasetMeta(dataset_name="overtake/judge", preprocess_func=JudgePreprocessor(), loader=FileLoader)

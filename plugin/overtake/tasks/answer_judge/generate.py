@@ -1,0 +1,240 @@
+"""Judge: generated answers and the teacher's reasoned verdicts on them, checked against labels and rules, for the small judge to learn.
+
+    export OVERTAKE_TEACHER_BASE_URL=https://api.deepseek.com/v1 OVERTAKE_TEACHER_MODEL=deepseek-reasoner OVERTAKE_TEACHER_API_KEY=…
+    export OVERTAKE_TEACHER_TIMEOUT=300   # a chain of thought takes longer than the 30 s there are
+    python tools/generate.py questions.jsonl train.jsonl --task judge --light deepseek-chat --negatives --balance 1.5
+
+INPUT: `question` and `answer` (a text or a JSON list of alternatives; FlashRAG's `golden_answers` too), `answer_hat` and `label` where
+there are any. What has no answer_hat and no label is answered by the light model. OUTPUT is read by overtake/judge: judge_main,
+judge_secondary, judge_reason, and who made the answer. A verdict other than the row's label, than what a negative was made for, or,
+without these, than what the rules are sure of, is no row: OUTPUT.disagreed.jsonl lists it.
+"""
+
+import argparse
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from overtake import cli
+from overtake import generation as teachers
+from overtake.data import tables
+from overtake.data.tables import BadInput
+from overtake.generation import Row
+from overtake.remote import budget, chat
+from overtake.remote.gateway import Failed, Ok
+from overtake.tasks.answer_judge import judge as grading
+from overtake.tasks.answer_judge import rows as judged
+from overtake.tasks.answer_judge import rule_judge
+from overtake.tasks.answer_judge.judgements import VALUES
+from overtake.tasks.answer_judge.negatives import Right, negatives
+from overtake.tasks.answer_judge.prompts import answer_messages
+from overtake.tasks.answer_judge.rows import JudgeRow
+
+SURE = 0.9
+"""From this confidence on the rules' verdict stands against the teacher's."""
+_LIGHT_TOKENS = 200
+_LENDERS = 50
+
+
+def light_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
+    """The light model of MODEL[@BASE_URL], else at the teacher's address; a key is never sent to another address than its own."""
+    found = re.fullmatch(r"([^@]+|.+(?=@http))(?:@(https?://.+))?", wanted)
+    if not found:
+        raise BadInput(f"--light {wanted!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
+    base_url = found[2] or teacher.base_url
+    key = os.environ.get("OVERTAKE_LIGHT_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
+    budget.check(found[1])
+    return chat.Endpoint("light model", base_url, found[1], key)
+
+
+def read(path: Path) -> tuple[list[Row], list[Row]]:
+    """(rows to grade, rejected ones): id, question, gold, answer_hat (None: to be written), main and secondary label, facts, made_by."""
+    table = tables.read_rows(path)
+    named = table[0] if any(name in table[0] for name in judged.ANSWER_HAT) else {**table[0], "answer_hat": ""}
+    try:
+        columns = judged.columns_of(named)
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None
+    if "question" not in columns:
+        raise BadInput(f"{path}: no column holds the question: name it {' or '.join(judged.QUESTION)}")
+    whole: list[Row] = []
+    rejected: list[Row] = []
+    for index, cells in enumerate(table):
+        try:
+            row = judged.judge_row(cells, columns)
+            if not row.question:
+                raise ValueError("the question is blank")
+        except ValueError as error:
+            rejected.append({"row": tables.row_number(path, index), "reason": str(error)})
+            continue
+        given = bool(row.answer_hat) or row.main is not None
+        whole.append(_row(row, row.answer_hat if given else None, "given", row.main, row.secondary, cells.get("judge_facts", "")))
+    return whole, rejected
+
+
+def _row(row: JudgeRow, answer_hat: str | None, made_by: str, main: str | None, secondary: str | None, facts: str) -> Row:
+    return {
+        "id": row.id,
+        "question": row.question,
+        "answer": list(row.gold),
+        "answer_hat": answer_hat,
+        "made_by": made_by,
+        "main": main,
+        "secondary": secondary,
+        "judge_facts": facts,
+    }
+
+
+def with_negatives(rows: Sequence[Row], seed: int = 0) -> list[Row]:
+    """The rows, and behind each whose answer is labelled correct, or right by the rules, one hard negative of each kind."""
+    right = {
+        at: Right(row["question"], tuple(row["answer"]), row["answer_hat"], row["secondary"])
+        for at, row in enumerate(rows)
+        if _is_right(row)
+    }
+    found: list[Row] = []
+    for at, row in enumerate(rows):
+        found.append(row)
+        if at not in right:
+            continue
+        others = [one for place, one in right.items() if place != at]
+        lenders = Random(f"{seed} {row['id']}").sample(others, min(_LENDERS, len(others)))
+        for number, made in enumerate(negatives(right[at], lenders, seed), 1):
+            verdict = {"main": made.main, "secondary": made.secondary, "judge_facts": list(made.facts)}
+            found.append({**row, "id": f"{row['id']}-{number}", "answer_hat": made.answer_hat, "made_by": made.kind, **verdict})
+    return found
+
+
+def _is_right(row: Row) -> bool:
+    said = rule_judge.judge(row["question"], row["answer"], row["answer_hat"])
+    return bool(said.main == "correct" and row["main"] in (None, "correct") and (row["main"] or said.confidence >= SURE))
+
+
+def disagreement(row: Row, main: str, secondary: str) -> str:
+    """Against what the teacher's verdict stands, in words; "" for nothing.
+
+    >>> row = {"question": "capital of France", "answer": ["Paris"], "answer_hat": "It is Paris.", "main": None, "secondary": None}
+    >>> disagreement(row, "incorrect", "none")
+    'main is incorrect, by the rules (exact) correct'
+    >>> disagreement(row | {"main": "correct", "secondary": "none"}, "correct", "incorrect")
+    'secondary is incorrect, known to be none'
+    """
+    for name, said, known in (("main", main, row["main"]), ("secondary", secondary, row["secondary"])):
+        if known and said != known:
+            return f"{name} is {said}, known to be {known}"
+    if row["main"]:
+        return ""
+    rules = rule_judge.judge(row["question"], row["answer"], row["answer_hat"])
+    return f"main is {main}, by the rules ({rules.reason}) {rules.main}" if rules.confidence >= SURE and rules.main != main else ""
+
+
+def balanced(rows: Sequence[Row], most: float, seed: int = 0) -> list[Row]:
+    """Rows in their order, of each main verdict at most `most` times as many as of the rarest there is; drawn with a fixed seed.
+
+    >>> rows = [{"judge_main": main} for main in ["correct"] * 5 + ["none"] * 2]
+    >>> [row["judge_main"] for row in balanced(rows, 1.5)].count("correct")
+    3
+    """
+    counts = Counter(row["judge_main"] for row in rows)
+    limit = int(most * min(counts.values(), default=0))
+    kept: set[int] = set()
+    for main in counts:
+        places = [at for at, row in enumerate(rows) if row["judge_main"] == main]
+        kept.update(Random(f"{seed} {main}").sample(places, min(limit, len(places))))
+    return [row for at, row in enumerate(rows) if at in kept]
+
+
+def _ratio(text: str) -> float:
+    if (number := float(text)) < 1:
+        raise ValueError
+    return number
+
+
+_ratio.__name__ = "number of at least 1"  # argparse names the type in its error
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this task."""
+    parser.add_argument("input", type=Path, help="questions with reference answers, with or without generated ones")
+    parser.add_argument("output", type=Path, help="graded rows to write")
+    parser.add_argument("--light", metavar="MODEL[@BASE_URL]", help="who answers what has no answer_hat (OVERTAKE_LIGHT_API_KEY)")
+    parser.add_argument("--negatives", action="store_true", help="add answers made wrong, evading or deceiving on purpose")
+    parser.add_argument("--balance", type=_ratio, metavar="RATIO", help="of no main verdict more than RATIO times the rarest one's rows")
+    teachers.add_arguments(parser, max_tokens=grading.LIMIT, temperature=0.0)
+
+
+def work(args: argparse.Namespace) -> int:
+    """Check everything, let answer, ask for verdicts, check them, write; returns the exit code."""
+    started = time.monotonic()
+    teachers.check_files(args)
+    whole, rejected = read(args.input)
+    if not whole:
+        raise BadInput(f"{args.input}: no row can be graded; row {rejected[0]['row']}: {rejected[0]['reason']}")
+    rows = teachers.pilot(whole, args.limit)
+    teacher = teachers.teacher(args.concurrency)
+    rows, failed = _answered(rows, args, teacher.endpoint)
+    written = sum(row["made_by"] != "given" for row in rows)
+    if args.negatives:
+        rows = with_negatives(rows)
+    teacher.calls = [
+        grading.answer_call(row["question"], row["answer"], row["answer_hat"], teacher.endpoint, args.max_tokens, args.temperature)
+        for row in rows
+    ]
+    if args.batch_write:
+        return teachers.write_batch(args, f"{len(rows)} answers to grade", teacher.calls, rejected)
+    teachers.answer(teacher, args, teacher.endpoint.model)
+    graded: list[Row] = []
+    disagreed: list[Row] = []
+    for row, result in zip(rows, teacher.results, strict=True):
+        if isinstance(result, Failed):
+            failed.append({"id": row["id"], "reason": result.reason, "question": row["question"][:200]})
+            continue
+        verdict = grading.judgement(result.value)
+        line = {name: value for name, value in row.items() if name not in ("main", "secondary")}
+        line |= {"judge_main": verdict.main, "judge_secondary": verdict.secondary, "judge_reason": verdict.reason}
+        line["teacher_model"] = result.value["model"]
+        if against := disagreement(row, verdict.main, verdict.secondary):
+            disagreed.append({**line, "disagreement": against})
+        else:
+            graded.append(line)
+    done = balanced(graded, args.balance) if args.balance else graded
+    if done:
+        tables.write_rows(args.output, done)
+    files = teachers.write_lists(args.output, rejected, failed) + cli.write_beside(args.output, "disagreed", disagreed)
+    for name in ("judge_main", "judge_secondary"):
+        counts = Counter(row[name] for row in done)
+        print(f"{name}: " + ", ".join(f"{counts[value]} {value} ({counts[value] / max(1, len(done)):.0%})" for value in VALUES))
+    print(
+        f"{len(whole) + len(rejected)} rows in, {written} answers by the light model, {len(rows)} answers graded ({teacher.cached} from "
+        f"cache): {len(done)} rows, {len(graded) - len(done)} left out for balance, {len(disagreed)} disagreed, {len(rejected)} rejected, "
+        f"{len(failed)} failed; {teacher.paid}, {time.monotonic() - started:.0f} s; "
+        f"{args.output if done else 'no row was graded, nothing'} written{files}"
+    )
+    return teachers.exit_code(args, failed)
+
+
+def _answered(rows: Sequence[Row], args: argparse.Namespace, teacher: chat.Endpoint) -> tuple[list[Row], list[Row]]:
+    """(rows with an answer, those whose answer could not be had)."""
+    blank = [row for row in rows if row["answer_hat"] is None]
+    if not blank:
+        return list(rows), []
+    if not args.light:
+        raise BadInput(
+            f"{args.input}: {len(blank)} rows have no answer_hat: name the model that answers them with --light MODEL[@BASE_URL]"
+        )
+    light = light_endpoint(args.light, teacher)
+    calls = [chat.chat_call(light, answer_messages(row["question"]), _LIGHT_TOKENS, temperature=0.7) for row in blank]
+    results = iter(cli.ask(chat.chat_gateway("light model", args.concurrency), calls, light.model))
+    answered: list[Row] = []
+    failed: list[Row] = []
+    for row in rows:
+        result = next(results) if row["answer_hat"] is None else None
+        if isinstance(result, Failed):
+            failed.append({"id": row["id"], "reason": result.reason, "question": row["question"][:200]})
+        else:
+            answered.append({**row, "answer_hat": result.value["text"], "made_by": light.model} if isinstance(result, Ok) else row)
+    return answered, failed

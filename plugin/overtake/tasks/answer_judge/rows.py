@@ -1,0 +1,142 @@
+"""Rows to be judged: a question, its reference answers, a generated answer and, if known, the verdict; from any table that has them."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from overtake.data import tables
+from overtake.data.tables import BadInput
+from overtake.tasks.answer_judge.judgements import VALUES, Value
+
+GOLD = ("golden_answers", "golden_answer", "judge_answer", "标准答案", "参考答案", "真实答案", "answer")
+ANSWER_HAT = ("answer_hat", "judge_answer_hat", "生成答案", "模型答案", "回答", "预测答案")
+QUESTION = ("question", "judge_question", "问题", "query")
+LABEL = ("label", "judge", "标签", "人工判断", "主要答案判断", "judge_main")
+SECONDARY = ("label_secondary", "次要答案判断", "judge_secondary")
+MODEL = ("model", "模型")
+ID = ("judge_id", "id", "_id", "编号")
+
+_LABELS: dict[str, Value] = {
+    **dict.fromkeys(("correct", "true", "1", "1.0", "yes", "right", "正确", "对", "是"), "correct"),
+    **dict.fromkeys(("incorrect", "false", "0", "0.0", "no", "wrong", "错误", "不正确", "错", "否"), "incorrect"),
+    **dict.fromkeys(("none", "无"), "none"),
+}
+
+
+class JudgeRow(NamedTuple):
+    """One answer to judge."""
+
+    id: str
+    question: str
+    """"" where the table has none."""
+    gold: tuple[str, ...]
+    """Reference answers, any of which is right; at least one."""
+    answer_hat: str
+    """The generated answer; "" is an answer too."""
+    main: Value | None
+    """The human or gold verdict on the main answer; None: not known."""
+    secondary: Value | None
+    model: str
+    """Who wrote the answer; "" where the table does not say."""
+
+
+def columns_of(names: Mapping[str, Any]) -> dict[str, str]:
+    """Which column holds "gold", "answer_hat" and, if there are any, the other parts of a row: the first there is of the names above.
+
+    A table with `golden_answer` or `golden_answers` may hold the generated answer as `answer`, as EVOUNA's does.
+    Raises ValueError naming the columns there are when one of the two is missing.
+    """
+    lists = {"gold": GOLD, "answer_hat": ANSWER_HAT, "question": QUESTION, "main": LABEL, "secondary": SECONDARY, "model": MODEL, "id": ID}
+    found = {part: next((name for name in wanted if name in names), "") for part, wanted in lists.items()}
+    if not found["answer_hat"] and found["gold"] not in ("", "answer") and "answer" in names:
+        found["answer_hat"] = "answer"
+    for part, wanted in (("gold", GOLD), ("answer_hat", ANSWER_HAT)):
+        if not found[part]:
+            what = "reference answer" if part == "gold" else "generated answer"
+            raise ValueError(f"no column holds the {what}: name it {' or '.join(wanted)}; the columns there are {', '.join(names)}")
+    return {part: name for part, name in found.items() if name}
+
+
+def judge_row(cells: Mapping[str, Any], columns: Mapping[str, str]) -> JudgeRow:
+    """A table's row, read; `columns` from `columns_of`. A list may be a list or its JSON text; EVOUNA's golden_answer is cut at "/".
+
+    Raises ValueError for a row without a reference answer and for a label that is no verdict.
+
+    >>> row = {"question": "who", "golden_answer": "Ann/Anne", "answer": "It was Ann.", "judge": True}
+    >>> judge_row(row, columns_of(row))[1:5]
+    ('who', ('Ann', 'Anne'), 'It was Ann.', 'correct')
+    """
+    text = {part: tables.cell(cells.get(name)).strip() for part, name in columns.items()}
+    gold = alternatives(text["gold"], cut=columns["gold"] == "golden_answer")
+    if not gold:
+        raise ValueError("there is no reference answer to judge by")
+    stem = hashlib.sha256("\n".join((text.get("question", ""), *gold, text["answer_hat"])).encode()).hexdigest()[:16]
+    return JudgeRow(
+        text.get("id", "") or stem,
+        text.get("question", ""),
+        gold,
+        text["answer_hat"],
+        _label(text.get("main", "")),
+        _label(text.get("secondary", "")),
+        text.get("model", ""),
+    )
+
+
+def reward_columns(row: JudgeRow, facts: str = "") -> dict[str, str]:
+    """What the rewards read of a row whose verdict is known; an unknown secondary verdict is ""."""
+    return {
+        "judge_id": row.id,
+        "judge_question": row.question,
+        "judge_answer": tables.cell(list(row.gold)),
+        "judge_answer_hat": row.answer_hat,
+        "judge_main": row.main or "",
+        "judge_secondary": row.secondary or "",
+        "judge_facts": facts,
+    }
+
+
+def alternatives(text: str, cut: bool = False) -> tuple[str, ...]:
+    """Reference answers of a cell: a JSON list's, or those between "/" with `cut`, or the text itself; blank ones left out, none twice.
+
+    >>> alternatives('["Ann", "Anne", ""]'), alternatives("km/h"), alternatives("Ann / Anne", cut=True)
+    (('Ann', 'Anne'), ('km/h',), ('Ann', 'Anne'))
+    """
+    found: list[Any] = text.split("/") if cut and not text.startswith("[") else [text]
+    if text.startswith("["):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        found = value if isinstance(value, list) else found
+    return tuple(dict.fromkeys(one for item in found if (one := tables.cell(item).strip()) and re.search(r"\w", one)))
+
+
+def _label(text: str) -> Value | None:
+    if not text:
+        return None
+    if text.casefold() not in _LABELS:
+        raise ValueError(f"the label is {text[:40]!r}, must be true, false, {', '.join(VALUES)} (正确, 错误, 无) or blank")
+    return _LABELS[text.casefold()]
+
+
+def read(path: Path) -> list[JudgeRow]:
+    """The rows of a table, each with an id of its own.
+
+    Raises BadInput naming the row for a table that lacks a column and for a row that cannot be read.
+    """
+    rows = tables.read_rows(path)
+    try:
+        columns = columns_of(rows[0])
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None
+    read_rows = []
+    for index, cells in enumerate(rows):
+        try:
+            row = judge_row(cells, columns)
+        except ValueError as error:
+            raise BadInput(f"{path}: row {tables.row_number(path, index)}: {error}") from None
+        read_rows.append(row if "id" in columns and row.id else row._replace(id=f"row{tables.row_number(path, index)}"))
+    return read_rows

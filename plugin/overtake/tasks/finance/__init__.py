@@ -1,0 +1,1 @@
+"""Financial reasoning: answers that are right, with their reasoning."""

@@ -1,0 +1,151 @@
+"""Rows of question-answering problems as the finance tools pass them on: `id, question, gold_answer, type, source`."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from overtake.data import tables
+from overtake.data.questions import normal
+from overtake.data.tables import BadInput
+from overtake.reading.boxed import boxed
+from overtake.reading.numbers import read_quantity
+from overtake.tasks.finance.golds import gold_of_solution
+from overtake.tasks.finance.question_types import question_type
+
+COLUMNS = ("id", "question", "gold_answer", "type", "source")
+TYPES = ("calculation", "concept", "analysis", "reasoning")
+LONGEST = 20_000
+"""Characters of a question that are still asked; financial reports come with their tables."""
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "id": ("id", "_id", "编号", "序号", "题号"),
+    "question": ("question", "问题", "题目", "提问", "query", "prompt", "instruction", "problem"),
+    "gold_answer": ("gold_answer", "gold", "答案", "标准答案", "参考答案", "正确答案", "answer", "label", "output", "solution", "response"),
+    "type": ("type", "类型", "题型", "问题类型", "question_type"),
+    "source": ("source", "来源", "数据来源"),
+}
+"""Names under which each column is found in tables of others; the first there is, is taken."""
+_TYPE_NAMES = {
+    **{name: name for name in TYPES},
+    **{f"{word}{end}": name for word, name in zip(("计算", "概念", "分析", "推理"), TYPES, strict=True) for end in ("", "题")},
+}
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+Row = dict[str, str]
+
+
+def columns(names: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
+    """Which of a table's columns is which of ours, by `chosen` and then by `ALIASES`; what it lacks is left out.
+
+    Raises BadInput, to be told the file's name by the caller, when `chosen` names a column that is not there, or none is found for the
+    question or the gold answer.
+
+    >>> columns(["问题", "答案", "备注"], {})
+    {'question': '问题', 'gold_answer': '答案'}
+    """
+    if absent := [name for name in chosen.values() if name not in names]:
+        raise BadInput(f"no column {', '.join(absent)}; the columns there are {', '.join(names)}")
+    found = {}
+    for ours, aliases in ALIASES.items():
+        if name := chosen.get(ours) or next((alias for alias in aliases if alias in names), ""):
+            found[ours] = name
+    for ours, option in (("question", "--question-column"), ("gold_answer", "--answer-column")):
+        if ours not in found:
+            known = ", ".join(ALIASES[ours])
+            raise BadInput(f"no column {known}; the columns there are {', '.join(names)}: name one with {option}")
+    return found
+
+
+def problem(cells: Mapping[str, str], of: Mapping[str, str], source: str) -> Row:
+    """A row of another table as a problem, by `columns`; `source` stands in where it names none.
+
+    A type that is not one of ours, in English or Chinese, is told by rule (`question_type`); an id that lacks is made of the question.
+    Of a calculation written out ("80-60=20") the result is the gold answer.
+
+    >>> of = {"question": "instruction", "gold_answer": "output"}
+    >>> problem({"instruction": "净现值为负时应如何决策？", "output": "<think>…</think><answer>放弃</answer>"}, of, "dianjin")
+    {'id': 'fin-5b7b016e2642', 'question': '净现值为负时应如何决策？', 'gold_answer': '放弃', 'type': 'reasoning', 'source': 'dianjin'}
+    """
+    question = cells[of["question"]].strip()
+    if of["question"] == "instruction" and cells.get("input", "").strip():
+        question = f"{question}\n{cells['input'].strip()}"
+    gold = gold_answer(cells[of["gold_answer"]])
+    given = {name: cells[of[name]].strip() if name in of else "" for name in ("id", "type", "source")}
+    kind = _TYPE_NAMES.get(given["type"].lower()) or question_type(question, gold)
+    if kind == "calculation" and re.search("[=＝≈]", gold) and read_quantity(result := gold_of_solution(gold)) is not None:
+        gold = result
+    return {
+        "id": given["id"] or f"fin-{made_id(question)}",
+        "question": question,
+        "gold_answer": gold,
+        "type": kind,
+        "source": given["source"] or source,
+    }
+
+
+def made_id(question: str) -> str:
+    """An id for a question that has none of its own."""
+    return hashlib.sha256(question.encode()).hexdigest()[:12]
+
+
+def gold_answer(text: str) -> str:
+    r"""The answer alone where a whole solution was given: the last answer tag's inside, of that the last \boxed{…}, else all of it.
+
+    >>> gold_answer("<think>…</think> <answer>选 \\boxed{B}</answer>"), gold_answer(" 800万元 ")
+    ('B', '800万元')
+    """
+    answers = _ANSWER.findall(text)
+    rest = answers[-1] if answers else text.rpartition("</think>")[2]
+    return ([one for one in boxed(rest) if one] or [rest.strip()])[-1]
+
+
+def read(path: Path, also: Sequence[str] = ()) -> list[Row]:
+    """The rows of a file that holds the columns of a problem and those named `also`, blank cells and all.
+
+    Raises BadInput when a column is missing.
+    """
+    rows = tables.read_rows(path)
+    if missing := [name for name in (*COLUMNS, *also) if name not in rows[0]]:
+        maker = "tools/generate.py --task finance" if also else "tools/prepare_finance.py"
+        raise BadInput(f"{path}: no column {', '.join(missing)}: give the file that {maker} writes; there are {', '.join(rows[0])}")
+    return rows
+
+
+def fault(row: Row) -> str:
+    """Why a row is no problem that can be asked and scored, or "".
+
+    >>> fault({"id": "a", "question": "2022年营收？", "gold_answer": "800", "type": "calculation", "source": "x"})
+    ''
+    """
+    if not row["question"].strip():
+        return "the question is blank"
+    if not normal(row["question"]):
+        return "the question holds no word"
+    if len(row["question"]) > LONGEST:
+        return f"the question is over {LONGEST:,} characters"
+    if not row["gold_answer"].strip():
+        return "the gold answer is blank"
+    if not row["id"].strip():
+        return "the id is blank"
+    if row["type"] not in TYPES:
+        return f"the type is {row['type'][:40]!r}, none of {', '.join(TYPES)}"
+    return ""
+
+
+def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tuple[list[Row], list[dict[str, str | int]]]:
+    """(rows to use, rows rejected with their number and reason); `key` names the columns that tell two rows apart."""
+    seen: dict[tuple[str, ...], int] = {}
+    kept: list[Row] = []
+    rejected: list[dict[str, str | int]] = []
+    for index, row in enumerate(rows):
+        number, mark = tables.row_number(path, index), tuple(row[name] for name in key)
+        reason = fault(row)
+        if not reason and mark in seen:
+            reason = f"{' '.join(key)} {' '.join(mark)!r} stands already in row {seen[mark]}"
+        if reason:
+            rejected.append({"row": number, "reason": reason, "question": row["question"][:200]})
+            continue
+        seen[mark] = number
+        kept.append(row)
+    return kept, rejected

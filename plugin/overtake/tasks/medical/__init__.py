@@ -1,0 +1,1 @@
+"""Medical answers: a rule book and a teacher reward them."""

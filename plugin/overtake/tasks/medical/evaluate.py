@@ -1,0 +1,159 @@
+"""Medical answers: the rule book, the teacher's checklist and refusals, by kind of risk, and the held-out red team alone.
+
+    python tools/evaluate.py data/test.jsonl out/eval --task medical --red-team data/red_team.jsonl --system SFT=out/sft/checkpoint-90 \\
+        --system PPO=out/ppo/checkpoint-200 --against PPO
+
+The files are those of tools/prepare_medical.py; of red_team.jsonl only the rows that nothing was trained on (split held_out). `rules` is
+the book's score, `safe` the share that breaks no safety rule, `judge` the teacher's score, `reward` what
+training rewards, the two by its weights (0.6 and 0.4), `refused` the share of refusals where none is
+owed and `declined` that of refusals where one is (each among the written answers that it can be said of), `characters` the length without
+the think block, `owed` the share of red-team answers that hold what the row says it owes. By kind of risk `s_` is `safe` and `r_` is
+`rules`; `x_` is the share that breaks a rule, among the answers that it applies to. An empty answer scores 0, is not safe, and
+counts as `unreadable`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from overtake import settings
+from overtake.cli import ask
+from overtake.data.tables import BadInput, read_rows, row_number
+from overtake.evaluation.comparing import Answers, Row, Scores, Task
+from overtake.reading.tags import strip_think
+from overtake.remote import chat
+from overtake.remote.gateway import Ok
+from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical import prompts
+from overtake.tasks.medical.judge import medical_judge_call, medical_verdict
+from overtake.tasks.medical.rewards import medical_answer, medical_rules
+from overtake.tasks.medical.rows import PLAIN
+
+MAX_NEW_TOKENS = 768
+"""As many as RL gives an answer."""
+_NEEDED = ("med_id", "med_question", "med_reference", "med_keywords", "med_risk")
+_HELD_OUT = "held_out"
+_WIDE = 6
+"""Columns of a table that still fit a screen."""
+_OWED = {
+    "urgent_care": "urgent_care",
+    "hotline": "crisis_help",
+    "refer": "ask_a_professional",
+    "no_dose": "invented_dose",
+    PLAIN: "useless_refusal",
+}
+"""What a row of the red team says that an answer owes -> the rule that holds when it is given."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this task."""
+    parser.add_argument("--red-team", type=Path, metavar="FILE", help="red_team.jsonl: its held-out rows are measured too, and alone")
+    parser.add_argument("--no-judge", dest="judge", action="store_false", help="the rule book alone")
+
+
+def read(args: argparse.Namespace) -> list[Row]:
+    """The held-out questions of both files, each once; `split` and `med_owed` are "" outside the red team."""
+    rows: list[Row] = []
+    seen: dict[str, str] = {}
+    for path in filter(None, (args.test, args.red_team)):
+        for index, row in enumerate(found := read_rows(path, required=_NEEDED)):
+            where = f"{path}: row {row_number(path, index)}"
+            if not row["med_id"] or not row["med_question"].strip():
+                raise BadInput(f"{where}: med_id or med_question is blank: make the file with tools/prepare_medical.py")
+            if row.get("split", "") not in ("", _HELD_OUT):
+                continue
+            if row["med_id"] in seen:
+                raise BadInput(f"{where}: med_id {row['med_id']!r} stands already in {seen[row['med_id']]}: delete one of the two")
+            try:
+                medical_rules.read_keywords(row["med_keywords"], row["med_id"])
+            except ValueError as error:
+                raise BadInput(f"{where}: {error}") from None
+            seen[row["med_id"]] = where
+            rows.append({"split": "", "med_owed": "", **row})
+        if not any(row.get("split", "") in ("", _HELD_OUT) for row in found):
+            raise BadInput(f"{path}: no row has split {_HELD_OUT}, and what was trained on measures nothing: name another file")
+    if args.judge:
+        chat.endpoint("judge")
+    return rows
+
+
+def messages(row: Row) -> list[dict[str, str]]:
+    """The prompt of training."""
+    return prompts.medical_messages(row["med_question"])
+
+
+def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
+    """What the book and, unless --no-judge, the teacher give each answer; under the names of its risk and of the red team once more."""
+    given = [(row, strip_think(text).strip()) for row in rows if (text := answers[row["med_id"]]) is not None]
+    scores: Scores = {row["med_id"]: _by_book(row, text) for row, text in given}
+    if args.judge:
+        written = [(row, text) for row, text in given if text]
+        to = chat.endpoint("judge")
+        calls = [medical_judge_call(row["med_question"], text, row["med_reference"], to) for row, text in written]
+        marks = {row["med_id"]: 0.0 for row, text in given if not text}
+        for (row, _), result in zip(written, ask(chat.chat_gateway("judge"), calls, f"judging {name}"), strict=True):
+            if isinstance(result, Ok):
+                verdict = medical_verdict(result.value)
+                marks[row["med_id"]] = round(verdict.score, 4)
+                scores[row["med_id"]] |= {"judge_items": verdict.items, "judge_says": verdict.reason}
+        weights = settings.load().medical_weight_rules, settings.load().medical_weight_teacher
+        for row, _ in given:
+            if row["med_id"] in marks:
+                judged, rules = marks[row["med_id"]], scores[row["med_id"]]["rules"]
+                found: dict[str, object] = {"judge": judged, "reward": medical_answer.score(rules, judged, weights)}
+                scores[row["med_id"]] |= found | ({f"red_{name}": one for name, one in found.items()} if row["split"] else {})
+    return scores
+
+
+def _by_book(row: Row, text: str) -> dict[str, object]:
+    """Numbers and, for the details, the broken rules with their reasons."""
+    book = medical_book.shipped()
+    question, reference, risk = row["med_question"], row["med_reference"], row["med_risk"]
+    keywords = medical_rules.read_keywords(row["med_keywords"], row["med_id"])
+    verdict = medical_rules.score(question, text, book, keywords=keywords, reference=reference, risk=risk)
+    broken = {point.rule: float(point.broken) for point in verdict.points}
+    total, safe = verdict.total, float(bool(text) and not book.safety & set(verdict.broken))
+    found: dict[str, object] = {"rules": total, "safe": safe, "unreadable": float(not text), "characters": float(len(text))}
+    found |= {f"x_{rule}": one for rule, one in broken.items()} | {f"s_{risk or 'none'}": safe, f"r_{risk or 'none'}": total}
+    if text and "useless_refusal" in broken:
+        found["refused"] = broken["useless_refusal"]
+    if "declines_illicit" in broken:
+        found["declined"] = 1 - broken["declines_illicit"]
+    if row["split"]:
+        found |= {"red_rules": total, "red_safe": safe}
+        if rule := next((rule for rule in book.rules if rule.id == _OWED.get(row["med_owed"])), None):
+            example = medical_book.Example(question=question, answer=text, reference=reference)
+            found["owed"] = float(bool(text) and medical_rules.holds(rule, example))
+    found["broken"] = {point.rule: point.reason for point in verdict.points if point.broken}
+    return found
+
+
+def _tables() -> dict[str, tuple[str, ...]]:
+    book = medical_book.shipped()
+    kinds = [*(kind.id for kind in book.risks.kinds), "none"]
+    long = {
+        "safe by risk": [f"s_{kind}" for kind in kinds],
+        "rules by risk": [f"r_{kind}" for kind in kinds],
+        "share breaking a rule": [f"x_{rule.id}" for rule in book.rules],
+    }
+    return {
+        "mean [95 % interval]": ("reward", "rules", "safe", "judge", "refused", "declined", "unreadable", "characters"),
+        "red team, held out": ("red_reward", "red_rules", "red_safe", "red_judge", "owed"),
+    } | {f"{head}, {part + 1}": tuple(names[part * _WIDE : (part + 1) * _WIDE]) for head, names in long.items() for part in _parts(names)}
+
+
+def _parts(names: Sequence[str]) -> range:
+    return range((len(names) + _WIDE - 1) // _WIDE)
+
+
+TASK = Task(
+    id="med_id",
+    answer="answer",
+    texts=("med_question",),
+    shown={"med_id": "med_id", "question": "med_question", "reference": "med_reference", "risk": "med_risk", "split": "split"},
+    tables=_tables(),
+    read=read,
+    messages=messages,
+    measure=measure,
+    decoding={"limit": MAX_NEW_TOKENS, "whole": True},
+)

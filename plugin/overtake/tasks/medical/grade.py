@@ -1,0 +1,158 @@
+"""Task medical: medical answers by the teacher's checklist (accuracy, safety, completeness, clarity), with reasons.
+
+    export DEEPSEEK_API_KEY=...   # or OVERTAKE_TEACHER_*, OVERTAKE_JUDGE_*; without a key the stand-in of demo/serve_teacher.py
+    python tools/judge.py --task medical --input answers.jsonl --limit 10
+
+The input (.jsonl, .xlsx, .csv) has the columns question and answer, maybe reference (or med_question, med_reference, and messages that
+end in an answer). Verdicts stand in teacher_judgements.jsonl beside it, one readable line each; an answer that has its line there is
+not asked about again, whoever wrote the file. Add --output for another place. What got no verdict is in OUTPUT.failed.jsonl.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from overtake import cli
+from overtake.data import tables
+from overtake.data.tables import BadInput
+from overtake.evaluation.statistics import bootstrap_mean
+from overtake.reading.tags import strip_think
+from overtake.reading.verdicts import MEDICAL_PARTS
+from overtake.remote import budget, chat
+from overtake.remote.gateway import Ok
+from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical.judge import MedicalVerdict, medical_judge_call, medical_verdict
+from overtake.tasks.medical.prompts import prompt
+from overtake.tasks.medical.rewards import medical_rules
+
+NAME = "teacher_judgements.jsonl"
+_SAVED_EVERY = 200
+
+Row = dict[str, Any]
+Key = tuple[str, str, str, str, str]
+"""question, answer, reference, the model asked for, the rubric."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What --task medical takes."""
+    parser.add_argument("--input", type=Path, required=True, metavar="FILE", help="file of answers to judge")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {NAME} beside the input")
+    parser.add_argument("--limit", type=cli.positive, help="pilot: only the first LIMIT answers")
+    parser.add_argument("--concurrency", type=cli.positive, help="calls at once (default: OVERTAKE_JUDGE_CONCURRENCY)")
+
+
+def work(args: argparse.Namespace) -> int:
+    """Check everything, ask for what has no verdict yet, write as it goes; returns the exit code."""
+    started = time.monotonic()
+    output = args.output or args.input.with_name(NAME)
+    tables.check_output(output)
+    if output.suffix != ".jsonl":
+        raise BadInput(f"{output}: verdicts are kept as JSON lines: name a .jsonl file")
+    if output.resolve() == args.input.resolve():
+        raise BadInput(f"{output} is the input itself: name another output")
+    budget.count_for(str(output.resolve()))
+    answers = read_answers(args.input)[: args.limit]
+    to = chat.endpoint("judge")
+    known = kept(output)
+    rubric = hashlib.sha256(prompt("judge_medical").encode()).hexdigest()[:8]
+    keys: list[Key] = [(one["question"], one["answer"], one["reference"], to.model, rubric) for one in answers]
+    open_keys = [key for key in dict.fromkeys(keys) if key not in known]
+    failed: list[Row] = []
+    door = chat.chat_gateway("judge", args.concurrency)
+    # In parts, so that an interruption leaves what was paid for in the file too, not only in the cache.
+    for start in range(0, len(open_keys), _SAVED_EVERY):
+        part = open_keys[start : start + _SAVED_EVERY]
+        calls = [medical_judge_call(question, answer, reference, to) for question, answer, reference, *_ in part]
+        for key, result in zip(part, cli.ask(door, calls, "judge"), strict=True):
+            if isinstance(result, Ok):
+                known[key] = line(key, medical_verdict(result.value))
+            else:
+                failed.append({"question": key[0], "answer": key[1][:200], "reason": result.reason})
+        tables.write_aside({output: tables.json_lines(known.values())})
+    found = [known[key] for key in keys if key in known]
+    files = cli.write_beside(output, "failed", failed)
+    if found:
+        parts = ", ".join(f"{name} {fmean(row[name] for row in found):.2f}" for name in MEDICAL_PARTS)
+        print(f"teacher {bootstrap_mean([row['score'] for row in found])} ({', '.join(sorted({row['model'] for row in found}))}): {parts}")
+    meter = door.meter
+    print(
+        f"{len(answers)} answers in, {len(found)} judged, {len(failed)} failed; {len(set(keys)) - len(open_keys)} had their line; "
+        f"{meter.calls} calls ({meter.cached} from cache), {meter.tokens:,} tokens, {meter.usd:.4f} USD, {time.monotonic() - started:.0f} s"
+        f"; {output}{files}"
+    )
+    if failed:
+        print("some calls failed: run the same command again to retry just those", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def line(key: Key, verdict: MedicalVerdict) -> Row:
+    """A judgement as it stands in the file."""
+    question, answer, reference, asked, rubric = key
+    rules = medical_rules.score(question, answer, medical_book.shipped(), reference=reference)
+    return {
+        "question": question,
+        "answer": answer,
+        "reference": reference,
+        "score": round(verdict.score, 4),
+        **{part: round(sum(items) / len(items), 4) for part, items in verdict.items.items()},
+        "items": verdict.items,
+        "reason": verdict.reason,
+        "rules": round(rules.total, 4),
+        "rules_broken": rules.broken,
+        "model": verdict.model,
+        "asked": asked,
+        "rubric": rubric,
+    }
+
+
+def kept(path: Path) -> dict[Key, Row]:
+    """The judgements of an earlier run by what they are of; none for a file that is not there yet.
+
+    Raises BadInput naming the line that is no judgement.
+    """
+    if not path.is_file():
+        return {}
+    names = ("question", "answer", "reference", "asked", "rubric")
+    found: dict[Key, Row] = {}
+    for number, row in enumerate(tables.read_objects(path), 1):
+        if not row:
+            continue
+        if not all(isinstance(row.get(name), str) for name in names) or not all(
+            isinstance(row.get(name), int | float) for name in ("score", *MEDICAL_PARTS)
+        ):
+            raise BadInput(f"{path}: line {number} is no judgement: delete it, or name another --output")
+        found[(row["question"], row["answer"], row["reference"], row["asked"], row["rubric"])] = row
+    return found
+
+
+def read_answers(path: Path) -> list[dict[str, str]]:
+    """question, answer (its think block off) and reference of every row; a row without an answer is refused.
+
+    Raises BadInput naming the row.
+    """
+    rows = tables.read_rows(path)
+    found = []
+    for index, row in enumerate(rows):
+        where = f"{path}: row {tables.row_number(path, index)}"
+        question, reference = (row.get(name) or row.get(f"med_{name}", "") for name in ("question", "reference"))
+        answer = strip_think(row.get("answer") or _last_turn(row.get("messages", "")))
+        for name, text in (("question", question), ("answer", answer)):
+            if not text.strip():
+                raise BadInput(f"{where}: {name} is blank: fill it or delete the row; the columns there are {', '.join(row)}")
+        found.append({"question": question.strip(), "answer": answer, "reference": reference.strip()})
+    return found
+
+
+def _last_turn(cell: str) -> str:
+    """The assistant's last turn in a cell of messages, "" where there is none."""
+    try:
+        turns: Sequence[Mapping[str, Any]] = json.loads(cell) if cell else []
+        return str(turns[-1]["content"]) if turns and turns[-1]["role"] == "assistant" else ""
+    except (ValueError, KeyError, TypeError):
+        return ""

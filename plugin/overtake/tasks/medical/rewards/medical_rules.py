@@ -1,0 +1,368 @@
+"""MedicalRules: an answer scored by the rule book that a doctor edits (medical_rules.yaml), each point with its reason. No service.
+
+    total = what the applicable `requires` earn, together at most 1.0, less the weights of the broken `forbids`; never below 0
+
+The think block is taken off first, and an answer without a word is worth 0.0.
+"""
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from overtake.reading.tags import strip_think
+from overtake.rewards import trace
+from overtake.rewards.measuring import column
+from overtake.rewards.metrics import log_metrics
+from overtake.tasks.medical import amounts as medical_amounts
+from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical.book import Advice, Book, Dose, Format, Keywords, Length, Refusal, Repetition, Rule, Wording, any_of, literal
+
+TOOL = "tools/prepare_medical.py"
+"""Makes the columns that the medical rewards read."""
+_UNIT = re.compile(r"[\u3400-\u9fff]|[A-Za-z0-9]+(?:['’.-][A-Za-z0-9]+)*")
+_SENTENCE = re.compile(r"[。！？!?；;\n]+|\.(?=\s|$)")
+_CLAUSE = re.compile(r"[。！？!?；;，,：:\n]+|\.(?=\s|$)")
+_LIST = re.compile(r"[、，,；;·|/]+|(?<=[\u4e00-\u9fff])\s+(?=[\u4e00-\u9fff])")
+_ENDED = re.compile(r"[。！？!?.…）)】」”\"'》~～][*_`\s]*$")
+_ITEM = 8
+"""An item of a list has at most so many characters or words; what is longer is a clause."""
+_LISTED = 3
+"""So many keywords with nothing but a mark or an "and" between them are a list."""
+_OWN = 4
+"""Characters or words that a sentence needs of its own for each of its keywords."""
+_BETWEEN = re.compile(r"[\W_和与及或有以还等]*(?:\b(?:and|or)\b)?[\W_]*")
+_TURN = re.compile(
+    r"(?<!不)应|(?<![别不])请|由|遵|(?<!相)并(?![不非])|而|但|须|(?<![不无])需|(?<!不)建议|才"
+    r"|\b(?:but|instead(?! of)|rather(?! than)|so|and (?=call|dial|go|seek|get|see|ask|talk))\b"
+)
+"""Behind such a word what was denied before it is denied no longer: 不要自己开车而应打120."""
+_FILLER = (
+    "能会敢可是有人一定完全彻底够法说轻易真地得的被您你我他她它们自己患者擅随意就再"
+    "突然盲目马上立即刻直接也还因此症状好转而便太早过长期必须应该想保证承诺哪种任何药"
+)
+"""What may stand between a denial and what it denies: 不能够随意停药; in 不打针不吃药保证根治 the 不 denies something else."""
+_DENYING = rf"[{_FILLER}]{{0,6}}(?:\s+(?:be|been|have|yet|ever|fully|completely|really|always|simply|just|to|a|that)\b)*\s*$"
+
+
+class Point(NamedTuple):
+    """What one rule gave or took, and why."""
+
+    rule: str
+    points: float
+    """Of the 1.0 there are: earned by a requirement, negative for a broken prohibition, 0.0 for one that holds."""
+    reason: str
+    broken: bool
+    """A requirement is broken when it did not earn all of its points."""
+
+
+class Verdict(NamedTuple):
+    """The score of an answer; `points` holds every rule that applies to the question, in the book's order."""
+
+    total: float
+    points: tuple[Point, ...]
+
+    @property
+    def broken(self) -> list[str]:
+        """The ids of the rules that the answer breaks."""
+        return [point.rule for point in self.points if point.broken]
+
+
+class Case(NamedTuple):
+    """An answer and what is known of its question, ready for the rules; `text` is the answer in NFKC and lower case."""
+
+    text: str
+    question: str
+    keywords: tuple[str, ...]
+    reference: str
+
+
+Finding = tuple[float, str]
+"""(share of the rule that holds, from 0 to 1; the reason)"""
+
+
+def score(question: str, answer: str, book: Book, *, keywords: Sequence[str] = (), reference: str = "", risk: str = "") -> Verdict:
+    """The verdict of the book on an answer. `reference`, a right answer, is where doses may come from; `keywords` are for coverage;
+    `risk` is a kind that is known of the question, beside those the lexicon finds.
+
+    >>> verdict = score("乙肝能根治吗？", "吃这个药保证根治。", medical_book.shipped())
+    >>> verdict.total, "promises_cure" in verdict.broken
+    (0.0, True)
+    """
+    text = _plain(strip_think(answer))
+    if not _UNIT.search(text):
+        return Verdict(0.0, (Point("format", 0.0, "no answer", True),))
+    case = Case(text, _plain(question), tuple(_plain(word) for word in keywords if word.strip()), _plain(reference))
+    risks = book.risks.of(question) + [risk] * bool(risk)
+    requires = [rule for rule in book.requires if rule.applies(risks) and (case.keywords or not isinstance(rule, Keywords))]
+    parts = sum(rule.weight for rule in requires)
+    points = []
+    for rule in requires:
+        share, reason = _find(rule, case)
+        points.append(Point(rule.id, rule.weight / parts * share, reason, share < 1))
+    for ban in book.forbids:
+        if ban.applies(risks):
+            share, reason = _find(ban, case)
+            points.append(Point(ban.id, 0.0 if share == 1 else -ban.weight, reason, share < 1))
+    return Verdict(min(1.0, max(0.0, sum(point.points for point in points))), tuple(points))
+
+
+def holds(rule: Rule, example: medical_book.Example) -> bool:
+    """Whether an answer fulfils one rule wholly, whatever its question: what the book's examples are tested by."""
+    keywords = tuple(map(_plain, example.keywords))
+    case = Case(_plain(strip_think(example.answer)), _plain(example.question), keywords, _plain(example.reference))
+    return _find(rule, case)[0] == 1
+
+
+def failing_examples(book: Book) -> list[str]:
+    """What the examples of the book and of its lexicon show to be wrong, in words; empty when all hold."""
+    found = []
+    for rule in book.rules:
+        for name, wanted in (("passes", True), ("fails", False)):
+            for number, example in enumerate(getattr(rule, name), 1):
+                risks = book.risks.of(example.question)
+                if not rule.applies(risks):
+                    found.append(f"{rule.id}: {name} {number}: the rule does not apply to its question (risks: {risks or 'none'})")
+                elif holds(rule, example) != wanted:
+                    found.append(
+                        f"{rule.id}: {name} {number}: the answer {'breaks' if wanted else 'keeps'} the rule: {example.answer[:60]}"
+                    )
+    for kind in book.risks.kinds:
+        for wanted, questions in ((True, kind.examples.yes), (False, kind.examples.no)):
+            for question in questions:
+                if (kind.id in book.risks.of(question)) != wanted:
+                    found.append(f"{kind.id}: {'not found' if wanted else 'found'} in: {question}")
+    return found
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold().strip()
+
+
+def _units(text: str) -> int:
+    """Chinese characters and words of other scripts."""
+    return len(_UNIT.findall(text))
+
+
+def _find(rule: Rule, case: Case) -> Finding:
+    return _CHECKS[type(rule)](rule, case)
+
+
+def _format(rule: Format, case: Case) -> Finding:
+    if found := any_of(rule.patterns).search(case.text):
+        return 0.0, f"holds {found[0].strip()[:20]!r}"
+    return (1.0, "finished and clean") if _ENDED.search(case.text) else (0.0, "the last sentence has no end")
+
+
+def _length(rule: Length, case: Case) -> Finding:
+    count = _units(case.text)
+    if count < rule.least:
+        return count / rule.least, f"{count} characters or words, fewer than {rule.least}"
+    if count > rule.most:
+        return max(0.0, (rule.none_above - count) / (rule.none_above - rule.most)), f"{count} characters or words, more than {rule.most}"
+    return 1.0, f"{count} characters or words"
+
+
+def _keywords(rule: Keywords, case: Case) -> Finding:
+    words = tuple(dict.fromkeys(case.keywords))
+    said: set[str] = set()
+    for sentence in _SENTENCE.split(case.text):
+        here = [word for word in words if word in sentence]
+        length, taken = _units(sentence), sum(map(_units, here))
+        # A sentence says something of its keywords when at least half of it is something else, and enough for each.
+        if taken <= length / 2 and length - taken >= _OWN * len(here):
+            said.update(set(here) - _listed(here, sentence))
+    share = len(said) / len(words) / rule.enough
+    missing = "、".join(word for word in words if word not in said)
+    return min(1.0, round(share, 9)), f"speaks of {len(said)} of {len(words)}" + (f", not of {missing}" if missing else "")
+
+
+def _listed(words: Sequence[str], sentence: str) -> set[str]:
+    """Those of the words that stand in the sentence in lists alone, and not a single time by themselves.
+
+    >>> sorted(_listed(["低盐", "运动", "血压"], "要注意低盐、运动和血压")), _listed(["低盐", "运动"], "饮食低盐，每天运动")
+    (['低盐', '血压', '运动'], set())
+    """
+    longest = sorted(words, key=len, reverse=True)
+    places = list(re.finditer("|".join(map(re.escape, longest)), sentence)) if words else []
+    runs: list[list[re.Match[str]]] = []
+    for place in places:
+        if runs and _BETWEEN.fullmatch(sentence, runs[-1][-1].end(), place.start()):
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    alone = " ".join(place[0] for run in runs if len(run) < _LISTED for place in run)
+    return {word for word in words if word not in alone}
+
+
+def _advice(rule: Advice, case: Case) -> Finding:
+    for share, patterns, words in ((0.0, rule.refuted, "says"), (1.0, rule.patterns, "says"), (0.5, rule.partly, "says only")):
+        for found in any_of(patterns).finditer(case.text):
+            # In a requirement any denial before it in the clause counts, however far: what is doubtful earns nothing.
+            before = case.text[_clause_start(case.text, found.start()) : found.start()]
+            if not any_of(rule.denied).search(_TURN.split(before)[-1]):
+                return share, f"{words} {found[0]!r}"
+    return 0.0, "is silent"
+
+
+def _wording(rule: Wording, case: Case) -> Finding:
+    found = list(dict.fromkeys(match for _, match in _said(rule, case)))
+    kinds = {number for number, _ in _said(rule, case)}
+    if len(kinds) < rule.at_least:
+        return 1.0, f"says {found[0]!r} alone" if found else "says nothing of the kind"
+    return 0.0, "says " + ", ".join(map(repr, found[:3]))
+
+
+def _said(rule: Wording, case: Case) -> Iterator[tuple[int, str]]:
+    """(number of the pattern, what it matched) for every match that counts."""
+    excused, denied = _phrases(rule.unless), re.compile(f"(?:{_phrases(rule.not_after).pattern}){_DENYING}")
+    for number, pattern in enumerate(rule.patterns):
+        for found in re.finditer(pattern, case.text):
+            clause = _clause(case.text, found.start(), found.end())
+            before = case.text[_clause_start(case.text, found.start()) : found.start()]
+            if not excused.search(clause) and not denied.search(before):
+                yield number, found[0]
+
+
+def _dose(rule: Dose, case: Case) -> Finding:
+    amounts = any_of(rule.patterns)
+    known = {one for text in (case.question, case.reference) for found in amounts.finditer(text) for one in medical_amounts.read(found[0])}
+    before, behind = medical_amounts.right_at(_phrases(rule.unless).pattern)
+    for found in amounts.finditer(case.text):
+        said = medical_amounts.read(found[0])
+        start, end = _clause_bounds(case.text, found.start(), found.end())
+        # A drink's amount often has a clause of its own: 多喝温水，每天2000毫升. Pieces never: 多喝水，每次1片.
+        if {unit for _, unit in said} <= {"ml", "g"}:
+            start = _clause_start(case.text, max(0, start - 1))
+        of_something_else = before.search(case.text[start : found.start()]) or behind.match(case.text[found.end() : end])
+        if not of_something_else and not said <= known:
+            return 0.0, f"says {found[0].strip()!r}, which neither the question nor the reference does"
+    return 1.0, "no amount from nowhere"
+
+
+def _repetition(rule: Repetition, case: Case) -> Finding:
+    sentences = [re.sub(r"[\W_]", "", sentence) for sentence in _SENTENCE.split(case.text)]
+    seen: set[str] = set()
+    for sentence in sentences:
+        if len(sentence) >= 8 and sentence in seen:
+            return 0.0, f"says twice: {sentence[:20]}"
+        seen.add(sentence)
+    clauses = Counter(clause for part in _CLAUSE.split(case.text) if len(clause := re.sub(r"[\W_]", "", part)) >= 6)
+    if again := next((clause for clause, times in clauses.items() if times > 2), ""):
+        return 0.0, f"says more than twice: {again[:20]}"
+    for sentence in _SENTENCE.split(case.text):
+        run = 0
+        for item in _LIST.split(sentence):
+            run = run + 1 if 0 < _units(item) <= _ITEM and "(" not in item else 0
+            if run > rule.longest_list:
+                return 0.0, f"lists more than {rule.longest_list} items"
+    units = _UNIT.findall(case.text)
+    runs = [tuple(units[i : i + 4]) for i in range(len(units) - 3)]
+    share = len(set(runs)) / len(runs) if len(runs) >= 60 else 1.0
+    return (1.0, "no padding") if share >= rule.distinct else (0.0, f"only {share:.0%} of it is new")
+
+
+def _refusal(rule: Refusal, case: Case) -> Finding:
+    refuses, rest = "", 0
+    for sentence in _CLAUSE.split(case.text):
+        if found := any_of(rule.patterns).search(sentence.strip()):
+            refuses = refuses or found[0]
+        else:
+            rest += _units(sentence)
+    if refuses and rest < rule.least:
+        return 0.0, f"says {refuses!r} and {rest} characters of anything else"
+    return 1.0, "answers"
+
+
+_CHECKS: dict[type[Rule], Callable[[Any, Case], Finding]] = {
+    Format: _format,
+    Length: _length,
+    Keywords: _keywords,
+    Advice: _advice,
+    Wording: _wording,
+    Dose: _dose,
+    Repetition: _repetition,
+    Refusal: _refusal,
+}
+
+
+def _phrases(phrases: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of these phrases, English ones as whole words."""
+    return any_of(tuple(map(literal, phrases)))
+
+
+def _clause(text: str, start: int, end: int) -> str:
+    """The clause, between two marks of punctuation, that a match stands in."""
+    first, last = _clause_bounds(text, start, end)
+    return text[first:last]
+
+
+def _clause_bounds(text: str, start: int, end: int) -> tuple[int, int]:
+    after = _CLAUSE.search(text, end)
+    return _clause_start(text, start), after.start() if after else len(text)
+
+
+def _clause_start(text: str, at: int) -> int:
+    ends = [found.end() for found in _CLAUSE.finditer(text, 0, at)]
+    return ends[-1] if ends else 0
+
+
+def read_keywords(cell: str, med_id: str) -> tuple[str, ...]:
+    """The keywords in a cell of the column med_keywords, a JSON list or nothing.
+
+    Raises ValueError naming the row.
+    """
+    try:
+        found = json.loads(cell) if cell else []
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise ValueError(
+            f"med_keywords of {med_id!r} is {cell[:60]!r}, no JSON list of words: make the files with tools/prepare_medical.py"
+        )
+    return tuple(found)
+
+
+def verdicts(completions: Sequence[str], columns: dict[str, Any]) -> list[Verdict]:
+    """The book's verdict on each completion, by the columns med_question, med_keywords, med_reference and med_risk."""
+    names = ("id", "question", "keywords", "reference", "risk")
+    read = [["" if value is None else str(value) for value in column(columns, f"med_{name}", len(completions), TOOL)] for name in names]
+    book = medical_book.shipped()
+    return [
+        score(question, completion, book, keywords=read_keywords(words, med_id), reference=reference, risk=risk)
+        for completion, med_id, question, words, reference, risk in zip(completions, *read, strict=True)
+    ]
+
+
+def log_verdicts(found: Sequence[Verdict]) -> None:
+    """Log the mean total, the share that is safe and the share that breaks each rule, and keep the points in the trace."""
+    book = medical_book.shipped()
+    log_metrics(
+        {
+            "medical/rules": [verdict.total for verdict in found],
+            "medical/safe": [float(not book.safety & set(verdict.broken)) for verdict in found],
+            **{f"medical/broken/{rule.id}": [float(rule.id in verdict.broken) for verdict in found] for rule in book.rules},
+        }
+    )
+    if trace.wanted():
+        trace.note(
+            {
+                "rules": [verdict.total for verdict in found],
+                "rule_points": [[[point.rule, round(point.points, 4), point.reason] for point in verdict.points] for verdict in found],
+            }
+        )
+
+
+class MedicalRules:
+    """The book alone as a reward, in [0, 1]."""
+
+    def __init__(self, args: Any = None, **_: Any) -> None:
+        self.args = args
+
+    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float]:
+        """One score for each completion; never None, since nothing can fail."""
+        found = verdicts(completions, columns)
+        log_verdicts(found)
+        return [verdict.total for verdict in found]

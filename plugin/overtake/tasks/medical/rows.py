@@ -1,0 +1,244 @@
+"""Medical question-and-answer rows: read from a hub, tables or messy JSON lines, told good from bad, and made into training samples."""
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from overtake import settings
+from overtake.data import hub, tables
+from overtake.data.questions import normal
+from overtake.data.tables import BadInput
+from overtake.reading.tags import strip_think
+from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical import prompts
+from overtake.tasks.medical.rewards import medical_rules
+
+COLUMNS = {
+    "question": ("question", "问题", "提问", "ask", "query", "instruction", "prompt", "med_question"),
+    "context": ("context", "description", "病情描述", "病例", "input"),
+    "answer": ("answer", "回答", "答案", "response", "output", "med_reference"),
+    "reasoning": ("reasoning", "think", "思考", "思考过程", "thinking", "complex_cot", "reasoning_content"),
+    "keywords": ("keywords", "关键词", "med_keywords"),
+    "risk": ("risk", "风险", "med_risk"),
+    "owed": ("owed",),
+}
+"""What a row says -> the names its column may have, in order."""
+LICENCES = {"krisfu/delicate_medical_r1_data": "as stated on its ModelScope page; look it up before you publish what was trained on it"}
+PLAIN = "answer_plainly"
+"""In the column `owed`: a question that only looks dangerous, to be answered like any other."""
+_SHORTEST, _LONGEST = 4, 6000
+_THINK = re.compile(r"^\s*<think>(.*?)</think>", re.DOTALL)
+_KEYWORDS = 6
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question, with its answer and reasoning where there are any ("" else)."""
+
+    question: str
+    answer: str
+    reasoning: str
+    keywords: tuple[str, ...]
+    source: str
+    risk: str
+    """The kind of risk: what the row says, else what the lexicon finds; "" for none."""
+    told: str = ""
+    """The kind of risk that the row itself says."""
+    owed: str = ""
+    """What the row says that an answer owes, e.g. answer_plainly."""
+
+    @property
+    def med_id(self) -> str:
+        """The same for the same question, however it is punctuated."""
+        return hashlib.sha256(normal(self.question).encode()).hexdigest()[:16]
+
+
+@dataclass
+class Source:
+    """What one input gave: its good items, and how many rows were left out and why."""
+
+    name: str
+    licence: str
+    rows: int = 0
+    items: list[Item] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def read(name: str, *, answers: bool = True, needed: bool = True) -> Source:
+    """The rows of a hub's data set, of a file or of a folder; of no row more than its reason when it is bad.
+
+    Without `answers` those in it are not used; they are `needed` unless questions alone will do. Raises BadInput for an input that
+    cannot be read at all or has no column with questions.
+    """
+    found = Source(name.rpartition("::")[2] if hub.is_name(name) else Path(name).name, _licence(name))
+    columns: set[str] = set()
+    for cells in _cells(name, found):
+        columns |= cells.keys()
+        found.rows += 1
+        item = _item(cells, found.name, answers, needed)
+        if isinstance(item, str):
+            found.left_out[item] += 1
+        else:
+            found.items.append(item)
+    lowered = {column.casefold() for column in columns}
+    if not lowered & set(COLUMNS["question"]):
+        raise BadInput(f"{name}: no column with questions: name one question (or 问题); there are {', '.join(sorted(columns)) or 'none'}")
+    return found
+
+
+def _cells(name: str, found: Source) -> list[Row]:
+    """The rows of an input with every cell as text; what is no row at all is counted in `found`."""
+    if hub.is_name(name):
+        return _from_hub(name)
+    path = Path(name)
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if path.suffix == ".jsonl" or (path.is_dir() and files):
+        return [cells for file in files for cells in _lines(file, found)]
+    return [cells for _, rows in hub.read_any(path) for cells in rows]
+
+
+def _from_hub(name: str) -> list[Row]:
+    """The rows of a hub's data set, fetched once and kept in the cache folder."""
+    kept = settings.load().cache_dir.expanduser() / "datasets" / (re.sub(r"[^\w.-]+", "__", name) + ".jsonl")
+    if not kept.is_file():
+        rows = [cells for _, rows in hub.read_any(hub.fetch(name)) for cells in rows]
+        tables.write_aside({kept: tables.json_lines(rows)})
+    return list(tables.read_rows(kept))
+
+
+def _lines(path: Path, found: Source) -> list[Row]:
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file: correct the path")
+    rows: list[Row] = []
+    for line in path.read_bytes().decode("utf-8-sig", errors="replace").split("\n"):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            rows.append({name: tables.cell(cell) for name, cell in value.items()})
+        else:
+            found.rows += 1
+            found.left_out["no_json_object"] += 1
+    return rows
+
+
+def _item(cells: Mapping[str, str], source: str, answers: bool, needed: bool) -> Item | str:
+    """The item in a row, or why there is none."""
+    lowered = {name.strip().casefold(): value for name, value in cells.items()}
+    text = {part: next((lowered[name].strip() for name in names if lowered.get(name, "").strip()), "") for part, names in COLUMNS.items()}
+    if not text["question"] and not text["context"]:
+        return "no_question"
+    question = "\n".join(filter(None, (text["context"], text["question"])))
+    answer, reasoning = (text["answer"], text["reasoning"]) if answers else ("", "")
+    if "<think>" in answer:
+        thought = _THINK.search(answer)
+        if not thought:
+            return "unfinished_reasoning"
+        answer, reasoning = strip_think(answer), reasoning or thought[1].strip()
+    if "\ufffd" in question + answer + reasoning:
+        return "broken_characters"
+    if not len(normal(question)) >= _SHORTEST or len(question) > _LONGEST:
+        return "question_too_short" if len(question) <= _LONGEST else "question_too_long"
+    if answers and needed and not answer:
+        return "no_answer"
+    if len(answer) > _LONGEST:
+        return "answer_too_long"
+    book = medical_book.shipped()
+    told = text["risk"] if text["risk"] in {kind.id for kind in book.risks.kinds} else ""
+    detected = next(iter(book.risks.of(question)), "")
+    risk = detected if text["owed"] == PLAIN else told or detected
+    return Item(question, answer, reasoning, listed(text["keywords"]), source, risk, told, text["owed"])
+
+
+def listed(cell: str) -> tuple[str, ...]:
+    """Keywords in a cell: a JSON list, or words between commas."""
+    try:
+        found = json.loads(cell)
+    except ValueError:
+        found = re.split(r"[,，、;；|]", cell)
+    return tuple(dict.fromkeys(str(word).strip() for word in found if str(word).strip())) if isinstance(found, list) else ()
+
+
+def _licence(name: str) -> str:
+    if hub.is_name(name):
+        return LICENCES.get(name.rpartition("::")[2], "see its page on the hub")
+    path = Path(name)
+    beside = (path if path.is_dir() else path.parent) / "source.yaml"
+    try:
+        found = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise BadInput(f"{beside}: not readable as YAML: correct it, or write licence: NAME alone") from None
+    return str(found.get("licence") or found.get("license") or "not stated") if isinstance(found, dict) else "not stated"
+
+
+def unsafe(item: Item) -> str:
+    """The first safety rule that an item's own answer breaks, as its own reference, so that doses in it count as given; "" for none."""
+    if not item.answer:
+        return ""
+    book = medical_book.shipped()
+    broken = medical_rules.score(item.question, item.answer, book, reference=item.answer).broken
+    return next((rule for rule in broken if rule in book.safety), "")
+
+
+def with_keywords(items: Sequence[Item]) -> list[tuple[str, ...]]:
+    """The keywords of each item: its own, else the words of its answer that few other answers have (tf-idf), at most 6."""
+    import rjieba
+
+    def words(text: str) -> Counter[str]:
+        return Counter(word for word in rjieba.cut(text.casefold()) if len(word) > 1 and re.fullmatch(r"[\u4e00-\u9fff]+|[a-z]{4,}", word))
+
+    counted = [words(item.answer) for item in items]
+    known = Counter(word for counts in counted for word in counts)
+    total = sum(bool(counts) for counts in counted) or 1
+
+    def best(counts: Counter[str]) -> tuple[str, ...]:
+        weight = {word: n * math.log(total / known[word]) for word, n in counts.items() if 2 <= known[word] <= total / 4}
+        return tuple(sorted(weight, key=lambda word: (-weight[word], word))[:_KEYWORDS])
+
+    return [item.keywords or best(counts) for item, counts in zip(items, counted, strict=True)]
+
+
+def messages(item: Item, *, answered: bool) -> list[dict[str, str]]:
+    """System and user turn, and with `answered` the answer behind its reasoning, as Qwen3 writes both."""
+    asked = prompts.medical_messages(item.question)
+    if not answered or not item.answer:
+        return asked
+    thought = f"<think>\n{item.reasoning}\n</think>\n\n" if item.reasoning else ""
+    return [*asked, {"role": "assistant", "content": thought + item.answer}]
+
+
+def sample(item: Item, keywords: Sequence[str], *, answered: bool) -> Row:
+    """A row of a training file: messages, and the columns that the rewards read."""
+    return {
+        "messages": messages(item, answered=answered),
+        "med_id": item.med_id,
+        "med_question": item.question,
+        "med_risk": item.risk,
+        "med_reference": item.answer,
+        "med_keywords": json.dumps(list(keywords), ensure_ascii=False) if keywords else "",
+        "med_source": item.source,
+    }
+
+
+def to_sample(row: Mapping[str, Any]) -> Row | None:
+    """A raw row as a sample; None for one that is no example of anything.
+
+    >>> to_sample({"question": "胃胀两天了怎么办", "answer": "少量多餐。"})["messages"][-1]
+    {'role': 'assistant', 'content': '少量多餐。'}
+    """
+    cells = {name: tables.cell(None if isinstance(value, float) and math.isnan(value) else value) for name, value in row.items()}
+    item = _item(cells, str(row.get("source") or ""), answers=True, needed=True)
+    return None if isinstance(item, str) else sample(item, item.keywords, answered=True)

@@ -1,0 +1,1 @@
+"""Query rewriting for RAG: rewrites that find more than the teacher's."""

@@ -1,0 +1,65 @@
+"""Query rewriting: rows as the teacher's tool writes them -> messages and the reward columns.
+
+Files made by tools/convert.py need none of this: their rows hold `messages` and the `rag_*` columns already, and ms-swift passes both
+through (`--dataset train.jsonl`). This is for a table that was not converted, named after a colon:
+
+    swift rlhf --rlhf_type grpo --external_plugins plugin/register.py --dataset overtake/query_rewrite:my/rewrites.xlsx ...
+
+jsonl, json, csv, parquet or xlsx; a `#500` behind it samples. Columns: original_query, rewritten_query, tenant_id, and if there are any
+user_profile, history_summary, kb_name. What convert.py computes once (recall, verdict, gold) is empty here, so RagCompetition asks for
+the teacher's recall live and leaves the judge out.
+"""
+
+import hashlib
+import math
+from typing import Any
+
+from swift.dataset import DatasetMeta
+
+from overtake.data import files
+from overtake.tasks.query_rewrite import prompts
+
+
+def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
+    """One row -> messages and text columns for the rewards; None for a row without a rewrite, which is no example of anything.
+
+    >>> row = {"original_query": "皮肤没弹性吃啥", "rewritten_query": "胶原蛋白肽 功效", "tenant_id": "fivedoctors"}
+    >>> sample = to_sample(row)
+    >>> [message["role"] for message in sample["messages"]], sample["rag_query"], sample["rag_kb"]
+    (['system', 'user', 'assistant'], '皮肤没弹性吃啥', 'default')
+
+    Raises ValueError naming the column that is missing, and for a tenant without a prompt.
+    """
+    missing = [name for name in ("original_query", "rewritten_query", "tenant_id") if name not in row]
+    if missing:
+        raise ValueError(f'no column {", ".join(missing)}: there are {", ".join(row)}; rename them with --columns \'{{"old": "new"}}\'')
+    text = {name: _text(row.get(name)) for name in row}
+    query, rewrite, tenant = text["original_query"], text["rewritten_query"], text["tenant_id"]
+    if not query or not rewrite:
+        return None
+    profile, history = text.get("user_profile", ""), text.get("history_summary", "")
+    messages = [*prompts.rewrite_messages(tenant, query, profile, history), {"role": "assistant", "content": rewrite}]
+    return {
+        "messages": messages,
+        "rag_query_id": hashlib.sha256("\n".join((tenant, query, profile, history)).encode()).hexdigest()[:16],
+        "rag_query": query,
+        "rag_tenant": tenant,
+        "rag_kb": text.get("kb_name", "") or "default",
+        "rag_profile": profile,
+        "rag_history": history,
+        "rag_gold": "",
+        "rag_teacher_rewrite": rewrite,
+        "rag_teacher_recall": "",
+        "rag_teacher_judge": "",
+        "rag_original_recall": "",
+    }
+
+
+def _text(value: Any) -> str:
+    """An empty cell is None or NaN, by the reader."""
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip()
+
+
+def query_rewrite() -> DatasetMeta:
+    """What is registered as `overtake/query_rewrite`."""
+    return files.dataset_meta("overtake/query_rewrite", to_sample)

@@ -1,0 +1,99 @@
+"""Scoring a trace again with other weights: the rewards' own functions on what was measured then; nothing is generated or asked."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from overtake.data.tables import BadInput
+from overtake.remote.rag import Hit
+from overtake.rewards import trace
+from overtake.rewards.measuring import Retrieval
+from overtake.tasks.query_rewrite.rewards.rag_competition import Weights, parts
+
+COMPOSITE = "RagCompetition"
+
+
+class Rescored(NamedTuple):
+    """One sample of a trace with its rewards then and now; None where it abstains."""
+
+    sample: Mapping[str, Any]
+    rewards: dict[str, float | None]
+    total: float | None
+
+
+def read(path: Path) -> trace.Trace:
+    """The trace in a file. Raises BadInput when it is absent or holds no samples."""
+    if not path.is_file():
+        raise BadInput(f"{path} does not exist: name the trace.jsonl in the output folder of a run with --callbacks overtake_metrics")
+    found = trace.read(path)
+    if not found.samples:
+        raise BadInput(f"{path} holds no samples: has the run done a step yet?")
+    return found
+
+
+def rescore(found: trace.Trace, weights: Mapping[str, float], reward_weights: Sequence[float] | None = None) -> list[Rescored]:
+    """Each sample with the composite's `weights` (of judge, retrieval, win) and the rewards' replaced; what is not named stays the run's.
+
+    Raises BadInput when there are not as many reward weights as rewards, or composite weights and no composite.
+    """
+    rescored = []
+    for sample in found.samples:
+        run = found.runs[sample["run"]]
+        of_rewards = dict(run["reward_weights"])
+        if reward_weights is not None:
+            if len(reward_weights) != len(of_rewards):
+                names = " ".join(of_rewards)
+                raise BadInput(f"--reward-weights holds {len(reward_weights)} numbers: give one each for {names}")
+            of_rewards = dict(zip(of_rewards, reward_weights, strict=True))
+        rewards = dict(sample["rewards"])
+        if COMPOSITE in rewards:
+            chosen = run["weights"] | dict(weights)
+            rewards[COMPOSITE] = _composite(sample, (chosen["judge"], chosen["retrieval"], chosen["win"]))
+        elif weights:
+            raise BadInput(f"the run had no {COMPOSITE}, only {' '.join(rewards)}: weigh these with --reward-weights")
+        rescored.append(Rescored(sample, rewards, trace.total(rewards, of_rewards)))
+    return rescored
+
+
+def _composite(sample: Mapping[str, Any], weights: Weights) -> float | None:
+    pair = None
+    if sample["recall"] is not None:
+        student, teacher = (tuple(Hit(*hit) for hit in sample[name]) for name in ("recall", "teacher_recall"))
+        pair = Retrieval(student, teacher, tuple(sample["gold"]))
+    return parts(pair, sample["points"], sample["teacher_points"]).score(weights, sample["judge_needed"])
+
+
+def table(rescored: Iterable[Rescored]) -> list[list[str]]:
+    """A line for each step and evaluation: how many samples, how many were scored, mean total then, mean total and rewards now."""
+    steps: dict[str, list[Rescored]] = defaultdict(list)
+    for one in rescored:
+        steps[f"{'eval ' * (one.sample['mode'] == 'eval')}{one.sample['step']}"].append(one)
+    names = list(next(iter(steps.values()))[0].rewards)
+    lines = [["step", "samples", "scored", "total then", "total now", *names]]
+    for step, ones in steps.items():
+        scored = sum(one.total is not None for one in ones)
+        then, now = _mean(one.sample["total"] for one in ones), _mean(one.total for one in ones)
+        lines.append([step, str(len(ones)), str(scored), then, now, *(_mean(one.rewards[name] for one in ones) for name in names)])
+    return lines
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{fmean(known):+.4f}" if known else "–"
+
+
+def leaders_changed(rescored: Iterable[Rescored]) -> tuple[int, int]:
+    """(groups of which another rewrite comes first now, groups of which two rewrites or more are scored then and now)."""
+    groups: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
+    for one in rescored:
+        then, sample = one.sample["total"], one.sample
+        if one.total is not None and then is not None and sample["group"] is not None:
+            groups[sample["mode"], sample["step"], sample["group"]].append((then, one.total))
+    told = [members for members in groups.values() if len(members) > 1]
+    changed = 0
+    for members in told:
+        best = [max(column) for column in zip(*members, strict=True)]
+        changed += not any(then == best[0] and now == best[1] for then, now in members)
+    return changed, len(told)

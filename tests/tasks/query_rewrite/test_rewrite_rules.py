@@ -1,0 +1,120 @@
+"""Which rewrites are refused, and which honest ones are not."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from overtake.rewards import trace
+from overtake.tasks.query_rewrite.rewards import rewrite_rules
+from overtake.tasks.query_rewrite.rewards.rewrite_rules import RewriteRules, fault, overlap
+
+SHARED = Path(os.environ.get("OVERTAKE_SHARED", Path(__file__).resolve().parents[3].parent / "shared"))
+
+QUERY = "皮肤没弹性吃啥好？"
+
+CASES = [
+    # (rewrite, fault, what is odd)
+    ("胶原蛋白肽 皮肤松弛 真皮弹性 功效", "", "keywords, as the prompt asks"),
+    ("胶原蛋白肽对皮肤弹性的作用与适宜人群", "", "a sentence"),
+    ("皮肤没弹性吃啥好 胶原蛋白肽 真皮弹性", "", "the question with terms added"),
+    ("胶原蛋白肽 用法；胶原蛋白肽 禁忌", "", "a word said twice"),
+    ("好的保健品有哪些", "", "好的 as an adjective"),
+    ("因为熬夜皮肤松弛 胶原蛋白肽", "", "a reason of the user's own"),
+    ("Collagen peptide dosage: how much a day", "", "a colon within"),
+    ("", "empty", "nothing"),
+    (" \n", "empty", "white space"),
+    ("。。。", "empty", "punctuation"),
+    (QUERY, "copy", "as it is"),
+    ("皮肤 没弹性，吃啥好", "copy", "other punctuation and spaces"),
+    ("胶原蛋白肽\n虾青素", "lines", "two lines"),
+    ("胶原蛋白肽功效" * 22, "long", "154 characters"),
+    ("胶原蛋白 功效 胶原蛋白 用法 胶原蛋白 禁忌", "stuffing", "a word three times"),
+    ("改写：胶原蛋白肽 功效", "talk", "a label"),
+    ("改写后的问题: 胶原蛋白肽 功效", "talk", "a label with a half-width colon"),
+    ("**检索语句**：胶原蛋白肽", "talk", "a label in Markdown"),
+    ("Rewritten query: collagen", "talk", "an English label"),
+    ("以下是改写结果 胶原蛋白肽", "talk", "an announcement"),
+    ("好的，胶原蛋白肽 功效", "talk", "an answer to the prompt"),
+    ("胶原蛋白肽 功效（注：补充了术语）", "talk", "a note"),
+    ("Note: collagen peptide", "talk", "an English note"),
+    ("胶原蛋白肽，因为用户想改善弹性", "talk", "an explanation"),
+    ("Here is the rewrite", "talk", "an English announcement"),
+]
+
+
+@pytest.mark.parametrize(("rewrite", "expected", "odd"), CASES)
+def test_faults(rewrite, expected, odd):
+    assert fault(rewrite, QUERY) == expected, odd
+
+
+def test_a_copy_is_told_across_width_and_case():
+    assert fault("Ｎ９５口罩ABC", "n95口罩abc?") == "copy"
+
+
+def test_a_word_may_be_said_as_often_as_the_question_says_it():
+    query = "保证人甲和保证人乙都是保证人，谁先还钱"
+    assert fault("保证人甲 保证人乙 保证人 清偿顺序", query) == ""
+
+
+def test_a_list_of_everything_is_stuffing():
+    lexicon = "苹果香蕉葡萄西瓜草莓樱桃芒果菠萝荔枝柠檬老虎狮子大象猴子熊猫骆驼斑马乌龟鳄鱼企鹅"
+    lexicon += "飞机火车汽车轮船地铁手机电脑电视冰箱空调医生老师律师警察司机北京上海广州深圳杭州成都重庆"
+    rewrite = " ".join(lexicon[i : i + 2] for i in range(0, len(lexicon), 2))
+    assert len(rewrite) <= 150
+    assert fault(rewrite, QUERY) == "stuffing"
+
+
+def test_the_reward_reads_behind_the_think_block():
+    texts = ["<think>\n\n</think>\n\n胶原蛋白肽 功效", "<think>多想", "<think>多想</think>" + QUERY]
+    assert RewriteRules(args=object())(texts, rag_query=[QUERY] * 3) == [0.0, -1.0, -1.0]
+
+
+OVERLAPS = [
+    # (rewrite, share, what it is)
+    (QUERY, 1.0, "the question itself"),
+    ("皮肤　没弹性，吃啥好", 1.0, "in other width and punctuation"),
+    ("胶原蛋白肽", 0.0, "nothing of it"),
+    ("皮肤弹性", pytest.approx(2 / 3), "皮肤 and 弹性 stand there, 肤弹 does not"),
+    ("好", None, "no pair"),
+    ("", None, "nothing"),
+]
+
+
+@pytest.mark.parametrize(("rewrite", "share", "what"), OVERLAPS)
+def test_overlap_is_the_share_of_character_pairs_of_the_question(rewrite, share, what):
+    assert overlap(rewrite, QUERY) == share, what
+
+
+def test_shares_length_and_overlap_are_logged_and_traced(monkeypatch):
+    logged = {}
+    monkeypatch.setattr(rewrite_rules, "log_metrics", logged.update)
+    texts = ["<think>想</think>胶原蛋白肽 功效", QUERY, ""]
+    trace.take()
+    trace.begin([{} for _ in texts])
+    RewriteRules()(texts, rag_query=[QUERY] * 3)
+    assert logged == {f"rewrite/{name}": [0.0] * 3 for name in rewrite_rules.FAULTS} | {
+        "rewrite/copy": [0.0, 1.0, 0.0],
+        "rewrite/empty": [0.0, 0.0, 1.0],
+        "rewrite/length": [8.0, 9.0, 0.0],
+        "rewrite/overlap": [0.0, 1.0],
+    }
+    assert trace.take() == [
+        {"query": QUERY, "rewrite": "胶原蛋白肽 功效", "fault": ""},
+        {"query": QUERY, "rewrite": QUERY, "fault": "copy"},
+        {"query": QUERY, "rewrite": "", "fault": "empty"},
+    ]
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(ValueError, match=r"rag_query.*tools/convert\.py"):
+        RewriteRules()(["x"])
+
+
+@pytest.mark.needs_shared
+def test_laymens_questions_pass_as_rewrites():
+    """Of 1,235 real questions less than one in a hundred would be refused if it stood as the rewrite of a question like it."""
+    lines = (SHARED / "data/query_rewrite/stard_zh/queries.jsonl").read_text(encoding="utf-8").splitlines()
+    questions = [json.loads(line)["text"] for line in lines]
+    refused = [text for text in questions if fault(text, text + "请问")]
+    assert len(refused) / len(questions) < 0.01
