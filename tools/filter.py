@@ -39,8 +39,8 @@ from overtake.remote.gateway import Ok, Result
 from overtake.rewards import answer_format
 from overtake.tasks.finance import prompts
 from overtake.tasks.finance import rows as problems
+from overtake.tasks.finance.judge import reasoning_call
 from overtake.tasks.finance.rewards import finance_accuracy
-from overtake.tasks.query_rewrite import judge as judging
 
 ALSO = ("teacher_output", "sample")
 RIGHT = 0.6
@@ -79,7 +79,7 @@ def rule_fault(row: Row) -> str:
 def judged(rows: Sequence[Row], concurrency: int | None) -> list[Result]:
     """The judge's verdict on each solution."""
     to = chat.endpoint("judge")
-    calls = [judging.reasoning_call(row["question"], row["gold_answer"], row["teacher_output"], to) for row in rows]
+    calls = [reasoning_call(row["question"], row["gold_answer"], row["teacher_output"], to) for row in rows]
     return cli.ask(chat.chat_gateway("judge", concurrency), calls, "judge")
 
 

@@ -13,6 +13,7 @@ import uvicorn
 from overtake.reading.verdicts import read_medical_verdict, read_rewrite_verdict
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.service import KnowledgeBase
+from overtake.tasks.medical.prompts import prompt as medical_prompt
 from overtake.tasks.query_rewrite import prompts
 
 from demo.mock_teacher.rewriting import Rewriter
@@ -73,7 +74,8 @@ def said(url, messages, **fields):
 
 
 def task(name, user):
-    return [{"role": "system", "content": prompts.prompt(name)}, {"role": "user", "content": user}]
+    prompt = medical_prompt if name == "judge_medical" else prompts.prompt
+    return [{"role": "system", "content": prompt(name)}, {"role": "user", "content": user}]
 
 
 def test_a_rewrite_says_what_wrote_it_and_counts_characters(url):

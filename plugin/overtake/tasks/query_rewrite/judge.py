@@ -1,15 +1,13 @@
-"""The judge: verdicts on rewrites and on reasoned answers, read strictly; what is no verdict fails, is not kept, is never a score."""
+"""The judge of rewrites: a score from 0 to 5, read strictly; what is no verdict fails, is not kept, is never a score."""
 
-import json
 from typing import Any, NamedTuple
 
-from overtake.reading.verdicts import read_reasoning_verdict, read_rewrite_verdict
+from overtake.reading.verdicts import read_rewrite_verdict
 from overtake.remote.chat import Endpoint, chat_call, chat_gateway, endpoint
 from overtake.remote.gateway import Call, Gateway
 from overtake.tasks.query_rewrite.prompts import prompt
 
 _LIMIT = 300
-_REASONING_LIMIT = 400
 
 
 class Verdict(NamedTuple):
@@ -46,23 +44,6 @@ def judge_call(query: str, rewrite: str, to: Endpoint | None = None) -> Call:
 def verdict(value: dict[str, Any]) -> Verdict:
     """The verdict in an `Ok` value of `judge_call`."""
     return Verdict(value["score"], value["reason"])
-
-
-def reasoning_call(question: str, reference: str, response: str, to: Endpoint | None = None) -> Call:
-    """Ask the judge for a verdict on a reasoned answer: {"criteria": share of each one's checks, "weakest", "usage", "usd", "model"}.
-
-    An unreadable verdict is asked for once more and then Failed(outage=False).
-    """
-    # One JSON object, so that no response can write a field of its own.
-    user = json.dumps({"question": question, "reference": reference, "response": response}, ensure_ascii=False)
-    messages = [{"role": "system", "content": prompt("judge_reasoning")}, {"role": "user", "content": user}]
-
-    def read(text: str) -> dict[str, Any]:
-        criteria, weakest = read_reasoning_verdict(text)
-        return {"criteria": criteria, "weakest": weakest}
-
-    asked = to or endpoint("judge")
-    return chat_call(asked, messages, _REASONING_LIMIT, temperature=0.0, read=read, form="verdict on an answer", tries=2)
 
 
 def _one_line(text: str) -> str:
