@@ -22,8 +22,9 @@ from typing import Any
 
 from overtake import cli
 from overtake.data import tables
-from overtake.data.questions import is_copy, normal
+from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput
+from overtake.reading.normal_forms import for_likeness
 from overtake.retrieval.corpus import read_qrels
 from overtake.tasks.query_rewrite import prompts
 
@@ -60,11 +61,11 @@ def draw(rows: Sequence[Row], split: Sequence[float], seed: int) -> dict[str, st
     >>> sorted(Counter(sides.values()).items()), all(sides[str(2 * i)] == sides[str(2 * i + 1)] for i in range(10))
     ([('test', 2), ('train', 16), ('val', 2)], True)
     """
-    questions = sorted({normal(row["original_query"]) for row in rows})
+    questions = sorted({for_likeness(row["original_query"]) for row in rows})
     random.Random(seed).shuffle(questions)
     ends = [round(len(questions) * sum(split[: i + 1])) for i in range(len(split))]
     side_of = {question: next(side for side, end in zip(SIDES, ends, strict=False) if i < end) for i, question in enumerate(questions)}
-    return {row["query_id"]: side_of[normal(row["original_query"])] for row in rows}
+    return {row["query_id"]: side_of[for_likeness(row["original_query"])] for row in rows}
 
 
 def published(rows: Sequence[Row], folder: Path, split: Sequence[float], seed: int) -> tuple[dict[str, str], list[str]]:
@@ -80,7 +81,7 @@ def published(rows: Sequence[Row], folder: Path, split: Sequence[float], seed: i
     asked: dict[str, str] = {}
     left_out = []
     for row in sorted(rows, key=lambda row: ("test", "val", None).index(sides.get(row["query_id"]))):
-        side, question = sides.get(row["query_id"]), normal(row["original_query"])
+        side, question = sides.get(row["query_id"]), for_likeness(row["original_query"])
         if side is None:
             if question in asked:
                 left_out.append(row["query_id"])
@@ -164,7 +165,7 @@ def work(args: argparse.Namespace) -> int:
         "input": args.input.name,
         "input_sha256": hashlib.sha256(args.input.read_bytes()).hexdigest(),
         "rows": len(rows),
-        "questions": len({normal(row["original_query"]) for row in rows}),
+        "questions": len({for_likeness(row["original_query"]) for row in rows}),
         "seed": args.seed,
         "split": list(split),
         "held_out_by": "qrels" if args.qrels else "draw",

@@ -29,10 +29,10 @@ from typing import Any, NamedTuple
 
 from overtake import cli
 from overtake.data import tables
-from overtake.data.duplicates import overlaps
-from overtake.data.questions import normal
+from overtake.data.near_duplicates import overlaps
 from overtake.data.splits import draw
 from overtake.data.tables import BadInput
+from overtake.reading.normal_forms import for_likeness
 from overtake.reading.verdicts import CRITERIA
 from overtake.remote import chat
 from overtake.remote.gateway import Ok, Result
@@ -56,12 +56,12 @@ def held_out(rows: Sequence[Row], share: float, seed: int) -> set[str]:
     """The ids of the problems to hold out, each type by its share; all rows of one question go to the same side."""
     by_question: dict[str, Row] = {}
     for row in rows:
-        by_question.setdefault(normal(row["question"]), row)
+        by_question.setdefault(for_likeness(row["question"]), row)
     questions = sorted(by_question)
     random.Random(seed).shuffle(questions)
     places = draw([by_question[question]["type"] for question in questions], round(len(questions) * share), seed)
     chosen = {questions[place] for place in places}
-    return {row["id"] for row in rows if normal(row["question"]) in chosen}
+    return {row["id"] for row in rows if for_likeness(row["question"]) in chosen}
 
 
 def rule_fault(row: Row) -> str:

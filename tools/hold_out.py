@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from overtake.cli import run
-from overtake.data.questions import normal
 from overtake.data.tables import BadInput
+from overtake.reading.normal_forms import for_likeness
 from overtake.retrieval.corpus import read_corpus, read_qrels, read_queries
 
 
@@ -36,10 +36,10 @@ def hold_out(folder: Path, out: Path, share: float, seed: int) -> int:
     if absent:
         raise BadInput(f"{folder}: qrels name {len(absent)} documents that the corpus lacks (first: {absent[0]}): correct either file")
     if not published:
-        groups = sorted({normal(queries[name]["text"]) for name in labels})
+        groups = sorted({for_likeness(queries[name]["text"]) for name in labels})
         held = set(random.Random(seed).sample(groups, round(len(groups) * share)))
         for side, chosen in (("train", False), ("test", True)):
-            sides[side] = {name: row for name, row in labels.items() if (normal(queries[name]["text"]) in held) == chosen}
+            sides[side] = {name: row for name, row in labels.items() if (for_likeness(queries[name]["text"]) in held) == chosen}
             if not sides[side]:
                 raise BadInput(f"{folder}: no question is left for {side}: {len(labels)} questions have labels, --share is {share}")
     aside = out.with_name(out.name + ".aside")

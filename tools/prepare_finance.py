@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from overtake import cli
 from overtake.data import hub, tables
-from overtake.data.duplicates import overlaps, repeats
+from overtake.data.near_duplicates import overlaps, repeats
 from overtake.data.splits import draw
 from overtake.data.tables import BadInput
 from overtake.reading.verdicts import read_choice

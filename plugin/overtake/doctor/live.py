@@ -22,7 +22,7 @@ def services(command: Command, no_judge: bool = False) -> list[Finding]:
         text for path in rows.files(command.flags.get("val_dataset", [])) for row in rows.read(path) if (text := rows.question(row))
     ]
     if asked and held_out:
-        from overtake.data.duplicates import overlaps
+        from overtake.data.near_duplicates import overlaps
 
         near = [twin for twin in overlaps(asked, held_out) if not twin.exact]
         if near:

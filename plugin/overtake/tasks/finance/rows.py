@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from overtake.data import tables
-from overtake.data.questions import normal
 from overtake.data.tables import BadInput
 from overtake.reading.boxed import boxed
+from overtake.reading.normal_forms import for_likeness
 from overtake.reading.numbers import read_quantity
 from overtake.tasks.finance.golds import gold_of_solution
 from overtake.tasks.finance.question_types import question_type
@@ -120,7 +120,7 @@ def fault(row: Row) -> str:
     """
     if not row["question"].strip():
         return "the question is blank"
-    if not normal(row["question"]):
+    if not for_likeness(row["question"]):
         return "the question holds no word"
     if len(row["question"]) > LONGEST:
         return f"the question is over {LONGEST:,} characters"

@@ -14,8 +14,8 @@ import yaml
 
 from overtake import settings
 from overtake.data import hub, tables
-from overtake.data.questions import normal
 from overtake.data.tables import BadInput
+from overtake.reading.normal_forms import for_likeness
 from overtake.reading.tags import strip_think
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import prompts
@@ -60,7 +60,7 @@ class Item:
     @property
     def med_id(self) -> str:
         """The same for the same question, however it is punctuated."""
-        return hashlib.sha256(normal(self.question).encode()).hexdigest()[:16]
+        return hashlib.sha256(for_likeness(self.question).encode()).hexdigest()[:16]
 
 
 @dataclass
@@ -150,7 +150,7 @@ def _item(cells: Mapping[str, str], source: str, answers: bool, needed: bool) ->
         answer, reasoning = strip_think(answer), reasoning or thought[1].strip()
     if "\ufffd" in question + answer + reasoning:
         return "broken_characters"
-    if not len(normal(question)) >= _SHORTEST or len(question) > _LONGEST:
+    if not len(for_likeness(question)) >= _SHORTEST or len(question) > _LONGEST:
         return "question_too_short" if len(question) <= _LONGEST else "question_too_long"
     if answers and needed and not answer:
         return "no_answer"

@@ -19,9 +19,10 @@ from typing import Any
 from overtake import cli
 from overtake import generation as teachers
 from overtake.data import tables
-from overtake.data.questions import is_copy, normal
+from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput
 from overtake.generation import Row, Teacher
+from overtake.reading.normal_forms import for_likeness
 from overtake.reading.verdicts import read_profile
 from overtake.remote import budget, chat
 from overtake.remote.gateway import Ok
@@ -54,7 +55,7 @@ def clean(text: str) -> str:
         raise ValueError(f"{len(found):,} characters, more than {LONGEST:,}")
     if not found.isprintable():
         found = "".join(sign if sign.isprintable() else " " for sign in found).strip()
-    if not normal(found):
+    if not for_likeness(found):
         raise ValueError(f"no word in it: {found[:100]!r}")
     return found
 
@@ -71,7 +72,7 @@ def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tena
         stem = hashlib.sha256(query.encode()).hexdigest()[:8]
         query_id = (cells[key].strip() if key else "") or f"row{number}-{stem}"
         # The same words from another user, or later in a conversation, are another question.
-        same = (normal(query), about, past)
+        same = (for_likeness(query), about, past)
         reason = ""
         if not same[0]:
             reason = "the question is blank" if not query else "the question holds no word"

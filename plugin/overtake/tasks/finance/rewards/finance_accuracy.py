@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from overtake import settings
-from overtake.data.questions import is_copy
+from overtake.data.near_duplicates import is_copy
 from overtake.reading.numbers import read_quantity
 from overtake.reading.tags import last_answer
 from overtake.remote import budget, chat

@@ -16,7 +16,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from overtake.data.questions import is_copy
+from overtake.data.near_duplicates import is_copy
 from overtake.reading.tags import last_answer
 from overtake.tasks.finance.rewards.numeric_answer import NumericAnswer
 
