@@ -12,7 +12,7 @@ _AROUND = (
     "[搜检查][索询][词式串]|句子|短语|表[述达]|版本?|内容|文[本字]|信息|建议|推荐|扩展|规范化?|标准化?|专业化?|精简|简化|处理|生成|原始?|最终|用户|"
     r"好的|可以|当然|没问题|[之过]?后|前|已|新|的|是|为|成|我|您|你|给出?|一[个句]|这|就|[词句式]|\d{1,2}|[一二三]|"
     "(?:revis|optimi[sz]|improv|refin|expand|enhanc|retriev|sentence|version|suggest)[a-z]*|professional|final|new|text|is|are|the|your|my|this|"
-    "it|better|for|of|sure|ok(?:ay)?|original|user|certainly|s|an?|q"
+    "it|better|for|of|sure|ok(?:ay)?|original|user|certainly|you|there|go|s|an?|q"
 )
 _MARK = " \t_*#`\"'“”‘’「」『』【】()（）〔〕[]<>,，.。!！-"
 _MARKS = f"[{re.escape(_MARK)}]*+"

@@ -17,6 +17,7 @@ from overtake.retrieval.metrics import quality
 from overtake.rewards import trace
 from overtake.tasks.query_rewrite.judge import Verdict, judge_call, verdict
 from overtake.tasks.query_rewrite.rewards.relevance import relevances
+from overtake.tasks.query_rewrite.unwrapping import sendable
 
 _SMALLEST_TELLING_BATCH = 8
 
@@ -118,7 +119,7 @@ def read_rows(completions: Sequence[str], columns: Mapping[str, Any]) -> list[Ro
         recall, gold = _list(here, "teacher_recall"), _list(here, "gold")
         rows.append(
             Row(
-                rewrite=strip_think(completion),
+                rewrite=sendable(strip_think(completion)),
                 group=str(group),
                 query_id=here["query_id"],
                 query=here["query"],
