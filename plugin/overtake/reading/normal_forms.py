@@ -77,8 +77,16 @@ def for_rules(text: str) -> str:
     >>> for_rules("皮\\u200b肤 没\\u3164弹性 vitamin C")
     '皮肤没弹性 vitamin C'
     """
-    seen = _INVISIBLE.sub("", text)
-    return _BETWEEN_HAN.sub("", unicodedata.normalize("NFC", _SURROGATE.sub("\ufffd", seen)))
+    return _BETWEEN_HAN.sub("", visible(text))
+
+
+def visible(text: str) -> str:
+    """`text` in NFC without invisible characters, lone surrogates as U+FFFD; blanks stay.
+
+    >>> visible("皮\\u200b肤 没\\u3164弹性")
+    '皮肤 没弹性'
+    """
+    return unicodedata.normalize("NFC", _SURROGATE.sub("\ufffd", _INVISIBLE.sub("", text)))
 
 
 def for_likeness(text: str) -> str:

@@ -202,8 +202,8 @@ def _agree(answer: Quantity, gold: Quantity) -> bool:
     if gold.lower is not None and gold.upper is not None:
         return gold.lower - slack <= answer.value <= gold.upper + slack
     off, most = abs(answer.value - gold.value), _tolerance(answer, gold)
-    if most == gold.step / 2 and abs(off - most) <= slack and abs(answer.value) > abs(gold.value):
-        return False  # half a unit more is rounded up to another number: 1.5 is no 1
+    if gold.step == gold.measure and most == gold.step / 2 and abs(off - most) <= slack and abs(answer.value) > abs(gold.value):
+        return False  # a whole number and a half is rounded up to another: 1.5 is no 1
     return off <= most + slack
 
 

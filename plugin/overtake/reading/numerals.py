@@ -37,7 +37,10 @@ _LARGE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10*
 _PARTS = {"half": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4, "fifth": 5, "fifths": 5, "tenths": 10}
 _LATIN = re.compile(r"[A-Za-z]+")
 _BETWEEN = re.compile(r"\s+|\s*-\s*|,\s+")
-_IS_SAID = re.compile(r"(?:\b(?:is|was|are|were|equals?|of|by|about|minus|negative)|[:=$€£¥(])\s*$", re.IGNORECASE)
+_IS_SAID = re.compile(r"(?:\b(?:is|was|are|were|equals?|about|minus|negative)|[:=$€£¥(])\s*$", re.IGNORECASE)
+_GOES_TO = re.compile(rf"\s*(?:to|or|and|-)\s*(?:{'|'.join(_VALUES)})\b", re.IGNORECASE)
+_OF_A_YEAR = ("first", "second", "third", "fourth", "last", "past", "next", "previous", "recent", "the")
+"""Behind these a quarter is three months of a year and no part."""
 
 
 def with_digits(text: str) -> str:
@@ -132,9 +135,12 @@ def _is_meant(text: str, value: str, start: int, end: int, arabic: bool) -> bool
     """Whether a number in words counts something: a small one in one word may not ("one of the two"), least of all beside digits."""
     if not value.isdigit() or int(value) > 20:
         return True
+    if re.match(r"\s+of\b", text[end : end + 6]):
+        return False
     counts = scale_at(text, end)[0] > 1 or bool(unit_at(text, end)[0].name)
     if arabic:
         return False
+    counts = counts or bool(_GOES_TO.match(text, end))
     alone = start < 8 and len(text) - end < 8 and not (text[:start] + text[end:]).strip(" .!\n")
     return counts or alone or bool(_IS_SAID.search(text[max(0, start - 12) : start]))
 
@@ -153,11 +159,15 @@ def _worded(text: str, words: Sequence[tuple[str, int, int]], place: int) -> tup
     at += article
     if article and word(at) not in (*_LARGE, "hundred", *_PARTS):
         return "", place
-    if word(at) == "half" and (article or word(at + 1) in ("a", "an", "of") or len(words) == 1):
+    if (
+        word(at) == "half"
+        and not (place and words[place - 1][0] in _OF_A_YEAR)
+        and (article or word(at + 1) in ("a", "an", "of") or len(words) == 1)
+    ):
         at += 1 + (word(at + 1) in ("a", "an") and word(at + 2) in _LARGE)
         return "0.5", at
     if article and word(at) in _PARTS:
-        return ("", place) if word(at + 1) in ("quarter", "half") else (f"1/{_PARTS[word(at)]}", at + 1)
+        return (f"1/{_PARTS[word(at)]}", at + 1) if word(at + 1) in ("", "of") else ("", place)
     total, current, seen, last = 0, 1 if article else 0, article, ""
     while (here := word(at)) or word(at):
         if here == "and" and seen and (word(at + 1) in _VALUES) and word(at + 2) not in _PARTS:
@@ -186,6 +196,7 @@ def _worded(text: str, words: Sequence[tuple[str, int, int]], place: int) -> tup
     if word(at) == "and" and word(at + 1) in ("a", "one", "two", "three") and word(at + 2) in _PARTS:
         above = 1 if word(at + 1) == "a" else _VALUES[word(at + 1)]
         return (f"{value}.{above * 10 // 2}" if word(at + 2) == "half" else f"{value} {above}/{_PARTS[word(at + 2)]}"), at + 3
-    if word(at) in _PARTS and 0 < value < 20 and word(at + 1) not in ("quarter", "half"):
+    of_a_year = word(at).startswith("quarter") and (value not in (1, 3) or (place and words[place - 1][0] in _OF_A_YEAR))
+    if word(at) in _PARTS and 0 < value < 20 and word(at + 1) not in ("quarter", "half") and not of_a_year:
         return f"{value}/{_PARTS[word(at)]}", at + 1
     return str(value), at

@@ -28,15 +28,15 @@ _AND_OVER = re.compile(r"\s+(\d{1,4})\s*/\s*(\d{1,4})(?![\d.,/])")
 _WHOLE = re.compile(r"(?:19|20)\d\d")
 
 _LABELS = r"答案|答|问题?|题目?|方案|选项|步骤|小题|情形|案例|answer|question|step|part|case|option|q"
-_ITEM = re.compile(r"\(\d{1,2}\)(?=\s*[^\s,.;。，；)%])|\d{1,2}(?:\.(?=\s)|\)|、(?!\s*[-+]?[\d.,]+\s*(?:$|[,;、。])))(?=\s*\S)")
+_ITEM = re.compile(r"\(\s?\d{1,2}\s?\)(?=\s*[^\s,.;。，；)%])|\d{1,2}(?:\.(?=\s)|\)|、(?!\s*[-+]?[\d.,]+\s*(?:$|[,;、。])))(?=\s*\S)")
 """The mark of an item, at the beginning of a line."""
 _CONTEXT = re.compile(
     rf"""(?P<gap>\s+)
   | (?P<skip>
         (?<!\d)\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}(?![\d.,]*[%\d])
-      | (?<!\d)(?:\d{{4}}\s*年\s*)\d{{1,2}}\s*月(?:份|底|末|初)?(?:\s*\d{{1,2}}\s*[日号])?
-      | (?<![\d年])\d{{1,2}}\s*月(?:份|底|末|初)?(?:\s*\d{{1,2}}\s*[日号])?
-      | 第\s*\d+ | (?<![\d.,])\d+(?:st|nd|rd|th)\b | (?<![\d.,])[1-4][QH](?:\d{{2,4}})?\b
+      | (?<!\d)(?:\d{{2}}(?:\d{{2}})?\s*年\s*)(?:\d{{1,2}}\s*[-~至到]\s*)?\d{{1,2}}\s*月(?:份|底|末|初)?(?:\s*\d{{1,2}}\s*[日号])?
+      | (?<![\d年])(?:\d{{1,2}}\s*[-~至到]\s*)?\d{{1,2}}\s*月(?:份|底|末|初)?(?:\s*\d{{1,2}}\s*[日号])?
+      | 第\s*\d+ | (?:[1-4]\s*[-~至到]\s*)?[1-4]\s*季度 | (?<![\d.,])\d+(?:st|nd|rd|th)\b | (?<![\d.,])[1-4][QH](?:\d{{2,4}})?\b
       | (?<![A-Za-z])(?:{_LABELS})\s*[(]?\d{{1,2}}[)]?\s*(?:[:)]|\.(?=\s))\s*(?=\S)
       | (?<![A-Za-z_])(?!(?:USD|HKD|TWD|EUR|GBP|JPY|CNY|RMB|CAD|AUD|SGD|CHF|INR|KRW|Rs)\d)[A-Za-z_]+\d[\w.]*
     )
@@ -47,11 +47,11 @@ _CONTEXT = re.compile(
       |\b(?:at\s+(?:least|most)|(?:more|less|greater|fewer|higher|lower|larger|smaller)\s+than
       |over|under|above|below|up\s+to|minimum|maximum)(?:\s+of)?\b)
   | (?P<about>大?约(?:为|是)?|大概|近似|将?近|[≈~]|\b(?:about|approx(?:imately)?\b\.?|around|roughly|nearly|almost|circa|ca\.))
-  | (?P<fallen>(?:下[降跌滑调浮]|降|跌|减[少低]?|缩[减小]?|回落|滑落|萎缩)了?\s*(?:至|到|成|为(?!\s*-))
+  | (?P<fallen>[减扭]亏|(?:下[降跌滑调浮]|降|跌|减[少低]?|缩[减小]?|回落|滑落|萎缩)了?\s*(?:至|到|成|为(?!\s*-))
       |(?:fell|fall(?:en|s)?|drop\w*|declin\w*|decreas\w*)\s+to\b)
   | (?P<fall>下降|减少|降低|下跌|下滑|下调|下浮|亏损|缩减|缩小|缩水|萎缩|收窄|滑落|回落|贬值
       |负增长|净流出|降幅|跌幅|减幅|降[息准薪价税费]?|跌|减|亏|赔|少了|少赚
-      |\b(?:decreas|declin|drop|reduc|shr[aiu]nk|contract(?:ed|ion|s)\b|plung|plummet|slid|slump|tumbl|depreciat|narrow)\w*|\b(?:fell|fall(?:en|s)?|loss(?:es)?
+      |\b(?:decreas|declin|drop|reduc|shr[aiu]nk|contract(?:ed|ion|s)\b|plung|plummet|slid|slump|tumbl|narrow)\w*|\b(?:fell|fall(?:en|s)?|loss(?:es)?
       |lost|down|lower(?:\s+by)?|negative\s+growth|outflows?)\b)
   | (?P<minus>负|\b(?:minus|negative)\b)
   | (?P<link>了|幅度|额|比例|率|[为是:]|\b(?:by|of|was|is|a|an)\b)

@@ -68,7 +68,7 @@ _MONEY: tuple[tuple[str, str, str], ...] = (
 )
 _TIMES: tuple[tuple[str, str, Decimal], ...] = (
     (r"个?月(?!均)|months?", "month", Decimal(1)),
-    (r"个?季度|quarters?", "month", Decimal(3)),
+    (r"个季度|quarters?", "month", Decimal(3)),
     (r"年|周年|years?|yrs?", "month", Decimal(12)),
     (r"个?星期|个?礼拜|周(?!年)|weeks?|wks?", "day", Decimal(7)),
     (r"天|日|days?", "day", Decimal(1)),

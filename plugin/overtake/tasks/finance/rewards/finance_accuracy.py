@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from overtake import settings
 from overtake.data.near_duplicates import is_copy
+from overtake.reading import closed_sets
 from overtake.reading.numbers import read_quantity
 from overtake.reading.tags import last_answer
 from overtake.remote import budget, chat
@@ -166,4 +167,5 @@ def _judging_of_step(rows: tuple[_Row, ...], step: int) -> _Judging:
 
 
 def _needs_judge(row: _Row) -> bool:
-    return row.answer is not None and not is_copy(row.question, row.answer) and not is_numeric(row.gold, row.kind)
+    in_words = not is_numeric(row.gold, row.kind) and not closed_sets.is_closed(row.gold)
+    return in_words and row.answer is not None and not is_copy(row.question, row.answer)
