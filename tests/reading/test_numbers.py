@@ -6,8 +6,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from overtake.reading.numerals import with_digits
 from overtake.reading.numbers import read_quantity, same_quantity, unit_asked
+from overtake.reading.numerals import with_digits
 
 READ = [
     # (text, value, kind, unit)

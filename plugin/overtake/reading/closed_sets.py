@@ -61,9 +61,10 @@ _REASON = re.compile(r"^\s*(?:因为?|由于|鉴于|随着|如果|若|当|原因
 _PIECE = re.compile(r"[,，。;；!！\n:：]|\.(?!\d)|(?=因为|由于|because\b|due to\b|since\b)")
 _BARE_PIECE = re.compile(r"[,，。;；!！\n:：、/|&+]|\.(?!\d)|\b(?:and|or|but)\b|或者?|以及|[和与及也又但]|而且|同时")
 _LEAD = re.compile(
-    r"(?>(?:最终|正确|参考|标准|本题|该题|我)?的?(?:答案|结论|判断|选择|回答|结果)(?:应当?)?(?:[为选:\s]|是(?=\s*[^\s。.!]))*|"
-    r"(?:应|故|我|本题)?选项?(?:[是为:]|\s)*|"
-    r"(?:the |my )?(?:final |correct |right )?(?:answer|choice|option|conclusion)s?(?: is| are)?[:\s]*|(?:因此|所以|故|综上所述?|综上)[,:\s]*|"
+    r"(?>(?:最终|正确|参考|标准|本题|该题|我)?的?(?:答案|结论|判断|选择|回答|结果)(?:应当?)?(?:[为选:\s]|是(?=\s*[^\s。.!]))*"
+    r"|(?:应|故|我|本题)?选项?(?:[是为:]|\s)*|"
+    r"(?:the |my )?(?:final |correct |right )?(?:answer|choice|option|conclusion)s?(?: is| are)?[:\s]*|"
+    r"(?:因此|所以|故|综上所述?|综上)[,:\s]*|"
     r"(?:thus|therefore|so|hence|it is|it's)[,:\s]+|应?判断为|[(\[{*_`\"'“‘「【<>\s]+)*+"
 )
 _LATIN = re.compile(r"[a-z]")
@@ -104,9 +105,9 @@ def is_closed(gold: str) -> bool:
 def grade(answer: str, gold: str, question: str = "") -> bool | None:
     """Whether an answer chooses exactly what the gold does; None for a gold that is of no closed set.
 
-    >>> grade("ABD", "A,B,D"), grade("A、B、C、D", "A"), grade("It pays a dividend each year.", "A"), grade("选B，因为A错误", "B")
+    >>> grade("ABD", "A,B,D"), grade("A、B、C、D", "A"), grade("It pays a dividend.", "A"), grade("选B，因为A错误", "B")
     (True, False, False, True)
-    >>> grade("No, it does not.", "否"), grade("Yes, there is no doubt", "No"), grade("上升或下降", "下降"), grade("价格下降，因为供给增加", "下降")
+    >>> grade("No, it does not.", "否"), grade("Yes, no doubt", "No"), grade("上升或下降", "下降"), grade("下降，因为供给增加", "下降")
     (True, False, False, True)
     """
     letters, text = _gold_options(gold)
@@ -146,6 +147,15 @@ def options(text: str) -> Set:
     ]
     guessing = _HEDGE.search(rest.casefold()[: max((end for _, _, end in chosen_letters), default=0) + 2])
     return frozenset() if guessing else frozenset(_letters("".join(kept)))
+
+
+def letters_in(text: str) -> Set:
+    """The letters that stand in a text as options may, chosen or not.
+
+    >>> sorted(letters_in("A, B or C; not a dividend")), sorted(letters_in("A股 and the GDP"))
+    (['A', 'B', 'C'], [])
+    """
+    return frozenset(_letters("".join(one[1] for one in _STANDING.finditer(half_width(for_rules(text))))))
 
 
 def _letters(listed: str) -> list[str]:

@@ -49,7 +49,7 @@ def tagged(text: str) -> str:
     if not rest or (rest == whole and not (explained and explained[1].strip())):
         return whole
     if "<answer>" not in rest and "</answer>" not in rest:
-        boxes = boxed(rest)
+        boxes = list(dict.fromkeys(boxed(rest)))
         answer = f"<answer>{boxes[0] if len(boxes) == 1 else rest}</answer>"
         said = rest if len(boxes) == 1 else ""
     elif parts := _ANSWER.fullmatch(rest):

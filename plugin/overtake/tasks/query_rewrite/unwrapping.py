@@ -128,7 +128,9 @@ def wrapping(text: str) -> list[str]:
     >>> wrapping("```改写：胶原蛋白肽```"), wrapping("“胶原蛋白肽”")
     (['fence', 'label'], [])
     """
-    return [what for _, what in _layers(text.strip()) if what != "quotes"]
+    layers = list(_layers(text.strip()))
+    inside = layers[-1][0] if layers else text.strip()
+    return [what for _, what in layers if what != "quotes"] + ["json"] * isinstance(_value(inside), list | dict)
 
 
 def talk(text: str, query: str = "") -> str:
@@ -182,7 +184,7 @@ def _json(text: str) -> Layer | None:
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         elif isinstance(value, dict):
-            named = [one for name, one in value.items() if label_end(f"{str(name).replace('_', ' ')}:")]
+            named = [one for name, one in value.items() if len(str(name)) > 1 and label_end(f"{str(name).replace('_', ' ')}:")]
             value = named[0] if len(named) == 1 else next(iter(value.values())) if len(value) == 1 else None
     return (value, "json") if isinstance(value, str) else None
 
