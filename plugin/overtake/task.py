@@ -99,6 +99,8 @@ class Reward:
     """ "module:Class", or the class; its name is the metric's name."""
     columns: tuple[str, ...] = ()
     """The dataset columns that it reads."""
+    once: str = ""
+    """The column of these that holds a constant of the prompt, measured when the data was made; blank, it is asked live."""
     asks: tuple[Literal["retrieval", "judge"], ...] = ()
     """The services that it asks."""
     judged: str = "judge_share"
@@ -119,6 +121,10 @@ class Setting:
     default: float
     least: float = 0.0
     most: float | None = None
+
+
+DECLARED: dict[str, Setting] = {}
+"""The settings of all known tasks, by name: filled when a task becomes known, read by settings.py, which must not look upward."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class Cheat:
 
 @dataclass(frozen=True)
 class Opinion:
-    """Two curves of logging.jsonl: a judge that can be persuaded, and what is counted. The first rising while the second falls is cheating."""
+    """Two curves of logging.jsonl: a judge that can be persuaded, and what is counted. One rising while the other falls is cheating."""
 
     judge: str
     counted: str
@@ -239,13 +245,15 @@ class Task:
     """Head of each table of an evaluation -> its metrics, in order; empty for one table of all metrics."""
     datasets: Mapping[str, str | Callable[[], Any]] = field(default_factory=dict)
     """Name for --dataset -> what makes its DatasetMeta."""
+    sampled: str = ""
+    """ "module:function" that wraps every reward class to take the requests of `swift sample` for rows of this task; "" for none."""
     cheats: tuple[Cheat, ...] = ()
     opinions: tuple[Opinion, ...] = ()
     panels: tuple[Panel, ...] = ()
     settings: tuple[Setting, ...] = ()
     stages: Mapping[str, Any] = field(default_factory=dict)
-    """Tool -> what does its work: a module (by its name) with `add_arguments(parser)` and `work(args)`, or a class that is made with the task
-    and has both. Its docstring is what --help says of the task."""
+    """Tool -> what does its work: a module (by its name) with `add_arguments(parser)` and `work(args)`, or a class that is made with
+    the task and has both. Its docstring is what --help says of the task."""
     also: Mapping[str, str] = field(default_factory=dict)
     """Tool -> another name that it takes for the task."""
     recipe: str = ""

@@ -1,14 +1,17 @@
 """The tasks: a folder each, found by itself, and those of users' own files; the one registry."""
 
 import argparse
+import ast
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from overtake.task import Task
+from overtake.rewards import COMMON
+from overtake.task import DECLARED, Reward, Task
 
 DEFAULT = "query_rewrite"
 """The task that tools take when none is named."""
@@ -20,6 +23,7 @@ def shipped() -> dict[str, Task]:
     """The tasks of this package, by the name that users type, the default first. A folder here with a `TASK` is one."""
     folders = sorted(path.parent.name for path in Path(__file__).parent.glob("*/__init__.py"))
     found: list[Task] = [import_module(f"{__name__}.{name}").TASK for name in folders]
+    DECLARED.update({one.name: one for task in found for one in task.settings})
     return {task.called: task for task in sorted(found, key=lambda task: (task.name != DEFAULT, task.called))}
 
 
@@ -38,7 +42,13 @@ def register(task: Task) -> Task:
         if shared := {one.name for one in task.rewards} & {one.name for one in other.rewards}:
             raise ValueError(f"task {task.called}: reward {', '.join(sorted(shared))} is one of {other.called}; call yours otherwise")
     _own[task.called] = task
+    DECLARED.update({one.name: one for one in task.settings})
     return task
+
+
+def rewards() -> dict[str, Reward]:
+    """The rewards of all tasks, and those that are of none, by name."""
+    return {reward.name: reward for reward in (*COMMON, *(one for task in known().values() for one in task.rewards))}
 
 
 def find(name: str) -> Task:
@@ -68,7 +78,28 @@ def _of_file(path: Path) -> Task:
     task = getattr(_loaded(path.resolve()), "TASK", None)
     if not isinstance(task, Task):
         raise ValueError(f"{path} defines no TASK: make one of overtake.task.Task")
-    return register(task)
+    return register(replace(task, file=str(path.resolve())))
+
+
+def with_plugins(files: Sequence[str]) -> list[Task]:
+    """All known tasks, and those that files of --external_plugins define; a file without a TASK is not run."""
+    for name in files:
+        path = Path(name)
+        try:
+            lines = ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []
+        except (SyntaxError, UnicodeDecodeError):
+            continue  # said where plugins are examined
+        if any(isinstance(line, ast.Assign) and any(getattr(one, "id", "") == "TASK" for one in line.targets) for line in lines):
+            find(name)
+    return list(known().values())
+
+
+def named(name: str) -> Task:
+    """`find` for an option of argparse, whose errors are in one line."""
+    try:
+        return find(name)
+    except (ValueError, SyntaxError, ImportError) as error:
+        raise argparse.ArgumentTypeError(" ".join(str(error).split())) from None
 
 
 def having(stage: str) -> dict[str, Task]:
@@ -89,11 +120,8 @@ def choose(
     offered = having(stage)
     others = {task.also[stage]: name for name, task in offered.items() if stage in task.also}
 
-    def named(name: str) -> Task:
-        try:
-            task = find(others.get(name, name))
-        except (ValueError, SyntaxError, ImportError) as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+    def able(name: str) -> Task:
+        task = named(others.get(name, name))
         if stage not in task.stages:
             raise argparse.ArgumentTypeError(f"{task.called} is nothing this tool does: there are {', '.join(offered)}")
         return task
@@ -102,7 +130,7 @@ def choose(
 
     def add_task(parser: argparse.ArgumentParser, words: str) -> None:
         names = f"{{{','.join(offered)}}}"
-        parser.add_argument("--task", type=named, metavar=names, default=default, help=f"{words}, or the file of your own task")
+        parser.add_argument("--task", type=able, metavar=names, default=default, help=f"{words}, or the file of your own task")
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_task(first, "")

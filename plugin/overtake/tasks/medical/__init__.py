@@ -64,7 +64,9 @@ TASK = Task(
     ),
     opinions=(Opinion("medical/teacher", "medical/rules", "the teacher's score", "the rule book's", "教师评分", "规则得分"),),
     panels=(
-        Panel("Judge's part", "评审部分", ("medical/teacher",), "against what is counted: do both like it?", "与可计量部分对照：二者是否一致"),
+        Panel(
+            "Judge's part", "评审部分", ("medical/teacher",), "against what is counted: do both like it?", "与可计量部分对照：二者是否一致"
+        ),
         Panel("Rule book", "规则得分", ("medical/rules",), "should rise", "应上升"),
         Panel("Safe answers", "安全的回答", ("medical/safe",), "share", "比例"),
     ),
