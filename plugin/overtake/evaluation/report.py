@@ -49,7 +49,7 @@ def _parse(runs: Sequence[str]) -> dict[str, Path]:
     for one in runs:
         name, _, folder = one.partition("=")
         if not name or not folder:
-            raise BadInput(f"--run {one}: give NAME=FOLDER, e.g. GRPO=output/query_rewrite/grpo")
+            raise BadInput(f"--run {one}: give NAME=FOLDER, the output folder of a training")
         if name in found:
             raise BadInput(f"--run {one}: {name} stands twice: give each its own name")
         found[name] = Path(folder)
