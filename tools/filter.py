@@ -33,13 +33,12 @@ from overtake.data.duplicates import overlaps
 from overtake.data.questions import normal
 from overtake.data.splits import draw
 from overtake.data.tables import BadInput
-from overtake.reading.verdicts import CRITERIA
 from overtake.remote import chat
 from overtake.remote.gateway import Ok, Result
 from overtake.rewards import answer_format
 from overtake.tasks.finance import prompts
 from overtake.tasks.finance import rows as problems
-from overtake.tasks.finance.judge import reasoning_call
+from overtake.tasks.finance.judge import CRITERIA, reasoning_call
 from overtake.tasks.finance.rewards import finance_accuracy
 
 ALSO = ("teacher_output", "sample")

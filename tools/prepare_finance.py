@@ -18,19 +18,19 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from overtake import cli
 from overtake.data import hub, tables
 from overtake.data.duplicates import overlaps, repeats
 from overtake.data.splits import draw
 from overtake.data.tables import BadInput
-from overtake.reading.verdicts import read_choice
 from overtake.remote import chat
 from overtake.remote.gateway import Failed, Ok
 from overtake.tasks.finance import prompts
 from overtake.tasks.finance import rows as problems
 from overtake.tasks.finance.golds import wrong_golds
+from overtake.tasks.finance.judge import read_type
 from overtake.tasks.finance.rewards import finance_accuracy
 from overtake.tasks.finance.rows import Row
 
@@ -102,16 +102,13 @@ def second_opinion(rows: Sequence[Row], concurrency: int | None) -> tuple[list[d
     """(rows of which the teacher tells another type than the rule, how many it told no type of)."""
     to, system = chat.endpoint("teacher"), {"role": "system", "content": prompts.prompt("classify_finance")}
 
-    def read(text: str) -> dict[str, Any]:
-        return {"type": read_choice(text, "type", problems.TYPES)}
-
     calls = [
         chat.chat_call(
             to,
             [system, {"role": "user", "content": f"问题：{row['question']}"}],
             _TYPE_LIMIT,
             0.0,
-            read=read,
+            read=read_type,
             form="question type",
             tries=2,
         )
