@@ -116,7 +116,7 @@ long=$OUT/sft_long_$rl
 if [[ -z $(last "$long") ]]; then
   if [[ $tuner == full ]]; then from_sft=(env MODEL="$(last "$OUT/sft")") more=(); else from_sft=(env ${base:+MODEL="$base"}) more=(--adapters "$(last "$OUT/sft")"); fi
   quiet "sft_long_$rl" "${from_sft[@]}" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$long" bash recipes/sft_medical.sh \
-    ${sft[@]+"${sft[@]}"} ${more[@]+"${more[@]}"} --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/$rl")"
+    ${sft[@]+"${sft[@]}"} ${more[@]+"${more[@]}"} --max_steps "$(python tools/curve.py "$OUT/sft" --steps-to-match "$OUT/$rl")"
 fi
 curve "$long"
 stop_after rl
