@@ -20,8 +20,8 @@ from overtake.rewards import answer_format
 from overtake.task import Row
 from overtake.tasks.finance import prompts
 from overtake.tasks.finance import rows as problems
+from overtake.tasks.finance.judge import reasoning_call
 from overtake.tasks.finance.rewards import finance_accuracy
-from overtake.tasks.query_rewrite.judge import judge_gateway, reasoning_call
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +83,7 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
         for row, text in given:
             if not text:
                 scores[row["id"]]["judge"] = 0.0
-        for (row, _), verdict in zip(written, ask(judge_gateway(), calls, f"judging {name}"), strict=True):
+        for (row, _), verdict in zip(written, ask(chat.chat_gateway("judge"), calls, f"judging {name}"), strict=True):
             if isinstance(verdict, Ok):
                 criteria = verdict.value["criteria"]
                 mean = round(sum(criteria.values()) / len(criteria), 4)

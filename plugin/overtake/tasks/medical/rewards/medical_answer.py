@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 from overtake import settings
 from overtake.reading.tags import strip_think
-from overtake.reading.verdicts import MEDICAL_PARTS
 from overtake.remote import chat
 from overtake.remote.gateway import Failed, Ok
 from overtake.rewards import measuring, trace
 from overtake.rewards.measuring import column
 from overtake.rewards.metrics import log_metrics
-from overtake.tasks.medical.judge import MedicalVerdict, medical_judge_call, medical_verdict
+from overtake.tasks.medical.judge import MEDICAL_PARTS, MedicalVerdict, medical_judge_call, medical_verdict
 from overtake.tasks.medical.rewards import medical_rules
 from overtake.tasks.medical.rewards.medical_rules import TOOL
 

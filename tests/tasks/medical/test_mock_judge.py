@@ -1,10 +1,8 @@
 """The stand-in's checklist: readable like a teacher's, labelled, and stricter on bad answers than on honest ones."""
 
 import pytest
-from overtake.reading.verdicts import read_medical_verdict
-from overtake.tasks.medical.judge import MedicalVerdict
-
-from demo.mock_teacher import medical
+from overtake.tasks.medical import mock_judge as medical
+from overtake.tasks.medical.judge import MedicalVerdict, read_verdict
 
 QUESTION = "胃胀两天了怎么办？"
 REFERENCE = "胃胀多与进食过快、过饱或消化不良有关，少量多餐、细嚼慢咽，持续两周以上请到消化科检查。"
@@ -18,8 +16,8 @@ BAD = {
 
 
 def verdict(answer, reference=REFERENCE, question=QUESTION):
-    items, remark = read_medical_verdict(medical.verdict(question, reference, answer))
-    return MedicalVerdict(items, remark, "")
+    found = read_verdict(medical.verdict(question, reference, answer))
+    return MedicalVerdict(found["items"], found["reason"], "")
 
 
 def test_an_honest_answer_fulfils_the_whole_list_with_and_without_a_reference():

@@ -1,7 +1,8 @@
 """Verdicts: exactly one object with a number from 0 to 5, or an error; never a guess."""
 
 import pytest
-from overtake.reading.verdicts import read_medical_verdict, read_profile, read_rewrite_verdict
+from overtake.tasks.query_rewrite.generate import read_profile
+from overtake.tasks.query_rewrite.judge import read_verdict
 
 GOOD = [
     ('{"综合得分": 4.5, "评分理由": "准确"}', (4.5, "准确")),
@@ -40,46 +41,17 @@ BAD = [
 
 @pytest.mark.parametrize(("text", "expected"), GOOD)
 def test_a_clear_verdict_is_read(text, expected):
-    assert read_rewrite_verdict(text) == expected
+    assert tuple(read_verdict(text).values()) == expected
 
 
 @pytest.mark.parametrize("text", BAD)
 def test_anything_else_is_an_error(text):
     with pytest.raises(ValueError):
-        read_rewrite_verdict(text)
+        read_verdict(text)
 
 
 def test_profiles_are_two_texts():
-    assert read_profile('{"用户画像": " 孕妇 ", "历史摘要": ""}') == ("孕妇", "")
+    assert tuple(read_profile('{"用户画像": " 孕妇 ", "历史摘要": ""}').values()) == ("孕妇", "")
     for text in ('{"用户画像": null, "历史摘要": ""}', '{"用户画像": "孕妇"}', "孕妇", '{"用户画像": ["孕妇"], "历史摘要": ""}'):
         with pytest.raises(ValueError):
             read_profile(text)
-
-
-YES = '"准确性": [true, true, true], "安全性": [true, false, true], "完整性": [true, true, true], "清晰度": [true, true, false]'
-NOT_MEDICAL = [
-    "很好",
-    "{" + YES + "}",
-    "{" + YES + ', "评语": 5}',
-    "{" + YES.replace("[true, false, true]", "[true, true]") + ', "评语": "好"}',
-    "{" + YES.replace("[true, false, true]", "[1, 0, 1]") + ', "评语": "好"}',
-    "{" + YES.replace("[true, false, true]", '["是", "否", "是"]') + ', "评语": "好"}',
-    "{" + YES.replace("[true, false, true]", "true") + ', "评语": "好"}',
-]
-
-
-def test_a_medical_checklist_is_read_by_parts():
-    items, remark = read_medical_verdict("```json\n{" + YES + ', "评语": " 好 "}\n```')
-    assert items == {
-        "accuracy": [True, True, True],
-        "safety": [True, False, True],
-        "completeness": [True, True, True],
-        "clarity": [True, True, False],
-    }
-    assert remark == "好"
-
-
-@pytest.mark.parametrize("text", NOT_MEDICAL)
-def test_anything_else_is_no_medical_checklist(text):
-    with pytest.raises(ValueError):
-        read_medical_verdict(text)

@@ -9,7 +9,7 @@ from overtake.tasks.answer_judge import judge as grading
 from overtake.tasks.answer_judge import prompts
 from overtake.tasks.answer_judge.judgements import Judgement
 
-from .conftest import said
+from ...remote.conftest import said
 
 VERDICT = "<think>Both say 1901.</think><output>main: correct; secondary: none</output>"
 

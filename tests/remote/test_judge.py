@@ -4,7 +4,9 @@ import json
 
 import pytest
 from overtake.remote.gateway import Failed, Ok
-from overtake.tasks.query_rewrite.judge import judge_call, judge_gateway, reasoning_call, verdict
+from overtake.tasks.finance.judge import reasoning_call
+from overtake.tasks.finance.prompts import prompt as finance_prompt
+from overtake.tasks.query_rewrite.judge import judge_call, judge_gateway, verdict
 from overtake.tasks.query_rewrite.prompts import prompt
 
 from .conftest import said
@@ -83,7 +85,7 @@ def test_a_judge_of_reasoned_answers_is_shown_one_object_that_no_answer_can_brea
     assert result.value["criteria"] == {"logic": 1.0, "accuracy": 0.333, "completeness": 1.0, "concision": 1.0}
     assert result.value["weakest"] == "税率"
     system, user = bodies[0]["messages"]
-    assert system["content"] == prompt("judge_reasoning") and bodies[0]["temperature"] == 0
+    assert system["content"] == finance_prompt("judge_reasoning") and bodies[0]["temperature"] == 0
     assert json.loads(user["content"]) == {"question": "多少？", "reference": "8", "response": response}
 
 

@@ -1,10 +1,11 @@
-"""rescore.py over a written trace: the same weights give the same totals, other weights what one computes by hand."""
+"""Rescoring over a written trace: the same weights give the same totals, other weights what one computes by hand."""
 
 import json
 import math
 
 import pytest
 from overtake.rewards import trace
+from overtake.tasks.query_rewrite import rescore
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -47,7 +48,7 @@ def totals(path):
 def test_the_runs_own_weights_give_the_runs_own_totals_and_means(run, written, tmp_path):
     samples = [sample(0, 0.9, 5), sample(1, 0.5, 2, rule=-1.0), sample(2, None, 5), sample(3, 0.7)]
     samples += [sample(0, 0.8, needed=False, mode="eval")]
-    done = run("rescore", written(samples), "--out", tmp_path / "out.jsonl")
+    done = run(rescore, written(samples), "--out", tmp_path / "out.jsonl")
     assert (done.code, done.err) == (0, "")
     assert totals(tmp_path / "out.jsonl") == pytest.approx([one["total"] for one in samples])
     header, first, last, summary = done.out.splitlines()
@@ -62,19 +63,19 @@ def test_the_runs_own_weights_give_the_runs_own_totals_and_means(run, written, t
 def test_other_weights_are_those_of_the_composite_and_of_the_rewards(run, written, tmp_path):
     samples = [sample(0, 0.9, 1), sample(1, 0.5, 5, rule=-1.0)]
     flags = ["--weight-judge", 1, "--weight-retrieval", 0, "--weight-win", 0, "--reward-weights", 0.5, 0.1]
-    done = run("rescore", written(samples), *flags, "--out", tmp_path / "out.jsonl")
+    done = run(rescore, written(samples), *flags, "--out", tmp_path / "out.jsonl")
     assert totals(tmp_path / "out.jsonl") == pytest.approx([0.5 * math.tanh(3 * -0.4), 0.5 * math.tanh(3 * 0.4) - 0.1])
     assert "1 of 1 groups have another best rewrite now" in done.out
 
 
 def test_without_the_judge_what_abstained_for_a_verdict_is_scored(run, written, tmp_path):
-    run("rescore", written([sample(0, 0.9), sample(1, None)]), "--weight-judge", 0, "--out", tmp_path / "out.jsonl")
+    run(rescore, written([sample(0, 0.9), sample(1, None)]), "--weight-judge", 0, "--out", tmp_path / "out.jsonl")
     assert totals(tmp_path / "out.jsonl") == [pytest.approx((0.4 * TOP + 0.125) * 0.65 / 0.65), None]
 
 
 def test_gold_documents_are_the_measure_again(run, written, tmp_path):
     one = sample(0, 0.9, needed=False) | {"gold": ["d"]}
-    run("rescore", written([one]), "--weight-win", 0, "--out", tmp_path / "out.jsonl")
+    run(rescore, written([one]), "--weight-win", 0, "--out", tmp_path / "out.jsonl")
     # The one document recalled is gold, the list is filled up with zeros: .6 + .4 / 3; the teacher has nothing.
     assert totals(tmp_path / "out.jsonl") == pytest.approx([math.tanh(3 * (0.6 + 0.4 / 3)) * 0.75])
 
@@ -82,7 +83,7 @@ def test_gold_documents_are_the_measure_again(run, written, tmp_path):
 def test_a_torn_line_is_named(run, written):
     path = written([sample(0, 0.9, 5)])
     path.write_bytes(path.read_bytes() + b'{"run": "a", "mode"')
-    assert "lines left half by a kill, left out: 1" in run("rescore", path).out
+    assert "lines left half by a kill, left out: 1" in run(rescore, path).out
 
 
 def test_what_cannot_be_scored_again_is_one_line_and_exit_2(run, written, tmp_path):
@@ -99,6 +100,6 @@ def test_what_cannot_be_scored_again_is_one_line_and_exit_2(run, written, tmp_pa
         ([other, "--weight-win", 1], "the run had no RagCompetition, only RewriteRules"),
     ]
     for arguments, message in cases:
-        done = run("rescore", *arguments)
+        done = run(rescore, *arguments)
         assert (done.code, done.err.count("\n")) == (2, 0)
         assert done.err.startswith("error: ") and message in done.err

@@ -6,10 +6,10 @@ import pytest
 from overtake import settings
 from overtake.remote.chat import chat_gateway, endpoint
 from overtake.remote.gateway import Failed, Ok
-from overtake.tasks.medical.judge import medical_judge_call, medical_verdict
+from overtake.tasks.medical.judge import medical_judge_call, medical_verdict, read_verdict
 from overtake.tasks.medical.prompts import prompt
 
-from .conftest import said
+from ...remote.conftest import said
 
 YES = [True, True, True]
 GOOD = json.dumps({"准确性": YES, "安全性": YES, "完整性": [True, False, True], "清晰度": YES, "评语": "缺要点"}, ensure_ascii=False)
@@ -82,3 +82,32 @@ def test_without_any_key_the_error_names_it(service, monkeypatch):
     settings.load.cache_clear()
     with pytest.raises(settings.SettingsError, match="DEEPSEEK_API_KEY"):
         endpoint("judge")
+
+
+YES = '"准确性": [true, true, true], "安全性": [true, false, true], "完整性": [true, true, true], "清晰度": [true, true, false]'
+NOT_MEDICAL = [
+    "很好",
+    "{" + YES + "}",
+    "{" + YES + ', "评语": 5}',
+    "{" + YES.replace("[true, false, true]", "[true, true]") + ', "评语": "好"}',
+    "{" + YES.replace("[true, false, true]", "[1, 0, 1]") + ', "评语": "好"}',
+    "{" + YES.replace("[true, false, true]", '["是", "否", "是"]') + ', "评语": "好"}',
+    "{" + YES.replace("[true, false, true]", "true") + ', "评语": "好"}',
+]
+
+
+def test_a_medical_checklist_is_read_by_parts():
+    found = read_verdict("```json\n{" + YES + ', "评语": " 好 "}\n```')
+    assert found["items"] == {
+        "accuracy": [True, True, True],
+        "safety": [True, False, True],
+        "completeness": [True, True, True],
+        "clarity": [True, True, False],
+    }
+    assert found["reason"] == "好"
+
+
+@pytest.mark.parametrize("text", NOT_MEDICAL)
+def test_anything_else_is_no_medical_checklist(text):
+    with pytest.raises(ValueError):
+        read_verdict(text)

@@ -1,4 +1,4 @@
-"""review.py: the riskiest answers, blind and shuffled; the doctor's verdicts read back and compared with rules and teacher."""
+"""A doctor's review: the riskiest answers, blind and shuffled; the doctor's verdicts read back and compared with rules and teacher."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import re
 import openpyxl
 import pytest
 from overtake.data import tables
-from overtake.tasks.answer_judge import review
+from overtake.tasks.medical import review
 
 YES, NO = [True] * 3, [False, True, True]
 
@@ -40,7 +40,7 @@ def evaluated(tmp_path):
 
 @pytest.fixture
 def listed(run, evaluated, tmp_path):
-    done = run("review", evaluated, tmp_path / "list", "--limit", "3")
+    done = run(review, evaluated, tmp_path / "list", "--limit", "3")
     assert done.code == 0, done.err
     assert "5 answers to 3 questions" in done.out
     return tmp_path / "list"
@@ -77,10 +77,10 @@ def test_neither_sheet_nor_page_tells_whose_answer_it_is_and_the_seed_sets_the_o
     assert not re.search("SFT|PPO", page + sheet)
     orders = set()
     for seed in range(6):
-        assert run("review", evaluated, tmp_path / f"seed{seed}", "--limit", "3", "--seed", seed).code == 0
+        assert run(review, evaluated, tmp_path / f"seed{seed}", "--limit", "3", "--seed", seed).code == 0
         orders.add(tuple(row["answer"] for row in key(tmp_path / f"seed{seed}")))
     assert len(orders) > 1
-    run("review", evaluated, tmp_path / "again", "--limit", "3")
+    run(review, evaluated, tmp_path / "again", "--limit", "3")
     assert key(tmp_path / "again") == key(listed)
 
 
@@ -106,7 +106,7 @@ def test_the_doctors_verdicts_are_compared_with_rules_and_teacher(run, listed):
         "=1+1": ("unsure", None),
         "去医院<b>看看</b>。": ("安全 safe", None),
     }
-    done = run("review", "--read", verdicts(listed, said))
+    done = run(review, "--read", verdicts(listed, said))
     assert done.code == 0, done.err
     found = json.loads((listed / review.RESULT).read_text("utf-8"))
     assert found["doctor"] == {"safe": 3, "unsafe": 1, "unsure": 1}
@@ -124,7 +124,7 @@ def test_a_csv_of_some_rows_is_read_too_and_blank_ones_are_counted(run, listed, 
     rows = tables.read_rows(listed / review.SHEET)[:3]
     rows[0][review.VERDICT] = "不确定"
     tables.write_rows(tmp_path / "part.csv", rows)
-    done = run("review", "--read", tmp_path / "part.csv", "--key", listed / review.KEY)
+    done = run(review, "--read", tmp_path / "part.csv", "--key", listed / review.KEY)
     assert done.code == 0, done.err
     assert "3 answers, the doctor says: 1 unsure, 2 blank" in done.out
     assert "rules and doctor: no answer that both have a verdict on" in done.out
@@ -142,16 +142,16 @@ def test_a_csv_of_some_rows_is_read_too_and_blank_ones_are_counted(run, listed, 
 def test_a_sheet_that_is_not_this_list_is_refused_by_its_row(run, listed, change, says):
     rows = tables.read_rows(listed / review.SHEET)
     tables.write_rows(listed / "bad.xlsx", [{**rows[0], **change}, *rows[1:]])
-    done = run("review", "--read", listed / "bad.xlsx")
+    done = run(review, "--read", listed / "bad.xlsx")
     assert done.code == 2 and says in done.err and not (listed / review.RESULT).exists()
 
 
 def test_what_cannot_be_listed_is_named(run, evaluated, listed, tmp_path):
-    assert "holds a list already" in run("review", evaluated, listed).err
-    assert "no eval_details_*.jsonl" in run("review", tmp_path, tmp_path / "new").err
+    assert "holds a list already" in run(review, evaluated, listed).err
+    assert "no eval_details_*.jsonl" in run(review, tmp_path, tmp_path / "new").err
     (tmp_path / "other").mkdir()
     (tmp_path / "other/eval_details_X.jsonl").write_text('{"id": "a"}\n')
-    assert "line 1 is no medical answer" in run("review", tmp_path / "other", tmp_path / "new").err
-    assert "nothing to do" in run("review").err
+    assert "line 1 is no medical answer" in run(review, tmp_path / "other", tmp_path / "new").err
+    assert "nothing to do" in run(review).err
     (listed / review.KEY).unlink()
-    assert f"{review.KEY}: no such file" in run("review", "--read", listed / review.SHEET).err
+    assert f"{review.KEY}: no such file" in run(review, "--read", listed / review.SHEET).err

@@ -1,8 +1,8 @@
 """A list for a doctor: the riskiest answers, blind and shuffled, as a sheet and a page; read back and compared with rules and teacher."""
 
+import argparse
 import io
 import json
-import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import Any
 
 import jinja2
 
+from overtake import cli
 from overtake.data import tables
+from overtake.data.splits import shuffled
 from overtake.data.tables import BadInput
 from overtake.tasks.answer_judge import agreement
 from overtake.tasks.answer_judge.agreement import Judged, Said
@@ -114,8 +116,7 @@ def chosen(folder: Path, limit: int, seed: int) -> list[Row]:
             )
             one["systems"].append(row["system"])
         listed += by_text.values()
-    random.Random(seed).shuffle(listed)
-    return [{"number": number, **row} for number, row in enumerate(listed, 1)]
+    return [{"number": number, **row} for number, row in enumerate(shuffled(listed, seed), 1)]
 
 
 def write(folder: Path, key: Sequence[Row]) -> None:
@@ -240,3 +241,33 @@ def words(found: dict[str, Any]) -> str:
 def save(path: Path, found: dict[str, Any], rows: Sequence[Row]) -> None:
     """The comparison and what was said of each answer, as JSON."""
     tables.write_aside({path: json.dumps(found | {"answers": list(rows)}, ensure_ascii=False, indent=1).encode()})
+
+
+def work(args: argparse.Namespace) -> int:
+    """Write the list, or read it back and compare; 0 done. Raises BadInput."""
+    if args.read:
+        key = args.key or args.read.with_name(KEY)
+        rows = read(args.read, key)
+        comparison = compared(rows)
+        save(key.with_name(RESULT), comparison, rows)
+        print(f"{words(comparison)}\n{key.with_name(RESULT)} written")
+        return 0
+    if not args.folder or not args.out:
+        raise BadInput("nothing to do: name the folder of an evaluation and one for the list, or --read a reviewed one")
+    if (args.out / KEY).exists():
+        raise BadInput(f"{args.out} holds a list already, maybe a doctor's: name another folder, or remove it")
+    key_rows = chosen(args.folder, args.limit, args.seed)
+    write(args.out, key_rows)
+    questions = len({row["med_id"] for row in key_rows})
+    print(f"{len(key_rows)} answers to {questions} questions: {args.out / SHEET}, {PAGE}; keep {KEY} back")
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command line takes."""
+    parser.add_argument("folder", type=Path, nargs="?", metavar="EVAL", help="folder with eval_details_*.jsonl")
+    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="folder for the list")
+    parser.add_argument("--limit", type=cli.positive, default=20, help="questions in the list (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=20, help="of the shuffling (default %(default)s)")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="the reviewed sheet, .xlsx or .csv")
+    parser.add_argument("--key", type=Path, metavar="FILE", help=f"default: {KEY} beside the sheet")

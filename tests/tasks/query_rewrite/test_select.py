@@ -4,7 +4,7 @@ import json
 
 import pytest
 from overtake.rewards import measuring
-from overtake.tasks.query_rewrite import conversations
+from overtake.tasks.query_rewrite import conversations, select
 
 T = [["t", 0.5]]
 
@@ -52,7 +52,7 @@ def keep(run, tmp_path):
             for text in texts
         ]
         write("draws.jsonl", lines)
-        return run("keep_best", tmp_path / "rl.jsonl", tmp_path / "draws.jsonl", tmp_path / "train.jsonl", *flags)
+        return run(select, tmp_path / "rl.jsonl", tmp_path / "draws.jsonl", tmp_path / "train.jsonl", *flags)
 
     return keep
 
@@ -238,7 +238,7 @@ def test_a_check_asks_each_service_once_and_needs_no_draws(finds, judges, run, k
     rows = [row(number, rag_teacher_judge="3") for number in range(1, 4)]
     assert keep(rows, {}, "--check").code == 0
     (tmp_path / "draws.jsonl").unlink()
-    assert run("keep_best", tmp_path / "rl.jsonl", tmp_path / "draws.jsonl", tmp_path / "train.jsonl", "--check").code == 0
+    assert run(select, tmp_path / "rl.jsonl", tmp_path / "draws.jsonl", tmp_path / "train.jsonl", "--check").code == 0
     assert (sent(retriever), len(judge.requests)) == (["问题1"], 1)
     assert written() is None
 
@@ -276,9 +276,9 @@ def test_draws_on_other_rows_and_broken_lines_are_refused(finds, keep, run, tmp_
         ('{"messages": [{"role": "user", "content": "问题1"}]}\n', "line 1 ends in no assistant turn"),
     ):
         paths[1].write_text(text, encoding="utf-8")
-        said = run("keep_best", *paths)
+        said = run(select, *paths)
         assert said.code == 2 and words in said.err
     paths[1].unlink()
-    said = run("keep_best", *paths)
+    said = run(select, *paths)
     assert said.code == 2 and "no such file: draw with recipes/sample_rag.sh" in said.err
     assert written("other.jsonl") is None

@@ -1,8 +1,9 @@
-"""hold_out.py: what goes to which side, what is copied, what is refused with nothing written."""
+"""Holding questions out: what goes to which side, what is copied, what is refused with nothing written."""
 
 import json
 
 import pytest
+from overtake.data import hold_out
 from overtake.retrieval.corpus import read_qrels
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -38,7 +39,7 @@ def sides(folder):
 
 
 def test_a_share_of_the_questions_is_held_out_and_labels_stay_whole(run, labelled, tmp_path):
-    done = run("hold_out", labelled, tmp_path / "out", "--share", "0.25")
+    done = run(hold_out, labelled, tmp_path / "out", "--share", "0.25")
     assert (done.code, done.err) == (0, "")
     found = sides(tmp_path / "out")
     assert not found["train"] & found["test"]
@@ -53,14 +54,14 @@ def test_a_share_of_the_questions_is_held_out_and_labels_stay_whole(run, labelle
 
 def test_questions_that_ask_the_same_stay_on_one_side(run, labelled, tmp_path):
     for seed in range(12):
-        run("hold_out", labelled, tmp_path / f"out{seed}", "--share", "0.5", "--seed", seed)
+        run(hold_out, labelled, tmp_path / f"out{seed}", "--share", "0.5", "--seed", seed)
         found = sides(tmp_path / f"out{seed}")
         assert ("q0" in found["test"]) == ("q1" in found["test"])
 
 
 def test_the_draw_is_seeded(run, labelled, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        run("hold_out", labelled, tmp_path / name, "--seed", seed)
+        run(hold_out, labelled, tmp_path / name, "--seed", seed)
     assert sides(tmp_path / "a") == sides(tmp_path / "b") != sides(tmp_path / "c")
 
 
@@ -68,7 +69,7 @@ def test_a_published_split_is_kept_and_its_questions_are_counted(run, beir, tmp_
     qrels = {"qrels/train.tsv": [("q1", "d0", 2), ("q1", "d1", 1)], "qrels/test.tsv": [("q0", "d2", 1)]}
     folder = beir({"q0": "一", "q1": "二"}, qrels)
     (folder / "lexicon.tsv").write_text("话\t词\n")
-    done = run("hold_out", folder, tmp_path / "new/out")
+    done = run(hold_out, folder, tmp_path / "new/out")
     assert done.out == f"{tmp_path / 'new/out'}: 3 documents; questions: 1 test, 1 train\n"
     assert {split: read_qrels(tmp_path / "new/out", split) for split in ("train", "test")} == {
         "train": {"q1": {"d0": 2, "d1": 1}},
@@ -79,7 +80,7 @@ def test_a_published_split_is_kept_and_its_questions_are_counted(run, beir, tmp_
 
 def test_labels_of_questions_that_are_not_there_are_left_out(run, beir, tmp_path):
     labels = [("q0", "d0", 1), ("q1", "d0", 1), ("gone", "d0", 1)]
-    run("hold_out", beir({"q0": "一", "q1": "二"}, {"qrels.tsv": labels}), tmp_path / "out", "--share", "0.5")
+    run(hold_out, beir({"q0": "一", "q1": "二"}, {"qrels.tsv": labels}), tmp_path / "out", "--share", "0.5")
     found = sides(tmp_path / "out")
     assert found["train"] | found["test"] == {"q0", "q1"}
 
@@ -104,7 +105,7 @@ def test_what_cannot_be_parted_is_one_line_and_nothing_is_written(run, beir, tmp
     ]
     before = sorted(tmp_path.iterdir())
     for arguments, message in cases:
-        done = run("hold_out", *arguments)
+        done = run(hold_out, *arguments)
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 0), arguments
         assert done.err.startswith("error: ") and message in done.err, done.err
         assert sorted(tmp_path.iterdir()) == before

@@ -1,4 +1,4 @@
-"""calibrate.py: the rules, a served judge and a model in a folder, on the same labelled rows; an outage is no abstention."""
+"""Calibrating a judge: the rules, a served judge and a model in a folder, on the same labelled rows; an outage is no abstention."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 from overtake import settings
 from overtake.data.tables import write_rows
 from overtake.evaluation import students
+from overtake.tasks.answer_judge import calibrate
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -46,7 +47,7 @@ def judge(chat_server, monkeypatch):
 
 
 def test_the_rules_are_compared_with_people_and_with_the_substring(run, rows, tmp_path):
-    done = run("calibrate", rows, "--judge", "rules", "--summary", tmp_path / "found.json")
+    done = run(calibrate, rows, "--judge", "rules", "--summary", tmp_path / "found.json")
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "found.json").read_text("utf-8"))
     assert found["accuracy"] == {"mean": 1.0, "low": 1.0, "high": 1.0} and found["kappa"]["mean"] == 1.0
@@ -61,7 +62,7 @@ def test_the_rules_are_compared_with_people_and_with_the_substring(run, rows, tm
 
 def test_an_endpoint_is_calibrated_the_same_way_and_its_unreadable_verdicts_are_abstentions(run, judge, rows, tmp_path):
     server = judge(lambda user, body: "no idea" if "Japan" in user else verdict(user))
-    done = run("calibrate", rows, "--judge", "endpoint", "--no-probes", "--summary", tmp_path / "found.json")
+    done = run(calibrate, rows, "--judge", "endpoint", "--no-probes", "--summary", tmp_path / "found.json")
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "found.json").read_text("utf-8"))
     assert (found["abstained"]["mean"], found["accuracy"]["mean"]) == (0.25, 1.0)
@@ -71,7 +72,7 @@ def test_an_endpoint_is_calibrated_the_same_way_and_its_unreadable_verdicts_are_
 
 def test_an_outage_is_no_opinion_of_the_judge(run, judge, rows, monkeypatch):
     judge(lambda user, body: (400, {"error": "too busy"}) if "Japan" in user else verdict(user))
-    done = run("calibrate", rows, "--judge", "endpoint", "--no-probes")
+    done = run(calibrate, rows, "--judge", "endpoint", "--no-probes")
     assert done.code == 2 and "1 of 4 verdicts could not be had" in done.err and "rows" not in done.out
 
 
@@ -85,7 +86,7 @@ def test_a_model_in_a_folder_is_asked_with_the_prompt_of_training(run, rows, tmp
 
     monkeypatch.setattr(students, "from_folder", from_folder)
     (tmp_path / "model").mkdir()
-    done = run("calibrate", rows, "--judge", tmp_path / "model", "--no-probes")
+    done = run(calibrate, rows, "--judge", tmp_path / "model", "--no-probes")
     assert done.code == 0 and len(asked) == 4 and "Reference answer: Lutetia" in asked[0][1]["content"]
     assert " 0.250" in next(line for line in done.out.splitlines() if line.startswith(str(tmp_path / "model")[:27]))
 
@@ -98,16 +99,16 @@ def test_a_model_in_a_folder_is_asked_with_the_prompt_of_training(run, rows, tmp
     ],
 )
 def test_bad_arguments_are_one_line(run, rows, arguments, words):
-    done = run("calibrate", rows, *arguments)
+    done = run(calibrate, rows, *arguments)
     assert done.code == 2 and words in done.err
 
 
 def test_rows_without_a_human_verdict_are_refused(run, tmp_path):
     write_rows(tmp_path / "rows.csv", [{"question": "q", "answer": "a", "answer_hat": "a"}])
-    done = run("calibrate", tmp_path / "rows.csv", "--judge", "rules")
+    done = run(calibrate, tmp_path / "rows.csv", "--judge", "rules")
     assert done.code == 2 and "no row has a human verdict: fill the column label or judge" in done.err
 
 
 def test_a_pilot_draws_the_same_rows_each_time(run, rows):
-    first, second = (run("calibrate", rows, "--judge", "rules", "--limit", 2, "--no-probes").out for _ in range(2))
+    first, second = (run(calibrate, rows, "--judge", "rules", "--limit", 2, "--no-probes").out for _ in range(2))
     assert first == second and " 2 " in first.splitlines()[2]

@@ -1,4 +1,4 @@
-"""The stand-in's checklist for a medical answer: the rule book and shared words, with none of a doctor's understanding.
+"""The offline judge of medical answers, for where there is no key: the rule book and shared words, none of a doctor's understanding.
 
 | item                  | true when                                                                                             |
 |-----------------------|-------------------------------------------------------------------------------------------------------|
@@ -12,8 +12,9 @@ import json
 import re
 
 import rjieba
-from overtake.reading.verdicts import MEDICAL_PARTS
+
 from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical.judge import MEDICAL_PARTS
 from overtake.tasks.medical.rewards import medical_rules
 
 _NEXT = re.compile(r"就医|就诊|医院|医生|药师|复查|检查|急诊|120|如果|建议|doctor|hospital|emergency|pharmacist|if ", re.IGNORECASE)

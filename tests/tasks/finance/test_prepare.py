@@ -1,4 +1,4 @@
-"""prepare_finance.py: tables of others become problems; what is left out is counted by reason and listed; nothing is half-written."""
+"""Preparing: tables of others become problems; what is left out is counted by reason and listed; nothing is half-written."""
 
 import json
 from collections import Counter
@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from overtake.data.tables import write_rows
+from overtake.tasks.finance import prepare as preparing
 
 pytestmark = pytest.mark.usefixtures("fresh")
 GROWTH = "2023年收入1000万元，比上年增长25%，2022年收入多少？"
@@ -17,7 +18,7 @@ def prepare(run, tmp_path):
 
     def prepare(*arguments):
         out = tmp_path / "out"
-        done = run("prepare_finance", *arguments, out)
+        done = run(preparing, *arguments, out)
         if not out.exists():
             return SimpleNamespace(done=done, raw=None)
         stats = json.loads((out / "prepare_stats.json").read_text("utf-8"))

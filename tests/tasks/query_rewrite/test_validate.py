@@ -1,4 +1,4 @@
-"""validate.py against a real server: rewrite and original measured alike, labels, the judge, and outages that never become zeros."""
+"""Validating against a real server: rewrite and original measured alike, labels, the judge, and outages that never become zeros."""
 
 import errno
 import json
@@ -10,7 +10,7 @@ from overtake.data import tables
 from overtake.data.tables import read_rows, write_rows
 from overtake.remote.gateway import ATTEMPTS, Failed, Ok
 from overtake.tasks.query_rewrite import judge as judging
-from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite import prompts, validate
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -61,7 +61,7 @@ def recall_of(sent, body):
 def test_rewrite_and_original_are_both_retrieved_and_scored(run, rag, sheet, tmp_path, suffix):
     server = rag(recall_of)
     out = tmp_path / f"out{suffix}"
-    done = run("validate", sheet, out)
+    done = run(validate, sheet, out)
     assert done.code == 0, done.err
     one, same, worse = read_rows(out)
     assert one == {
@@ -101,7 +101,7 @@ def test_rewrite_and_original_are_both_retrieved_and_scored(run, rag, sheet, tmp
 
 def test_labels_replace_the_rerankers_scores(run, rag, sheet, qrels, tmp_path):
     rag(recall_of)
-    assert run("validate", sheet, tmp_path / "out.csv", "--qrels", qrels, "--kb-name", "shop").code == 0
+    assert run(validate, sheet, tmp_path / "out.csv", "--qrels", qrels, "--kb-name", "shop").code == 0
     one, two, _ = read_rows(tmp_path / "out.csv")
     assert json.loads(one["recall"]) == [["d1", 0.0], ["d2", 1.0], ["d3", 0.0]]
     assert (one["basis"], one["gold"], one["top1_score"], one["success"]) == ("gold", '["d2", "d9"]', "0", "true")
@@ -118,13 +118,13 @@ def test_labels_may_be_one_file(run, rag, sheet, qrels, tmp_path, place):
     if place == "qrels.tsv":
         (qrels / "qrels" / "test.tsv").rename(qrels / place)
     rag(recall_of)
-    assert run("validate", sheet, tmp_path / "out.csv", "--qrels", qrels / place).code == 0
+    assert run(validate, sheet, tmp_path / "out.csv", "--qrels", qrels / place).code == 0
     assert [row["basis"] for row in read_rows(tmp_path / "out.csv")] == ["gold", "reranker", "reranker"]
 
 
 def test_labels_need_document_names(run, rag, sheet, qrels, tmp_path):
     rag(lambda sent, body: (200, {"data": {"recall": [{"reranker_score": 0.9}]}}))
-    done = run("validate", sheet, tmp_path / "out.csv", "--qrels", qrels)
+    done = run(validate, sheet, tmp_path / "out.csv", "--qrels", qrels)
     assert done.code == 1
     assert [row["query_id"] for row in read_rows(tmp_path / "out.csv")] == ["q2", "q3"]
     (row,) = failed(tmp_path / "out.csv")
@@ -144,7 +144,7 @@ def test_labels_need_document_names(run, rag, sheet, qrels, tmp_path):
 def test_an_outage_is_never_a_zero(run, again, rag, sheet, tmp_path, fault):
     broken = [True]
     server = rag(lambda sent, body: fault if broken and sent == "虾青素 适宜人群" else RECALL[sent])
-    done = run("validate", sheet, tmp_path / "out.csv")
+    done = run(validate, sheet, tmp_path / "out.csv")
     assert done.code == 1 and "run the same command again" in done.err
     assert [row["query_id"] for row in read_rows(tmp_path / "out.csv")] == ["q1", "q3"]
     (row,) = failed(tmp_path / "out.csv")
@@ -153,20 +153,20 @@ def test_an_outage_is_never_a_zero(run, again, rag, sheet, tmp_path, fault):
     broken.clear()
     again()
     before = len(server.requests)
-    assert run("validate", sheet, tmp_path / "out.csv").code == 0
+    assert run(validate, sheet, tmp_path / "out.csv").code == 0
     assert len(server.requests) == before + 1  # what was measured is not asked again
     assert len(read_rows(tmp_path / "out.csv")) == 3 and left(tmp_path) == ["in.xlsx", "out.csv"]
 
 
 def test_a_dead_service_is_one_line_and_nothing_is_written(run, rag, sheet, tmp_path, monkeypatch):
     server = rag(lambda sent, body: (503, {}))
-    done = run("validate", sheet, tmp_path / "out.csv")
+    done = run(validate, sheet, tmp_path / "out.csv")
     assert done.code == 2 and "\n" not in done.err and "the first call to the rag failed, nothing more was sent: rag: HTTP 503" in done.err
     assert len(server.requests) == ATTEMPTS and left(tmp_path) == ["in.xlsx"]
 
 
 def test_no_service_set_is_said(run, sheet, tmp_path):
-    done = run("validate", sheet, tmp_path / "out.csv")
+    done = run(validate, sheet, tmp_path / "out.csv")
     assert done.code == 2 and done.err.startswith("error: no RAG service is set: export OVERTAKE_RAG_URL")
 
 
@@ -179,7 +179,7 @@ def verdict_for(question, body):
 def test_the_judge_scores_every_rewrite(run, rag, teacher, sheet, tmp_path):
     rag(recall_of)
     server = teacher(verdict_for)
-    done = run("validate", sheet, tmp_path / "out.xlsx", "--judge")
+    done = run(validate, sheet, tmp_path / "out.xlsx", "--judge")
     assert done.code == 0 and "judge 2.50 of 5 on 3" in done.out
     assert [(row["judge_score"], row["judge_reason"]) for row in read_rows(tmp_path / "out.xlsx")] == [
         ("4.5", "理由"),
@@ -192,7 +192,7 @@ def test_the_judge_scores_every_rewrite(run, rag, teacher, sheet, tmp_path):
 def test_an_unreadable_verdict_is_asked_once_more_and_then_blank(run, rag, teacher, sheet, tmp_path):
     rag(recall_of)
     server = teacher(lambda question, body: "我觉得很好" if "虾青素" in question else verdict_for(question, body))
-    done = run("validate", sheet, tmp_path / "out.csv", "--judge")
+    done = run(validate, sheet, tmp_path / "out.csv", "--judge")
     assert done.code == 1
     assert [row["judge_score"] for row in read_rows(tmp_path / "out.csv")] == ["4.5", "", "0"]
     (row,) = failed(tmp_path / "out.csv")
@@ -241,7 +241,7 @@ def test_bad_input_is_one_line_and_costs_nothing(run, rag, qrels, tmp_path, tabl
     server = rag(recall_of)
     write_rows(tmp_path / "in.csv", table)
     places = [tmp_path / option if option in ("kb", "nowhere") else option for option in options]
-    done = run("validate", tmp_path / "in.csv", tmp_path / "out.xlsx", *places)
+    done = run(validate, tmp_path / "in.csv", tmp_path / "out.xlsx", *places)
     assert done.code == 2 and done.err.startswith("error: ") and "\n" not in done.err and message in done.err, done.err
     assert server.requests == [] and left(tmp_path) == ["in.csv"]
 
@@ -253,7 +253,7 @@ def test_full_disk_is_one_line_and_nothing_half_written(run, rag, sheet, tmp_pat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tables.os, "fsync", full)
-    done = run("validate", sheet, tmp_path / "out.xlsx")
+    done = run(validate, sheet, tmp_path / "out.xlsx")
     assert done.code == 2 and "No space left on device" in done.err and "\n" not in done.err
     assert left(tmp_path) == ["in.xlsx"]
 
@@ -272,5 +272,5 @@ def test_concurrency_is_bounded(run, rag, tmp_path):
 
     rag(recall)
     write_rows(tmp_path / "in.csv", [{**ROWS[0], "query_id": str(i), "original_query": f"q{i}"} for i in range(20)])
-    assert run("validate", tmp_path / "in.csv", tmp_path / "out.csv", "--concurrency", 3).code == 0
+    assert run(validate, tmp_path / "in.csv", tmp_path / "out.csv", "--concurrency", 3).code == 0
     assert max(most) == 3

@@ -1,4 +1,4 @@
-"""convert.py: the split comes before the filter, no question stands on two sides, same input gives the same bytes."""
+"""Converting: the split comes before the filter, no question stands on two sides, same input gives the same bytes."""
 
 import errno
 import json
@@ -7,6 +7,7 @@ import pytest
 from overtake.data import tables
 from overtake.data.questions import normal
 from overtake.data.tables import write_rows
+from overtake.tasks.query_rewrite import convert as converting
 from overtake.tasks.query_rewrite import prompts
 
 FILES = ("train.jsonl", "val.jsonl", "rl_train.jsonl", "rl_val.jsonl", "test.jsonl")
@@ -45,7 +46,7 @@ def convert(run, tmp_path):
 
     def convert(rows, *options, name="in.xlsx", out="out"):
         write_rows(tmp_path / name, rows)
-        done = run("convert", tmp_path / name, tmp_path / out, *options)
+        done = run(converting, tmp_path / name, tmp_path / out, *options)
         for file in FILES:
             path = tmp_path / out / file
             lines = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []

@@ -1,11 +1,11 @@
-"""filter.py: what the rules and the judge leave, what is held out, and that a judge who does not answer is no verdict."""
+"""Filtering: what the rules and the judge leave, what is held out, and that a judge who does not answer is no verdict."""
 
 import json
 from types import SimpleNamespace
 
 import pytest
 from overtake.data.tables import json_lines
-from overtake.tasks.finance import prompts
+from overtake.tasks.finance import filter, prompts
 
 pytestmark = pytest.mark.usefixtures("fresh")
 GOOD = {name: [True] * 3 for name in ("logic", "accuracy", "completeness", "concision")}
@@ -35,7 +35,7 @@ def sift(run, tmp_path):
     def sift(rows, *options):
         (tmp_path / "distilled.jsonl").write_bytes(json_lines(rows))
         out = tmp_path / "out"
-        done = run("filter", tmp_path / "distilled.jsonl", out, *options)
+        done = run(filter, tmp_path / "distilled.jsonl", out, *options)
         files = {path.stem: [json.loads(line) for line in path.read_text("utf-8").splitlines()] for path in out.glob("*.jsonl")}
         stats = json.loads((out / "filter_stats.json").read_text("utf-8")) if files else None
         return SimpleNamespace(done=done, stats=stats, **files)

@@ -1,12 +1,4 @@
-"""Keep the best of the rewrites that `swift sample` drew, as rows for SFT: rejection sampling (recipes/sample_rag.sh does both).
-
-    python tools/keep_best.py data/rl_train.jsonl sample/draws.jsonl sample/train.jsonl
-
-Of a question's draws the one that RagCompetition scores highest is kept, among those without a fault by RewriteRules that retrieve better
-than the question itself. A draw that could not be measured has no score: the best of the others is kept, and a question without any
-measured draw is left out. OUTPUT holds messages, the rows' other columns and metadata; OUTPUT.left_out.jsonl every other question and why.
-The judge is asked about OVERTAKE_JUDGE_SHARE of the questions. Measurements are kept: the same command again asks only for what failed.
-"""
+"""Best of n: which of the rewrites that `swift sample` drew are kept, measured by the reward that GRPO trains with."""
 
 import argparse
 import json
@@ -17,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
+
+from tqdm import tqdm
 
 from overtake import cli, settings
 from overtake.data import tables
@@ -33,7 +27,6 @@ from overtake.tasks.query_rewrite.conversations import Row
 from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
 from overtake.tasks.query_rewrite.rewards.relevance import relevances
 from overtake.tasks.query_rewrite.rewards.rewrite_rules import fault
-from tqdm import tqdm
 
 UNMEASURED, NO_BETTER, FAULTY, UNDRAWN = "not measured", "no better than the question", "every draw breaks a rule", "no draw"
 
@@ -51,7 +44,7 @@ class Draw:
     text: str
     score: float | None
     """RagCompetition's; None where it could not be had."""
-    found: Retrieval | None
+    retrieval: Retrieval | None
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ def read_draws(path: Path, rows: Mapping[str, Row]) -> dict[str, list[str]]:
     """What `swift sample` drew on each row, by the row's key, without think blocks."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file: draw with recipes/sample_rag.sh")
-    drawn: dict[str, list[str]] = {}
+    draws: dict[str, list[str]] = {}
     for number, line in enumerate(tables.read_objects(path), 1):
         if not line:
             continue
@@ -77,8 +70,8 @@ def read_draws(path: Path, rows: Mapping[str, Row]) -> dict[str, list[str]]:
         key = conversations.key(messages)
         if key not in rows:
             raise BadInput(f"{path}: line {number} was drawn on a conversation that is none of the rows: give the rows it was drawn on")
-        drawn.setdefault(key, []).append(strip_think(messages[-1]["content"]))
-    return drawn
+        draws.setdefault(key, []).append(strip_think(messages[-1]["content"]))
+    return draws
 
 
 def best(question: Question) -> Draw | str:
@@ -94,7 +87,7 @@ def best(question: Question) -> Draw | str:
     measured = [draw for draw in question.draws if draw.score is not None]
     if question.original is None or not measured:
         return UNMEASURED
-    better = [draw for draw in measured if draw.found and draw.found.student_quality > question.original + _TIE]
+    better = [draw for draw in measured if draw.retrieval and draw.retrieval.student_quality > question.original + _TIE]
     return max(better, key=lambda draw: draw.score or 0.0) if better else NO_BETTER
 
 
@@ -109,8 +102,8 @@ def measure(asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     columns = {**conversations.columns([row for row, mine in asked for _ in mine]), "trainer_state": _STEP}
     scores = RagCompetition()(texts, **columns)
     # Shared with the reward's own measurement: nothing is asked again.
-    found = measuring.retrievals(measuring.read_rows(texts, columns), measuring.step_of(columns))()
-    pairs = [pair if isinstance(pair, measuring.Retrieval) else None for pair in found]
+    retrievals = measuring.retrievals(measuring.read_rows(texts, columns), measuring.step_of(columns))()
+    pairs = [pair if isinstance(pair, measuring.Retrieval) else None for pair in retrievals]
     draws = iter([Draw(*one) for one in zip(texts, scores, pairs, strict=True)])
     live = iter(originals.result())
     measured = []
@@ -157,24 +150,27 @@ def check(rows: Sequence[Row], output: Path) -> None:
         if one.teacher_recall is None and not one.teacher_rewrite:
             raise BadInput(f"{one.query_id}: neither rag_teacher_recall nor rag_teacher_rewrite: there is nothing to compete with")
     cli.probe(rag.rag_gateway(), _original_call(rows[0]))
-    chosen = settings.load()
-    asked = measuring.to_judge(parsed, measuring.step_of({"trainer_state": _STEP}), chosen.judge_share if chosen.weight_judge else 0.0)
+    config = settings.load()
+    asked = measuring.to_judge(parsed, measuring.step_of({"trainer_state": _STEP}), config.judge_share if config.weight_judge else 0.0)
     if judged := [one for one, ask in zip(parsed, asked, strict=True) if ask and one.teacher_rewrite]:
         cli.probe(judging.judge_gateway(), judging.judge_call(judged[0].query, judged[0].teacher_rewrite))
 
 
 def sft_row(row: Row, draw: Draw, original: float, source: str) -> Row:
     """A row in the form of tools/convert.py's train.jsonl, with the columns of the RL row besides."""
-    assert draw.found is not None and draw.score is not None  # `best` keeps no other
-    top1 = draw.found.student[0] if draw.found.student else 0.0
+    assert draw.retrieval is not None and draw.score is not None  # `best` keeps no other
+    top1 = draw.retrieval.student[0] if draw.retrieval.student else 0.0
     metadata = {"query_id": row["rag_query_id"], "top1_score": top1, "source": source, "score": round(draw.score, 6)}
-    qualities = {"quality": draw.found.student_quality, "teacher_quality": draw.found.teacher_quality, "original_quality": original}
+    qualities = {"quality": draw.retrieval.student_quality, "teacher_quality": draw.retrieval.teacher_quality, "original_quality": original}
     answer = {"role": "assistant", "content": draw.text}
     return {**row, "messages": [*conversations.prompt(row["messages"]), answer], "metadata": {**metadata, **qualities}}
 
 
 def work(args: argparse.Namespace) -> int:
-    """Check everything, measure, choose, write; returns the exit code."""
+    """Check everything, measure, choose, write; 0 done, 1 some measurements failed.
+
+    Raises BadInput, SettingsError, and Stop for a dead service or when nothing was kept.
+    """
     rows = conversations.read(args.rows)
     check(list(rows.values()), args.output)
     if args.check:
@@ -183,13 +179,15 @@ def work(args: argparse.Namespace) -> int:
     distinct = [(key, text) for key, texts in drawn.items() for text in dict.fromkeys(texts)]
     faults = [fault(text, rows[key]["rag_query"]) for key, text in distinct]
     sound: dict[str, list[str]] = {}
-    for (key, text), found in zip(distinct, faults, strict=True):
-        if not found:
+    for (key, text), broken in zip(distinct, faults, strict=True):
+        if not broken:
             sound.setdefault(key, []).append(text)
     measured = _measured(rows, sound)
     outcomes: dict[str, Draw | str] = {key: best(measured[key]) if key in measured else FAULTY if key in drawn else UNDRAWN for key in rows}
-    kept = [sft_row(rows[key], one, measured[key].original or 0.0, args.source) for key, one in outcomes.items() if isinstance(one, Draw)]
-    left_out = [{"query_id": rows[key]["rag_query_id"], "reason": one} for key, one in outcomes.items() if isinstance(one, str)]
+    kept = [
+        sft_row(rows[key], draw, measured[key].original or 0.0, args.source) for key, draw in outcomes.items() if isinstance(draw, Draw)
+    ]
+    left_out = [{"query_id": rows[key]["rag_query_id"], "reason": why} for key, why in outcomes.items() if isinstance(why, str)]
     files = cli.write_beside(args.output, "left_out", left_out)
     if kept:
         tables.write_aside({args.output: tables.json_lines(kept)})
@@ -234,26 +232,19 @@ def _measured(rows: Mapping[str, Row], sound: Mapping[str, Sequence[str]]) -> di
 def _worth(kept: Sequence[Row]) -> str:
     if not kept:
         return ""
-    found = [row["metadata"] for row in kept]
-    means = {name: fmean(one[f"{name}quality"] for one in found) for name in ("", "original_", "teacher_")}
-    below = sum(one["score"] < 0 for one in found)
+    worth = [row["metadata"] for row in kept]
+    means = {name: fmean(each[f"{name}quality"] for each in worth) for name in ("", "original_", "teacher_")}
+    below = sum(each["score"] < 0 for each in worth)
     return (
         f"kept: mean quality {means['']:.3f} (question {means['original_']:.3f}, teacher {means['teacher_']:.3f}), {below} of them below "
         "the teacher's rewrite\n"
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; 0 done, 1 some measurements failed, 2 bad input, a dead service or nothing kept, 130 interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command line takes."""
     parser.add_argument("rows", type=Path, help="rl_train.jsonl, as tools/convert.py writes it")
     parser.add_argument("draws", type=Path, help="what `swift sample` wrote on it")
     parser.add_argument("output", type=Path, help="rows for SFT (.jsonl)")
     parser.add_argument("--source", default="student", help="who drew, for the metadata (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="only check rows, output and services; DRAWS need not be there yet")
-    args = parser.parse_args(argv)
-    return cli.run(lambda: work(args))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
