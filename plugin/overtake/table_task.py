@@ -1,4 +1,4 @@
-"""A task whose rows are the lines of a table: its prompt and measure are enough to generate, convert, evaluate, ask and attack it."""
+"""A task whose rows are the lines of a table: all but its prompt and its measure (generate, convert, evaluate, ask, attacks)."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
