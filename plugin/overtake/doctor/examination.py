@@ -22,7 +22,7 @@ Known = Callable[[Sequence[str]], list[Task]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options beside --task."""
-    parser.add_argument("--data", type=Path, help="rows: a training file or, but for query rewriting, a raw one (default: the recipe's)")
+    parser.add_argument("--data", type=Path, help="rows: a training file or, where the task reads one, a raw one (default: the recipe's)")
     parser.add_argument("--model", help="as the recipe's MODEL=")
     parser.add_argument("--recipe", help="whose rewards and numbers are examined (default: the task's GRPO recipe)")
     parser.add_argument("--rows", type=cli.positive, default=48, help="rows to attack, spread over the file (default %(default)s)")
