@@ -37,7 +37,10 @@ def doctor(args: argparse.Namespace, root: Path, known: Known) -> int:
     # A service that is down is what is looked for: nobody waits until it is up again.
     os.environ.setdefault("OVERTAKE_OUTAGE_PATIENCE", "0")
     command = _command(args, root) if args.task else parse(sys.stdin.read())
-    tasks = known(command.flags.get("external_plugins", []))
+    try:
+        tasks = known(command.flags.get("external_plugins", []))
+    except (ValueError, ImportError) as error:
+        raise BadInput(str(error)) from None
     found, said = [], ""
     if not args.only_attacks:
         found += preflight.fast(command, os.environ, tasks)
