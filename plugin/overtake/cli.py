@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from overtake.data import tables
+from overtake.data import outputs, tables
 from overtake.remote import budget
 from overtake.remote.gateway import Call, Failed, Gateway, Ok, Result
 from overtake.settings import SettingsError
@@ -26,14 +26,16 @@ class Stop(Exception):
 
 
 def run(work: Callable[[], int], output: Path | None = None) -> int:
-    """The exit code of `work`: 2 with one `error:` line for what the user can set right, 130 when interrupted.
+    """Exit code of `work`: 2 with one `error:` line for what the user can set right, 130 when interrupted.
 
-    What is spent counts under the name of `output`, so that starting again goes on with the same budget.
+    What is spent counts under the name of `output`, so that starting again goes on with the same budget. No file that `work` reads as an
+    input is written over.
     """
     try:
         if output:
             budget.count_for(str(output.resolve()))
-        return work()
+        with outputs.separate_run():
+            return work()
     except (tables.BadInput, SettingsError, Stop) as error:
         words = str(error)
     except OSError as error:
@@ -129,7 +131,7 @@ def write_beside(output: Path, name: str, rows: Sequence[dict[str, object]]) -> 
     """Write (or, when there is nothing to list, remove) the list beside an output; returns words for the summary."""
     path = beside(output, name)
     if not rows:
-        path.unlink(missing_ok=True)
+        outputs.remove(path)
         return ""
     tables.write_aside({path: tables.json_lines(rows)})
     return f", {name}: {path}"

@@ -52,10 +52,8 @@ def work(args: argparse.Namespace) -> int:
     started = time.monotonic()
     output = args.output or args.input.with_name(NAME)
     tables.check_output(output)
-    if output.suffix != ".jsonl":
+    if tables.suffix(output) != ".jsonl":
         raise BadInput(f"{output}: verdicts are kept as JSON lines: name a .jsonl file")
-    if output.resolve() == args.input.resolve():
-        raise BadInput(f"{output} is the input itself: name another output")
     budget.count_for(str(output.resolve()))
     answers = read_answers(args.input)[: args.limit]
     to = chat.endpoint("judge")
