@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -43,14 +44,19 @@ def load(target: str) -> Any:
 
 
 def register() -> None:
-    """Fill ms-swift's tables. Doing it again changes nothing; ms-swift does it in every loader, rollout and server process."""
+    """Fill ms-swift's tables. Doing it again changes nothing; ms-swift does it in every loader, rollout and server process.
+
+    A write of the training files that a kill has broken off is finished first, for ms-swift reads some of them without us.
+    """
     from swift.callbacks import callbacks_map
     from swift.dataset import register_dataset
     from swift.rewards import orms, prms
     from swift.trainers import TrainerFactory
 
+    from overtake.data.outputs import finish_of_command
     from overtake.tasks.query_rewrite.sampling import accepting_requests
 
+    finish_of_command(sys.argv)
     for name, target in REWARDS.items():
         # --reward_funcs and --orm_model; --prm_model
         orms[name] = prms[name] = accepting_requests(load(target))

@@ -24,12 +24,12 @@ class _Run:
         self.outputs: list[Path] = []
 
 
-_run = _Run()
+_run: _Run | None = None
 
 
 @contextmanager
 def separate_run() -> Iterator[None]:
-    """Let what was read and written so far belong to another run: inside, only what is read inside is protected."""
+    """One run of a tool: inside, nothing that it reads is written over. Outside of any nothing is protected."""
     global _run
     outer, _run = _run, _Run()
     try:
@@ -44,6 +44,8 @@ def reading(path: Path) -> Path:
     Raises BadInput when this run is to write it.
     """
     finish(path.parent)
+    if not _run:
+        return path
     with suppress(OSError):
         at = path.stat()
         _run.inputs[at.st_dev, at.st_ino] = path
@@ -55,6 +57,8 @@ def reading(path: Path) -> Path:
 
 def declare(path: Path) -> None:
     """Say before anything is spent that this run will write `path`. Raises BadInput when it is an input, or a list beside it is one."""
+    if not _run:
+        return
     for source in _run.inputs.values():
         if _clash(path, source):
             _refuse(path, source)
@@ -77,7 +81,7 @@ def protect(paths: Iterable[Path]) -> None:
     for path in paths:
         with suppress(OSError):
             at = path.stat()
-            if (at.st_dev, at.st_ino) in _run.inputs:
+            if _run and (at.st_dev, at.st_ino) in _run.inputs:
                 raise BadInput(f"{path} is an input of this run and would be written over: name another place for the output")
 
 

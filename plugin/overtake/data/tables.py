@@ -249,10 +249,12 @@ def _not_utf8(where: str, error: UnicodeDecodeError) -> BadInput:
 
 
 def _named(path: Path, lines: Sequence[Mapping[int, str]]) -> list[dict[str, str]]:
-    """Rows under the header that stands in the first line; columns without name or content are left out."""
+    """Rows under the header that stands in the first line; columns without name or content are left out, and pandas' index."""
     if not lines:
         return []
     names = {at: name for at, text in lines[0].items() if (name := _name(text))}
+    if 0 not in names and [line.get(0) for line in lines[1:]] == [str(number) for number in range(len(lines) - 1)]:
+        lines = [{at: text for at, text in line.items() if at} for line in lines]
     for at in sorted(names.keys() | {at for line in lines[1:] for at, text in line.items() if text}):
         if at not in names:
             raise BadInput(f"{path}: column {at + 1} holds values but no name in the first row: name it or empty it")

@@ -20,6 +20,7 @@ from typing import Any
 
 from overtake import cli
 from overtake.data import tables
+from overtake.data.cells import Structured, no_text
 from overtake.data.tables import BadInput
 from overtake.evaluation.statistics import bootstrap_mean
 from overtake.reading.tags import strip_think
@@ -141,6 +142,8 @@ def read_answers(path: Path) -> list[dict[str, str]]:
         question, reference = (row.get(name) or row.get(f"med_{name}", "") for name in ("question", "reference"))
         answer = strip_think(row.get("answer") or _last_turn(row.get("messages", "")))
         for name, text in (("question", question), ("answer", answer)):
+            if why := no_text(text) if name == "question" or isinstance(row.get("answer"), Structured) else "":
+                raise BadInput(f"{where}: {name}: {why}")
             if not text.strip():
                 raise BadInput(f"{where}: {name} is blank: fill it or delete the row; the columns there are {', '.join(row)}")
         found.append({"question": question.strip(), "answer": answer, "reference": reference.strip()})

@@ -69,9 +69,8 @@ def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tena
     for index, cells in enumerate(sheet):
         number = tables.row_number(path, index)
         given = {name: cells[name] for name in (question, profile, history) if name}
-        query, about, past = (
-            (text if no_text(text) else plain(text)).strip() for text in map(given.get, (question, profile, history), [""] * 3)
-        )
+        told = {name: (text if no_text(text) else plain(text)).strip() for name, text in given.items()}
+        query, about, past = told[question], told.get(profile, ""), told.get(history, "")
         stem = hashlib.sha256(query.encode()).hexdigest()[:8]
         query_id = (cells[key].strip() if key else "") or f"row{number}-{stem}"
         # The same words from another user, or later in a conversation, are another question.
