@@ -40,7 +40,7 @@ def accepting_requests(reward: type) -> type:
     """`reward` under its own name, which also takes requests of `swift sample` in the place of completions.
 
     ms-swift makes a number of every score, so it has no room for None: a question of which any draw or the teacher's rewrite could not
-    be measured gets NaN throughout, which ms-swift leaves out of its output, and a warning says so. tools/keep_best.py does better.
+    be measured gets NaN throughout, which ms-swift leaves out of its output, and a warning says so. tools/select_best_of_n.py does better.
     """
 
     def call(self: Any, completions: Sequence[Any], **columns: Any) -> list[float | None]:

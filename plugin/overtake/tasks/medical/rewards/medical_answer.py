@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 from overtake import settings
 from overtake.reading.tags import strip_think
-from overtake.reading.verdicts import MEDICAL_PARTS
 from overtake.remote import chat
 from overtake.remote.gateway import Failed, Ok
 from overtake.rewards import measuring, trace
 from overtake.rewards.measuring import column
 from overtake.rewards.metrics import log_metrics
-from overtake.tasks.medical.judge import MedicalVerdict, medical_judge_call, medical_verdict
+from overtake.tasks.medical.judge import MEDICAL_PARTS, MedicalVerdict, medical_judge_call, medical_verdict
 from overtake.tasks.medical.rewards import medical_rules
 from overtake.tasks.medical.rewards.medical_rules import TOOL
 
@@ -60,15 +59,15 @@ class MedicalAnswer:
         step, count = measuring.step_of(columns), len(completions)
         read = [["" if one is None else str(one) for one in column(columns, f"med_{name}", count, TOOL)] for name in _READ]
         rows = tuple(map(_Row, *read, map(strip_think, completions)))
-        share = measuring.judge_share(step) if settings.load().medical_weight_teacher else 0.0
+        share = measuring.judge_share(step) if settings.value("medical_weight_teacher") else 0.0
         asked = [measuring.is_drawn(row.med_id, step, share) for row in rows]
         judging = _judging(rows, tuple(asked)) if step is None else _judging_of_step(rows, tuple(asked), step)
         return [row.answer for row in rows], asked, judging
 
     def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
         """One score for each completion; None where the teacher gave no verdict on it but did on its siblings."""
-        chosen, count = settings.load(), len(completions)
-        weights = (chosen.medical_weight_rules, chosen.medical_weight_teacher)
+        count = len(completions)
+        weights = (settings.value("medical_weight_rules"), settings.value("medical_weight_teacher"))
         answers, asked, judging = self._begin(completions, columns)
         rules = medical_rules.verdicts(completions, columns)
         found = judging()
