@@ -193,7 +193,9 @@ def compared(rows: Sequence[Row]) -> dict[str, Any]:
     agreed = {}
     for who in ("rules", "teacher"):
         pairs = [
-            Pair(row["question"], _MEANS[row["doctor"]], _MEANS[row[who]]) for row in rows if {row["doctor"], row[who]} <= _MEANS.keys()
+            Pair(row["question"] or str(row["number"]), _MEANS[row["doctor"]], _MEANS[row[who]])
+            for row in rows
+            if {row["doctor"], row[who]} <= _MEANS.keys()
         ]
         found = agreement(pairs) | {"confusion": confusion(pairs, ("correct", "incorrect", "none"))} if pairs else None
         agreed[who] = found and {name: found[name] for name in ("rows", "questions", "accuracy", "kappa", "confusion")}
