@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from overtake.data import tables
+from overtake.data import outputs, tables
 from overtake.remote import budget
 from overtake.remote.gateway import Call, Failed, Gateway, Ok, Result
 from overtake.settings import SettingsError
@@ -26,14 +26,16 @@ class Stop(Exception):
 
 
 def run(work: Callable[[], int], output: Path | None = None) -> int:
-    """The exit code of `work`: 2 with one `error:` line for what the user can set right, 130 when interrupted.
+    """Exit code of `work`: 2 with one `error:` line for what the user can set right, 130 when interrupted.
 
-    What is spent counts under the name of `output`, so that starting again goes on with the same budget.
+    What is spent counts under the name of `output`, so that starting again goes on with the same budget. No file that `work` reads as an
+    input is written over.
     """
     try:
         if output:
             budget.count_for(str(output.resolve()))
-        return work()
+        with outputs.separate_run():
+            return work()
     except (tables.BadInput, SettingsError, Stop) as error:
         words = str(error)
     except OSError as error:
@@ -117,10 +119,12 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
-def check_folder(folder: Path) -> None:
-    """Raise BadInput where a folder is to be written and a file is."""
+def check_folder(folder: Path, *names: str) -> None:
+    """Raise BadInput where a folder is to be written and a file is, or a file in it of these names is an input of this run."""
     if folder.exists() and not folder.is_dir():
         raise tables.BadInput(f"{folder} is a file: name a folder")
+    for name in names:
+        outputs.declare(folder / name)
 
 
 def write_folder(folder: Path, files: Mapping[str, Any]) -> None:
@@ -144,7 +148,7 @@ def write_beside(output: Path, name: str, rows: Sequence[dict[str, object]]) -> 
     """Write (or, when there is nothing to list, remove) the list beside an output; returns words for the summary."""
     path = beside(output, name)
     if not rows:
-        path.unlink(missing_ok=True)
+        outputs.remove(path)
         return ""
     tables.write_aside({path: tables.json_lines(rows)})
     return f", {name}: {path}"
