@@ -135,7 +135,7 @@ class _Stage:
         self.task = task
         assert isinstance(task.row, type)
         self.row = task.row
-        self.names = [one.name for one in fields(task.row)]  # type: ignore[arg-type]  # a dataclass, as table_task says
+        self.names = [one.name for one in fields(task.row)]  # a dataclass, as table_task says
 
     def usable(self, path: Path) -> tuple[list[Row], list[Row]]:
         """(rows that can be used, those that cannot with the reason)."""
