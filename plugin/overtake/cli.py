@@ -7,7 +7,6 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,29 +58,6 @@ def main(module: Any, description: str | None, argv: Sequence[str] | None = None
     module.add_arguments(parser)
     args = parser.parse_args(argv)
     return run(lambda: module.work(args), getattr(args, output) if output else None)
-
-
-def by_task(
-    argv: Sequence[str] | None,
-    tasks: Mapping[str, str],
-    description: str,
-    shared: Callable[[argparse.ArgumentParser], None] = lambda _: None,
-) -> tuple[Any, argparse.Namespace]:
-    """(the module of the task that --task names, what it and the tool were told); the first of `tasks` is the default.
-
-    `shared` adds the options that every task has. A module holds `add_arguments(parser)`, and in its docstring what --help says of it.
-    """
-    default = next(iter(tasks))
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--task", choices=tasks, default=default)
-    module = import_module(tasks[first.parse_known_args(argv)[0].task])
-    parser = argparse.ArgumentParser(
-        description=f"{description}\n{module.__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--task", choices=tasks, default=default, help="default %(default)s; --help shows the options of the task")
-    shared(parser)
-    module.add_arguments(parser)
-    return module, parser.parse_args(argv)
 
 
 def ask(gateway: Gateway, calls: Sequence[Call], label: str, on_result: Callable[[int, Result], None] | None = None) -> list[Result]:

@@ -1,7 +1,6 @@
 """A task whose rows are the lines of a table: all but its prompt and its measure (generate, convert, evaluate, ask, attacks)."""
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 
 from overtake import cli, generation
 from overtake.data import tables
+from overtake.data.cells import no_text
 from overtake.data.splits import split
 from overtake.data.tables import BadInput
 from overtake.doctor.attacks import common
@@ -121,6 +121,8 @@ def _rejection(row: Row, of: Callable[[Row], Any]) -> str | None:
     key, question = list(row.values())[:2]
     if not key.strip() or not question.strip():
         return f"{' or '.join(list(row)[:2])} is blank"
+    if why := no_text(question):
+        return f"{list(row)[1]}: {why}"
     try:
         of(row)
     except ValueError as error:
@@ -135,7 +137,7 @@ class _Stage:
         self.task = task
         assert isinstance(task.row, type)
         self.row = task.row
-        self.names = [one.name for one in fields(task.row)]  # a dataclass, as table_task says
+        self.names = [one.name for one in fields(task.row)]
 
     def usable(self, path: Path) -> tuple[list[Row], list[Row]]:
         """(rows that can be used, those that cannot with the reason)."""
@@ -215,9 +217,9 @@ class Convert(_Stage):
                 dropped += side != "test"
         if empty := [name for name, lines in files.items() if not lines]:
             raise BadInput(f"{args.input}: {', '.join(empty)} would be empty: give more rows than {len(rows)}, or a lower --least")
-        tables.write_aside({args.out_dir / name: tables.json_lines(lines) for name, lines in files.items()})
-        counts = ", ".join(f"{len(lines)} {name}" for name, lines in files.items())
-        print(f"{counts}; {dropped} answers below {args.least:g} {metric} are not imitated; {args.out_dir} written", file=sys.stderr)
+        cli.write_folder(args.out_dir, files)
+        counts = cli.counted({name: len(lines) for name, lines in files.items()})
+        print(f"{counts}; {dropped} answers below {args.least:g} {metric} are not imitated; {args.out_dir} written")
         return 0
 
 

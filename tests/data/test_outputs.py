@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from overtake import cli
+from overtake import cli, tasks
 from overtake.data import outputs, tables
 from overtake.data.tables import json_lines, read_objects, read_rows, write_rows
 from overtake.evaluation import comparing, curves
@@ -26,7 +26,7 @@ def count(event, arguments):
         seen += 1
 sys.addaudithook(count)
 folder = Path(sys.argv[1])
-outputs.write_aside({folder / "a.jsonl": b'{"v": "new"}\\n', folder / "sub" / "b.jsonl": b'{"v": "new"}\\n', folder / "c.jsonl": b'{"v": "new"}\\n'})
+outputs.write_aside({folder / name: b'{"v": "new"}\\n' for name in ("a.jsonl", "sub/b.jsonl", "c.jsonl")})
 print("done")
 """
 
@@ -206,9 +206,10 @@ def test_lines_of_json_end_at_newlines_alone(tmp_path):
     path.write_bytes(json_lines([{"reward": 0.5, "t": odd}, {"t": odd}]))
     assert [row["t"] for row in read_objects(path)] == [odd, odd]
     assert curves.read_log(tmp_path)[0]["t"] == odd
-    how = type("How", (), {"id": "id"})
-    (tmp_path / "answers.jsonl").write_bytes(json_lines([{"identity": "x", "id": "1", "answer": odd}]) + b'{"identity": "x", "id"')
-    assert comparing._kept(how, tmp_path / "answers.jsonl", "x") == {"1": {"identity": "x", "id": "1", "answer": odd}}
+    finance = tasks.known()["finance"]
+    line = {"identity": "x", finance.evaluation.id: "1", "answer": odd}
+    (tmp_path / "answers.jsonl").write_bytes(json_lines([line]) + b'{"identity": "x", "id"')
+    assert comparing._kept(finance, tmp_path / "answers.jsonl", "x") == {"1": line}, "half a line of an interrupted run is no answer"
 
 
 def test_no_reader_of_files_splits_at_other_signs_than_newlines():
