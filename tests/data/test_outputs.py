@@ -1,8 +1,10 @@
 """What is written is whole, together, never over an input, and holds any text there is."""
 
+import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -139,24 +141,9 @@ def test_an_output_that_is_the_input_is_refused_before_anything_is_spent(tmp_pat
 def test_no_tool_writes_over_its_input(tmp_path, tool, arguments):
     """Whatever else it finds wrong with these rows, the file is as it was."""
     source = tmp_path / arguments[0]
-    finance = {
-        "id": "a",
-        "question": "去年收入200万元，今年增长10%，今年收入是多少？",
-        "gold_answer": "220万元",
-        "type": "calculation",
-        "source": "x",
-    }
-    rows = [
-        {
-            **finance,
-            "id": str(at),
-            "question": f"第{at}题：{finance['question']}",
-            "answer": "多喝水，两周不好请就诊。",
-            "sample": "0",
-            "teacher_output": "x",
-        }
-        for at in range(30)
-    ]
+    asked = "去年收入200万元，今年增长10%，今年收入是多少？"
+    other = {"gold_answer": "220万元", "type": "calculation", "source": "x", "sample": "0", "teacher_output": "x"}
+    rows = [{**other, "id": str(at), "question": f"第{at}题：{asked}", "answer": "多喝水，两周不好请就诊。"} for at in range(30)]
     write_rows(source, rows)
     before = source.read_bytes()
     command = [sys.executable, str(cli_tool(tool)), str(source), *(str(tmp_path / one) if one[0] != "-" else one for one in arguments[1:])]
@@ -181,15 +168,12 @@ def test_what_a_spreadsheet_would_run_is_quoted_and_comes_back(tmp_path, suffix)
     write_rows(tmp_path / f"t{suffix}", rows)
     assert read_rows(tmp_path / f"t{suffix}") == rows
     if suffix == ".csv":
-        import csv
-
         with (tmp_path / "t.csv").open(encoding="utf-8-sig", newline="") as file:
             written = [line[1] for line in csv.reader(file)][1:]
         for row, text in zip(rows, written, strict=True):
-            number = tables._NUMBER.fullmatch(row["t"])
-            assert text == (
-                row["t"] if number or (row["t"][0] == "'" and row["t"].lstrip("'")[:1] not in starts[:13] + starts[15:]) else f"'{row['t']}"
-            )
+            first = row["t"].lstrip("'")[:1]
+            runs = first and (first in "=+-@＝＋－＠\0" or first.isspace())
+            assert text == (f"'{row['t']}" if runs and not re.fullmatch(r"[+-]\d+", row["t"]) else row["t"])
 
 
 @pytest.mark.parametrize("suffix", [".xlsx", ".csv", ".jsonl"])

@@ -86,16 +86,14 @@ def forms(folder, rows, rng):
 
 
 def test_k6_random_tables_are_the_same_rows_for_every_reader_in_every_format(tmp_path):
-    """600 random rows in 30 tables, each in ten files, read by three readers."""
-    for seed in range(30):
+    """500 random rows in 25 tables, each in ten files, read by three readers."""
+    for seed in range(25):
         rng = random.Random(seed)
         folder = tmp_path / str(seed)
         folder.mkdir()
         rows = [{"id": f"{number:03}", "a": text(rng), "b": text(rng), "c": text(rng)} for number in range(20)]
         for path in forms(folder, rows, rng):
-            # A row's second reading would be the same code; the doctor's and training's are taken on some of the files.
-            readers = READERS if rng.random() < 0.4 else {"tools": read_rows}
-            for name, reader in readers.items():
+            for name, reader in READERS.items():
                 assert reader(path) == rows, (name, path)
 
 
@@ -125,11 +123,12 @@ def test_f19_cells_that_say_na_are_answers(tmp_path, suffix):
     ]
     path = tmp_path / f"j{suffix}"
     frame = pandas.DataFrame(rows)
-    {
-        ".xlsx": lambda: frame.to_excel(path, index=False),
-        ".csv": lambda: frame.to_csv(path, index=False),
-        ".jsonl": lambda: write_rows(path, rows),
-    }[suffix]()
+    if suffix == ".xlsx":
+        frame.to_excel(path, index=False)
+    elif suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        write_rows(path, rows)
     found, _ = load_dataset([f"overtake/judge:{path}"], remove_unused_columns=False)
     assert found["judge_answer"] == ['["NA"]', '["nothing"]', '["NULL"]', '["Oslo"]'] and found["judge_main"][1] == "none"
 
@@ -171,14 +170,14 @@ def test_f22_f24_a_header_with_blanks_and_a_suffix_in_capitals_are_read(tmp_path
         )
     found, _ = load_dataset([f"overtake/finance:{path}"], remove_unused_columns=False)
     assert found["fin_gold"] == ["220万元"]
-    assert [list(reader(path)[0]) for reader in (read_rows, doctor.read)][0] == ["问题", "答案"]
+    assert list(read_rows(path)[0]) == ["问题", "答案"]
     assert doctor.files([f"overtake/finance:{path}#5"]) == [path]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b'{"messages": [], "id": "a"}\n' * 6 + b'{"messages": [{"role": "user", "content": "q\n' + b'{"id": "b"}\n', "line 7: .* is not JSON .*: write one object"),
+        (b'{"id": "a"}\n' * 6 + b'{"messages": [{"role": "us\n{"id": "b"}\n', "line 7: .* is not JSON .*: write one object"),
         ('{"id": "a"}\n{"id": "头发干枯"}\n'.encode("gbk"), "line 2: byte 0x.. is not UTF-8: save the file as UTF-8"),
         (b'[{"id": "a"}]\n', "line 1: .* is not an object: write one object a line"),
         (b'{"id": "a"}\n"x"\n', "line 2: .* is not an object: write one object a line"),
