@@ -25,9 +25,9 @@ from overtake.reading.tags import strip_think
 from overtake.remote import rag
 from overtake.remote.gateway import Call, Ok, Result
 from overtake.retrieval.metrics import quality
-from overtake.rewards import measuring
-from overtake.rewards.measuring import Outage, Retrieval
-from overtake.tasks.query_rewrite import conversations
+from overtake.rewards import sampling
+from overtake.rewards.measuring import Outage
+from overtake.tasks.query_rewrite import conversations, measuring
 from overtake.tasks.query_rewrite import judge as judging
 from overtake.tasks.query_rewrite.conversations import Row
 from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
@@ -74,7 +74,7 @@ def read_draws(path: Path, rows: Mapping[str, Row]) -> dict[str, list[str]]:
         messages = line.get("messages")
         if not isinstance(messages, list) or not messages or messages[-1].get("role") != "assistant":
             raise BadInput(f"{path}: line {number} ends in no assistant turn: give what `swift sample` wrote")
-        key = conversations.key(messages)
+        key = sampling.key(messages)
         if key not in rows:
             raise BadInput(f"{path}: line {number} was drawn on a conversation that is none of the rows: give the rows it was drawn on")
         drawn.setdefault(key, []).append(strip_think(messages[-1]["content"]))
@@ -107,11 +107,7 @@ def measure(asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     originals = rag.rag_gateway().submit([_original_call(row) for row in unknown], settings.load().batch_deadline)
     texts = [text for _, mine in asked for text in mine]
     columns = {**conversations.columns([row for row, mine in asked for _ in mine]), "trainer_state": _STEP}
-    scores = RagCompetition()(texts, **columns)
-    # Shared with the reward's own measurement: nothing is asked again.
-    found = measuring.retrievals(measuring.read_rows(texts, columns), measuring.step_of(columns))()
-    pairs = [pair if isinstance(pair, measuring.Retrieval) else None for pair in found]
-    draws = iter([Draw(*one) for one in zip(texts, scores, pairs, strict=True)])
+    draws = iter([Draw(text, one.value, one.found) for text, one in zip(texts, RagCompetition().measure(texts, **columns), strict=True)])
     live = iter(originals.result())
     measured = []
     for row, mine in asked:
@@ -170,7 +166,7 @@ def sft_row(row: Row, draw: Draw, original: float, source: str) -> Row:
     metadata = {"query_id": row["rag_query_id"], "top1_score": top1, "source": source, "score": round(draw.score, 6)}
     qualities = {"quality": draw.found.student_quality, "teacher_quality": draw.found.teacher_quality, "original_quality": original}
     answer = {"role": "assistant", "content": draw.text}
-    return {**row, "messages": [*conversations.prompt(row["messages"]), answer], "metadata": {**metadata, **qualities}}
+    return {**row, "messages": [*sampling.prompt(row["messages"]), answer], "metadata": {**metadata, **qualities}}
 
 
 def work(args: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ def usable(sources: Sequence[Source], red: Sequence[Source]) -> list[Item]:
     for source in (*red, *sources):
         for item in source.items:
             reason = "same_question" if item.med_id in seen else ""
-            if not reason and source not in red and (rule := medical.unsafe(item)):
+            if not reason and source not in red and (rule := medical_rules.unsafe(item.question, item.answer)):
                 reason = f"answer_breaks_{rule}"
             if reason:
                 source.left_out[reason] += 1

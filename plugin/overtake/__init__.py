@@ -30,8 +30,8 @@ DATASETS: dict[str, str] = {
     "overtake/judge": "overtake.tasks.answer_judge.dataset:judge",
     "overtake/medical": "overtake.tasks.medical.dataset:medical",
 }
-# Name for --callbacks -> "module:function" that takes args and trainer.
-CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.rewards.metrics:overtake_metrics"}
+# Name for --callbacks -> "module:Class" made of args and trainer.
+CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.trainers.metrics_callback:MetricsCallback"}
 # --rlhf_type -> "module.Class", imported by ms-swift when it trains. PPO has no line: see trainers/ppo_arguments.py.
 TRAINERS: dict[str, str] = {"grpo": "overtake.trainers.grpo.GRPOTrainer"}
 
@@ -49,11 +49,9 @@ def register() -> None:
     from swift.rewards import orms, prms
     from swift.trainers import TrainerFactory
 
-    from overtake.tasks.query_rewrite.sampling import accepting_requests
-
     for name, target in REWARDS.items():
         # --reward_funcs and --orm_model; --prm_model
-        orms[name] = prms[name] = accepting_requests(load(target))
+        orms[name] = prms[name] = load(target)
     for target in DATASETS.values():
         register_dataset(load(target)(), exist_ok=True)
     for name, target in CALLBACKS.items():

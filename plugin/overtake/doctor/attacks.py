@@ -155,7 +155,7 @@ def _verdicts(path: Path) -> list[Row]:
         rows = [(row, judged.judge_row(row, columns)) for row in cells]
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
-    return [judged.reward_columns(row, cell.get("judge_facts", "")) for cell, row in rows if row.main]
+    return [row.to_columns() for _, row in rows if row.main]
 
 
 def _facts(row: Row) -> str:

@@ -14,6 +14,7 @@ from overtake.doctor import attacks
 from overtake.doctor.attacks import Row, Task
 from overtake.doctor.findings import Finding
 from overtake.evaluation.statistics import Interval, bootstrap_mean
+from overtake.rewards import reward as rewarding
 from overtake.rewards import trace
 from overtake.rewards.measuring import Outage
 from overtake.settings import SettingsError
@@ -99,11 +100,13 @@ def measure(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> Outco
     values: dict[str, list[float | None]] = {}
     parts: dict[str, list[float | None]] = defaultdict(lambda: [None] * len(completions))
     for reward in rewards:
-        trace.take()  # what a reward that failed has left
-        trace.begin([{} for _ in completions])
-        values[reward.name] = list(reward.score(completions, **columns))
-        for at, sample in enumerate(trace.take()):
-            known = {**(sample.get("parts") or {}), **{name: sample.get(name) for name in ("rules", "teacher")}}
+        if not isinstance(reward.score, rewarding.Reward):
+            values[reward.name] = list(reward.score(completions, **columns))
+            continue
+        scored = reward.score.measure(completions, **columns)
+        values[reward.name] = [one.value for one in scored]
+        for at, one in enumerate(scored):
+            known = {**one.parts.get("parts", {}), **{name: one.parts.get(name) for name in ("rules", "teacher")}}
             for part, value in known.items():
                 if isinstance(value, float | int):
                     parts[f"{reward.name}/{part}"][at] = float(value)
@@ -192,7 +195,7 @@ def golds(path: Path) -> list[Finding]:
                 for row, made in zip(cells, rows, strict=True)
             )
         ]
-    ungraded = [row["id"] for row in rows if row["id"] not in wrong and finance_accuracy.fault(row)]
+    ungraded = [row["id"] for row in rows if row["id"] not in wrong and finance_accuracy.rejection_reason(row)]
     found = []
     if wrong:
         remedy = "correct or leave out these rows (tools/prepare_finance.py leaves them out)"

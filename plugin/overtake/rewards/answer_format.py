@@ -1,24 +1,20 @@
 """AnswerFormat: 1.0 for a completion of one think block and one answer block, in this order and nothing else; 0.0 for any other."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from overtake.reading.tags import read_answer
-from overtake.rewards import trace
-from overtake.rewards.metrics import log_metrics
+from overtake.rewards.reward import Batch, Reward, Scored
 
 
-def fault(completion: str) -> str:
-    """What is wrong with the form, "" for nothing.
+def rejection_reason(completion: str) -> str | None:
+    """What is wrong with the form; None for nothing.
 
-    >>> fault("<think>1000/1.25</think><answer></answer>")
+    >>> rejection_reason("<think>1000/1.25</think><answer></answer>")
     "the answer block is empty: '…/think><answer></answer>'"
     """
     try:
         read_answer(completion)
     except ValueError as error:
         return str(error)
-    return ""
+    return None
 
 
 def score(completion: str) -> float:
@@ -27,19 +23,13 @@ def score(completion: str) -> float:
     >>> score("<think>1000/1.25</think>\\n<answer>800</answer>"), score("<think>1000/1.25</think> 800")
     (1.0, 0.0)
     """
-    return 0.0 if fault(completion) else 1.0
+    return 0.0 if rejection_reason(completion) else 1.0
 
 
-class AnswerFormat:
+class AnswerFormat(Reward[None]):
     """The form as a reward, which needs no column; logged as `finance/format`."""
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        self.args = args
-
-    def __call__(self, completions: Sequence[str], **_: Any) -> list[float]:
+    def finish(self, batch: Batch, pending: None = None) -> list[Scored]:
         """One score for each completion; never None, since nothing can fail."""
-        faults = [fault(completion) for completion in completions]
-        scores = [0.0 if one else 1.0 for one in faults]
-        log_metrics({"finance/format": scores})
-        trace.note({"format_fault": faults})
-        return scores
+        reasons = [rejection_reason(completion) for completion in batch.completions]
+        return [Scored(value := 0.0 if reason else 1.0, {"format_fault": reason or ""}, {"finance/format": value}) for reason in reasons]

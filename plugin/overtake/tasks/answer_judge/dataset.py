@@ -16,7 +16,7 @@ from overtake.data import tables
 from overtake.data.files import FileLoader
 from overtake.tasks.answer_judge import prompts
 from overtake.tasks.answer_judge.judgements import Judgement, write_judgement
-from overtake.tasks.answer_judge.rows import alternatives, columns_of, judge_row, reward_columns
+from overtake.tasks.answer_judge.rows import JUDGE_MAIN, JUDGE_REASON, alternatives, columns_of, judge_row
 
 
 def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
@@ -37,11 +37,11 @@ def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
     if judged.main is None:
         return None
     messages = prompts.judge_messages(judged.question, judged.gold, judged.answer_hat)
-    reason = cells.get("judge_reason", "").strip()
-    if reason and judged.secondary and cells.get("judge_main", judged.main) == judged.main:
+    reason = cells.get(JUDGE_REASON, "").strip()
+    if reason and judged.secondary and cells.get(JUDGE_MAIN, judged.main) == judged.main:
         text = write_judgement(Judgement(judged.main, judged.secondary, reason))
         messages.append({"role": "assistant", "content": text})
-    return {"messages": messages, **reward_columns(judged, cells.get("judge_facts", ""))}
+    return {"messages": messages, **judged.to_columns()}
 
 
 def _text(value: Any) -> str:
@@ -60,7 +60,7 @@ class JudgePreprocessor(RowPreprocessor):
         """Refuse a table that lacks a column as a whole; ms-swift would only drop each row with a warning."""
         columns = columns_of(dict.fromkeys(dataset.column_names or next(iter(dataset))))
         if "main" not in columns:
-            raise ValueError("no column holds the verdict on the answer: name it label or judge_main")
+            raise ValueError(f"no column holds the verdict on the answer: name it label or {JUDGE_MAIN}")
         return dataset
 
 

@@ -41,7 +41,7 @@ def read(args: argparse.Namespace) -> list[Row]:
     seen: dict[str, int] = {}
     for index, row in enumerate(rows):
         number = row_number(args.test, index)
-        reason = problems.fault(row)
+        reason = problems.rejection_reason(row)
         if not reason and row["id"] in seen:
             reason = f"id {row['id']!r} stands already in row {seen[row['id']]}"
         if not reason and accuracy(f"<answer>{row['gold_answer']}</answer>", row) is None:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from overtake.data import tables
 from overtake.data.questions import normal
@@ -14,6 +15,13 @@ from overtake.tasks.finance.golds import gold_of_solution
 from overtake.tasks.finance.question_types import question_type
 
 COLUMNS = ("id", "question", "gold_answer", "type", "source")
+TOOL = "tools/filter.py"
+"""Makes the training files, with the columns that the rewards read."""
+ID = "fin_id"
+QUESTION = "fin_question"
+GOLD = "fin_gold"
+TYPE = "fin_type"
+SOURCE = "fin_source"
 TYPES = ("calculation", "concept", "analysis", "reasoning")
 LONGEST = 20_000
 """Characters of a question that are still asked; financial reports come with their tables."""
@@ -33,6 +41,30 @@ _TYPE_NAMES = {
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 Row = dict[str, str]
+
+
+class FinanceRow(NamedTuple):
+    """A problem of a training file as the rewards read it."""
+
+    id: str
+    question: str
+    gold: str
+    type: str
+    source: str = ""
+
+    @classmethod
+    def from_columns(cls, cells: Mapping[str, str]) -> Self:
+        """The row in a file's columns; one that is not there is as one that is empty."""
+        return cls(*(cells.get(name, "") for name in (ID, QUESTION, GOLD, TYPE, SOURCE)))
+
+    @classmethod
+    def of(cls, problem: Row) -> Self:
+        """A row of the finance tools."""
+        return cls(*(problem[name] for name in COLUMNS))
+
+    def to_columns(self) -> dict[str, str]:
+        """The same as text columns, which `from_columns` reads back."""
+        return dict(zip((ID, QUESTION, GOLD, TYPE, SOURCE), self, strict=True))
 
 
 def columns(names: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
@@ -112,11 +144,11 @@ def read(path: Path, also: Sequence[str] = ()) -> list[Row]:
     return rows
 
 
-def fault(row: Row) -> str:
-    """Why a row is no problem that can be asked and scored, or "".
+def rejection_reason(row: Row) -> str | None:
+    """Why a row is no problem that can be asked and scored; None for one that is.
 
-    >>> fault({"id": "a", "question": "2022年营收？", "gold_answer": "800", "type": "calculation", "source": "x"})
-    ''
+    >>> rejection_reason({"id": "a", "question": "2022年营收？", "gold_answer": "", "type": "calculation", "source": "x"})
+    'the gold answer is blank'
     """
     if not row["question"].strip():
         return "the question is blank"
@@ -130,7 +162,7 @@ def fault(row: Row) -> str:
         return "the id is blank"
     if row["type"] not in TYPES:
         return f"the type is {row['type'][:40]!r}, none of {', '.join(TYPES)}"
-    return ""
+    return None
 
 
 def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tuple[list[Row], list[dict[str, str | int]]]:
@@ -140,7 +172,7 @@ def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tup
     rejected: list[dict[str, str | int]] = []
     for index, row in enumerate(rows):
         number, mark = tables.row_number(path, index), tuple(row[name] for name in key)
-        reason = fault(row)
+        reason = rejection_reason(row)
         if not reason and mark in seen:
             reason = f"{' '.join(key)} {' '.join(mark)!r} stands already in row {seen[mark]}"
         if reason:

@@ -27,7 +27,7 @@ from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import prompts
 from overtake.tasks.medical.judge import medical_judge_call, medical_verdict
 from overtake.tasks.medical.rewards import medical_answer, medical_rules
-from overtake.tasks.medical.rows import PLAIN
+from overtake.tasks.medical.rows import PLAIN, MedicalRow
 
 MAX_NEW_TOKENS = 768
 """As many as RL gives an answer."""
@@ -65,7 +65,7 @@ def read(args: argparse.Namespace) -> list[Row]:
             if row["med_id"] in seen:
                 raise BadInput(f"{where}: med_id {row['med_id']!r} stands already in {seen[row['med_id']]}: delete one of the two")
             try:
-                medical_rules.read_keywords(row["med_keywords"], row["med_id"])
+                MedicalRow.from_columns(row)
             except ValueError as error:
                 raise BadInput(f"{where}: {error}") from None
             seen[row["med_id"]] = where
@@ -109,8 +109,7 @@ def _by_book(row: Row, text: str) -> dict[str, object]:
     """Numbers and, for the details, the broken rules with their reasons."""
     book = medical_book.shipped()
     question, reference, risk = row["med_question"], row["med_reference"], row["med_risk"]
-    keywords = medical_rules.read_keywords(row["med_keywords"], row["med_id"])
-    verdict = medical_rules.score(question, text, book, keywords=keywords, reference=reference, risk=risk)
+    verdict = medical_rules.verdict(MedicalRow.from_columns(row), text)
     broken = {point.rule: float(point.broken) for point in verdict.points}
     total, safe = verdict.total, float(bool(text) and not book.safety & set(verdict.broken))
     found: dict[str, object] = {"rules": total, "safe": safe, "unreadable": float(not text), "characters": float(len(text))}

@@ -18,6 +18,7 @@ from swift.dataset import DatasetMeta
 
 from overtake.data import files
 from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 
 def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
@@ -39,20 +40,9 @@ def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
         return None
     profile, history = text.get("user_profile", ""), text.get("history_summary", "")
     messages = [*prompts.rewrite_messages(tenant, query, profile, history), {"role": "assistant", "content": rewrite}]
-    return {
-        "messages": messages,
-        "rag_query_id": hashlib.sha256("\n".join((tenant, query, profile, history)).encode()).hexdigest()[:16],
-        "rag_query": query,
-        "rag_tenant": tenant,
-        "rag_kb": text.get("kb_name", "") or "default",
-        "rag_profile": profile,
-        "rag_history": history,
-        "rag_gold": "",
-        "rag_teacher_rewrite": rewrite,
-        "rag_teacher_recall": "",
-        "rag_teacher_judge": "",
-        "rag_original_recall": "",
-    }
+    query_id = hashlib.sha256("\n".join((tenant, query, profile, history)).encode()).hexdigest()[:16]
+    made = RewriteRow(query_id, query, tenant, text.get("kb_name", "") or "default", profile, history, teacher_rewrite=rewrite)
+    return {"messages": messages, **made.to_columns()}
 
 
 def _text(value: Any) -> str:

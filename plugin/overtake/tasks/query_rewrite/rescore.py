@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from overtake.data.tables import BadInput
 from overtake.remote.rag import Hit
 from overtake.rewards import trace
-from overtake.rewards.measuring import Retrieval
+from overtake.tasks.query_rewrite.measuring import Retrieval
 from overtake.tasks.query_rewrite.rewards.rag_competition import Weights, parts
 
 COMPOSITE = "RagCompetition"
