@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from types import SimpleNamespace
 
 from overtake import cli, settings
 from overtake.data import tables
@@ -30,9 +29,11 @@ from overtake.rewards.measuring import Outage
 from overtake.tasks.query_rewrite import conversations, measuring
 from overtake.tasks.query_rewrite import judge as judging
 from overtake.tasks.query_rewrite.conversations import Row
+from overtake.tasks.query_rewrite.measuring import Retrieval
 from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
 from overtake.tasks.query_rewrite.rewards.relevance import relevances
-from overtake.tasks.query_rewrite.rewards.rewrite_rules import fault
+from overtake.tasks.query_rewrite.rewards.rewrite_rules import rejection_reason
+from overtake.tasks.query_rewrite.rows import RewriteRow
 from tqdm import tqdm
 
 UNMEASURED, NO_BETTER, FAULTY, UNDRAWN = "not measured", "no better than the question", "every draw breaks a rule", "no draw"
@@ -40,8 +41,6 @@ UNMEASURED, NO_BETTER, FAULTY, UNDRAWN = "not measured", "no better than the que
 _TOGETHER = 8
 """Questions measured at a time: with 8 draws each, the 64 rewrites of an update in training."""
 _TIE = 1e-9
-# What is measured is shared within a trainer's step; sampling is one step.
-_STEP = SimpleNamespace(global_step=0)
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,9 @@ def measure(asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     unknown = [row for row, _ in asked if not row["rag_original_recall"]]
     originals = rag.rag_gateway().submit([_original_call(row) for row in unknown], settings.load().batch_deadline)
     texts = [text for _, mine in asked for text in mine]
-    columns = {**conversations.columns([row for row, mine in asked for _ in mine]), "trainer_state": _STEP}
-    draws = iter([Draw(text, one.value, one.found) for text, one in zip(texts, RagCompetition().measure(texts, **columns), strict=True)])
+    columns = conversations.columns([row for row, mine in asked for _ in mine])
+    scored = RagCompetition().measure(texts, **columns)
+    draws = iter([Draw(text, one.value, Retrieval.of(one.parts)) for text, one in zip(texts, scored, strict=True)])
     live = iter(originals.result())
     measured = []
     for row, mine in asked:
@@ -144,7 +144,7 @@ def check(rows: Sequence[Row], output: Path) -> None:
     """
     tables.check_output(output)
     try:
-        parsed = measuring.read_rows([""] * len(rows), conversations.columns(rows))
+        parsed = [RewriteRow.from_columns(row) for row in rows]
     except ValueError as error:
         raise BadInput(str(error)) from None
     for row, one in zip(rows, parsed, strict=True):
@@ -154,7 +154,7 @@ def check(rows: Sequence[Row], output: Path) -> None:
             raise BadInput(f"{one.query_id}: neither rag_teacher_recall nor rag_teacher_rewrite: there is nothing to compete with")
     cli.probe(rag.rag_gateway(), _original_call(rows[0]))
     chosen = settings.load()
-    asked = measuring.to_judge(parsed, measuring.step_of({"trainer_state": _STEP}), chosen.judge_share if chosen.weight_judge else 0.0)
+    asked = measuring.to_judge(parsed, None, chosen.judge_share if chosen.weight_judge else 0.0)
     if judged := [one for one, ask in zip(parsed, asked, strict=True) if ask and one.teacher_rewrite]:
         cli.probe(judging.judge_gateway(), judging.judge_call(judged[0].query, judged[0].teacher_rewrite))
 
@@ -177,7 +177,7 @@ def work(args: argparse.Namespace) -> int:
         return 0
     drawn = read_draws(args.draws, rows)
     distinct = [(key, text) for key, texts in drawn.items() for text in dict.fromkeys(texts)]
-    faults = [fault(text, rows[key]["rag_query"]) for key, text in distinct]
+    faults = [rejection_reason(text, rows[key]["rag_query"]) for key, text in distinct]
     sound: dict[str, list[str]] = {}
     for (key, text), found in zip(distinct, faults, strict=True):
         if not found:
@@ -198,7 +198,7 @@ def work(args: argparse.Namespace) -> int:
         f"{len(rows)} questions in, {len(kept)} kept; left out: {reasons[NO_BETTER]} no better than the question, "
         f"{reasons[UNMEASURED]} not measured, {reasons[FAULTY]} by the rules, {reasons[UNDRAWN]} without a draw\n"
         f"{sum(map(len, drawn.values()))} draws, {len(distinct)} distinct: {copies} copies of the question, "
-        f"{len(faults) - copies - faults.count('')} with another fault, {failed} not measured\n"
+        f"{len(faults) - copies - faults.count(None)} with another fault, {failed} not measured\n"
         f"{asked.calls} retrievals ({asked.cached} from cache), {judged.calls} verdicts ({judged.cached} from cache), "
         f"{judged.failed.total()} of them failed\n"
         f"{_worth(kept)}{args.output if kept else 'nothing was kept, no set'} written{files}"

@@ -60,7 +60,9 @@ def read_input(name: str, chosen: Mapping[str, str]) -> list[Found]:
         wrong = {one.id for one in wrong_golds(worked)}
         for index, cells in enumerate(table):
             row = problems.problem(cells, of, source)
-            reason = "the gold answer contradicts its own calculation" if str(index) in wrong else finance_accuracy.rejection_reason(row)
+            reason = (
+                "the gold answer contradicts its own calculation" if str(index) in wrong else finance_accuracy.rejection_reason(row) or ""
+            )
             found.append(Found(f"{file.name}: row {tables.row_number(file, index)}", row, reason))
     return found
 

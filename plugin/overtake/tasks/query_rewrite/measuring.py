@@ -1,9 +1,9 @@
 """What the RAG service recalls for rewrites and what the judge says of them, measured once a step for all rewards that need it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Self
 
 from overtake import settings
 from overtake.remote import chat, faults, rag
@@ -23,6 +23,14 @@ class Retrieval:
     student_recall: Recall
     teacher_recall: Recall
     gold: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> Self | None:
+        """What the trace says was retrieved for a sample; None where it was not measured."""
+        if parts["recall"] is None:
+            return None
+        student, teacher = (tuple(rag.Hit(*hit) for hit in parts[name]) for name in ("recall", "teacher_recall"))
+        return cls(student, teacher, tuple(parts["gold"]))
 
     @cached_property
     def student(self) -> list[float]:
