@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from overtake.rewards import measuring
+from overtake.rewards import reward
 from overtake.tasks.query_rewrite import conversations
 
 T = [["t", 0.5]]
@@ -24,8 +24,7 @@ def again(again):
 
     def all_of_it():
         again()
-        measuring._retrievals_of_step.cache_clear()
-        measuring._verdicts_of_step.cache_clear()
+        reward._batches.clear()
 
     all_of_it()
     return all_of_it

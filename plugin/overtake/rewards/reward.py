@@ -213,8 +213,8 @@ class Reward(Generic[Handle]):
                 raise ValueError(f"{len(values)} values for {len(completions)} completions: they must be as many")
         if len(values) != len(completions):
             values[:] = [None] * len(completions)
-        trace.note({f"rewards/{self.name}": [None if value is None or value != value else float(value) for value in values]})
         if self.run:
+            trace.note({f"rewards/{self.name}": [None if value is None or value != value else float(value) for value in values]})
             self.run.seconds += time.perf_counter() - started
 
 
