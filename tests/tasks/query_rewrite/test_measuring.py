@@ -185,6 +185,37 @@ def test_a_service_that_refuses_everything_stops_the_run_too(services, batch):
         RagWin()(**batch(list(services.recalls)))
 
 
+def test_one_question_that_the_judge_refuses_is_scored_without_it_and_several_stop_the_run(services, batch):
+    """Only its group may be drawn, and a resumed run draws it again."""
+    texts = [f"改{number}" for number in range(8)]
+    services.recalls.update({text: [("a", 0.9)] for text in texts})
+    services.points.update(dict.fromkeys(texts, 400))
+    assert RagCompetition()(**batch(texts)) == [expected(0.9)] * 8
+    assert TeacherJudge()(**batch(texts, step=2)) == [None] * 8
+    with pytest.raises(Outage, match=r"8 of 8 verdicts.*HTTP 400"):
+        RagCompetition()(**batch(texts, step=3, rag_query_id=["q1", "q2"] * 4))
+
+
+@pytest.mark.parametrize("reward", [RagCompetition, RagRetrieval, RagWin])
+def test_a_document_without_a_name_beside_gold_labels_is_a_failed_call(services, batch, reward):
+    services.recalls.update({"好": [("g", 0.9)], "无名": [("g", 0.9), (None, 0.5)]})
+    services.points.update({"好": 5, "无名": 5})
+    assert [score is None for score in reward()(**batch(["好", "无名"], rag_gold='["g"]'))] == [False, True]
+    assert reward()(**batch(["无名"], step=2)) != [None], "without labels the reranker's scores do"
+    unnamed = batch(["好"], step=3, rag_gold='["g"]', rag_teacher_recall="[[null, 0.6]]")
+    assert reward()(**unnamed) == [None], "nor is there a baseline in such a row"
+
+
+def test_documents_without_names_are_logged_as_malformed_and_stop_a_run_that_has_no_other(services, batch, logged):
+    texts = [f"改{number}" for number in range(8)]
+    services.recalls.update({text: [(None, 0.9)] for text in texts})
+    services.points.update(dict.fromkeys(texts, 5))
+    RagCompetition()(**batch(texts[:2], rag_gold='["g"]'))
+    assert reasons(logged) == {"malformed": [1, 1]}
+    with pytest.raises(Outage, match=r"8 of 8 retrievals.*no doc_id"):
+        RagCompetition()(**batch(texts, step=2, rag_gold='["g"]', rag_query_id=["q1", "q2"] * 4))
+
+
 @pytest.mark.parametrize("reward", [RagCompetition, RagRetrieval, RagWin, TeacherJudge])
 def test_columns_out_of_form_are_named(services, batch, reward):
     call = batch(["好", "差"])
