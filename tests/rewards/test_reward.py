@@ -10,7 +10,6 @@ from overtake.rewards.measuring import Outage
 from overtake.rewards.reward import Reward, Run, Scored
 from overtake.rewards.sampling import Sampled
 
-
 PARSED, SENT = [], []
 
 

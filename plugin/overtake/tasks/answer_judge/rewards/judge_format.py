@@ -1,7 +1,7 @@
 """JudgeFormat: 1.0 for a verdict in its form with a reason before it, else 0.0. No service is asked.
 
-The form is `<think>reasoning</think><output>main: VERDICT; secondary: VERDICT</output>` (reading/judgements.py). What cannot be read is the
-student's own fault here, so it is a score of 0 and no abstention; a teacher's unreadable verdict is one (remote/grading.py).
+The form is `<think>reasoning</think><output>main: VERDICT; secondary: VERDICT</output>` (judgements.py). What cannot be read is the
+student's own fault here, so it is a score of 0 and no abstention; a teacher's unreadable verdict is one (judge.py).
 """
 
 import re
