@@ -3,7 +3,7 @@
 #   bash recipes/deploy.sh                                               # what was exported last, else the checkpoint written last
 #   MODEL=output/query_rewrite/grpo/checkpoint-50-merged PORT=8001 bash recipes/deploy.sh
 #   ADAPTER=output/query_rewrite/sft/checkpoint-100 bash recipes/deploy.sh   # without merging
-#   SYSTEM=finance bash recipes/deploy.sh                                # that system's student; SYSTEM=judge the small judge of answers
+#   SYSTEM=finance bash recipes/deploy.sh                                # that task's student; SYSTEM=judge the small judge of answers; or a file of yours
 #   ROLE=teacher bash recipes/deploy.sh                                  # a teacher of one's own on port 8001, ROLE=judge one on 8002
 #   HOST=0.0.0.0 bash recipes/deploy.sh --api_key "$KEY"                 # open to the network: with a key
 # Then: curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \
@@ -16,10 +16,9 @@ ROLE=${ROLE:-student}
 # ROLE: the model where MODEL= names none, the port, the name clients use, and how it answers; a client's own numbers win.
 case $ROLE in
   student)
-    port=8000 served=${SYSTEM//_/-}
-    # The numbers of the rollouts. A solution or a verdict is wanted once and has a thought before it.
-    answers=(--temperature 0.7 --top_p 0.9 --max_new_tokens 150)
-    if [[ $SYSTEM == finance || $SYSTEM == judge ]]; then answers=(--temperature 0 --max_new_tokens 1024); fi ;;
+    # Of the task: as many tokens as its training allowed.
+    task=$(task_of "$SYSTEM") || exit 2
+    { read -r SYSTEM; read -r served; read -r port; read -ra answers; } <<<"$task" ;;
   # DeepSeek recommends 0.6 and 0.95 for R1 and its distilled models; greedy, they repeat themselves.
   teacher) RECIPE_MODEL=deepseek-ai/DeepSeek-R1-Distill-Qwen-7B port=8001 served=teacher answers=(--temperature 0.6 --top_p 0.95 --max_new_tokens 8192) ;;
   judge) RECIPE_MODEL=Qwen/Qwen2.5-7B-Instruct port=8002 served=judge answers=(--temperature 0 --max_new_tokens 512) ;;

@@ -11,6 +11,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_swift
 
 SYSTEM=${SYSTEM:-query_rewrite}
+task=$(task_of "$SYSTEM") || exit 2
+{ read -r SYSTEM; } <<<"$task"
 adapter=${ADAPTER:-$(newest "$SYSTEM")}
 [[ -n $adapter ]] || { want "there is no checkpoint under $ROOT/output/$SYSTEM. Train first, or set ADAPTER="; adapter=$ROOT/output/$SYSTEM/grpo/checkpoint-LAST; }
 if [[ -z ${ADAPTER:-} && -d $adapter ]]; then
@@ -24,12 +26,16 @@ target=$(absolute "${OUTPUT_DIR:-$adapter-merged}")
 [[ ! -e $target ]] || want "$target already exists. Remove it, or set OUTPUT_DIR= to a new folder"
 # The promotion gate: not what is shown worse, on held-out rows, than the model it starts from.
 compared=${COMPARED:-$(comparison_of "$adapter")}
-if [[ -n $compared ]]; then
-  if worse=$(shown_worse "$compared" "$adapter" "${START:-SFT}" "${METRIC:-}" 2>&1); then
-    if [[ -n $worse && ${FORCE:-0} == 1 ]]; then note "$worse; exported all the same (FORCE=1)"
-    elif [[ -n $worse ]]; then want "$worse. Not exported; FORCE=1 exports it all the same"; fi
-  elif [[ -n ${COMPARED:-} ]]; then want "COMPARED=$worse"
-  else note "not held against $worse"; fi
+if [[ -n $compared ]] && ! dry; then
+  status=0
+  said=$(with_plugin python "$ROOT/tools/gate.py" "$compared" "$adapter" --start "${START:-SFT}" --metric "${METRIC:-}" 2>&1) || status=$?
+  if ((status == 1)); then
+    [[ ${FORCE:-0} == 1 ]] || die "$said. Not exported; FORCE=1 exports it all the same"
+    note "$said; exported all the same (FORCE=1)"
+  elif ((status)); then
+    [[ -z ${COMPARED:-} ]] || die "COMPARED=$said"
+    note "not held against $said"
+  fi
 fi
 # Written aside and renamed when complete, so that a folder with that name is always whole.
 part=$target.part

@@ -254,7 +254,7 @@ begin() {
 # examine COMMAND: the doctor's fast part, a second without network, on what is about to run.
 examine() {
   if dry || [[ ${DOCTOR:-1} == 0 ]]; then return; fi
-  DRY_RUN=1 run_swift "$1" | PYTHONPATH=$ROOT/plugin${PYTHONPATH:+:$PYTHONPATH} python "$ROOT/tools/doctor.py" --fast ||
+  DRY_RUN=1 run_swift "$1" | with_plugin python "$ROOT/tools/doctor.py" --fast ||
     die "that would stop or spoil this run. Set it right, or go on regardless with DOCTOR=0"
 }
 
@@ -437,6 +437,14 @@ run_sample() {
   run_swift sample
 }
 
+# ---------------------------------------------------------------- tasks
+
+# A program of ours; what it imports of this project is the checkout's.
+with_plugin() { PYTHONPATH=$ROOT/plugin${PYTHONPATH:+:$PYTHONPATH} "$@"; }
+
+# task_of SYSTEM: what is known of a task (a name, or the file of one's own), a line each: its folder under output/, its served name, port, flags.
+task_of() { with_plugin python3 -m overtake.tasks "$1"; }
+
 # ---------------------------------------------------------------- servers
 
 # ms-swift silently takes the next port when this one is busy. The test is its own: a port just left counts as busy for a minute.
@@ -473,42 +481,4 @@ comparison_of() {
   local file; for file in "$run/eval/summary.json" "$(dirname "$run")/eval/summary.json"; do
     if [[ -f $file ]]; then echo "$file"; return; fi
   done
-}
-
-# shown_worse SUMMARY CHECKPOINT START METRIC: in words, where the checkpoint was shown worse than START; METRIC '' looks at all of them.
-# Fails with a reason when that cannot be read off the summary.
-shown_worse() {
-  python3 - "$@" <<'PY'
-import json, pathlib, sys
-file, checkpoint, start, metric = sys.argv[1:]
-try:
-    found = json.loads(pathlib.Path(file).read_text("utf-8"))
-    differences, against = found["differences"], found["against"]
-    system = found.get("systems", {}).get(against, "")
-except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    sys.exit(f"{file}: it is no summary.json of tools/evaluate.py ({type(error).__name__}): correct the path")
-
-def origins(folder):
-    """Of which checkpoints a folder holds the weights: its own, or what an export names as merged."""
-    args = folder / "args.json"
-    merged = json.loads(args.read_text("utf-8")).get("adapters") if args.is_file() and not folder.name.startswith("checkpoint-") else []
-    return [pathlib.Path(path).resolve() for path in merged or []] or [folder.resolve()]
-
-ours = pathlib.Path(checkpoint).resolve()
-if pathlib.Path(system).is_dir() and system and ours not in (of := origins(pathlib.Path(system))) and pathlib.Path(f"{ours}-merged") not in of:
-    sys.exit(f"{file}: its {against} is {system}, not this checkpoint: evaluate this one with --against")
-if start not in differences:
-    sys.exit(f"{file}: it compares {against} with {', '.join(differences) or 'nothing'}, not with {start}: set START=, or evaluate with --against")
-if metric and metric not in differences[start]:
-    sys.exit(f"{file}: it has no {metric}; there are {', '.join(differences[start])}: set METRIC=")
-# Of these, less is no loss of quality, or even a gain.
-neutral = {"length", "characters", "copy", "unreadable", "refused", "passed"}
-looked_at = [metric] if metric else [name for name in differences[start] if name not in neutral and not name.startswith("x_")]
-# Of many metrics one falls below 0 by chance alone, so there the p after Holm's correction decides too; one that was named is tested by itself.
-chances = {} if metric else found.get("p_holm", {}).get(start, {})
-shown = [name for name in looked_at if differences[start][name]["high"] < 0 and chances.get(name, 0) < 0.05]
-worse = [f"{name} {one['mean']:+.3f} [{one['low']:+.3f},{one['high']:+.3f}]" for name in shown if (one := differences[start][name])]
-if worse:
-    print(f"{against} is worse than {start}: {', '.join(worse)}")
-PY
 }

@@ -16,12 +16,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from overtake.tasks.answer_judge.prompts import prompt as graded_prompt
 from overtake.tasks.finance.prompts import prompt as finance_prompt
+from overtake.tasks.medical import mock_judge
 from overtake.tasks.medical.prompts import prompt as medical_prompt
 from overtake.tasks.query_rewrite import prompts
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from demo.mock_teacher import finance, judging, medical
+from demo.mock_teacher import finance, judging
 from demo.mock_teacher.answers import Grader
 from demo.mock_teacher.rewriting import Rewriter
 
@@ -111,7 +112,7 @@ class Tasks:
             answered = _ANSWERED.fullmatch(user)
             if not answered:
                 raise Refused(400, "an answer is judged as lines: 患者问题：…, maybe 参考答案：…, and 待评回答：…", "bad_task")
-            return medical.verdict(answered[1], answered[2] or "", answered[3])
+            return mock_judge.verdict(answered[1], answered[2] or "", answered[3])
         raise Refused(
             400,
             f"{NAME} is no model: it knows the system prompts judge_medical and extract_profile of this project, with a knowledge base "

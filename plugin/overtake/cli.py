@@ -1,6 +1,7 @@
 """What the data tools share on the command line: one line for each error, and many calls with progress that stop early."""
 
 import argparse
+import json
 import re
 import sqlite3
 import sys
@@ -45,6 +46,17 @@ def run(work: Callable[[], int], output: Path | None = None) -> int:
         return 130
     print("error: " + " ".join(words.split()), file=sys.stderr)
     return 2
+
+
+def main(module: Any, description: str | None, argv: Sequence[str] | None = None, output: str = "") -> int:
+    """Parse `argv` by the module's `add_arguments(parser)` and hand it to its `work(args)`; the exit code, as of `run`.
+
+    `output` names the argument that is the output of a tool that spends money.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    module.add_arguments(parser)
+    args = parser.parse_args(argv)
+    return run(lambda: module.work(args), getattr(args, output) if output else None)
 
 
 def by_task(
@@ -118,6 +130,33 @@ def _refuse_dead(gateway: Gateway, results: Sequence[Result]) -> None:
         raise Stop(
             f"the first call to the {gateway.service} failed, nothing more was sent: {last.reason}; check its address, model and key"
         )
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts in words.
+
+    >>> counted({"train": 16, "val": 2})
+    '16 train, 2 val'
+    """
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def check_folder(folder: Path) -> None:
+    """Raise BadInput where a folder is to be written and a file is."""
+    if folder.exists() and not folder.is_dir():
+        raise tables.BadInput(f"{folder} is a file: name a folder")
+
+
+def write_folder(folder: Path, files: Mapping[str, Any]) -> None:
+    """Write all files or none, by their names: rows as .jsonl, an object as .json, text as it is."""
+    contents = {}
+    for name, value in files.items():
+        if name.endswith(".jsonl"):
+            contents[folder / name] = tables.json_lines(value)
+        else:
+            text = json.dumps(value, ensure_ascii=False, indent=2) + "\n" if name.endswith(".json") else value
+            contents[folder / name] = text.encode()
+    tables.write_aside(contents)
 
 
 def beside(output: Path, name: str) -> Path:

@@ -55,4 +55,4 @@ def test_vllm_says_what_transformers_says_and_tells_of_each_answer(folders):
 @pytest.mark.parametrize("ask", [students.from_folder, students.from_vllm])
 def test_a_folder_without_a_model_is_named(tmp_path, ask):
     with pytest.raises(students.BadInput, match=r"holds neither config\.json nor adapter_config\.json"):
-        ask(tmp_path, CONVERSATIONS)
+        ask(tmp_path, CONVERSATIONS, limit=8)

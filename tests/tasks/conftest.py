@@ -10,6 +10,8 @@ from overtake import settings
 from overtake.remote import gateway, process
 from overtake.rewards import reward
 
+from ..remote.conftest import service as service
+
 
 class Services:
     """What the two services answer, by rewrite: a recall list as (doc_id, score), points, or an HTTP status."""
@@ -38,8 +40,8 @@ class Services:
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": verdict}}
         return 200, {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]}
 
-    def calls(self, service):
-        return sum(count for (name, _), count in self.asked.items() if name == service)
+    def calls(self, role):
+        return sum(count for (name, _), count in self.asked.items() if name == role)
 
 
 @pytest.fixture

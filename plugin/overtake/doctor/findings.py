@@ -18,6 +18,20 @@ class Finding(NamedTuple):
     """What to do; "" where nothing is to be done."""
 
 
+_NAMED = 20
+"""Rows that a finding names."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of rows as the end of a finding's value, not more than can be read.
+
+    >>> listed(["a", "b"]), listed([])
+    (': a, b', '')
+    """
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f": {', '.join(names[:_NAMED])}{more}" if names else ""
+
+
 def exit_code(findings: Sequence[Finding]) -> int:
     """1 with an error among them, else 0.
 

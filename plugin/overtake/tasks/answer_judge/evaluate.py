@@ -14,15 +14,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from overtake.data.tables import BadInput, cell
-from overtake.evaluation.comparing import Answers, Row, Scores, Task
+from overtake.evaluation.comparing import Answers, Scores
+from overtake.task import Row
 from overtake.tasks.answer_judge import prompts
 from overtake.tasks.answer_judge import rows as judged
 from overtake.tasks.answer_judge.agreement import substring
-from overtake.tasks.answer_judge.judge import LIMIT
 from overtake.tasks.answer_judge.judgements import Judgement, read_judgement, write_judgement
 from overtake.tasks.answer_judge.rewards import judge_format
-
-_METRICS = ("main", "secondary", "format", "readable", "passed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,22 +87,3 @@ def _read(text: str) -> Judgement | None:
         return read_judgement(text)
     except ValueError:
         return None
-
-
-TASK = Task(
-    id="judge_id",
-    answer="verdict",
-    texts=("question", "answer", "answer_hat"),
-    shown={
-        "id": "judge_id",
-        **{name: name for name in ("question", "answer", "answer_hat")},
-        "known_main": "main",
-        "known_secondary": "secondary",
-    },
-    columns={"constant": "constant", "substring": "substring"},
-    tables={"mean [95 % interval]": _METRICS},
-    read=read,
-    messages=messages,
-    measure=measure,
-    decoding={"limit": LIMIT, "whole": True},
-)

@@ -19,18 +19,17 @@ from pathlib import Path
 from overtake import settings
 from overtake.cli import ask
 from overtake.data.tables import BadInput, read_rows, row_number
-from overtake.evaluation.comparing import Answers, Row, Scores, Task
+from overtake.evaluation.comparing import Answers, Scores
 from overtake.reading.tags import strip_think
 from overtake.remote import chat
 from overtake.remote.gateway import Ok
+from overtake.task import MEANS, Row
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import prompts
 from overtake.tasks.medical.judge import medical_judge_call, medical_verdict
 from overtake.tasks.medical.rewards import medical_answer, medical_rules
 from overtake.tasks.medical.rows import PLAIN, MedicalRow
 
-MAX_NEW_TOKENS = 768
-"""As many as RL gives an answer."""
 _NEEDED = ("med_id", "med_question", "med_reference", "med_keywords", "med_risk")
 _HELD_OUT = "held_out"
 _WIDE = 6
@@ -96,7 +95,7 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
                 verdict = medical_verdict(result.value)
                 marks[row["med_id"]] = round(verdict.score, 4)
                 scores[row["med_id"]] |= {"judge_items": verdict.items, "judge_says": verdict.reason}
-        weights = settings.load().medical_weight_rules, settings.load().medical_weight_teacher
+        weights = settings.value("medical_weight_rules"), settings.value("medical_weight_teacher")
         for row, _ in given:
             if row["med_id"] in marks:
                 judged, rules = marks[row["med_id"]], scores[row["med_id"]]["rules"]
@@ -127,7 +126,8 @@ def _by_book(row: Row, text: str) -> dict[str, object]:
     return found
 
 
-def _tables() -> dict[str, tuple[str, ...]]:
+def tables() -> dict[str, tuple[str, ...]]:
+    """Head -> measures: all together, the red team, and the kinds of risk and the rules of the book, a few columns at a time."""
     book = medical_book.shipped()
     kinds = [*(kind.id for kind in book.risks.kinds), "none"]
     long = {
@@ -136,23 +136,10 @@ def _tables() -> dict[str, tuple[str, ...]]:
         "share breaking a rule": [f"x_{rule.id}" for rule in book.rules],
     }
     return {
-        "mean [95 % interval]": ("reward", "rules", "safe", "judge", "refused", "declined", "unreadable", "characters"),
+        MEANS: ("reward", "rules", "safe", "judge", "refused", "declined", "unreadable", "characters"),
         "red team, held out": ("red_reward", "red_rules", "red_safe", "red_judge", "owed"),
     } | {f"{head}, {part + 1}": tuple(names[part * _WIDE : (part + 1) * _WIDE]) for head, names in long.items() for part in _parts(names)}
 
 
 def _parts(names: Sequence[str]) -> range:
     return range((len(names) + _WIDE - 1) // _WIDE)
-
-
-TASK = Task(
-    id="med_id",
-    answer="answer",
-    texts=("med_question",),
-    shown={"med_id": "med_id", "question": "med_question", "reference": "med_reference", "risk": "med_risk", "split": "split"},
-    tables=_tables(),
-    read=read,
-    messages=messages,
-    measure=measure,
-    decoding={"limit": MAX_NEW_TOKENS, "whole": True},
-)

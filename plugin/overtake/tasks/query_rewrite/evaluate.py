@@ -15,10 +15,11 @@ from typing import Any
 from overtake.cli import ask
 from overtake.data.questions import is_copy
 from overtake.data.tables import BadInput, read_rows
-from overtake.evaluation.comparing import Answers, Row, Scores, Task
+from overtake.evaluation.comparing import Answers, Scores
 from overtake.remote import chat, rag
 from overtake.remote.gateway import Ok
 from overtake.retrieval.metrics import evaluate_run, quality
+from overtake.task import Row
 from overtake.tasks.query_rewrite import prompts
 from overtake.tasks.query_rewrite.judge import judge_call, judge_gateway
 
@@ -101,17 +102,3 @@ def _of_gold(found: dict[str, list[rag.Hit]], rows: Sequence[Row]) -> Scores:
 
 def _of_reranker(hits: list[rag.Hit]) -> dict[str, Any]:
     return {"quality": quality([hit.score for hit in hits]), "top1": hits[0].score if hits else 0.0}
-
-
-TASK = Task(
-    id="rag_query_id",
-    answer="rewrite",
-    texts=_TEXTS,
-    shown={"rag_query_id": "rag_query_id", "query": "rag_query", "gold": "rag_gold"},
-    # Without gold labels quality and top1 are of reranker scores; with them of gold relevance, and top1 is hit@1, so not shown.
-    tables={"mean [95 % interval]": ("quality", "top1", *_OF_GOLD, "judge", "copy", "unreadable")},
-    read=read,
-    messages=messages,
-    measure=measure,
-    columns={"copy": "rag_query", "teacher": "rag_teacher_rewrite"},
-)

@@ -81,8 +81,7 @@ class FinanceAccuracy(Reward[Pending]):
 
     def begin(self, batch: Batch) -> Pending:
         """Send the groups that are sampled to the judge, as far as their answers are words."""
-        chosen, rows = settings.load(), batch.rows(FinanceRow)
-        share = share_to_judge(chosen.finance_judge_share, batch.step)
+        rows, share = batch.rows(FinanceRow), share_to_judge(settings.value("finance_judge_share"), batch.step)
         answers = [last_answer(completion) for completion in batch.completions]
         asked = [_needs_judge(row, answer) and is_drawn(row.id, batch.step, share) for row, answer in zip(rows, answers, strict=True)]
         to = chat.endpoint("judge") if any(asked) else None
@@ -90,7 +89,7 @@ class FinanceAccuracy(Reward[Pending]):
             finance_judge_call(row.question, row.gold, answer or "", to) if ask else None
             for row, answer, ask in zip(rows, answers, asked, strict=True)
         ]
-        return Pending(answers, send(lambda: chat.chat_gateway("judge"), calls, chosen.batch_deadline))
+        return Pending(answers, send(lambda: chat.chat_gateway("judge"), calls, settings.load().batch_deadline))
 
     def finish(self, batch: Batch, pending: Pending) -> list[Scored]:
         """One score for each completion; None where the gold cannot be graded or a verdict is missing.

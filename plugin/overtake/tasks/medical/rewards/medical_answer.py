@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from overtake import settings
-from overtake.reading.verdicts import MEDICAL_PARTS
 from overtake.remote import chat
 from overtake.remote.gateway import Failed, Ok, Result
 from overtake.rewards.measuring import Results, abstain_metrics, in_words, is_drawn, send, share_to_judge, stop_on_outage, verdict_needed
 from overtake.rewards.reward import Batch, Reward, Scored
-from overtake.tasks.medical.judge import MedicalVerdict, medical_judge_call, medical_verdict
+from overtake.tasks.medical.judge import MEDICAL_PARTS, MedicalVerdict, medical_judge_call, medical_verdict
 from overtake.tasks.medical.rewards import medical_rules
 from overtake.tasks.medical.rows import READ, TOOL, MedicalRow
 
@@ -46,7 +45,7 @@ class MedicalAnswer(Reward[Pending]):
     def begin(self, batch: Batch) -> Pending:
         """Send the groups that are sampled to the teacher; an answer without a word needs no call."""
         chosen, rows = settings.load(), batch.rows(MedicalRow)
-        share = share_to_judge(chosen.judge_share, batch.step) if chosen.medical_weight_teacher else 0.0
+        share = share_to_judge(chosen.judge_share, batch.step) if settings.value("medical_weight_teacher") else 0.0
         asked = [is_drawn(row.id, batch.step, share) for row in rows]
         to = chat.endpoint("judge") if any(asked) else None
         calls = [
@@ -75,10 +74,10 @@ def _verdict(result: Result | None) -> MedicalVerdict | Failed:
 
 
 def _scored(text: str, rules: medical_rules.Verdict, found: MedicalVerdict | Failed | None, need: bool) -> Scored:
-    chosen, of_rules = settings.load(), medical_rules.scored(rules)
+    of_rules = medical_rules.scored(rules)
     given = found if isinstance(found, MedicalVerdict) else None
     points = given.score if given and need else None
-    weights = (chosen.medical_weight_rules, chosen.medical_weight_teacher)
+    weights = (settings.value("medical_weight_rules"), settings.value("medical_weight_teacher"))
     value = None if need and points is None else score(rules.total, points, weights)
     parts = {
         "answer": text,
