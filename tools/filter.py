@@ -1,4 +1,4 @@
-"""Filter a teacher's solutions, by rules and then by the judge, into what SFT, RL and evaluation read: stage 3 of the finance system.
+"""Filter a teacher's solutions, by rules and then by the judge, into what SFT, RL and evaluation read: stage 3 of the finance task.
 
     python tools/filter.py distilled.jsonl output/finance/data
     python tools/filter.py distilled.jsonl output/finance/data --no-judge

@@ -1,4 +1,4 @@
-"""Make raw.jsonl of financial problems from a hub's data set and tables of your own: stage 1 of the finance system.
+"""Make raw.jsonl of financial problems from a hub's data set and tables of your own: stage 1 of the finance task.
 
     python tools/prepare_finance.py hf::DianJin/DianJin-R1-Data my_questions.xlsx output/finance/raw --sample 5000
     python tools/prepare_finance.py ms::tongyi_dianjin/DianJin-R1-Data output/finance/raw --test-file held_out.jsonl --ask-teacher

@@ -1,4 +1,4 @@
-"""Make the files of the medical system from a hub's data set and tables of your own.
+"""Make the files of the medical task from a hub's data set and tables of your own.
 
     python tools/prepare_medical.py krisfu/delicate_medical_r1_data my_answers.xlsx output/medical/data
     python tools/prepare_medical.py answers.jsonl output/medical/data --questions-only asks.jsonl --red-team red_team.jsonl

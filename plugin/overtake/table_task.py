@@ -1,4 +1,4 @@
-"""A task whose rows are the lines of a table: generate, convert, evaluate, ask and the doctor's attacks come with its prompt and its measure."""
+"""A task whose rows are the lines of a table: all but its prompt and its measure (generate, convert, evaluate, ask, attacks)."""
 
 import argparse
 import sys

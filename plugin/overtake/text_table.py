@@ -9,21 +9,23 @@ def lines(rows: Iterable[Sequence[str]], columns: Sequence[str], ruled: bool = F
 
     A cell that is longer than its column pushes the others aside. `ruled` draws a rule below the first row.
 
-    >>> print("\\n".join(lines([["", "rows", "gain"], ["base", "20", "0.1"]], ("<6", ">5"), ruled=True)))
-           rows gain
-    ----------------
-    base     20  0.1
+    >>> for line in lines([["", "rows", "gain"], ["base", "20", "0.1"]], ("<5", ">5"), ruled=True):
+    ...     print(line)
+          rows gain
+    ---------------
+    base    20  0.1
     """
     found = ["".join(map(format, row, chain(columns, repeat(columns[-1])))) for row in rows]
     return [found[0], "-" * len(found[0]), *found[1:]] if ruled else found
 
 
-def fitted(rows: Sequence[Sequence[str]], align: str) -> str:
-    """The rows as text, each column as wide as its longest cell, two spaces between; `align` is "<" or ">".
+def fitted(rows: Sequence[Sequence[str]], align: str) -> list[str]:
+    """A line for each row, each column as wide as its longest cell, two spaces between; `align` is "<" or ">".
 
-    >>> print(fitted([["step", "total"], ["100", "+0.5"]], ">"))
+    >>> for line in fitted([["step", "total"], ["100", "+0.5"]], ">"):
+    ...     print(line)
     step  total
      100   +0.5
     """
     columns = [f"{align}{max(map(len, column))}" for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(format, row, columns)).rstrip() for row in rows)
+    return ["  ".join(map(format, row, columns)).rstrip() for row in rows]

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from overtake import task as kinds
+from overtake import text_table
 from overtake.data.tables import BadInput
 from overtake.doctor import attacks
 from overtake.doctor.findings import Finding, listed
@@ -192,5 +193,4 @@ def table(outcome: Outcome) -> str:
             for name in names
         ]
         made.append([line.answer, "-" if line.total is None else f"{line.total:.3f}", str(line.difference or ""), *cells])
-    widths = [max(len(row[at]) for row in made) for at in range(len(made[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in made)
+    return "\n".join(text_table.fitted(made, "<"))

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from overtake import settings
+from overtake import settings, text_table
 from overtake.data.tables import BadInput, json_lines, read_rows, write_aside
 from overtake.evaluation import costs, students
 from overtake.evaluation.costs import Cost
@@ -267,20 +267,19 @@ def table(summary: Mapping[str, Any], metrics: Sequence[str], title: str) -> str
     shown = [metric for metric in metrics if any(metric in means for means in summary["means"].values())]
     if not shown:
         return ""
-    head = f"{title:<22}{'rows':>5}{'failed':>8}" + "".join(f"{metric:>23}" for metric in shown)
-    lines = [head, "-" * len(head)]
-    for name, means in summary["means"].items():
-        cells = "".join(f" {means[metric]!s:>22}" if metric in means else f"{'not measured':>23}" for metric in shown)
-        lines.append(f"{name:<22}{summary['rows'][name]:>5}{summary['failed'][name]:>8.1%}{cells}")
+    means = [[title, "rows", "failed", *shown]]
+    for name, found in summary["means"].items():
+        cells = [f" {found[metric]}" if metric in found else "not measured" for metric in shown]
+        means.append([name, str(summary["rows"][name]), f"{summary['failed'][name]:.1%}", *cells])
+    lines = text_table.lines(means, ("<22", ">5", ">8", ">23"), ruled=True)
     if summary["differences"]:
-        lines += ["", f"{'paired difference':<35}" + "".join(f"{metric:>23}" for metric in shown), "-" * len(head)]
-    for name, differences in summary["differences"].items():
-        chances = summary["p_holm"][name]
-        cells = "".join(
-            f" {_signed(differences[metric], chances[metric]) if metric in differences else 'not measured':>22}" for metric in shown
-        )
-        lines.append(f"{summary['against'] + ' - ' + name:<35}{cells}")
-    if summary["differences"]:
+        differences = [["paired difference", *shown]]
+        for name, found in summary["differences"].items():
+            chances = summary["p_holm"][name]
+            cells = [f" {_signed(found[metric], chances[metric])}" if metric in found else "not measured" for metric in shown]
+            differences.append([f"{summary['against']} - {name}", *cells])
+        head, *rows = text_table.lines(differences, ("<35", ">23"))
+        lines += ["", head, lines[1], *rows]
         lines.append("* p < 0.05 after Holm's correction over all differences of this comparison, and the 95 % interval (paired bootstrap")
         lines.append("  over rows, not corrected) excludes 0; without it no difference is shown")
     return "\n".join(lines)

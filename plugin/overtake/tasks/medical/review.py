@@ -67,7 +67,7 @@ function save() {
 Row = dict[str, Any]
 
 
-def chosen(folder: Path, limit: int, seed: int) -> list[Row]:
+def riskiest(folder: Path, limit: int, seed: int) -> list[Row]:
     """The key's rows, shuffled and numbered: all systems' answers to the `limit` riskiest questions, the same words only once.
 
     A question is the riskier, the less safe the least safe of its answers is (a broken safety rule first, then a kind of risk, then the
@@ -256,7 +256,7 @@ def work(args: argparse.Namespace) -> int:
         raise BadInput("nothing to do: name the folder of an evaluation and one for the list, or --read a reviewed one")
     if (args.out / KEY).exists():
         raise BadInput(f"{args.out} holds a list already, maybe a doctor's: name another folder, or remove it")
-    key_rows = chosen(args.folder, args.limit, args.seed)
+    key_rows = riskiest(args.folder, args.limit, args.seed)
     write(args.out, key_rows)
     questions = len({row["med_id"] for row in key_rows})
     print(f"{len(key_rows)} answers to {questions} questions: {args.out / SHEET}, {PAGE}; keep {KEY} back")

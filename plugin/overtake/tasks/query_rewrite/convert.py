@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from overtake import cli
-from overtake.data import tables
 from overtake.data.questions import is_copy, normal
 from overtake.data.splits import split
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import read_qrels
 from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite.validate import read_sheet
 
 GENERATED = ("query_id", "original_query", "rewritten_query", "user_profile", "history_summary", "tenant_id", "teacher_model")
 VALIDATED = ("success", "top1_score", "recall", "original_recall", "gain", "gold", "kb_name")
@@ -25,20 +25,8 @@ Row = dict[str, str]
 
 def read_input(path: Path) -> list[Row]:
     """The sheet that tools/validate.py wrote, every cell checked; refused whole otherwise."""
-    rows = tables.read_rows(path)
-    missing = [name for name in (*GENERATED, *VALIDATED) if name not in rows[0]]
-    if missing:
-        raise BadInput(
-            f"{path}: no column {', '.join(missing)}: give the sheet that tools/validate.py writes; there are {', '.join(rows[0])}"
-        )
-    seen: dict[str, int] = {}
-    for index, row in enumerate(rows):
-        number = tables.row_number(path, index)
-        _check(f"{path}: row {number}", row)
-        if row["query_id"] in seen:
-            raise BadInput(f"{path}: row {number}: query_id {row['query_id']!r} stands already in row {seen[row['query_id']]}: delete one")
-        seen[row["query_id"]] = number
-    return rows
+    filled = ("query_id", "original_query", "rewritten_query")
+    return read_sheet(path, (*GENERATED, *VALIDATED), filled, "tools/validate.py", _check)
 
 
 def drawn(rows: Sequence[Row], shares: Mapping[str, float], seed: int) -> dict[str, str]:
@@ -165,9 +153,6 @@ def work(args: argparse.Namespace) -> int:
 
 
 def _check(where: str, row: Row) -> None:
-    for name in ("query_id", "original_query", "rewritten_query"):
-        if not row[name].strip():
-            raise BadInput(f"{where}: {name} is blank: fill it or delete the row")
     if row["tenant_id"] not in prompts.tenants():
         raise BadInput(
             f"{where}: tenant_id {row['tenant_id']!r}: there are {', '.join(prompts.tenants())}; add prompts/rewrite_<tenant>.txt"

@@ -103,7 +103,7 @@ def work(args: argparse.Namespace) -> int:
     found = read(args.trace)
     weights = {part: weight for part in PARTS if (weight := getattr(args, f"weight_{part}")) is not None}
     rescored = rescore(found, weights, args.reward_weights)
-    print(text_table.fitted(table(rescored), ">"))
+    print("\n".join(text_table.fitted(table(rescored), ">")))
     changed, told = leaders_changed(rescored)
     print(f"{changed} of {told} groups have another best rewrite now")
     if found.torn:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -78,23 +78,31 @@ def measured(rewrite: Result, original: Result, gold: dict[str, int]) -> Row | U
     }
 
 
-def read_input(path: Path) -> list[Row]:
-    """The sheet that tools/generate.py wrote; refused whole when a row lacks a cell that is needed."""
+def read_sheet(
+    path: Path,
+    columns: Sequence[str],
+    filled: Sequence[str],
+    tool: str,
+    check: Callable[[str, dict[str, str]], None] = lambda where, row: None,
+) -> list[dict[str, str]]:
+    """The rows of the sheet that `tool` wrote, with these columns, of which `filled` hold something in every row; no query_id twice.
+
+    `check(where, row)` raises for what else is wrong with a row. Raises BadInput, for the sheet as a whole.
+    """
     rows = tables.read_rows(path)
-    missing = [name for name in NEEDED if name not in rows[0]]
-    if missing:
-        raise BadInput(
-            f"{path}: no column {', '.join(missing)}: give the sheet that tools/generate.py writes; there are {', '.join(rows[0])}"
-        )
+    if missing := [name for name in columns if name not in rows[0]]:
+        raise BadInput(f"{path}: no column {', '.join(missing)}: give the sheet that {tool} writes; there are {', '.join(rows[0])}")
     seen: dict[str, int] = {}
     for index, row in enumerate(rows):
         number = tables.row_number(path, index)
-        if blank := [name for name in NEEDED if not row[name].strip()]:
-            raise BadInput(f"{path}: row {number}: {blank[0]} is blank: fill it or delete the row")
+        where = f"{path}: row {number}"
+        if blank := [name for name in filled if not row[name].strip()]:
+            raise BadInput(f"{where}: {blank[0]} is blank: fill it or delete the row")
+        check(where, row)
         if row["query_id"] in seen:
-            raise BadInput(f"{path}: row {number}: query_id {row['query_id']!r} stands already in row {seen[row['query_id']]}: delete one")
+            raise BadInput(f"{where}: query_id {row['query_id']!r} stands already in row {seen[row['query_id']]}: delete one")
         seen[row["query_id"]] = number
-    return [dict(row) for row in rows]
+    return rows
 
 
 def judge(rows: Sequence[Row]) -> list[Row]:
@@ -114,7 +122,7 @@ def work(args: argparse.Namespace) -> int:
     tables.check_output(args.output)
     if args.input.resolve() == args.output.resolve():
         raise BadInput(f"{args.output} is the input itself: name another output")
-    rows, qrels = read_input(args.input), labels(args.qrels) if args.qrels else {}
+    rows, qrels = read_sheet(args.input, NEEDED, NEEDED, "tools/generate.py"), labels(args.qrels) if args.qrels else {}
     if qrels and not any(row["query_id"] in qrels for row in rows):
         raise BadInput(
             f"--qrels {args.qrels}: labels none of the {len(rows)} rows, e.g. query_id {rows[0]['query_id']!r}: give matching labels"
