@@ -15,8 +15,9 @@ from swift.dataset import DatasetMeta, RowPreprocessor
 from overtake.data import tables
 from overtake.data.files import FileLoader
 from overtake.tasks.answer_judge import prompts
+from overtake.tasks.answer_judge.columns import JUDGE_MAIN, JUDGE_REASON
 from overtake.tasks.answer_judge.judgements import Judgement, write_judgement
-from overtake.tasks.answer_judge.rows import JUDGE_MAIN, JUDGE_REASON, alternatives, columns_of, judge_row
+from overtake.tasks.answer_judge.rows import alternatives, columns_of, judge_row
 
 
 def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,18 +9,16 @@ from typing import Any, NamedTuple, Self
 
 from overtake.data import tables
 from overtake.data.tables import BadInput
+from overtake.tasks.answer_judge.columns import (
+    JUDGE_ANSWER,
+    JUDGE_ANSWER_HAT,
+    JUDGE_FACTS,
+    JUDGE_ID,
+    JUDGE_MAIN,
+    JUDGE_QUESTION,
+    JUDGE_SECONDARY,
+)
 from overtake.tasks.answer_judge.judgements import VALUES, Value
-
-TOOL = "--dataset overtake/judge:FILE"
-JUDGE_ID = "judge_id"
-JUDGE_QUESTION = "judge_question"
-JUDGE_ANSWER = "judge_answer"
-JUDGE_ANSWER_HAT = "judge_answer_hat"
-JUDGE_MAIN = "judge_main"
-JUDGE_SECONDARY = "judge_secondary"
-JUDGE_FACTS = "judge_facts"
-JUDGE_REASON = "judge_reason"
-"""Of a judge's verdict, in a table of verdicts."""
 
 GOLD = ("golden_answers", "golden_answer", JUDGE_ANSWER, "标准答案", "参考答案", "真实答案", "answer")
 ANSWER_HAT = ("answer_hat", JUDGE_ANSWER_HAT, "生成答案", "模型答案", "回答", "预测答案")

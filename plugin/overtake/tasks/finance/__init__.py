@@ -1,9 +1,10 @@
 """Financial reasoning: answers that are right, with their reasoning."""
 
 from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Setting, Task, lazy
+from overtake.tasks.finance.columns import GOLD, ID, QUESTION, TYPE
 
 _HERE = "overtake.tasks.finance"
-_GOLD = ("fin_gold", "fin_question")
+_GOLD = (GOLD, QUESTION)
 
 TASK = Task(
     name="finance",
@@ -12,7 +13,7 @@ TASK = Task(
         Reward(
             "finance_accuracy",
             f"{_HERE}.rewards.finance_accuracy:FinanceAccuracy",
-            (*_GOLD, "fin_id", "fin_type"),
+            (*_GOLD, ID, TYPE),
             asks=("judge",),
             judged="finance_judge_share",
         ),
@@ -47,8 +48,8 @@ TASK = Task(
         measure=lazy(f"{_HERE}.evaluate:measure"),
     ),
     attacks=Attacks(
-        id="fin_id",
-        question="fin_question",
+        id=ID,
+        question=QUESTION,
         rows=lazy(f"{_HERE}.attacks:rows"),
         honest=lazy(f"{_HERE}.attacks:honest"),
         tricks=lazy(f"{_HERE}.attacks:tricks"),

@@ -11,17 +11,11 @@ from overtake.data.questions import normal
 from overtake.data.tables import BadInput
 from overtake.reading.boxed import boxed
 from overtake.reading.numbers import read_quantity
+from overtake.tasks.finance.columns import GOLD, ID, QUESTION, SOURCE, TYPE
 from overtake.tasks.finance.golds import gold_of_solution
 from overtake.tasks.finance.question_types import question_type
 
 COLUMNS = ("id", "question", "gold_answer", "type", "source")
-TOOL = "tools/filter.py"
-"""Makes the training files, with the columns that the rewards read."""
-ID = "fin_id"
-QUESTION = "fin_question"
-GOLD = "fin_gold"
-TYPE = "fin_type"
-SOURCE = "fin_source"
 TYPES = ("calculation", "concept", "analysis", "reasoning")
 LONGEST = 20_000
 """Characters of a question that are still asked; financial reports come with their tables."""

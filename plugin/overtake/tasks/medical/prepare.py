@@ -12,6 +12,7 @@ from overtake.data.splits import shuffled
 from overtake.data.tables import BadInput
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import rows as medical
+from overtake.tasks.medical.columns import OWED
 from overtake.tasks.medical.rewards import medical_rules
 from overtake.tasks.medical.rows import Item, Row, Source
 
@@ -125,7 +126,7 @@ def rows_of_files(items: Sequence[Item], sides: Sequence[str], keywords: Sequenc
         name = side.partition("/")[0]
         row = medical.sample(item, words, answered=name != "red_team")
         if name == "red_team":
-            row |= {"split": side.partition("/")[2], "med_owed": item.owed}
+            row |= {"split": side.partition("/")[2], OWED: item.owed}
         if name != "train" or item.answer:
             files[name].append(row)
         if side in parts:

@@ -19,18 +19,8 @@ from overtake.data.tables import BadInput
 from overtake.reading.tags import strip_think
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import prompts
+from overtake.tasks.medical.columns import ID, KEYWORDS, QUESTION, REFERENCE, RISK, SOURCE, TOOL
 
-TOOL = "tools/prepare_medical.py"
-ID = "med_id"
-QUESTION = "med_question"
-RISK = "med_risk"
-REFERENCE = "med_reference"
-KEYWORDS = "med_keywords"
-SOURCE = "med_source"
-OWED = "med_owed"
-"""Of the red team alone."""
-READ = (ID, QUESTION, RISK, REFERENCE, KEYWORDS)
-"""What the rewards need to know of a row."""
 COLUMNS = {
     "question": ("question", "问题", "提问", "ask", "query", "instruction", "prompt", QUESTION),
     "context": ("context", "description", "病情描述", "病例", "input"),

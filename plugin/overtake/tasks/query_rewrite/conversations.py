@@ -7,7 +7,7 @@ from typing import Any
 from overtake.data import tables
 from overtake.data.tables import BadInput
 from overtake.rewards.sampling import key
-from overtake.tasks.query_rewrite.rows import COLUMNS, QUERY, QUERY_ID, TOOL
+from overtake.tasks.query_rewrite.columns import COLUMNS, QUERY, QUERY_ID, TOOL
 
 Row = dict[str, Any]
 

@@ -14,6 +14,19 @@ from overtake.data.splits import split
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import read_qrels
 from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite.columns import (
+    GOLD,
+    HISTORY,
+    KB,
+    ORIGINAL_RECALL,
+    PROFILE,
+    QUERY,
+    QUERY_ID,
+    TEACHER_JUDGE,
+    TEACHER_RECALL,
+    TEACHER_REWRITE,
+    TENANT,
+)
 from overtake.tasks.query_rewrite.validate import read_sheet
 
 GENERATED = ("query_id", "original_query", "rewritten_query", "user_profile", "history_summary", "tenant_id", "teacher_model")
@@ -88,17 +101,17 @@ def rl_row(row: Row) -> dict[str, Any]:
     """One prompt with what the rewards need; every rag_* column is text, so that all files have one schema."""
     return {
         "messages": _messages(row),
-        "rag_query_id": row["query_id"],
-        "rag_query": row["original_query"],
-        "rag_tenant": row["tenant_id"],
-        "rag_kb": row["kb_name"],
-        "rag_profile": row["user_profile"],
-        "rag_history": row["history_summary"],
-        "rag_gold": row["gold"],
-        "rag_teacher_rewrite": row["rewritten_query"],
-        "rag_teacher_recall": row["recall"],
-        "rag_teacher_judge": row.get("judge_score", ""),
-        "rag_original_recall": row["original_recall"],
+        QUERY_ID: row["query_id"],
+        QUERY: row["original_query"],
+        TENANT: row["tenant_id"],
+        KB: row["kb_name"],
+        PROFILE: row["user_profile"],
+        HISTORY: row["history_summary"],
+        GOLD: row["gold"],
+        TEACHER_REWRITE: row["rewritten_query"],
+        TEACHER_RECALL: row["recall"],
+        TEACHER_JUDGE: row.get("judge_score", ""),
+        ORIGINAL_RECALL: row["original_recall"],
     }
 
 

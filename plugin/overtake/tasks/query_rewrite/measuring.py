@@ -11,9 +11,10 @@ from overtake.remote.gateway import Call, Failed, Ok, Result
 from overtake.retrieval.metrics import quality
 from overtake.rewards.measuring import in_words, is_drawn, send, stop_on_outage
 from overtake.rewards.reward import Batch
+from overtake.tasks.query_rewrite.columns import GOLD, TEACHER_RECALL
 from overtake.tasks.query_rewrite.judge import Verdict, judge_call, judge_gateway, verdict
 from overtake.tasks.query_rewrite.rewards.relevance import relevances
-from overtake.tasks.query_rewrite.rows import GOLD, TEACHER_RECALL, Recall, RewriteRow
+from overtake.tasks.query_rewrite.rows import Recall, RewriteRow
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from overtake.data.tables import cell
 from overtake.remote.rag import Hit
-
-TOOL = "tools/convert.py"
-QUERY_ID = "rag_query_id"
-QUERY = "rag_query"
-TENANT = "rag_tenant"
-KB = "rag_kb"
-PROFILE = "rag_profile"
-HISTORY = "rag_history"
-GOLD = "rag_gold"
-TEACHER_REWRITE = "rag_teacher_rewrite"
-TEACHER_RECALL = "rag_teacher_recall"
-TEACHER_JUDGE = "rag_teacher_judge"
-ORIGINAL_RECALL = "rag_original_recall"
-COLUMNS = (QUERY_ID, QUERY, TENANT, KB, PROFILE, HISTORY, GOLD, TEACHER_REWRITE, TEACHER_RECALL, TEACHER_JUDGE, ORIGINAL_RECALL)
-MEASURED_BY = (QUERY_ID, QUERY, TENANT, KB, GOLD, TEACHER_REWRITE, TEACHER_RECALL, TEACHER_JUDGE)
-"""What retrieval and judge need to know of a row."""
+from overtake.tasks.query_rewrite.columns import (
+    GOLD,
+    HISTORY,
+    KB,
+    ORIGINAL_RECALL,
+    PROFILE,
+    QUERY,
+    QUERY_ID,
+    TEACHER_JUDGE,
+    TEACHER_RECALL,
+    TEACHER_REWRITE,
+    TENANT,
+    TOOL,
+)
 
 Recall = tuple[Hit, ...]
 
@@ -83,16 +82,12 @@ class RewriteRow:
             KB: self.kb,
             PROFILE: self.profile,
             HISTORY: self.history,
-            GOLD: _text(self.gold) if self.gold else "",
+            GOLD: cell(self.gold) if self.gold else "",
             TEACHER_REWRITE: self.teacher_rewrite,
-            TEACHER_RECALL: _text(self.teacher_recall),
-            TEACHER_JUDGE: "" if self.teacher_judge is None else f"{self.teacher_judge:g}",
-            ORIGINAL_RECALL: _text(self.original_recall),
+            TEACHER_RECALL: cell(self.teacher_recall),
+            TEACHER_JUDGE: cell(self.teacher_judge),
+            ORIGINAL_RECALL: cell(self.original_recall),
         }
-
-
-def _text(values: tuple[Any, ...] | None) -> str:
-    return "" if values is None else json.dumps(values, ensure_ascii=False)
 
 
 def _list(cells: Mapping[str, str], name: str) -> list[Any] | None:

@@ -14,7 +14,7 @@ from swift.dataset import DatasetLoader, DatasetMeta
 from datasets import Dataset  # type: ignore[attr-defined]  # mypy takes our data folder for it
 from overtake.rewards import sampling
 from overtake.tasks.query_rewrite import conversations
-from overtake.tasks.query_rewrite.rows import QUERY_ID, TEACHER_REWRITE
+from overtake.tasks.query_rewrite.columns import QUERY_ID, TEACHER_REWRITE
 
 
 class PromptLoader(DatasetLoader):

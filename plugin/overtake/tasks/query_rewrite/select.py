@@ -21,12 +21,13 @@ from overtake.rewards import sampling
 from overtake.rewards.measuring import Outage
 from overtake.tasks.query_rewrite import conversations
 from overtake.tasks.query_rewrite import judge as judging
+from overtake.tasks.query_rewrite.columns import QUERY, QUERY_ID, TEACHER_RECALL, TEACHER_REWRITE
 from overtake.tasks.query_rewrite.conversations import Row
 from overtake.tasks.query_rewrite.measuring import Retrieval, to_judge
 from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
 from overtake.tasks.query_rewrite.rewards.relevance import relevances
 from overtake.tasks.query_rewrite.rewards.rewrite_rules import rejection_reason
-from overtake.tasks.query_rewrite.rows import QUERY, QUERY_ID, TEACHER_RECALL, TEACHER_REWRITE, RewriteRow
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 UNMEASURED, NO_BETTER, FAULTY, UNDRAWN = "not measured", "no better than the question", "every draw breaks a rule", "no draw"
 

@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from overtake.rewards.reward import Batch, Reward, Scored
-from overtake.tasks.answer_judge.judgements import Judgement
-from overtake.tasks.answer_judge.rewards import judge_format
-from overtake.tasks.answer_judge.rows import (
+from overtake.tasks.answer_judge.columns import (
     JUDGE_ANSWER,
     JUDGE_ANSWER_HAT,
     JUDGE_FACTS,
@@ -25,8 +23,10 @@ from overtake.tasks.answer_judge.rows import (
     JUDGE_QUESTION,
     JUDGE_SECONDARY,
     TOOL,
-    JudgeRow,
 )
+from overtake.tasks.answer_judge.judgements import Judgement
+from overtake.tasks.answer_judge.rewards import judge_format
+from overtake.tasks.answer_judge.rows import JudgeRow
 from overtake.tasks.answer_judge.rule_judge import holds
 
 MAIN, SECONDARY, FACTS = 0.65, 0.25, 0.10

@@ -18,9 +18,10 @@ from overtake.remote.gateway import Failed, Ok, Result
 from overtake.rewards.measuring import Results, is_drawn, send, share_to_judge, stop_on_outage
 from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.finance import rows as problems
+from overtake.tasks.finance.columns import GOLD, ID, QUESTION, TOOL, TYPE
 from overtake.tasks.finance.judge import finance_judge_call
 from overtake.tasks.finance.rewards import keyword_answer, numeric_answer
-from overtake.tasks.finance.rows import GOLD, ID, QUESTION, TOOL, TYPE, TYPES, FinanceRow
+from overtake.tasks.finance.rows import TYPES, FinanceRow
 
 _MOST_LETTERS = 12
 """A number with its unit has no more letters: US$ million. A sentence with a number in it has."""

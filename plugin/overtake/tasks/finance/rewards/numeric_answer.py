@@ -3,7 +3,8 @@
 from overtake.reading.numbers import same_quantity
 from overtake.reading.tags import last_answer
 from overtake.rewards.reward import Batch, Reward, Scored
-from overtake.tasks.finance.rows import GOLD, QUESTION, TOOL, FinanceRow
+from overtake.tasks.finance.columns import GOLD, QUESTION, TOOL
+from overtake.tasks.finance.rows import FinanceRow
 
 
 def score(completion: str, gold: str, question: str = "") -> float | None:

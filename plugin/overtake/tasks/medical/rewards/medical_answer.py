@@ -8,9 +8,10 @@ from overtake.remote import chat
 from overtake.remote.gateway import Failed, Ok, Result
 from overtake.rewards.measuring import Results, abstain_metrics, in_words, is_drawn, send, share_to_judge, stop_on_outage, verdict_needed
 from overtake.rewards.reward import Batch, Reward, Scored
+from overtake.tasks.medical.columns import READ, TOOL
 from overtake.tasks.medical.judge import MEDICAL_PARTS, MedicalVerdict, medical_judge_call, medical_verdict
 from overtake.tasks.medical.rewards import medical_rules
-from overtake.tasks.medical.rows import READ, TOOL, MedicalRow
+from overtake.tasks.medical.rows import MedicalRow
 
 Weights = tuple[float, float]
 """Of the rules and of the teacher."""

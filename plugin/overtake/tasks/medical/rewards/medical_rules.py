@@ -16,7 +16,8 @@ from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.medical import amounts as medical_amounts
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical.book import Advice, Book, Dose, Format, Keywords, Length, Refusal, Repetition, Rule, Wording, any_of, literal
-from overtake.tasks.medical.rows import READ, TOOL, MedicalRow
+from overtake.tasks.medical.columns import READ, TOOL
+from overtake.tasks.medical.rows import MedicalRow
 
 _UNIT = re.compile(r"[\u3400-\u9fff]|[A-Za-z0-9]+(?:['’.-][A-Za-z0-9]+)*")
 _SENTENCE = re.compile(r"[。！？!?；;\n]+|\.(?=\s|$)")

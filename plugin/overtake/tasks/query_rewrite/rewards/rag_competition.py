@@ -7,10 +7,11 @@ from overtake.remote.gateway import Failed
 from overtake.rewards.measuring import abstain_metrics, share_to_judge, verdict_needed
 from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.query_rewrite import measuring
+from overtake.tasks.query_rewrite.columns import MEASURED_BY, TOOL
 from overtake.tasks.query_rewrite.judge import Verdict
 from overtake.tasks.query_rewrite.measuring import Judging, Retrieval, Retrieving
 from overtake.tasks.query_rewrite.rewards import rag_retrieval, rag_win, teacher_judge
-from overtake.tasks.query_rewrite.rows import MEASURED_BY, TOOL, RewriteRow
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 Weights = tuple[float, float, float]
 """Of judge, retrieval and win."""

@@ -4,8 +4,9 @@ import math
 
 from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.query_rewrite import measuring
+from overtake.tasks.query_rewrite.columns import MEASURED_BY, TOOL
 from overtake.tasks.query_rewrite.measuring import Retrieval, Retrieving
-from overtake.tasks.query_rewrite.rows import MEASURED_BY, TOOL, RewriteRow
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 
 def score(student: float, teacher: float) -> float:

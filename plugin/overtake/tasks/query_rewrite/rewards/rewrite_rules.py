@@ -22,7 +22,7 @@ from collections import Counter
 from itertools import pairwise
 
 from overtake.rewards.reward import Batch, Reward, Scored
-from overtake.tasks.query_rewrite.rows import QUERY, TOOL
+from overtake.tasks.query_rewrite.columns import QUERY, TOOL
 
 FAULTS = ("empty", "copy", "lines", "long", "stuffing", "talk")
 _LONGEST = 150

@@ -6,9 +6,10 @@ from overtake import settings
 from overtake.rewards.measuring import share_to_judge
 from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.query_rewrite import measuring
+from overtake.tasks.query_rewrite.columns import MEASURED_BY, TOOL
 from overtake.tasks.query_rewrite.judge import Verdict
 from overtake.tasks.query_rewrite.measuring import Judging
-from overtake.tasks.query_rewrite.rows import MEASURED_BY, TOOL, RewriteRow
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 
 def score(student: float, teacher: float) -> float:
