@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 from overtake import settings
-from overtake.rewards import answer_format, measuring, reward, trace
-from overtake.rewards.answer_format import AnswerFormat
+from overtake.rewards import measuring, reward, trace
 from overtake.rewards.measuring import Outage
-from overtake.tasks.finance.rewards import finance_accuracy, keyword_answer, numeric_answer
+from overtake.tasks.finance.rewards import answer_format, finance_accuracy, keyword_answer, numeric_answer
+from overtake.tasks.finance.rewards.answer_format import AnswerFormat
 from overtake.tasks.finance.rewards.finance_accuracy import FinanceAccuracy
 from overtake.tasks.finance.rewards.keyword_answer import KeywordAnswer, keywords
 from overtake.tasks.finance.rewards.numeric_answer import NumericAnswer

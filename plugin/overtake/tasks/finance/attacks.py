@@ -24,8 +24,7 @@ def rows(path: Path) -> list[Row]:
         of = problems.columns(list(cells[0]), {})
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
-    found = [problems.problem(row, of, path.stem) for row in cells]
-    return [{f"fin_{'gold' if name == 'gold_answer' else name}": value for name, value in row.items()} for row in found]
+    return [problems.FinanceRow.of(problems.problem(row, of, path.stem)).to_columns() for row in cells]
 
 
 def honest(row: Row) -> str:
@@ -65,7 +64,7 @@ def golds(path: Path) -> list[Finding]:
     """The rows of a file whose gold contradicts its own calculation, or earns less than 1.0 by the rules."""
     cells = tables.read_rows(path)
     if GOLD in cells[0]:
-        found = [{name: row[f"fin_{name}"] for name in ("id", "question", "type", "source")} | {"gold_answer": row[GOLD]} for row in cells]
+        found = [problems.FinanceRow.from_columns(row).problem() for row in cells]
         wrong: list[str] = []
     else:
         of = problems.columns(list(cells[0]), {})

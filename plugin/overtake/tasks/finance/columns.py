@@ -7,3 +7,7 @@ QUESTION = "fin_question"
 GOLD = "fin_gold"
 TYPE = "fin_type"
 SOURCE = "fin_source"
+READ = (ID, QUESTION, GOLD, TYPE)
+"""What tells whether an answer is right."""
+GRADED = (GOLD, QUESTION)
+"""What a rule for one kind of answer needs."""

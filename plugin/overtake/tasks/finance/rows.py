@@ -56,6 +56,10 @@ class FinanceRow(NamedTuple):
         """A row of the finance tools."""
         return cls(*(problem[name] for name in COLUMNS))
 
+    def problem(self) -> Row:
+        """The same as the finance tools write it."""
+        return dict(zip(COLUMNS, self, strict=True))
+
     def to_columns(self) -> dict[str, str]:
         """The same as text columns, which `from_columns` reads back."""
         return dict(zip((ID, QUESTION, GOLD, TYPE, SOURCE), self, strict=True))

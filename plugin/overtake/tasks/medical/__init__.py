@@ -1,24 +1,23 @@
 """Medical answers: safe and complete by a rule book and a teacher's checklist."""
 
 from overtake.task import Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Setting, Task, lazy
-from overtake.tasks.medical.columns import ID, KEYWORDS, QUESTION, REFERENCE, RISK
+from overtake.tasks.medical.columns import ID, QUESTION, READ, REFERENCE, RISK
 
 _HERE = "overtake.tasks.medical"
-_ROW = (ID, QUESTION, KEYWORDS, RISK, REFERENCE)
 
 TASK = Task(
     name="medical",
-    row="overtake.tasks.medical.rows:Item",
+    row=f"{_HERE}.rows:MedicalRow",
     recipe="grpo_medical",
     rewards=(
         Reward(
             "medical_answer",
             f"{_HERE}.rewards.medical_answer:MedicalAnswer",
-            _ROW,
+            READ,
             asks=("judge",),
             judge_weight="medical_weight_teacher",
         ),
-        Reward("medical_rules", f"{_HERE}.rewards.medical_rules:MedicalRules", _ROW),
+        Reward("medical_rules", f"{_HERE}.rewards.medical_rules:MedicalRules", READ),
     ),
     # Weights of the rule book and of the teacher's checklist in the reward.
     settings=(Setting("medical_weight_rules", 0.6), Setting("medical_weight_teacher", 0.4)),

@@ -26,12 +26,11 @@ from overtake.remote.gateway import Ok
 from overtake.task import MEANS, Row
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import prompts
-from overtake.tasks.medical.columns import ID, KEYWORDS, OWED, QUESTION, REFERENCE, RISK
+from overtake.tasks.medical.columns import ID, OWED, QUESTION, READ, REFERENCE, RISK, TOOL
 from overtake.tasks.medical.judge import medical_judge_call, medical_verdict
 from overtake.tasks.medical.rewards import medical_answer, medical_rules
 from overtake.tasks.medical.rows import PLAIN, MedicalRow
 
-_NEEDED = (ID, QUESTION, REFERENCE, KEYWORDS, RISK)
 _HELD_OUT = "held_out"
 _WIDE = 6
 """Columns of a table that still fit a screen."""
@@ -56,14 +55,14 @@ def read(args: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     seen: dict[str, str] = {}
     for path in filter(None, (args.test, args.red_team)):
-        for index, row in enumerate(found := read_rows(path, required=_NEEDED)):
+        for index, row in enumerate(found := read_rows(path, required=READ)):
             where = f"{path}: row {row_number(path, index)}"
             if not row[ID] or not row[QUESTION].strip():
-                raise BadInput(f"{where}: med_id or med_question is blank: make the file with tools/prepare_medical.py")
+                raise BadInput(f"{where}: {ID} or {QUESTION} is blank: make the file with {TOOL}")
             if row.get("split", "") not in ("", _HELD_OUT):
                 continue
             if row[ID] in seen:
-                raise BadInput(f"{where}: med_id {row[ID]!r} stands already in {seen[row[ID]]}: delete one of the two")
+                raise BadInput(f"{where}: {ID} {row[ID]!r} stands already in {seen[row[ID]]}: delete one of the two")
             try:
                 MedicalRow.from_columns(row)
             except ValueError as error:

@@ -4,18 +4,16 @@ from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Metric, O
 from overtake.tasks.query_rewrite.columns import (
     GOLD,
     HISTORY,
-    KB,
+    MEASURED_BY,
     PROFILE,
     QUERY,
     QUERY_ID,
-    TEACHER_JUDGE,
     TEACHER_RECALL,
     TEACHER_REWRITE,
     TENANT,
 )
 
 _HERE = "overtake.tasks.query_rewrite"
-_ROW = (QUERY_ID, QUERY, TENANT, KB, GOLD, TEACHER_REWRITE, TEACHER_RECALL, TEACHER_JUDGE)
 
 TASK = Task(
     name="query_rewrite",
@@ -25,14 +23,14 @@ TASK = Task(
         Reward(
             "rag_competition",
             f"{_HERE}.rewards.rag_competition:RagCompetition",
-            _ROW,
+            MEASURED_BY,
             once=TEACHER_RECALL,
             asks=("retrieval", "judge"),
             judge_weight="weight_judge",
         ),
-        Reward("rag_retrieval", f"{_HERE}.rewards.rag_retrieval:RagRetrieval", _ROW, TEACHER_RECALL, ("retrieval",)),
-        Reward("rag_win", f"{_HERE}.rewards.rag_win:RagWin", _ROW, TEACHER_RECALL, ("retrieval",)),
-        Reward("teacher_judge", f"{_HERE}.rewards.teacher_judge:TeacherJudge", _ROW, asks=("judge",)),
+        Reward("rag_retrieval", f"{_HERE}.rewards.rag_retrieval:RagRetrieval", MEASURED_BY, TEACHER_RECALL, ("retrieval",)),
+        Reward("rag_win", f"{_HERE}.rewards.rag_win:RagWin", MEASURED_BY, TEACHER_RECALL, ("retrieval",)),
+        Reward("teacher_judge", f"{_HERE}.rewards.teacher_judge:TeacherJudge", MEASURED_BY, asks=("judge",)),
         Reward("rewrite_rules", f"{_HERE}.rewards.rewrite_rules:RewriteRules", (QUERY,)),
     ),
     datasets={"overtake/query_rewrite": f"{_HERE}.dataset:query_rewrite", "overtake/sample": f"{_HERE}.sample_dataset:sample"},

@@ -14,22 +14,16 @@ from overtake.data.splits import split
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import read_qrels
 from overtake.tasks.query_rewrite import prompts
-from overtake.tasks.query_rewrite.columns import (
-    GOLD,
-    HISTORY,
-    KB,
-    ORIGINAL_RECALL,
-    PROFILE,
-    QUERY,
-    QUERY_ID,
-    TEACHER_JUDGE,
-    TEACHER_RECALL,
-    TEACHER_REWRITE,
-    TENANT,
-)
+from overtake.tasks.query_rewrite.columns import COLUMNS
+from overtake.tasks.query_rewrite.rows import RewriteRow
 from overtake.tasks.query_rewrite.validate import read_sheet
 
 GENERATED = ("query_id", "original_query", "rewritten_query", "user_profile", "history_summary", "tenant_id", "teacher_model")
+_SAID = (
+    *("query_id", "original_query", "tenant_id", "kb_name", "user_profile", "history_summary"),
+    *("gold", "rewritten_query", "recall", "judge_score", "original_recall"),
+)
+"""What a validated row calls the reward columns."""
 VALIDATED = ("success", "top1_score", "recall", "original_recall", "gain", "gold", "kb_name")
 SIDES = ("train", "val", "test")
 
@@ -98,21 +92,9 @@ def sft_row(row: Row) -> dict[str, Any]:
 
 
 def rl_row(row: Row) -> dict[str, Any]:
-    """One prompt with what the rewards need; every rag_* column is text, so that all files have one schema."""
-    return {
-        "messages": _messages(row),
-        QUERY_ID: row["query_id"],
-        QUERY: row["original_query"],
-        TENANT: row["tenant_id"],
-        KB: row["kb_name"],
-        PROFILE: row["user_profile"],
-        HISTORY: row["history_summary"],
-        GOLD: row["gold"],
-        TEACHER_REWRITE: row["rewritten_query"],
-        TEACHER_RECALL: row["recall"],
-        TEACHER_JUDGE: row.get("judge_score", ""),
-        ORIGINAL_RECALL: row["original_recall"],
-    }
+    """One prompt with what the rewards need; every reward column is text, so that all files have one schema."""
+    texts = dict(zip(COLUMNS, (row.get(name, "") for name in _SAID), strict=True))
+    return {"messages": _messages(row), **RewriteRow.from_columns(texts).to_columns()}
 
 
 def work(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from overtake.remote.gateway import Failed, Ok, Result
 from overtake.rewards.measuring import Results, is_drawn, send, share_to_judge, stop_on_outage
 from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.finance import rows as problems
-from overtake.tasks.finance.columns import GOLD, ID, QUESTION, TOOL, TYPE
+from overtake.tasks.finance.columns import ID, READ, TOOL, TYPE
 from overtake.tasks.finance.judge import finance_judge_call
 from overtake.tasks.finance.rewards import keyword_answer, numeric_answer
 from overtake.tasks.finance.rows import TYPES, FinanceRow
@@ -77,7 +77,7 @@ class FinanceAccuracy(Reward[Pending]):
     `finance/abstained`.
     """
 
-    columns = (ID, QUESTION, GOLD, TYPE)
+    columns = READ
     tool = TOOL
 
     def begin(self, batch: Batch) -> Pending:

@@ -3,7 +3,7 @@
 from overtake.reading.numbers import same_quantity
 from overtake.reading.tags import last_answer
 from overtake.rewards.reward import Batch, Reward, Scored
-from overtake.tasks.finance.columns import GOLD, QUESTION, TOOL
+from overtake.tasks.finance.columns import GRADED, TOOL
 from overtake.tasks.finance.rows import FinanceRow
 
 
@@ -22,7 +22,7 @@ def score(completion: str, gold: str, question: str = "") -> float | None:
 class NumericAnswer(Reward[None]):
     """The number as a reward, logged as `finance/numeric`."""
 
-    columns = (GOLD, QUESTION)
+    columns = GRADED
     tool = TOOL
     score = staticmethod(score)
     part = "numeric"
