@@ -68,7 +68,12 @@ def bare(rank=0, ranks=1, **attributes):
         model=SimpleNamespace(training=True),
         args=SimpleNamespace(report_to=[], steps_per_generation=2, generation_batch_size=len(PLAN), delta=None),
         accelerator=SimpleNamespace(
-            device=torch.device("cpu"), process_index=rank, num_processes=ranks, is_main_process=True, gather_for_metrics=lambda x: x[None]
+            device=torch.device("cpu"),
+            process_index=rank,
+            num_processes=ranks,
+            is_main_process=True,
+            gather_for_metrics=lambda x: x[None],
+            reduce=lambda tensor, _: tensor,
         ),
         template=SimpleNamespace(sequence_parallel_size=1, padding_free=False, truncation_strategy="left"),
         state=SimpleNamespace(global_step=1),
