@@ -69,7 +69,7 @@ what, red_team, out = map(pathlib.Path, sys.argv[1:])
 aside = out.with_name("sample.part")
 aside.mkdir(exist_ok=True)
 for name, file in (("questions", what), ("red_team", red_team)):
-    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
+    rows = [json.loads(line) for line in file.read_text("utf-8").split("\n") if line.strip()]
     rows = [{key: value for key, value in row.items() if key != "reasoning"} for row in rows if re.search("[\u4e00-\u9fff]", row["question"])]
     (aside / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 aside.rename(out)

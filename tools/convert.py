@@ -1,22 +1,20 @@
-"""Turn a validated sheet into training, validation and held-out files: step 3 of the data for query rewriting.
+"""Turn what a teacher answered into training, validation and held-out files; --task names whose rows they are.
 
-    python tools/convert.py validated.xlsx data/ --require-gain
-
-The split is drawn before the filter, so that evaluation sees the questions where the teacher lost too. OUT_DIR gets
-
-    train.jsonl, val.jsonl        filtered, for SFT: messages (system, user, assistant) and metadata
-    rl_train.jsonl, rl_val.jsonl  unfiltered, for RL: messages (system, user) and the teacher's measurements as rag_* columns
-    test.jsonl                    unfiltered and held out, columns as for RL
-    convert_stats.json            what fell where and why
+python tools/convert.py validated.xlsx data/ --require-gain
+python tools/convert.py answered.jsonl data/ --task my_task.py
 """
 
 import sys
-from functools import partial
+from collections.abc import Sequence
 
-from overtake import cli
-from overtake.tasks.query_rewrite import convert
+from overtake import cli, tasks
 
-main = partial(cli.main, convert, __doc__)
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; 0 done, 2 bad input."""
+    task, args = tasks.choose(argv, "convert", __doc__ or "")
+    return cli.run(lambda: int(task.stage("convert").work(args)))
+
 
 if __name__ == "__main__":
     sys.exit(main())

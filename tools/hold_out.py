@@ -10,7 +10,7 @@ import sys
 from functools import partial
 
 from overtake import cli
-from overtake.data import hold_out
+from overtake.retrieval import hold_out
 
 main = partial(cli.main, hold_out, __doc__)
 

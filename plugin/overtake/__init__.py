@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from overtake import tasks
@@ -27,7 +28,8 @@ def register(*own: Task) -> None:
     """Make tasks of a user's own known; in ms-swift's process fill its tables with all known ones.
 
     Without a task this is what plugin/register.py calls, in every loader, rollout and server process. Doing it again changes nothing.
-    A task's own file calls it with its task, and may stand before or behind plugin/register.py. Raises ValueError for a name that is taken.
+    A write of training files that a kill has broken off is finished first, for ms-swift reads some of them without us. A task's own file
+    calls it with its task, and may stand before or behind plugin/register.py. Raises ValueError for a name that is taken.
     """
     global _in_swift
     for task in own:
@@ -43,6 +45,9 @@ def _fill() -> None:
     from swift.rewards import orms, prms
     from swift.trainers import TrainerFactory
 
+    from overtake.data.outputs import finish_of_command
+
+    finish_of_command(sys.argv)
     for name, reward in tasks.rewards().items():
         # --reward_funcs and --orm_model; --prm_model
         orms[name] = prms[name] = reward.load()

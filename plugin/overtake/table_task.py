@@ -1,13 +1,12 @@
 """A task whose rows are the lines of a table: all but its prompt and its measure (generate, convert, evaluate, ask, attacks)."""
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from overtake import generation
+from overtake import cli, generation
 from overtake.data import tables
 from overtake.data.splits import split
 from overtake.data.tables import BadInput
@@ -135,7 +134,7 @@ class _Stage:
         self.task = task
         assert isinstance(task.row, type)
         self.row = task.row
-        self.names = [one.name for one in fields(task.row)]  # type: ignore[arg-type]  # a dataclass, as table_task says
+        self.names = [one.name for one in fields(task.row)]
 
     def usable(self, path: Path) -> tuple[list[Row], list[Row]]:
         """(rows that can be used, those that cannot with the reason)."""
@@ -195,8 +194,7 @@ class Convert(_Stage):
 
     def work(self, args: argparse.Namespace) -> int:
         """Split, filter, write; 0 done."""
-        if args.out_dir.exists() and not args.out_dir.is_dir():
-            raise BadInput(f"{args.out_dir} is a file: name a folder")
+        cli.check_folder(args.out_dir)
         table = tables.read_rows(args.input, required=[TEACHER])
         rows = _checked(args.input, read(args.input, self.task.name, self.names), lambda cells: self.row(**cells))
         sides = split([row[self.names[1]] for row in rows], {"train": 0.8, "val": 0.1, "test": 0.1}, args.seed)
@@ -216,9 +214,9 @@ class Convert(_Stage):
                 dropped += side != "test"
         if empty := [name for name, lines in files.items() if not lines]:
             raise BadInput(f"{args.input}: {', '.join(empty)} would be empty: give more rows than {len(rows)}, or a lower --least")
-        tables.write_aside({args.out_dir / name: tables.json_lines(lines) for name, lines in files.items()})
-        counts = ", ".join(f"{len(lines)} {name}" for name, lines in files.items())
-        print(f"{counts}; {dropped} answers below {args.least:g} {metric} are not imitated; {args.out_dir} written", file=sys.stderr)
+        cli.write_folder(args.out_dir, files)
+        counts = cli.counted({name: len(lines) for name, lines in files.items()})
+        print(f"{counts}; {dropped} answers below {args.least:g} {metric} are not imitated; {args.out_dir} written")
         return 0
 
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from overtake.data import hold_out
 from overtake.data.splits import draw, held_out, split
+from overtake.retrieval import hold_out
 from overtake.retrieval.corpus import read_qrels
 from overtake.tasks.medical import prepare
 from overtake.tasks.medical.rows import Item

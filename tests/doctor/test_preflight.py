@@ -116,6 +116,25 @@ def test_a_service_that_the_rewards_ask_must_be_set(run):
     assert "OVERTAKE_JUDGE_SHARE=0" in only(found, "judge").remedy
 
 
+@pytest.mark.parametrize(
+    ("reward", "setting"),
+    [
+        ("finance_accuracy", "FINANCE_JUDGE_SHARE"),
+        ("medical_answer", "JUDGE_SHARE"),
+        ("medical_answer", "MEDICAL_WEIGHT_TEACHER"),
+        ("rag_competition", "WEIGHT_JUDGE"),
+    ],
+)
+def test_a_judge_is_missed_only_where_the_settings_let_the_reward_ask_it(run, monkeypatch, reward, setting):
+    for value, missed in (("0", 0), ("0.5", 1)):
+        monkeypatch.setenv(f"OVERTAKE_{setting}", value)
+        found = [one for one in run(reward_funcs=reward) if one.what == "judge"]
+        assert len(found) == missed
+    assert (
+        f"{reward} asks it" in found[0].value and f"OVERTAKE_{'FINANCE_' * (reward == 'finance_accuracy')}JUDGE_SHARE=0" in found[0].remedy
+    )
+
+
 def test_rows_that_are_trained_on_and_tested_with_are_a_leak(run, tmp_path):
     write(tmp_path / "test.jsonl", rows(3, start=62))
     found = only(run(), "leak")

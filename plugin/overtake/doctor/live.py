@@ -6,7 +6,7 @@ from typing import Any
 from overtake.doctor import rows
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding
-from overtake.doctor.preflight import asks_judge
+from overtake.doctor.preflight import asks_judge, without_judge
 from overtake.settings import SettingsError
 from overtake.task import Task
 
@@ -22,8 +22,9 @@ def services(command: Command, tasks: Sequence[Task], no_judge: bool = False) ->
         of_run = [reward for reward in task.rewards if reward.name in names]
         if task.attacks.services and any("retrieval" in reward.asks for reward in of_run):
             found += task.attacks.services(sides["dataset"])
-        if not no_judge and any(asks_judge(reward) for reward in of_run):
-            found += _judge(task)
+        judged = [reward for reward in of_run if asks_judge(reward)]
+        if judged and not no_judge:
+            found += _judge(task, without_judge(judged))
     asked, held_out = ([text for row in side if (text := rows.question(row, tasks))] for side in sides.values())
     if asked and held_out:
         from overtake.data.duplicates import overlaps
@@ -36,8 +37,8 @@ def services(command: Command, tasks: Sequence[Task], no_judge: bool = False) ->
     return found
 
 
-def _judge(task: Task) -> list[Finding]:
-    """A call to the judge as the task's rewards make it."""
+def _judge(task: Task, without: str) -> list[Finding]:
+    """A call to the judge as the task's rewards make it; `without` says how to go on without one."""
     from overtake.remote import chat
     from overtake.remote.gateway import Ok
 
@@ -51,7 +52,7 @@ def _judge(task: Task) -> list[Finding]:
     rules = ", ".join(chat.parameters(to.model, 1, 0.0))
     if isinstance(result, Ok):
         return [Finding("ok", "judge", f"{to.model} answers with a verdict; asked with {rules}")]
-    remedy = "see to its address, model and key, or set OVERTAKE_JUDGE_SHARE=0"
+    remedy = f"see to its address, model and key, or set {without}"
     return [Finding("error", "judge", f"{to!r}, asked with {rules}: {result.reason}", remedy)]
 
 

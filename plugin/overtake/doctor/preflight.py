@@ -73,15 +73,20 @@ def _settings(command: Command, environment: Mapping[str, str], known: Mapping[s
     if not chosen.rag_url and (needing := [reward.name for reward in rewards if "retrieval" in reward.asks]):
         remedy = "export OVERTAKE_RAG_URL, or start ours: bash recipes/serve_rag.sh"
         yield Finding("error", "RAG service", f"none is set, and {', '.join(needing)} asks it", remedy)
-    needing = [reward.name for reward in rewards if asks_judge(reward)]
-    if needing and not (chosen.judge_base_url or chosen.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
-        remedy = "export OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY (the judge's own where it has one), or OVERTAKE_JUDGE_SHARE=0"
-        yield Finding("error", "judge", f"no endpoint is set, and {', '.join(needing)} asks it", remedy)
+    judged = [reward for reward in rewards if asks_judge(reward)]
+    if judged and not (chosen.judge_base_url or chosen.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
+        remedy = f"export OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY (the judge's own where it has one), or {without_judge(judged)}"
+        yield Finding("error", "judge", f"no endpoint is set, and {', '.join(one.name for one in judged)} asks it", remedy)
 
 
 def asks_judge(reward: Reward) -> bool:
     """Whether the settings let a reward ask the judge."""
     return "judge" in reward.asks and all(settings.value(name) for name in (reward.judged, reward.judge_weight) if name)
+
+
+def without_judge(rewards: Sequence[Reward]) -> str:
+    """The settings by which these rewards ask no judge."""
+    return " ".join(dict.fromkeys(f"OVERTAKE_{reward.judged.upper()}=0" for reward in rewards))
 
 
 def _keys(command: Command, environment: Mapping[str, str]) -> Iterator[Finding]:

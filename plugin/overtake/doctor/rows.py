@@ -1,7 +1,6 @@
 """Whether the rows of a run fit its rewards and lengths, and keep their held-out sides apart."""
 
 import importlib.util
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,17 +28,17 @@ def files(values: Sequence[str]) -> list[Path]:
     [PosixPath('/a/b.jsonl')]
     """
     bare = [re.sub(r"^[\w-]+/[\w-]+:", "", value).partition("#")[0] for value in values]
-    return [Path(one) for one in bare if re.search(r"\.(jsonl?|csv|xlsx|parquet)$", one)]
+    return [Path(one) for one in bare if tables.suffix(one) in tables.READ]
 
 
 def read(path: Path) -> Rows:
-    """A file's rows, as far as they are needed; none of a file that is absent or of a kind that only training reads."""
-    if not path.is_file() or path.suffix not in (".jsonl", ".csv", ".xlsx"):
+    """The rows of a file that hold anything, as far as they are needed; none of a file that is absent.
+
+    Raises BadInput naming file and line, wherever in the file the fault is.
+    """
+    if not path.is_file():
         return []
-    if path.suffix != ".jsonl":
-        return [dict(row) for row in tables.read_rows(path)[:_MOST_ROWS]]
-    with path.open(encoding="utf-8-sig") as file:
-        return [json.loads(line) for _, line in zip(range(_MOST_ROWS), file, strict=False) if line.strip()]
+    return [row for at, row in enumerate(tables.read_objects(path)) if row and at < _MOST_ROWS]
 
 
 def columns(command: Command, rows: Rows, known: Mapping[str, Reward]) -> Iterator[Finding]:

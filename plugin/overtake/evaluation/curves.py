@@ -1,13 +1,13 @@
 """Reading ms-swift's logging.jsonl: whether the training reward rose, and how long training took."""
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from overtake.data.tables import BadInput
+from overtake.data.outputs import reading
+from overtake.data.tables import BadInput, read_objects
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
@@ -16,9 +16,9 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise BadInput(f"{file} does not exist: name the output folder of a finished training run")
     try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except ValueError as error:
-        raise BadInput(f"{file} is not JSON ({error}): is the run still writing it?") from None
+        return list(filter(None, read_objects(reading(file))))
+    except BadInput as error:
+        raise BadInput(f"{error}; is the run still writing it?") from None
 
 
 def first_and_last_fifth(values: Sequence[float]) -> tuple[float, float]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from overtake.data.outputs import reading
+from overtake.data.tables import read_objects
 from overtake.evaluation.statistics import Interval, paired_difference
 from overtake.task import Task
 
@@ -40,8 +42,7 @@ def read_details(folder: Path, systems: Sequence[str], task: Task) -> dict[str, 
     for system in systems:
         file = folder / f"eval_details_{system.replace(' ', '_')}.jsonl"
         if file.is_file():
-            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-            found[system] = {line[key]: line for line in lines}
+            found[system] = {line[key]: line for line in read_objects(reading(file)) if line}
     return found
 
 

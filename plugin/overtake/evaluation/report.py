@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from overtake.data.tables import BadInput, write_aside
+from overtake.data.outputs import reading
+from overtake.data.tables import BadInput, read_objects, write_aside
 from overtake.evaluation import examples, headline
 from overtake.evaluation.curves import read_log
 from overtake.evaluation.plotting import MOST_RUNS, panels, plot, points
@@ -114,7 +115,7 @@ def _recipe(folder: Path) -> dict[str, Any]:
     file = folder / "args.json"
     if not file.is_file():
         return {"settings": {}, "data": []}
-    arguments: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    arguments: dict[str, Any] = json.loads(reading(file).read_text(encoding="utf-8"))
     other = {"grpo": _OF_PPO, "ppo": _OF_GRPO}.get(str(arguments.get("rlhf_type")), (*_OF_PPO, *_OF_GRPO))
     other += _OF_LORA if arguments.get("tuner_type") == "full" else ()
     said = {name: arguments.get(name) for name in SETTINGS if name not in other}
@@ -150,7 +151,7 @@ def _watched(rows: Sequence[Mapping[str, Any]], name: str, held_out: Mapping[str
 
 def _alarms(folder: Path) -> list[dict[str, Any]]:
     file = folder / "alarms.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    return list(filter(None, read_objects(reading(file)))) if file.is_file() else []
 
 
 def _held_out(folder: Path, runs: Sequence[str], tasks: Sequence[Task]) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def _held_out(folder: Path, runs: Sequence[str], tasks: Sequence[Task]) -> dict[
     file = folder / "summary.json"
     if not file.is_file():
         raise BadInput(f"{file} does not exist: name the output folder of tools/evaluate.py")
-    summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    summary: dict[str, Any] = json.loads(reading(file).read_text(encoding="utf-8"))
     task = task_of(summary, tasks)
     systems = [name for name in summary["means"] if name not in _COPIES]
     details = examples.read_details(folder, systems, task)

@@ -1,13 +1,14 @@
 """Rows to be judged: a question, its reference answers, a generated answer and, if known, the verdict; from any table that has them."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from overtake.data import tables
+from overtake.data.cells import Structured, plain, structure
+from overtake.data.options import with_options
 from overtake.data.tables import BadInput
 from overtake.tasks.answer_judge.columns import (
     JUDGE_ANSWER,
@@ -100,18 +101,27 @@ def columns_of(names: Mapping[str, Any]) -> dict[str, str]:
 
 
 def judge_row(cells: Mapping[str, Any], columns: Mapping[str, str]) -> JudgeRow:
-    """A table's row, read; `columns` from `columns_of`. A list may be a list or its JSON text; EVOUNA's golden_answer is cut at "/".
+    """A table's row, read; `columns` from `columns_of`. A list may be a list or its printed text; EVOUNA's golden_answer is cut at "/".
 
-    Raises ValueError for a row without a reference answer and for a label that is no verdict.
+    Raises ValueError for a row without a reference answer, a label that is no verdict, and a question or an answer that is no text.
 
     >>> row = {"question": "who", "golden_answer": "Ann/Anne", "answer": "It was Ann.", "judge": True}
     >>> judge_row(row, columns_of(row))[1:5]
     ('who', ('Ann', 'Anne'), 'It was Ann.', 'correct')
     """
-    text = {part: tables.cell(cells.get(name)).strip() for part, name in columns.items()}
+    text = {part: tables.cell(cells.get(name)) for part, name in columns.items()}
     gold = alternatives(text["gold"], cut=columns["gold"] == "golden_answer")
     if not gold:
         raise ValueError("there is no reference answer to judge by")
+    for part in ("question", "answer_hat"):
+        # A generated answer may well be JSON, so only what is no text in the file either is refused.
+        if part == "question" or isinstance(text[part], Structured):
+            try:
+                text[part] = plain(text.get(part, ""))
+            except ValueError as error:
+                raise ValueError(f"{columns[part]}: {error}") from None
+    text = {part: value.strip() for part, value in text.items()}
+    text["question"] = with_options(text["question"], cells)
     stem = hashlib.sha256("\n".join((text.get("question", ""), *gold, text["answer_hat"])).encode()).hexdigest()[:16]
     return JudgeRow(
         text.get("id", "") or stem,
@@ -134,19 +144,19 @@ def _verdict(cells: Mapping[str, str], name: str) -> Value | None:
 
 
 def alternatives(text: str, cut: bool = False) -> tuple[str, ...]:
-    """Reference answers of a cell: a JSON list's, or those between "/" with `cut`, or the text itself; blank ones left out, none twice.
+    """Reference answers of a cell: a list's, or those between "/" with `cut`, or the text itself; blank ones left out, none twice.
+
+    Raises ValueError for an object.
 
     >>> alternatives('["Ann", "Anne", ""]'), alternatives("km/h"), alternatives("Ann / Anne", cut=True)
     (('Ann', 'Anne'), ('km/h',), ('Ann', 'Anne'))
     """
-    found: list[Any] = text.split("/") if cut and not text.startswith("[") else [text]
-    if text.startswith("["):
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = None
-        found = value if isinstance(value, list) else found
-    return tuple(dict.fromkeys(one for item in found if (one := tables.cell(item).strip()) and re.search(r"\w", one)))
+    value = structure(text)
+    if isinstance(value, dict):
+        raise ValueError(f"the reference answer is an object ({', '.join(value)[:40]}), no text: write one text, or a list of them")
+    found: list[Any] = text.split("/") if cut and value is None else [text] if value is None else value
+    flat = [one for item in found for one in (item if isinstance(item, list) else [item])]
+    return tuple(dict.fromkeys(one for item in flat if (one := tables.cell(item).strip()) and re.search(r"\w", one)))
 
 
 def _label(text: str) -> Value | None:

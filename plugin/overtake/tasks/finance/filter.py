@@ -194,7 +194,7 @@ def work(args: argparse.Namespace) -> int:
 
 def read_input(args: argparse.Namespace) -> list[Row]:
     """The solutions; refused whole when a row is none."""
-    cli.check_folder(args.out_dir)
+    cli.check_folder(args.out_dir, *(f"{name}.jsonl" for name in ("sft", "rl", "test", "rejected", "unjudged")))
     if not 0 <= args.test_share < 1:
         raise BadInput(f"--test-share {args.test_share:g}: give a share below 1, e.g. 0.2, or 0 to hold out none")
     if not 0 <= args.least <= 1:

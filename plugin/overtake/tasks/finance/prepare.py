@@ -114,8 +114,7 @@ def second_opinion(rows: Sequence[Row], concurrency: int | None) -> tuple[list[d
 
 def work(args: argparse.Namespace) -> int:
     """Read everything, leave out, sample, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Stop."""
-    if args.out_dir.exists() and not args.out_dir.is_dir():
-        raise BadInput(f"{args.out_dir} is a file: name a folder as the last argument")
+    cli.check_folder(args.out_dir, "raw.jsonl", "left_out.jsonl", "type_disagreements.jsonl")
     named = {"question": args.question_column, "gold_answer": args.answer_column, "type": args.type_column, "id": args.id_column}
     columns = {ours: name for ours, name in named.items() if name}
     held_out = [entry.row["question"] for entry in read_input(str(args.test_file), {})] if args.test_file else []

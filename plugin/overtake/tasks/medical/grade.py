@@ -21,6 +21,7 @@ from typing import Any
 
 from overtake import cli
 from overtake.data import tables
+from overtake.data.cells import Structured, no_text
 from overtake.data.tables import BadInput
 from overtake.evaluation.statistics import bootstrap_mean
 from overtake.reading.tags import strip_think
@@ -58,10 +59,8 @@ def work(args: argparse.Namespace) -> int:
     started = time.monotonic()
     output = args.output or args.input.with_name(NAME)
     tables.check_output(output)
-    if output.suffix != ".jsonl":
+    if tables.suffix(output) != ".jsonl":
         raise BadInput(f"{output}: verdicts are kept as JSON lines: name a .jsonl file")
-    if output.resolve() == args.input.resolve():
-        raise BadInput(f"{output} is the input itself: name another output")
     budget.count_for(str(output.resolve()))
     answers = read_answers(args.input)[: args.limit]
     to = None if args.mock else chat.endpoint("judge")
@@ -157,6 +156,8 @@ def read_answers(path: Path) -> list[dict[str, str]]:
         question, reference = (row.get(name) or row.get(f"med_{name}", "") for name in ("question", "reference"))
         answer = strip_think(row.get("answer") or _last_turn(row.get("messages", "")))
         for name, text in (("question", question), ("answer", answer)):
+            if why := no_text(text) if name == "question" or isinstance(row.get("answer"), Structured) else "":
+                raise BadInput(f"{where}: {name}: {why}")
             if not text.strip():
                 raise BadInput(f"{where}: {name} is blank: fill it or delete the row; the columns there are {', '.join(row)}")
         found.append({"question": question.strip(), "answer": answer, "reference": reference.strip()})

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, Self
 import yaml
 
 from overtake import settings
-from overtake.data import hub, tables
+from overtake.data import hub, outputs, tables
+from overtake.data.cells import plain, structure
+from overtake.data.options import with_options
 from overtake.data.questions import normal
 from overtake.data.tables import BadInput
 from overtake.reading.tags import strip_think
@@ -138,8 +140,8 @@ def _cells(name: str, found: Source) -> list[Row]:
     if hub.is_name(name):
         return _from_hub(name)
     path = Path(name)
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    if path.suffix == ".jsonl" or (path.is_dir() and files):
+    files = sorted(file for file in path.glob("*") if tables.suffix(file) == ".jsonl") if path.is_dir() else [path]
+    if tables.suffix(path) == ".jsonl" or (path.is_dir() and files):
         return [cells for file in files for cells in _lines(file, found)]
     return [cells for _, rows in hub.read_any(path) for cells in rows]
 
@@ -157,7 +159,7 @@ def _lines(path: Path, found: Source) -> list[Row]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file: correct the path")
     rows: list[Row] = []
-    for line in path.read_bytes().decode("utf-8-sig", errors="replace").split("\n"):
+    for line in outputs.reading(path).read_bytes().decode("utf-8-sig", errors="replace").split("\n"):
         if not line.strip():
             continue
         try:
@@ -175,10 +177,15 @@ def _lines(path: Path, found: Source) -> list[Row]:
 def _item(cells: Mapping[str, str], source: str, answers: bool, needed: bool) -> Item | str:
     """The item in a row, or why there is none."""
     lowered = {name.strip().casefold(): value for name, value in cells.items()}
-    text = {part: next((lowered[name].strip() for name in names if lowered.get(name, "").strip()), "") for part, names in COLUMNS.items()}
+    text = {part: next((lowered[name] for name in names if lowered.get(name, "").strip()), "") for part, names in COLUMNS.items()}
+    keywords = listed(text["keywords"])
+    try:
+        text = {part: value if part == "keywords" else plain(value).strip() for part, value in text.items()}
+    except ValueError:
+        return "no_text"
     if not text["question"] and not text["context"]:
         return "no_question"
-    question = "\n".join(filter(None, (text["context"], text["question"])))
+    question = with_options("\n".join(filter(None, (text["context"], text["question"]))), cells)
     answer, reasoning = (text["answer"], text["reasoning"]) if answers else ("", "")
     if "<think>" in answer:
         thought = _THINK.search(answer)
@@ -197,16 +204,14 @@ def _item(cells: Mapping[str, str], source: str, answers: bool, needed: bool) ->
     told = text["risk"] if text["risk"] in {kind.id for kind in book.risks.kinds} else ""
     detected = next(iter(book.risks.of(question)), "")
     risk = detected if text["owed"] == PLAIN else told or detected
-    return Item(question, answer, reasoning, listed(text["keywords"]), source, risk, told, text["owed"])
+    return Item(question, answer, reasoning, keywords, source, risk, told, text["owed"])
 
 
 def listed(cell: str) -> tuple[str, ...]:
-    """Keywords in a cell: a JSON list, or words between commas."""
-    try:
-        found = json.loads(cell)
-    except ValueError:
-        found = re.split(r"[,，、;；|]", cell)
-    return tuple(dict.fromkeys(str(word).strip() for word in found if str(word).strip())) if isinstance(found, list) else ()
+    """Keywords in a cell: a list, however it is printed, or words between commas."""
+    value = structure(cell)
+    words = re.split(r"[,，、;；|]", cell) if value is None else value if isinstance(value, list) else []
+    return tuple(dict.fromkeys(text for word in words if (text := tables.cell(word).strip())))
 
 
 def _licence(name: str) -> str:
@@ -260,6 +265,5 @@ def to_sample(row: Mapping[str, Any]) -> Row | None:
     >>> to_sample({"question": "胃胀两天了怎么办", "answer": "少量多餐。"})["messages"][-1]
     {'role': 'assistant', 'content': '少量多餐。'}
     """
-    cells = {name: tables.cell(None if isinstance(value, float) and math.isnan(value) else value) for name, value in row.items()}
-    item = _item(cells, str(row.get("source") or ""), answers=True, needed=True)
+    item = _item({name: tables.cell(value) for name, value in row.items()}, str(row.get("source") or ""), answers=True, needed=True)
     return None if isinstance(item, str) else sample(item, item.keywords, answered=True)

@@ -85,5 +85,5 @@ TASK = Task(
         Panel("Winning's part", "胜负部分", ("rag/win",), "of the reward", "奖励的一部分"),
         Panel("Copies of the question", "照抄问题", ("rewrite/copy",), "share", "比例"),
     ),
-    stages={name: f"{_HERE}.{name}" for name in ("generate", "evaluate", "ask")},
+    stages={name: f"{_HERE}.{name}" for name in ("generate", "convert", "evaluate", "ask")},
 )

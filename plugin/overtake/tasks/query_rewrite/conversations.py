@@ -27,11 +27,11 @@ def read(path: Path) -> dict[str, Row]:
 
     Raises BadInput when a row is out of form, and for two rows of one conversation: nothing could tell their rewrites apart.
     """
-    if path.suffix != ".jsonl":
+    if tables.suffix(path) != ".jsonl":
         raise BadInput(f"{path}: rows to sample on are a .jsonl file with messages: make it with {TOOL}")
     count = len(tables.read_rows(path, required=("messages", *COLUMNS)))
     rows: dict[str, Row] = {}
-    for number, row in enumerate(tables.read_objects(path)[:count], 1):
+    for number, row in zip(range(1, count + 1), tables.read_objects(path), strict=False):
         messages, where = row.get("messages"), f"{path}: line {number}"
         if not isinstance(messages, list) or not all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in messages):
             raise BadInput(f"{where}: messages is {str(messages)[:60]!r}, no list of turns: make the file with {TOOL}")

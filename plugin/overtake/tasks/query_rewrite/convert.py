@@ -1,4 +1,14 @@
-"""Validated rewrites as training, validation and held-out files: the split, the filter and the rows of each."""
+"""Query rewriting: a validated sheet, step 3 of its data.
+
+    python tools/convert.py validated.xlsx data/ --require-gain
+
+The split is drawn before the filter, so that evaluation sees the questions where the teacher lost too. OUT_DIR gets
+
+    train.jsonl, val.jsonl        filtered, for SFT: messages (system, user, assistant) and metadata
+    rl_train.jsonl, rl_val.jsonl  unfiltered, for RL: messages (system, user) and the teacher's measurements as rag_* columns
+    test.jsonl                    unfiltered and held out, columns as for RL
+    convert_stats.json            what fell where and why
+"""
 
 import argparse
 import hashlib

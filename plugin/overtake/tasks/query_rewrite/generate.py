@@ -21,6 +21,7 @@ from pydantic import Field
 from overtake import cli
 from overtake import generation as teachers
 from overtake.data import tables
+from overtake.data.cells import no_text, plain
 from overtake.data.questions import is_copy, normal
 from overtake.data.tables import BadInput
 from overtake.generation import Row, Teacher
@@ -69,13 +70,17 @@ def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tena
     asked: dict[tuple[str, str, str], int] = {}
     for index, cells in enumerate(sheet):
         number = tables.row_number(path, index)
-        query, about, past = (cells[name].strip() if name else "" for name in (question, profile, history))
+        given = {name: cells[name] for name in (question, profile, history) if name}
+        told = {name: (text if no_text(text) else plain(text)).strip() for name, text in given.items()}
+        query, about, past = told[question], told.get(profile, ""), told.get(history, "")
         stem = hashlib.sha256(query.encode()).hexdigest()[:8]
         query_id = (cells[key].strip() if key else "") or f"row{number}-{stem}"
         # The same words from another user, or later in a conversation, are another question.
         same = (normal(query), about, past)
         reason = ""
-        if not same[0]:
+        if strange := [f"{name}: {no_text(text)}" for name, text in given.items() if no_text(text)]:
+            reason = strange[0]
+        elif not same[0]:
             reason = "the question is blank" if not query else "the question holds no word"
         elif long := [name for name, text in ((question, query), (profile, about), (history, past)) if len(text) > LONGEST]:
             reason = f"{long[0]} is over {LONGEST:,} characters"

@@ -120,8 +120,6 @@ def work(args: argparse.Namespace) -> int:
     """Check everything, ask, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Stop."""
     started = time.monotonic()
     tables.check_output(args.output)
-    if args.input.resolve() == args.output.resolve():
-        raise BadInput(f"{args.output} is the input itself: name another output")
     rows, qrels = read_sheet(args.input, NEEDED, NEEDED, "tools/generate.py"), labels(args.qrels) if args.qrels else {}
     if qrels and not any(row["query_id"] in qrels for row in rows):
         raise BadInput(

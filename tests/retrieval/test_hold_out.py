@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from overtake.data import hold_out
+from overtake.retrieval import hold_out
 from overtake.retrieval.corpus import read_qrels
 
 pytestmark = pytest.mark.usefixtures("fresh")
