@@ -153,7 +153,9 @@ def test_what_is_raised_in_a_run_is_a_reason_to_stop_and_no_value(error, reason,
     made.error = error
     with pytest.raises(type(error)):
         made(**call(1, 2))
-    run = Run()
+    with pytest.raises(type(error)):  # a trainer that does not stop by reasons, with our callback
+        Run().adopt(made, "Broken")(**call(1, 2))
+    run = Run(stops=True)
     assert run.adopt(made, "Broken")(**call(1, 2)) == [None, None]
     assert run.reasons == [reason]
     assert ("Traceback" in capsys.readouterr().err) != isinstance(error, Outage), "whoever wrote the reward wants to see where"
@@ -161,7 +163,7 @@ def test_what_is_raised_in_a_run_is_a_reason_to_stop_and_no_value(error, reason,
 
 def test_what_is_raised_on_starting_is_a_reason_too():
     """On one rank alone, and before anything is gathered, it would leave the others waiting."""
-    run = Run()
+    run = Run(stops=True)
     run.adopt(Asking(), "Asking")
     run.start(["a"])
     assert run.reasons == ["Asking raised ValueError: the dataset has no column number: make the training files with tools/number.py"]
@@ -179,7 +181,7 @@ def test_functions_of_others_are_called_as_they_are_and_guarded():
     def short(completions, **columns):
         return [1.0]
 
-    run = Run()
+    run = Run(stops=True)
     adopted = [run.adopt(one, name) for one, name in ((plain, "plain"), (Slow(), "Slow"), (short, "short"))]
     assert adopted[0](["ab", "abc"], by=[2, 2]) == [1.0, 1.5]
     assert asyncio.iscoroutinefunction(adopted[1].__call__), "ms-swift tells the two kinds apart by it"

@@ -43,10 +43,7 @@ class Run:
         self.state = SimpleNamespace(global_step=0, is_world_process_zero=True, log_history=[])
         self.args = SimpleNamespace(output_dir=str(folder), device="cpu", reward_weights=None, **args)
         self.trainer = SimpleNamespace(custom_metrics=tables, model=SimpleNamespace(training=True), state=self.state)
-        self.trainer.rewards, self.trainer.reward_func_names = rewarding.Run(), list(names)
-        adopt = self.trainer.rewards.adopt
-        named = zip(rewards, names, strict=True)
-        self.trainer.reward_funcs = [one if isinstance(one, torch.nn.Module) else adopt(one, name) for one, name in named]
+        self.trainer.reward_funcs, self.trainer.reward_func_names = list(rewards), list(names)
         self.callback = MetricsCallback(self.args, self.trainer)
 
     def on(self, event):
@@ -237,8 +234,7 @@ import torch
 from accelerate import PartialState
 from overtake.remote.gateway import Meter
 from overtake.rewards import metrics
-from overtake.rewards.reward import Run
-from overtake.trainers import metrics_callback
+from overtake.trainers import metrics_callback, stopping
 from swift.metrics import MeanMetric
 from swift.trainers.mixin import SwiftMixin
 
@@ -251,8 +247,8 @@ state = SimpleNamespace(global_step=0, is_world_process_zero=rank == 0, log_hist
 args = SimpleNamespace(output_dir=str(folder), device="cpu", reward_weights=None)
 tables = {mode: defaultdict(lambda: MeanMetric(nan_value=None, device="cpu")) for mode in ("train", "eval")}
 trainer = SimpleNamespace(custom_metrics=tables, model=SimpleNamespace(training=True), state=state)
-trainer.rewards, trainer.reward_func_names = Run(), ["A"]
-trainer.reward_funcs = [trainer.rewards.adopt(lambda completions, **_: [float(rank)] * len(completions), "A")]
+trainer.reward_funcs, trainer.reward_func_names = [lambda completions, **_: [float(rank)] * len(completions)], ["A"]
+trainer.rewards = stopping.adopt(trainer, stops=True)
 found = metrics_callback.MetricsCallback(args, trainer)
 found.on_train_begin(args, state, None)
 logs = []

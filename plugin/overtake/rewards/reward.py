@@ -135,7 +135,7 @@ class Reward(Generic[Handle]):
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         """One value for each completion, None where it could not be measured; or one for each request of `swift sample`.
 
-        In a run of ours whatever is raised ends the run on all ranks; elsewhere it is raised.
+        Under a trainer of ours whatever is raised ends the run on all ranks; elsewhere it is raised.
         """
         if completions and not isinstance(completions[0], str):
             return self._of_requests(completions)
@@ -193,7 +193,7 @@ class Reward(Generic[Handle]):
         try:
             yield
         except Exception as error:
-            if self.run is None:
+            if self.run is None or not self.run.stops:
                 raise
             if not isinstance(error, Outage):
                 traceback.print_exc()
@@ -250,10 +250,11 @@ class ForeignCoroutine(Foreign):
 
 
 class Run:
-    """What the rewards of one training share."""
+    """What the rewards of one training share. `stops`: its trainer ends the run for the `reasons`, so that nothing need be raised."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stops: bool = False) -> None:
         self.rewards: list[Reward[Any]] = []
+        self.stops = stops
         self.reasons: list[str] = []
         """Why the run has to stop."""
         self.seconds = 0.0

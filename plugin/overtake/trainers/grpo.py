@@ -44,11 +44,7 @@ class GRPOTrainer(SwiftGRPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.rewards = Run()
-        # A reward model is a module, which ms-swift calls in another way.
-        for index, (reward, name) in enumerate(zip(self.reward_funcs, self.reward_func_names, strict=False)):
-            if not isinstance(reward, torch.nn.Module):
-                self.reward_funcs[index] = self.rewards.adopt(reward, name)
+        self.rewards = stopping.adopt(self, stops=True)
 
     def _prepare_vllm_engine(self) -> Any:
         keep_weights_for_sync()

@@ -37,7 +37,7 @@ from overtake.rewards import metrics as own
 from overtake.rewards import trace
 from overtake.rewards.measuring import ABSTAINED
 from overtake.rewards.reward import Run
-from overtake.trainers import alarms
+from overtake.trainers import alarms, stopping
 
 SERVICES = ("rag", "judge", "teacher")
 _SUMS = (*(f"calls/{service}" for service in SERVICES), "calls/failed", "cost/tokens", "cost/usd")
@@ -101,7 +101,7 @@ class MetricsCallback(TrainerCallback):
         self._trainer, self._folder = trainer, Path(args.output_dir)
         self._run = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._known: dict[str, float] = {}
-        self._rewards = Run()  # until it begins to train, a trainer may have none of its own
+        self._rewards = Run()  # until training begins
         self._watching = False
         self._weights: dict[str, float] = {}
         self._place, self._numbered, self._rollouts = ("", 0), 0, 0
@@ -122,7 +122,7 @@ class MetricsCallback(TrainerCallback):
             return
         self._watching = True
         self._known = _read_meters() | {"wait/seconds": 0.0}
-        self._rewards = getattr(self._trainer, "rewards", None) or self._rewards
+        self._rewards = getattr(self._trainer, "rewards", None) or stopping.adopt(self._trainer, stops=False)
         self._rewards.about = self._about
         names = list(getattr(self._trainer, "reward_func_names", ()))
         weights = getattr(args, "reward_weights", None) or [1.0] * len(names)

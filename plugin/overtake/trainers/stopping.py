@@ -7,6 +7,19 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
+from overtake.rewards.reward import Run
+
+
+def adopt(trainer: Any, *, stops: bool) -> Run:
+    """Put every reward function of a trainer behind the wrapper of ours; `stops` as in `Run`."""
+    run = Run(stops=stops)
+    names = getattr(trainer, "reward_func_names", None) or []
+    # There may be fewer: a gym's reward has a name and no function. A reward model is a module, which ms-swift calls in another way.
+    for at, (reward, name) in enumerate(zip(trainer.reward_funcs if names else [], names, strict=False)):
+        if not isinstance(reward, torch.nn.Module):
+            trainer.reward_funcs[at] = run.adopt(reward, name)
+    return run
+
 
 def stop_if_any(trainer: Any, reasons: list[str]) -> None:
     """End the process, with a checkpoint of the last step done, when any rank has a reason to. To be called by all ranks alike.
