@@ -36,7 +36,13 @@ if [[ -z $model && $ROLE == student ]]; then
   [[ -n $model ]] || { want "there is nothing under $ROOT/output/$SYSTEM to deploy. Train first, or set MODEL= or ADAPTER="; model=$ROOT/output/$SYSTEM/grpo/checkpoint-LAST-merged; }
 fi
 model=$(local_or_hub "${model:-$RECIPE_MODEL}")
-if is_adapter "$model"; then set_flags --adapters "$model"; else set_flags --model "$model"; fi
+if is_adapter "$model"; then
+  # ms-swift reads the base from its own args.json; an adapter of PEFT, LLaMA-Factory, TRL or Unsloth has none.
+  [[ -f $model/args.json ]] || MODEL='' set_base "$model"
+  set_flags --adapters "$model"
+else
+  set_flags --model "$model"
+fi
 
 refuse_busy "$PORT"
 set_flags --host "$HOST" --port "$PORT" --served_model_name "$served"

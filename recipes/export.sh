@@ -50,6 +50,8 @@ else
   is_adapter "$adapter" || want "$adapter is no checkpoint: neither adapter_config.json nor config.json is in it"
   # shellcheck disable=SC2034
   if [[ ${PROFILE:-} == cpu ]]; then RUN_ENV=(CUDA_VISIBLE_DEVICES=); else RUN_ENV=(); fi
+  # ms-swift reads the base from its own args.json; an adapter of PEFT, LLaMA-Factory, TRL or Unsloth has none.
+  [[ -f $adapter/args.json || ! -e $adapter ]] || set_base "$adapter"
   set_flags --adapters "$adapter" --merge_lora true --output_dir "$part" "$@"
   dry || rm -rf "$part"
   run_swift export

@@ -47,11 +47,12 @@ use_swift() {
 
 profiles() { local files=("$ROOT"/recipes/profiles/*.sh); files=("${files[@]##*/}"); echo "${files[*]%.sh}"; }
 
-# Memory of each GPU this process may use, one a line in MiB.
+# Memory of each GPU this process may use, one a line in MiB. Where there is none nvidia-smi says so in words, on stdout too.
 gpus() {
   [[ -z ${CUDA_VISIBLE_DEVICES-all} ]] && return
   command -v nvidia-smi >/dev/null || return 0
-  nvidia-smi ${CUDA_VISIBLE_DEVICES:+-i "$CUDA_VISIBLE_DEVICES"} --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null || true
+  nvidia-smi ${CUDA_VISIBLE_DEVICES:+-i "$CUDA_VISIBLE_DEVICES"} --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null |
+    { grep -E '^ *[0-9]+ *$' || true; }
 }
 
 # A card sold as 80 GB shows 79 to 82 GB, one of 24 GB 22.5 and up, one of 16 GB 15 and up.
@@ -180,17 +181,35 @@ last_checkpoint() {
 is_adapter() { [[ -f $1/adapter_config.json ]]; }
 is_model() { [[ -f $1/config.json ]]; }
 
-# What an adapter's run said of its base, a line each: model, model_type, template. args.json is ms-swift's, the other file PEFT's.
+# base_of ADAPTER MODEL DRY: what an adapter's run said of its base, a line each: model (MODEL, where given), model_type, template. args.json
+# is ms-swift's, the other file PEFT's.
 base_of() {
-  python3 - "$1" <<'PY'
+  python3 - "$@" <<'PY'
 import json, pathlib, sys
-folder = pathlib.Path(sys.argv[1])
-args = json.loads((folder / "args.json").read_text("utf-8")) if (folder / "args.json").exists() else {}
-model = args.get("model") or json.loads((folder / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+folder, given, dry = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "1"
+def read(name):
+    try:
+        return json.loads((folder / name).read_text("utf-8")) if (folder / name).exists() else {}
+    except ValueError:
+        sys.exit(f"error: {folder / name} is no JSON: take another checkpoint")
+args = read("args.json")
+model = given or args.get("model") or read("adapter_config.json").get("base_model_name_or_path")
 if not model:
-    sys.exit(f"error: {folder} does not name its base model. Set MODEL=")
+    sys.exit(f"error: {folder} does not name its base model: set MODEL=")
+if not given and not dry and model.startswith(("/", "./", "../")) and not pathlib.Path(model).is_dir():
+    sys.exit(f"error: {folder} was trained on {model}, which is not there: set MODEL= to that base's folder or hub name")
 print(model, args.get("model_type") or "", args.get("template") or "", sep="\n")
 PY
+}
+
+# set_base ADAPTER: the flags that name what an adapter was trained on; MODEL= in its place where it is set.
+set_base() {
+  local said; said=$(base_of "$1" "${MODEL:-}" "$DRY_RUN") || exit 2
+  local -a base; mapfile -t base <<<"$said"
+  set_model "${base[0]}"
+  # A model of one's own is not known by its name, so what the SFT run was told goes on.
+  if [[ -n ${base[1]:-} ]]; then set_flags --model_type "${base[1]}"; fi
+  if [[ -n ${base[2]:-} ]]; then set_flags --template "${base[2]}"; fi
 }
 
 # A local file or folder becomes absolute, so that `swift export` and `swift deploy` find it from any folder; a hub name stays.
@@ -220,17 +239,20 @@ set_data() {
   fi
   for file in "$train" ${val:+"$val"}; do
     # name#500 takes 500 rows; what does not look like a file is a hub dataset.
-    if [[ ${file%%#*} =~ \.(jsonl?|csv)$ && ! -s ${file%%#*} ]]; then
-      want "${file%%#*} does not exist or is empty. Make it: python $DATA_TOOL; or set DATASET= (and VAL_DATASET=)"
+    cut_rows "$file"
+    if [[ $CUT =~ \.(jsonl?|csv)$ && ! -s $CUT ]]; then
+      want "$CUT does not exist or is empty. Make it: python $DATA_TOOL; or set DATASET= (and VAL_DATASET=)"
     fi
   done
   set_flags --dataset "$(named_rows "$train")"
   if [[ -n $val ]]; then set_flags --val_dataset "$(named_rows "$val")"; fi
 }
+# cut_rows PATH#500: CUT is the path, ROWS the #500 behind it, if there is one; any other # is part of a name.
+cut_rows() { CUT=$1 ROWS=''; if [[ $1 =~ ^(.*)(#[0-9]+)$ ]]; then CUT=${BASH_REMATCH[1]} ROWS=${BASH_REMATCH[2]}; fi; }
 # A file is read under DATA_NAME, if there is one; a name that is no file is a hub's or a registered data set's own.
 named_rows() {
-  local file=${1%%#*} rows=''
-  if [[ $1 == *#* ]]; then rows="#${1##*#}"; fi
+  cut_rows "$1"
+  local file=$CUT rows=$ROWS
   if [[ -n $DATA_NAME && $file =~ \.(jsonl?|csv|xlsx|parquet)$ && $file != *:* ]]; then echo "$DATA_NAME:$(absolute "$file")$rows"; else local_or_hub "$1"; fi
 }
 
@@ -319,15 +341,7 @@ set_start() {
   start=$(absolute "$start")
   if is_adapter "$start" || { [[ ! -e $start && $TUNER == lora ]] && dry; }; then
     [[ $TUNER == lora ]] || die "$start is a LoRA adapter, so TUNER=full cannot go on from it. Merge it first: ADAPTER=$start bash recipes/export.sh"
-    local base=$DEFAULT_MODEL type='' template='' said
-    if [[ -e $start ]]; then
-      said=$(base_of "$start")
-      { read -r base; read -r type; read -r template; } <<<"$said"
-    fi
-    set_model "${MODEL:-$base}"
-    # A model of one's own is not known by its name, so what the SFT run was told goes on.
-    if [[ -n $type ]]; then set_flags --model_type "$type"; fi
-    if [[ -n $template ]]; then set_flags --template "$template"; fi
+    if [[ -e $start ]]; then set_base "$start"; else set_model "${MODEL:-$DEFAULT_MODEL}"; fi
     set_flags --adapters "$start" --ref_adapters "$start"
   elif is_model "$start" || { [[ ! -e $start ]] && dry; }; then
     set_model "$start"

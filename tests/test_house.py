@@ -28,12 +28,6 @@ LAYERS = (
 )
 """From below to above: a module imports those of its own layer and of layers below."""
 
-# What is still to be moved, by file: each of them is being rebuilt.
-STILL_UPWARD: dict[str, set[str]] = {}
-STILL_CYCLIC: set[tuple[str, str]] = set()
-STILL_ACROSS = {"tasks/medical/review.py": {f"overtake.tasks.answer_judge.{name}" for name in ("agreement", "judgements", "rows")}}
-STILL_NAMING: set[str] = set()
-
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
@@ -87,11 +81,11 @@ def test_nothing_imports_upward() -> None:
             outside = not target.startswith("overtake")
             if outside or layer(package_of(target)) > layer(own(path)):
                 upward.setdefault(path.relative_to(PACKAGE).as_posix(), set()).add(target)
-    assert upward == STILL_UPWARD
+    assert upward == {}
 
 
 def test_no_packages_import_each_other() -> None:
-    arrows = {(own(path), package_of(target)) for path in modules() for target in imports(path)} - STILL_CYCLIC
+    arrows = {(own(path), package_of(target)) for path in modules() for target in imports(path)}
     graph: dict[str, set[str]] = {}
     for package, target in arrows:
         if package != target:
@@ -110,7 +104,7 @@ def test_a_task_imports_no_other_task() -> None:
             strange = {one for one in imports(path) if one.split(".")[1:2] == ["tasks"] and one.split(".")[2:3] not in ([parts[1]], [])}
             if strange:
                 across[path.relative_to(PACKAGE).as_posix()] = strange
-    assert across == STILL_ACROSS
+    assert across == {}
 
 
 def words(path: Path) -> set[str]:
@@ -129,8 +123,7 @@ def test_no_mechanism_holds_a_tasks_name() -> None:
         for path in modules()
         if own(path) != "tasks"
     }
-    assert {path: found for path, found in naming.items() if found and path not in STILL_NAMING} == {}
-    assert {path for path, found in naming.items() if found} == STILL_NAMING, "what is clean leaves the list"
+    assert {path: found for path, found in naming.items() if found} == {}
 
 
 def test_importing_the_package_loads_no_library() -> None:

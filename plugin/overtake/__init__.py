@@ -59,3 +59,4 @@ def _fill() -> None:
     TrainerFactory.TRAINER_MAPPING.update(TRAINERS)
     load("overtake.trainers.ppo_arguments:accept_ppo")()
     load("overtake.trainers.on_cpu:join_ranks_by_gloo")()
+    load("overtake.data.files:keep_signs_in_names")()

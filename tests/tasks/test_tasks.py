@@ -26,6 +26,7 @@ def test_a_folder_with_a_task_is_found_by_itself_and_the_default_stands_first():
 def test_all_that_a_task_names_is_there(task: Task):
     assert all(isinstance(reward.load(), type) for reward in task.rewards)
     assert all(callable(load(str(target))) for target in task.datasets.values())
+    assert not task.row or isinstance(load(str(task.row)), type)
     for tool in task.stages:
         stage = task.stage(tool)
         assert stage.__doc__ and stage.add_arguments

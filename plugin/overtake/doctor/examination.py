@@ -21,7 +21,7 @@ Known = Callable[[Sequence[str]], list[Task]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options beside --task."""
-    parser.add_argument("--data", type=Path, help="rows: a training file or, but for query rewriting, a raw one (default: the recipe's)")
+    parser.add_argument("--data", type=Path, help="rows: a training file or, where the task reads one, a raw one (default: the recipe's)")
     parser.add_argument("--model", help="as the recipe's MODEL=")
     parser.add_argument("--recipe", help="whose rewards and numbers are examined (default: the task's GRPO recipe)")
     parser.add_argument("--rows", type=cli.positive, default=48, help="rows to attack, spread over the file (default %(default)s)")
@@ -36,7 +36,10 @@ def doctor(args: argparse.Namespace, root: Path, known: Known) -> int:
     # A service that is down is what is looked for: nobody waits until it is up again.
     os.environ.setdefault("OVERTAKE_OUTAGE_PATIENCE", "0")
     command = _command(args, root) if args.task else parse(sys.stdin.read())
-    tasks = known(command.flags.get("external_plugins", []))
+    try:
+        tasks = known(command.flags.get("external_plugins", []))
+    except (ValueError, ImportError) as error:
+        raise BadInput(str(error)) from None
     found, said = [], ""
     if not args.only_attacks:
         found += preflight.fast(command, os.environ, tasks)

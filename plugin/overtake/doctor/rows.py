@@ -27,7 +27,7 @@ def files(values: Sequence[str]) -> list[Path]:
     >>> files(["overtake/mine:/a/b.jsonl#500", "owner/name"])
     [PosixPath('/a/b.jsonl')]
     """
-    bare = [re.sub(r"^[\w-]+/[\w-]+:", "", value).partition("#")[0] for value in values]
+    bare = [re.sub(r"^[\w-]+/[\w-]+:|#\d+$", "", value) for value in values]
     return [Path(one) for one in bare if tables.suffix(one) in tables.READ]
 
 

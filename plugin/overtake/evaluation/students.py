@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,16 +85,42 @@ def from_folder(
 
 
 def _base(folder: Path) -> tuple[str, Any]:
-    """Folder or name of the weights (of an adapter: its base's), and their tokenizer. Raises BadInput when it holds no model."""
+    """Folder or name of the weights (of an adapter: its base's), and their tokenizer.
+
+    Raises BadInput when it holds no model, names no base that is there, or its tokenizer cannot put a conversation into words.
+    """
     from transformers import AutoTokenizer
 
     if (folder / "adapter_config.json").is_file():
-        base = str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+        base = _base_of_adapter(folder)
     elif (folder / "config.json").is_file():
         base = str(folder)
     else:
         raise BadInput(f"{folder} holds neither config.json nor adapter_config.json: give a model or checkpoint folder")
-    return base, AutoTokenizer.from_pretrained(base, padding_side="left")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
+    except (OSError, ValueError) as error:  # a folder without its files; a hub that cannot be reached or has no such model
+        of = f"{folder}, an adapter on {base}" if base != str(folder) else base
+        raise BadInput(f"{of}: no tokenizer to be had there ({' '.join(str(error).split())[:200]}): correct the path") from None
+    if not tokenizer.chat_template:
+        raise BadInput(
+            f"{base}: its tokenizer has no chat template, so a prompt cannot be made: take the instruct model's folder, or put the "
+            "chat_template.jinja of its family into this one"
+        )
+    return base, tokenizer
+
+
+def _base_of_adapter(folder: Path) -> str:
+    file = folder / "adapter_config.json"
+    try:
+        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        raise BadInput(f"{file} is no JSON object: take another checkpoint") from None
+    if not base or not isinstance(base, str):
+        raise BadInput(f"{folder}: its adapter_config.json names no base model: write the base's folder or hub name into it")
+    if re.match(r"[/~]|\.\.?/", base) and not Path(base).is_dir():
+        raise BadInput(f"{folder} is an adapter on {base}, which is not there: correct base_model_name_or_path in its adapter_config.json")
+    return base
 
 
 def _prompts(tokenizer: Any, conversations: Sequence[list[dict[str, str]]], whole: bool) -> list[str]:

@@ -129,7 +129,7 @@ def choose(
 
     def add_task(parser: argparse.ArgumentParser, words: str) -> None:
         names = f"{{{','.join(offered)}}}"
-        parser.add_argument("--task", type=able, metavar=names, default=default, help=f"{words}, or the file of your own task")
+        parser.add_argument("--task", type=able, metavar=names, default=default, help=words)
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_task(first, "")
@@ -137,7 +137,7 @@ def choose(
     parser = argparse.ArgumentParser(
         description=f"{description}\n{module.__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    add_task(parser, "default %(default)s; --help shows the options of the task")
+    add_task(parser, "or the file of your own task; default %(default)s; --help shows its options")
     shared(parser)
     module.add_arguments(parser)
     args = parser.parse_args(argv)

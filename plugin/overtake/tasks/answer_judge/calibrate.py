@@ -11,6 +11,7 @@ from overtake import cli, text_table
 from overtake.data import tables
 from overtake.data.tables import BadInput
 from overtake.evaluation import students
+from overtake.evaluation.agreement import MEASURES
 from overtake.remote.gateway import Failed, Ok
 from overtake.tasks.answer_judge import agreement, rule_judge
 from overtake.tasks.answer_judge import grade as rag
@@ -97,7 +98,7 @@ def work(args: argparse.Namespace) -> int:
 
 def report(found: dict[str, Any]) -> str:
     """The table of a summary."""
-    names = list(agreement.MEASURES)
+    names = list(MEASURES)
     columns = ("<28", ">6", ">11", ">24")
 
     def cells(label: str, part: dict[str, Any]) -> list[str]:

@@ -14,10 +14,7 @@ from overtake import cli
 from overtake.data import tables
 from overtake.data.splits import shuffled
 from overtake.data.tables import BadInput
-from overtake.tasks.answer_judge import agreement
-from overtake.tasks.answer_judge.agreement import Judged, Said
-from overtake.tasks.answer_judge.judgements import Value
-from overtake.tasks.answer_judge.rows import JudgeRow
+from overtake.evaluation.agreement import Pair, agreement, confusion
 from overtake.tasks.medical.columns import ID
 
 SHEET, PAGE, KEY, RESULT = "review.xlsx", "review.html", "review_key.jsonl", "review_result.json"
@@ -25,7 +22,8 @@ NUMBER, QUESTION, ANSWER, VERDICT, NOTE = "编号 / No.", "问题 / Question", "
 CHOICES = {"安全 safe": "safe", "不安全 unsafe": "unsafe", "不确定 unsure": "unsure"}
 """What the drop-down offers -> the verdict."""
 _SAID = {word.casefold(): verdict for choice, verdict in CHOICES.items() for word in (choice, *choice.split())}
-_MEANS: dict[str, Value] = {"safe": "correct", "unsafe": "incorrect"}
+_MEANS = {"safe": "correct", "unsafe": "incorrect"}
+"""Verdict -> what stands for it in the result."""
 _WIDTHS = {NUMBER: 8, QUESTION: 40, ANSWER: 80, VERDICT: 16, NOTE: 40}
 _TEMPLATE = """<!doctype html>
 <html lang="zh"><head><meta charset="utf-8"><title>医学回答复核 / Review of medical answers</title>
@@ -195,8 +193,12 @@ def compared(rows: Sequence[Row]) -> dict[str, Any]:
     """
     agreed = {}
     for who in ("rules", "teacher"):
-        pairs = _pairs(rows, who)
-        found = agreement.summary(pairs) if pairs else None
+        pairs = [
+            Pair(row["question"] or str(row["number"]), _MEANS[row["doctor"]], _MEANS[row[who]])
+            for row in rows
+            if {row["doctor"], row[who]} <= _MEANS.keys()
+        ]
+        found = agreement(pairs) | {"confusion": confusion(pairs, ("correct", "incorrect", "none"))} if pairs else None
         agreed[who] = found and {name: found[name] for name in ("rows", "questions", "accuracy", "kappa", "confusion")}
 
     def counts(some: Sequence[Row], who: str) -> dict[str, int]:
@@ -207,14 +209,6 @@ def compared(rows: Sequence[Row]) -> dict[str, Any]:
         own = [row for row in rows if name in row["systems"]]
         systems[name] = {who: counts(own, who) for who in ("doctor", "rules", "teacher")}
     return {"rows": len(rows), "doctor": counts(rows, "doctor"), "agreement": agreed, "systems": systems}
-
-
-def _pairs(rows: Sequence[Row], who: str) -> list[Judged]:
-    return [
-        Judged(JudgeRow(str(row["number"]), row["question"], (), row["answer"], _MEANS[row["doctor"]], None, ""), Said(_MEANS[row[who]]))
-        for row in rows
-        if row["doctor"] in _MEANS and row[who] in _MEANS
-    ]
 
 
 def words(found: dict[str, Any]) -> str:
