@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from overtake import cli, generation
 from overtake.data import tables
+from overtake.data.cells import no_text
 from overtake.data.splits import split
 from overtake.data.tables import BadInput
 from overtake.doctor.attacks import common
@@ -120,6 +121,8 @@ def _rejection(row: Row, of: Callable[[Row], Any]) -> str | None:
     key, question = list(row.values())[:2]
     if not key.strip() or not question.strip():
         return f"{' or '.join(list(row)[:2])} is blank"
+    if why := no_text(question):
+        return f"{list(row)[1]}: {why}"
     try:
         of(row)
     except ValueError as error:

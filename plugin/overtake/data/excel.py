@@ -8,6 +8,7 @@ import posixpath
 import re
 import zipfile
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -250,12 +251,12 @@ def _fill_down(rows: dict[int, dict[int, str]], merged: list[str]) -> list[str]:
             left.append(reference)
         if top == 0 or bottom == top:
             continue
-        for number in held:
-            if top < number <= bottom:
-                rows[number].setdefault(column, value)
-        filled += len(held)
-        if filled > 100 * MOST_CELLS:
-            raise _TooLarge(f"it has {len(merged):,} merged ranges: {_REMEDY}")
+        inside = held[bisect_right(held, top) : bisect_right(held, bottom)]
+        filled += len(inside)
+        if filled > MOST_CELLS:
+            raise _TooLarge(f"its {len(merged):,} merged ranges lie on one another: {_REMEDY}")
+        for number in inside:
+            rows[number].setdefault(column, value)
     return left
 
 

@@ -17,7 +17,7 @@ from overtake.data.outputs import BadInput, write_aside
 CELL_LIMIT = 32_767
 """Characters that Excel keeps in a cell; it cuts off the rest without a word."""
 _WRITTEN = (".xlsx", ".csv", ".jsonl")
-READ = (*_WRITTEN, ".json", ".parquet")
+READ = (".jsonl", ".json", ".parquet", ".csv", ".xlsx")
 """Suffixes, in small letters, of what `read_rows` reads."""
 # What a spreadsheet runs as a formula, or strips until it is one.
 _FORMULA = re.compile(r"'*[\s\0=+\-@＝＋－＠]")

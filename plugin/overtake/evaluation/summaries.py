@@ -20,10 +20,14 @@ def task_of(summary: Mapping[str, Any], tasks: Sequence[Task]) -> Task:
 
 
 def better(summary: Mapping[str, Any], tasks: Sequence[Task]) -> dict[str, str]:
-    """up, down or neutral for each metric: as the summary says, else, of one that does not say it, as its task does."""
+    """up, down or neutral for each metric: as the summary says, else, of one that does not say it, as its task does, or another."""
     told = {name: one["better"] for name, one in summary.get("metrics", {}).items()}
-    task = task_of(summary, tasks)
-    return {name: told.get(name) or task.metric(name).better for name in _names(summary)}
+    first = task_of(summary, tasks)
+
+    def declared(name: str) -> str:
+        return next((task for task in (first, *tasks) if task.knows(name)), first).metric(name).better
+
+    return {name: told.get(name) or declared(name) for name in _names(summary)}
 
 
 def _names(summary: Mapping[str, Any]) -> list[str]:

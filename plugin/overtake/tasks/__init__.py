@@ -10,7 +10,6 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from overtake.rewards import COMMON
 from overtake.task import DECLARED, Reward, Task
 
 DEFAULT = "query_rewrite"
@@ -47,8 +46,8 @@ def register(task: Task) -> Task:
 
 
 def rewards() -> dict[str, Reward]:
-    """The rewards of all tasks, and those that are of none, by name."""
-    return {reward.name: reward for reward in (*COMMON, *(one for task in known().values() for one in task.rewards))}
+    """The rewards of all tasks, by name."""
+    return {reward.name: reward for reward in (one for task in known().values() for one in task.rewards)}
 
 
 def find(name: str) -> Task:
@@ -130,7 +129,7 @@ def choose(
 
     def add_task(parser: argparse.ArgumentParser, words: str) -> None:
         names = f"{{{','.join(offered)}}}"
-        parser.add_argument("--task", type=able, metavar=names, default=default, help=f"{words}, or the file of your own task")
+        parser.add_argument("--task", type=able, metavar=names, default=default, help=words)
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_task(first, "")
@@ -138,7 +137,7 @@ def choose(
     parser = argparse.ArgumentParser(
         description=f"{description}\n{module.__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    add_task(parser, "default %(default)s; --help shows the options of the task")
+    add_task(parser, "or the file of your own task; default %(default)s; --help shows its options")
     shared(parser)
     module.add_arguments(parser)
     args = parser.parse_args(argv)

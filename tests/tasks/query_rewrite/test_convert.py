@@ -230,3 +230,10 @@ def test_full_disk_leaves_the_old_files_whole(convert, tmp_path, monkeypatch):
     done = convert(rows, "--seed", "5")  # one fsync is the sheet's own
     assert done.code == 2 and "No space left on device" in done.err and "\n" not in done.err
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_sheet_in_the_folder_to_write_is_not_written_over(convert, tmp_path):
+    """`convert.py data/test.jsonl data` would make the held-out side of its own input."""
+    done = convert([row(i) for i in range(30)], name="out/test.jsonl")
+    assert done.code == 2 and "out/test.jsonl is an input of this run and would be written over: name another place" in done.err
+    assert len(done.test) == 30 and not done.train and done.stats is None

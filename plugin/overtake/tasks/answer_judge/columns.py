@@ -1,0 +1,12 @@
+"""Names of the columns in a training file of this task: nothing else spells them. Light, since the task object reads them, too."""
+
+TOOL = "--dataset overtake/judge:FILE"
+JUDGE_ID = "judge_id"
+JUDGE_QUESTION = "judge_question"
+JUDGE_ANSWER = "judge_answer"
+JUDGE_ANSWER_HAT = "judge_answer_hat"
+JUDGE_MAIN = "judge_main"
+JUDGE_SECONDARY = "judge_secondary"
+JUDGE_FACTS = "judge_facts"
+JUDGE_REASON = "judge_reason"
+"""Of a judge's verdict, in a table of verdicts."""
