@@ -18,8 +18,9 @@ TASKS = sorted(path.parent.name for path in PACKAGE.glob("tasks/*/__init__.py"))
 LAYERS = (
     # What a task is, the settings, tables as text: they import nothing else of ours.
     ("task", "settings", "text_table"),
-    # Services and their answers, texts and tables; cli.py is the tools' common part over both, prompts.py reads text files.
-    ("data", "reading", "remote", "retrieval", "cli", "prompts"),
+    # Services and their answers, texts and tables; cli.py is the tools' common part over both, prompts.py reads
+    # text files, keyed.py serves a model that asks for a key.
+    ("data", "reading", "remote", "retrieval", "cli", "prompts", "keyed"),
     # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table.
     ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task"),
     ("tasks",),
