@@ -20,8 +20,8 @@ LAYERS = (
     ("task", "settings", "text_table"),
     # Services and their answers, texts and tables; cli.py is the tools' common part over both, prompts.py reads text files.
     ("data", "reading", "remote", "retrieval", "cli", "prompts"),
-    # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table.
-    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task"),
+    # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table, keyed.py serves a model with a key.
+    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed"),
     ("tasks",),
     # The package itself, which registers all of it with ms-swift.
     ("",),
