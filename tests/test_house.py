@@ -56,7 +56,10 @@ def imports(path: Path) -> frozenset[str]:
                 here = PACKAGE.parent / whole.replace(".", "/")
                 found.add(whole if here.is_dir() or here.with_suffix(".py").is_file() else str(node.module))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"overtake(\.\w+)+(:\w+)?", node.value):
-            found.add(node.value.partition(":")[0])
+            name = node.value.partition(":")[0]
+            here = PACKAGE.parent / name.replace(".", "/")
+            if ":" in node.value or here.is_dir() or here.with_suffix(".py").is_file():
+                found.add(name)
     return frozenset(name for name in found if name.split(".")[0] in ("overtake", "tools", "demo", "benchmarks", "tests"))
 
 
