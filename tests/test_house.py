@@ -18,11 +18,10 @@ TASKS = sorted(path.parent.name for path in PACKAGE.glob("tasks/*/__init__.py"))
 LAYERS = (
     # What a task is, the settings, tables as text: they import nothing else of ours.
     ("task", "settings", "text_table"),
-    # Services and their answers, texts and tables; cli.py is the tools' common part over both, prompts.py reads
-    # text files, keyed.py serves a model that asks for a key.
-    ("data", "reading", "remote", "retrieval", "cli", "prompts", "keyed"),
-    # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table.
-    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task"),
+    # Services and their answers, texts and tables; cli.py is the tools' common part over both, prompts.py reads text files.
+    ("data", "reading", "remote", "retrieval", "cli", "prompts"),
+    # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table, keyed.py serves a model with a key.
+    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed"),
     ("tasks",),
     # The package itself, which registers all of it with ms-swift.
     ("",),
@@ -57,7 +56,10 @@ def imports(path: Path) -> frozenset[str]:
                 here = PACKAGE.parent / whole.replace(".", "/")
                 found.add(whole if here.is_dir() or here.with_suffix(".py").is_file() else str(node.module))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"overtake(\.\w+)+(:\w+)?", node.value):
-            found.add(node.value.partition(":")[0])
+            name = node.value.partition(":")[0]
+            here = PACKAGE.parent / name.replace(".", "/")
+            if ":" in node.value or here.is_dir() or here.with_suffix(".py").is_file():
+                found.add(name)
     return frozenset(name for name in found if name.split(".")[0] in ("overtake", "tools", "demo", "benchmarks", "tests"))
 
 
