@@ -152,7 +152,7 @@ def _group(start: int, prompt: int, slots: list[list[int]], device: torch.device
     padded = torch.tensor([one + [start] * (longest - len(one)) for one in slots], dtype=torch.long).view(len(slots), longest)
     filled = torch.tensor([row * longest + at for row, one in enumerate(slots) for at in range(len(one))], dtype=torch.long)
     seen = torch.ones(longest, prompt + longest, dtype=torch.bool).tril(prompt)
-    return Group(start, prompt, padded.to(device), filled.to(device), seen.view(1, 1, longest, -1).to(device))
+    return Group(start, prompt, padded.to(device), filled.to(device), seen[None, None].to(device))
 
 
 def by_length(prompts: Sequence[str], written: Sequence[int], window: int) -> list[int]:
