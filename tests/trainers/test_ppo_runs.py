@@ -57,7 +57,7 @@ class Watched(ppo.PPOTrainer):
         seen = dict(
             mode="train" if self.model.training else "eval",
             step=self.state.global_step,
-            places=[sample.extra["place"] for sample in samples],
+            places=[place for batch in self.split_by_mini_batches([sample.extra["place"] for sample in samples]) for place in batch],
             texts=[sample.messages[-1]["content"] for sample in samples],
             counted=[bool(row.any()) for batch in batches for row in batch.completion_mask],
         )

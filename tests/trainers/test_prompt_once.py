@@ -381,6 +381,7 @@ def test_no_row_moves_into_another_update():
 @pytest.mark.parametrize(
     "attributes",
     [
+        {"args": SimpleNamespace(steps_per_generation=1, gradient_accumulation_steps=1)},
         {"loss_type": "bnpo"},
         {"loss_type": "real"},
         {"compute_entropy": True},

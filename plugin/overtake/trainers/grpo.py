@@ -245,6 +245,7 @@ class GRPOTrainer(SwiftGRPOTrainer):
         window = batches if updates >= batches else updates
         if (
             not self.model.training
+            or window == 1
             or self.dynamic_num_samples
             or self.template.sequence_parallel_size > 1
             or self.loss_type in _ORDER_COUNTS
