@@ -54,10 +54,12 @@ class Watched(ppo.PPOTrainer):
     def _postprocess_batch(self, samples, batch_encoded_inputs):
         super()._postprocess_batch(samples, batch_encoded_inputs)
         batches = [encoded["grpo_batch"] for encoded in batch_encoded_inputs]
+        # In the order of the batches.
+        samples = [sample for batch in self.split_by_mini_batches(samples) for sample in batch]
         seen = dict(
             mode="train" if self.model.training else "eval",
             step=self.state.global_step,
-            places=[place for batch in self.split_by_mini_batches([sample.extra["place"] for sample in samples]) for place in batch],
+            places=[sample.extra["place"] for sample in samples],
             texts=[sample.messages[-1]["content"] for sample in samples],
             counted=[bool(row.any()) for batch in batches for row in batch.completion_mask],
         )

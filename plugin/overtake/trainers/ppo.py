@@ -134,7 +134,7 @@ class PPOTrainer(GRPOTrainer):
             batch.advantages, batch.old_values, batch.returns = advantage, value, returns
         self._watch(batches)
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, Tensor | None]:
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """None in an evaluation, of which only the rewards count."""
         return super()._get_per_token_logps_and_entropies(*args, **kwargs) if self.model.training else (None, None)
 

@@ -182,15 +182,14 @@ def attend(
     prompt_once.attended += 1
     pieces = []
     for start, size, slots, filled, seen in prompt_once.groups:
-        of_prompt = [states[:, :, start : start + size] for states in (query, key, value)]
-        pieces.append(sdpa_attention_forward(module, *of_prompt, None, **options)[0][0])
+        whole, keys, values = (states[:, :, start : start + size] for states in (query, key, value))
+        pieces.append(sdpa_attention_forward(module, whole, keys, values, None, **options)[0][0])
         if not len(filled):  # completions of one token, which the prompt's last foretells
             continue
-        asked, keys, values = (states[0][:, slots].transpose(0, 1) for states in (query, key, value))
-        shared = [states.expand(len(slots), -1, -1, -1) for states in of_prompt[1:]]
-        keys, values = (torch.cat(both, dim=2) for both in zip(shared, (keys, values), strict=True))
-        answered = sdpa_attention_forward(module, asked, keys, values, seen, **options)[0]
-        pieces.append(answered.flatten(0, 1)[filled])
+        asked, own_keys, own_values = (states[0][:, slots].transpose(0, 1) for states in (query, key, value))
+        keys = torch.cat([keys.expand(len(slots), -1, -1, -1), own_keys], dim=2)
+        values = torch.cat([values.expand(len(slots), -1, -1, -1), own_values], dim=2)
+        pieces.append(sdpa_attention_forward(module, asked, keys, values, seen, **options)[0].flatten(0, 1)[filled])
     return torch.cat(pieces).unsqueeze(0), None
 
 
@@ -245,7 +244,7 @@ class _Scores(torch.autograd.Function):
         return logits[rows, tokens].float() / temperature - total[rows], spread
 
     @staticmethod
-    def backward(ctx: Any, of_chosen: Tensor, of_spread: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, of_chosen: Tensor, of_spread: Tensor) -> tuple[Tensor, None, None, None, None]:
         logits, rows, tokens, total, spread = ctx.saved_tensors
         mass = torch.zeros_like(total).index_add_(0, rows, of_chosen)
         whole, at = torch.empty_like(logits), 0
