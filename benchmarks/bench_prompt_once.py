@@ -38,9 +38,12 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from bench_grpo import ROOT, SAMPLE, read_lines, rows, train
 from overtake.cli import Stop, positive, run
 from overtake.data.tables import BadInput, json_lines
+
+# Loaded by its path, a script finds no sibling by itself.
+sys.path.insert(0, str(Path(__file__).parent))
+from bench_grpo import ROOT, SAMPLE, read_lines, rows, train
 
 WAYS = ("A", "A once", "B", "B once")
 PARTS = ("generation", "old", "reference", "training")
@@ -89,7 +92,7 @@ def group_of(size: int, prompt: int, completion: int, words: int, seed: int) -> 
     drawn = torch.Generator().manual_seed(seed)
     ids = torch.randint(5, words, (size, prompt + completion), generator=drawn)
     ids[:, :prompt] = ids[0, :prompt]
-    lengths = torch.randint(completion // 2, completion + 1, (size, 1), generator=drawn)
+    lengths = torch.randint(max(1, completion // 2), completion + 1, (size, 1), generator=drawn)
     lengths[0] = completion
     attended = torch.arange(prompt + completion) < prompt + lengths
     return ids * attended, attended.long(), attended[:, prompt:]
