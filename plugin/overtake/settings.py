@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     weight_win: float = Field(0.25, ge=0)
     """Weights of the parts of the composite reward."""
 
+    prompt_once: bool = True
+    """GRPO and PPO: the prompt of a group is computed once, not once a completion; where that cannot be, the run says so."""
     critic: str = ""
     """PPO: a model of the policy's tokenizer that becomes the critic (`tools/critic.py` makes one); "": the policy's own base."""
     critic_lr: float = Field(1e-4, gt=0)
