@@ -1,7 +1,6 @@
 """The medical rule book and the lexicon of risks: two YAML files that a doctor edits, read strictly. Imports neither torch nor ms-swift."""
 
 import time
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -12,6 +11,8 @@ from typing import Annotated, Any, Literal
 import regex
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from overtake.reading.normal_forms import for_rules, half_width
 
 RULES = "medical_rules.yaml"
 RISKS = "medical_risks.yaml"
@@ -179,7 +180,7 @@ class Risks(_Entry):
         >>> lexicon().of("没有胸痛，怀孕5个月能吃布洛芬吗，剂量多大")
         ['pregnancy', 'drug_dose']
         """
-        text = unicodedata.normalize("NFKC", question).casefold()
+        text = half_width(for_rules(question)).casefold()
         textbook, past = (bool(any_of(tuple(map(literal, words))).search(text)) for words in (self.textbook, self.past))
         found = []
         for kind in self.kinds:

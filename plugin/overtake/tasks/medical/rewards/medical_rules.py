@@ -7,7 +7,6 @@ The think block is taken off first, and an answer without a word is worth 0.0.
 
 import re
 import time
-import unicodedata
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 import regex
 
+from overtake.reading.normal_forms import for_rules, half_width, visible
 from overtake.reading.tags import strip_think
 from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.medical import amounts as medical_amounts
@@ -79,12 +79,14 @@ class Verdict(NamedTuple):
 
 @dataclass
 class Case:
-    """An answer and what is known of its question, ready for the rules; `text` is the answer in NFKC and lower case."""
+    """An answer and what is known of its question, ready for the rules: as a reader sees them, half-width and in lower case."""
 
     text: str
     question: str
     keywords: tuple[str, ...]
     reference: str
+    spaced: str = ""
+    """The answer with its blanks between Chinese characters, which part the items of a list."""
     _end: float = field(default_factory=lambda: time.thread_time() + SECONDS)
 
     def left(self) -> float:
@@ -126,7 +128,9 @@ def score(question: str, answer: str, book: Book, *, keywords: Sequence[str] = (
     text = _plain(strip_think(answer))
     if not _UNIT.search(text):
         return Verdict(0.0, (Point("format", 0.0, "no answer", True),))
-    case = Case(text, _plain(question), tuple(_plain(word) for word in keywords if word.strip()), _plain(reference))
+    case = Case(
+        text, _plain(question), tuple(_plain(word) for word in keywords if word.strip()), _plain(reference), _spaced(strip_think(answer))
+    )
     risks = book.risks.of(question) + [risk] * bool(risk)
     requires = [rule for rule in book.requires if rule.applies(risks) and (case.keywords or not isinstance(rule, Keywords))]
     parts = sum(rule.weight for rule in requires)
@@ -144,7 +148,13 @@ def score(question: str, answer: str, book: Book, *, keywords: Sequence[str] = (
 def holds(rule: Rule, example: medical_book.Example) -> bool:
     """Whether an answer fulfils one rule wholly, whatever its question: what the book's examples are tested by."""
     keywords = tuple(map(_plain, example.keywords))
-    case = Case(_plain(strip_think(example.answer)), _plain(example.question), keywords, _plain(example.reference))
+    case = Case(
+        _plain(strip_think(example.answer)),
+        _plain(example.question),
+        keywords,
+        _plain(example.reference),
+        _spaced(strip_think(example.answer)),
+    )
     return _find(rule, case)[0] == 1
 
 
@@ -170,7 +180,11 @@ def failing_examples(book: Book) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().strip()
+    return half_width(for_rules(text)).casefold().strip()
+
+
+def _spaced(text: str) -> str:
+    return half_width(visible(text)).casefold().strip()
 
 
 def _units(text: str) -> int:
@@ -294,7 +308,7 @@ def _repetition(rule: Repetition, case: Case) -> Finding:
     clauses = Counter(clause for part in _CLAUSE.split(case.text) if len(clause := re.sub(r"[\W_]", "", part)) >= 6)
     if again := next((clause for clause, times in clauses.items() if times > 2), ""):
         return 0.0, f"says more than twice: {again[:20]}"
-    for sentence in _SENTENCE.split(case.text):
+    for sentence in _SENTENCE.split(case.spaced):
         run = 0
         for item in _LIST.split(sentence):
             run = run + 1 if 0 < _units(item) <= _ITEM and "(" not in item else 0
