@@ -1,7 +1,5 @@
 """Rewards over HTTP: what is asked, what is shared, and what becomes of failures."""
 
-from dataclasses import replace
-
 import pytest
 from overtake import settings
 from overtake.remote import chat, rag
@@ -144,7 +142,7 @@ def test_share_zero_and_weight_zero_ask_no_judge(services, batch, monkeypatch):
 def rows(count, **fields):
     """`count` members of the group of one query."""
     plain = RewriteRow("q", "问", "t", teacher_rewrite="师", teacher_recall=(), teacher_judge=4.0)
-    return [replace(plain, **fields) for _ in range(count)]
+    return [plain._replace(**fields) for _ in range(count)]
 
 
 def test_the_judge_sample_is_whole_groups_about_as_many_as_asked_for():

@@ -1,7 +1,7 @@
 """A small judge of RAG answers: verdicts on a generated answer against reference answers, with a reason."""
 
 from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Task, lazy
-from overtake.tasks.answer_judge.columns import JUDGE_ID, JUDGE_MAIN, JUDGE_QUESTION, JUDGE_SECONDARY
+from overtake.tasks.answer_judge.columns import JUDGE_ID, JUDGE_QUESTION, READ
 
 _HERE = "overtake.tasks.answer_judge"
 
@@ -12,7 +12,7 @@ TASK = Task(
     recipe="grpo_judge",
     rewards=(
         Reward("judge_format", f"{_HERE}.rewards.judge_format:JudgeFormat"),
-        Reward("judge_verdict", f"{_HERE}.rewards.judge_verdict:JudgeVerdict", (JUDGE_MAIN, JUDGE_SECONDARY)),
+        Reward("judge_verdict", f"{_HERE}.rewards.judge_verdict:JudgeVerdict", READ),
     ),
     datasets={"overtake/judge": f"{_HERE}.dataset:judge"},
     main="main",

@@ -10,3 +10,7 @@ JUDGE_SECONDARY = "judge_secondary"
 JUDGE_FACTS = "judge_facts"
 JUDGE_REASON = "judge_reason"
 """Of a judge's verdict, in a table of verdicts."""
+READ = (JUDGE_MAIN, JUDGE_SECONDARY)
+"""What tells whether a verdict is right."""
+SHOWN = (JUDGE_ID, JUDGE_QUESTION, JUDGE_ANSWER, JUDGE_ANSWER_HAT)
+"""What the trace shows of a row, where it is there."""

@@ -2,32 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from overtake.data.tables import cell
 from overtake.remote.rag import Hit
-from overtake.tasks.query_rewrite.columns import (
-    GOLD,
-    HISTORY,
-    KB,
-    ORIGINAL_RECALL,
-    PROFILE,
-    QUERY,
-    QUERY_ID,
-    TEACHER_JUDGE,
-    TEACHER_RECALL,
-    TEACHER_REWRITE,
-    TENANT,
-    TOOL,
-)
+from overtake.tasks.query_rewrite.columns import COLUMNS, GOLD, ORIGINAL_RECALL, QUERY, QUERY_ID, TEACHER_JUDGE, TEACHER_RECALL, TOOL
 
 Recall = tuple[Hit, ...]
 
 
-@dataclass(frozen=True)
-class RewriteRow:
-    """One question, and what was measured once of the question itself and of the teacher's rewrite."""
+class RewriteRow(NamedTuple):
+    """One question, and what was measured once of the question itself and of the teacher's rewrite; fields in the order of `COLUMNS`."""
 
     query_id: str
     query: str
@@ -51,22 +36,12 @@ class RewriteRow:
 
         Raises ValueError naming column and row for a value out of form, and for a row without a question.
         """
-        query_id = cells.get(QUERY_ID, "")
-        if not cells.get(QUERY, "").strip():
+        query_id, query, tenant, kb, profile, history, gold, rewrite, recall, points, original = (cells.get(name, "") for name in COLUMNS)
+        if not query.strip():
             raise ValueError(f"{QUERY} is empty in the row with {QUERY_ID} {query_id!r}: make the files with {TOOL}")
-        return cls(
-            query_id=query_id,
-            query=cells[QUERY],
-            tenant=cells.get(TENANT, ""),
-            kb=cells.get(KB, "") or "default",
-            profile=cells.get(PROFILE, ""),
-            history=cells.get(HISTORY, ""),
-            gold=tuple(map(str, _list(cells, GOLD) or ())),
-            teacher_rewrite=cells.get(TEACHER_REWRITE, ""),
-            teacher_recall=_recall(cells, TEACHER_RECALL),
-            teacher_judge=_points(cells),
-            original_recall=_recall(cells, ORIGINAL_RECALL),
-        )
+        about = (query_id, query, tenant, kb or "default", profile, history, tuple(map(str, _list(GOLD, gold, query_id) or ())), rewrite)
+        judge = _points(points, query_id)
+        return cls(*about, _recall(TEACHER_RECALL, recall, query_id), judge, _recall(ORIGINAL_RECALL, original, query_id))
 
     def to_columns(self) -> dict[str, str]:
         """The same as text columns, which `from_columns` reads back.
@@ -75,49 +50,33 @@ class RewriteRow:
         >>> RewriteRow.from_columns(row.to_columns()) == row, row.to_columns()["rag_teacher_recall"]
         (True, '[["d7", 0.9]]')
         """
-        return {
-            QUERY_ID: self.query_id,
-            QUERY: self.query,
-            TENANT: self.tenant,
-            KB: self.kb,
-            PROFILE: self.profile,
-            HISTORY: self.history,
-            GOLD: cell(self.gold) if self.gold else "",
-            TEACHER_REWRITE: self.teacher_rewrite,
-            TEACHER_RECALL: cell(self.teacher_recall),
-            TEACHER_JUDGE: cell(self.teacher_judge),
-            ORIGINAL_RECALL: cell(self.original_recall),
-        }
+        return dict(zip(COLUMNS, map(cell, self), strict=True)) | ({} if self.gold else {GOLD: ""})
 
 
-def _list(cells: Mapping[str, str], name: str) -> list[Any] | None:
-    text = cells.get(name, "")
-    if not text:
-        return None
+def _list(name: str, text: str, query_id: str) -> list[Any] | None:
     try:
-        value = json.loads(text)
+        value = json.loads(text) if text else None
     except ValueError:
-        value = None
-    if not isinstance(value, list):
-        raise ValueError(f"{name} of {cells.get(QUERY_ID)!r} is no JSON list: {text[:100]!r}; make the files with {TOOL}")
+        value = False
+    if not isinstance(value, list | None):
+        raise ValueError(f"{name} of {query_id!r} is no JSON list: {text[:100]!r}; make the files with {TOOL}")
     return value
 
 
-def _recall(cells: Mapping[str, str], name: str) -> Recall | None:
-    hits = _list(cells, name)
+def _recall(name: str, text: str, query_id: str) -> Recall | None:
+    hits = _list(name, text, query_id)
     try:
         return None if hits is None else tuple(Hit(None if doc_id is None else str(doc_id), float(score)) for doc_id, score in hits)
     except (ValueError, TypeError):
-        what = "no list of [document, score]"
-        raise ValueError(f"{name} of {cells.get(QUERY_ID)!r} is {what}: {cells[name][:100]!r}; make the files with {TOOL}") from None
+        words = f"is no list of [document, score]: {text[:100]!r}; make the files with {TOOL}"
+        raise ValueError(f"{name} of {query_id!r} {words}") from None
 
 
-def _points(cells: Mapping[str, str]) -> float | None:
-    text = cells.get(TEACHER_JUDGE, "")
+def _points(text: str, query_id: str) -> float | None:
     try:
         points = float(text) if text else None
     except ValueError:
         points = -1.0
     if points is not None and not 0 <= points <= 5:
-        raise ValueError(f"{TEACHER_JUDGE} of {cells.get(QUERY_ID)!r} is {text!r}: it must be empty or 0 to 5")
+        raise ValueError(f"{TEACHER_JUDGE} of {query_id!r} is {text!r}: it must be empty or 0 to 5")
     return points

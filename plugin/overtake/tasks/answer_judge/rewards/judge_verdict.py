@@ -14,16 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from overtake.rewards.reward import Batch, Reward, Scored
-from overtake.tasks.answer_judge.columns import (
-    JUDGE_ANSWER,
-    JUDGE_ANSWER_HAT,
-    JUDGE_FACTS,
-    JUDGE_ID,
-    JUDGE_MAIN,
-    JUDGE_QUESTION,
-    JUDGE_SECONDARY,
-    TOOL,
-)
+from overtake.tasks.answer_judge.columns import JUDGE_FACTS, READ, SHOWN, TOOL
 from overtake.tasks.answer_judge.judgements import Judgement
 from overtake.tasks.answer_judge.rewards import judge_format
 from overtake.tasks.answer_judge.rows import JudgeRow
@@ -83,13 +74,13 @@ class JudgeVerdict(Reward[None]):
     since a judge that says the same to everything shows there first; `judge/wrongly_correct`, wrong answers that it lets pass.
     """
 
-    columns = (JUDGE_MAIN, JUDGE_SECONDARY)
-    optional = (JUDGE_ID, JUDGE_QUESTION, JUDGE_ANSWER, JUDGE_ANSWER_HAT, JUDGE_FACTS)
+    columns = READ
+    optional = (*SHOWN, JUDGE_FACTS)
     tool = TOOL
 
     def finish(self, batch: Batch, pending: None = None) -> list[Scored]:
         """One score for each completion. Raises ValueError naming a value that is no verdict."""
-        shown = [name for name in self.optional if name in batch.columns and name != JUDGE_FACTS]
+        shown = [name for name in SHOWN if name in batch.columns]
         about = [{name: batch.columns[name][at] for name in shown} for at in range(len(batch.completions))]
         return list(map(_scored, batch.rows(JudgeRow), batch.completions, about))
 

@@ -48,15 +48,15 @@ class MedicalAnswer(Reward[Pending]):
 
     def begin(self, batch: Batch) -> Pending:
         """Send the groups that are sampled to the teacher; an answer without a word needs no call."""
-        chosen, rows = settings.load(), batch.rows(MedicalRow)
-        share = share_to_judge(chosen.judge_share, batch.step) if settings.value("medical_weight_teacher") else 0.0
+        config, rows = settings.load(), batch.rows(MedicalRow)
+        share = share_to_judge(config.judge_share, batch.step) if settings.value("medical_weight_teacher") else 0.0
         asked = [is_drawn(row.id, batch.step, share) for row in rows]
         to = chat.endpoint("judge") if any(asked) else None
         calls = [
             medical_judge_call(row.question, text, row.reference, to) if ask and text else None
             for row, text, ask in zip(rows, batch.texts, asked, strict=True)
         ]
-        return Pending(asked, send(lambda: chat.chat_gateway("judge"), calls, chosen.batch_deadline))
+        return Pending(asked, send(lambda: chat.chat_gateway("judge"), calls, config.batch_deadline))
 
     def finish(self, batch: Batch, pending: Pending) -> list[Scored]:
         """One score for each completion; None where the teacher gave no verdict on it but did on its siblings."""

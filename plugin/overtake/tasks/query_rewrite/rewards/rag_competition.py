@@ -74,8 +74,8 @@ class RagCompetition(Reward[Pending]):
 
     def begin(self, batch: Batch) -> Pending:
         """Send all retrievals and verdicts: both are on their way before either is waited for."""
-        chosen = settings.load()
-        share = share_to_judge(chosen.judge_share, batch.step) if chosen.weight_judge else 0.0
+        config = settings.load()
+        share = share_to_judge(config.judge_share, batch.step) if config.weight_judge else 0.0
         asked = measuring.to_judge(batch.rows(RewriteRow), batch.step, share)
         return Pending(asked, measuring.retrievals(batch), measuring.verdicts(batch, asked))
 
@@ -88,10 +88,10 @@ class RagCompetition(Reward[Pending]):
 
 
 def _scored(row: RewriteRow, text: str, pair: Retrieval | Failed, verdict: Verdict | Failed | None, need: bool) -> Scored:
-    chosen = settings.load()
+    config = settings.load()
     found, points = (pair if isinstance(pair, Retrieval) else None), (verdict.score if isinstance(verdict, Verdict) else None)
     made = parts(found, points, row.teacher_judge)
-    value = made.score((chosen.weight_judge, chosen.weight_retrieval, chosen.weight_win), need)
+    value = made.score((config.weight_judge, config.weight_retrieval, config.weight_win), need)
     noted = measuring.retrieval_parts(row, text, pair) | measuring.verdict_parts(row, text, verdict)
     metrics: dict[str, float | None] = {
         "rag/win_rate": None if made.win is None else float(made.win > 0),
