@@ -109,6 +109,8 @@ def _by_book(row: Row, text: str) -> dict[str, object]:
     book = medical_book.shipped()
     question, reference, risk = row[QUESTION], row[REFERENCE], row[RISK]
     verdict = medical_rules.verdict(MedicalRow.from_columns(row), text)
+    if verdict is None:  # the rules took too long: not measured
+        return {"unreadable": float(not text), "characters": float(len(text))}
     broken = {point.rule: float(point.broken) for point in verdict.points}
     total, safe = verdict.total, float(bool(text) and not book.safety & set(verdict.broken))
     found: dict[str, object] = {"rules": total, "safe": safe, "unreadable": float(not text), "characters": float(len(text))}

@@ -30,6 +30,9 @@ def score(rules: float, teacher: float | None, weights: Weights = (0.6, 0.4)) ->
     return rules * weights[0] + teacher * weights[1] if sum(weights) else None
 
 
+_SLOW = Failed("the rules took too long", "timeout")
+
+
 class Pending(NamedTuple):
     """What was asked about a batch."""
 
@@ -74,12 +77,12 @@ def _verdict(result: Result | None) -> MedicalVerdict | Failed:
     return medical_verdict(result.value) if isinstance(result, Ok) else result
 
 
-def _scored(text: str, rules: medical_rules.Verdict, found: MedicalVerdict | Failed | None, need: bool) -> Scored:
+def _scored(text: str, rules: medical_rules.Verdict | None, found: MedicalVerdict | Failed | None, need: bool) -> Scored:
     of_rules = medical_rules.scored(rules)
     given = found if isinstance(found, MedicalVerdict) else None
     points = given.score if given and need else None
     weights = (settings.value("medical_weight_rules"), settings.value("medical_weight_teacher"))
-    value = None if need and points is None else score(rules.total, points, weights)
+    value = None if rules is None or (need and points is None) else score(rules.total, points, weights)
     parts = {
         "answer": text,
         "teacher": points,
@@ -93,4 +96,6 @@ def _scored(text: str, rules: medical_rules.Verdict, found: MedicalVerdict | Fai
         "medical/judged": float(given is not None),
         "medical/abstained": float(value is None),
     }
-    return Scored(value, {**of_rules.parts, **parts}, {**of_rules.metrics, **metrics, **abstain_metrics(value, found)})
+    return Scored(
+        value, {**of_rules.parts, **parts}, {**of_rules.metrics, **metrics, **abstain_metrics(value, None if rules else _SLOW, found)}
+    )
