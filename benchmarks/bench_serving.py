@@ -82,7 +82,7 @@ def load(to: Endpoint, conversations: Sequence[list[dict[str, str]]], args: argp
     door = gateway(f"serving {to.role}", args.concurrency, args.timeout)
     # The number keeps equal prompts apart, which would otherwise share one answer.
     calls = [
-        chat_call(to, messages, args.max_tokens, temperature=0.0, cached=False, sample=number, insist=False)
+        chat_call(to, messages, args.max_tokens, temperature=0.0, cached=False, sample=number, raise_token_limit_on_cutoff=False)
         for number, messages in enumerate(islice(cycle(conversations), args.requests + 1), 1)
     ]
     cli.probe(door, calls.pop())

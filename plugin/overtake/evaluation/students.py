@@ -183,7 +183,10 @@ def from_endpoint(
     """
     to = Endpoint("student", base_url, model, key)
     tokens = limit or MAX_NEW_TOKENS
-    calls = [chat_call(to, messages, tokens, temperature=0.0, cached=False, thinking=whole, insist=not whole) for messages in conversations]
+    calls = [
+        chat_call(to, messages, tokens, temperature=0.0, cached=False, thinking=whole, raise_token_limit_on_cutoff=not whole)
+        for messages in conversations
+    ]
     last = time.monotonic()
 
     def landed(index: int, result: Result) -> None:

@@ -229,7 +229,7 @@ def stop_on_outage(results: Sequence[Result], what: str, remedy: str, *, most: f
 
 def judge_share(step: int | None) -> float:
     """The share of groups that the judge is asked about: none beyond the soft limit of the budget."""
-    return 0.0 if budget.thrifty(step) else settings.load().judge_share
+    return 0.0 if budget.soft_limit_reached(step) else settings.load().judge_share
 
 
 def to_judge(rows: Sequence[Row], step: int | None, share: float) -> list[bool]:

@@ -97,7 +97,7 @@ class FinanceAccuracy:
             for row_id, question, gold, kind, text in zip(*read, completions, strict=True)
         ]
         step = measuring.step_of(columns)
-        share = 0.0 if budget.thrifty(step) else settings.load().finance_judge_share
+        share = 0.0 if budget.soft_limit_reached(step) else settings.load().finance_judge_share
         asked = [_needs_judge(row) and measuring.is_drawn(row.id, step, share) for row in rows]
         to_judge = tuple(row for row, ask in zip(rows, asked, strict=True) if ask)
         return rows, asked, _judging(to_judge) if step is None else _judging_of_step(to_judge, step)
