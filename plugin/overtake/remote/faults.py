@@ -14,8 +14,8 @@ from overtake.redaction import without_secrets
 _FAR_SECONDS = 600.0
 _NO_MONEY_CODE = re.compile(
     r"insufficient[ _-]?(user[ _-]?)?(quota|balance|funds?|credits?)|exceeded[ _-]current[ _-]quota|billing_(hard_limit|not_active|limit)"
-    r"|(account|user)[ _-]?(deactivated|suspended|overdue|arrears)|\barrear(s|age)\b|payment_required|(quota|credits?)[ _-](exhausted|used_up)"
-    r"|out_of_(quota|credits?)|access_terminated",
+    r"|(account|user)[ _-]?(deactivated|suspended|overdue|arrears)|\barrear(s|age)\b|payment_required|access_terminated"
+    r"|(quota|credits?)[ _-](exhausted|used_up)|out_of_(quota|credits?)",
     re.IGNORECASE,
 )
 _NO_MONEY = re.compile(

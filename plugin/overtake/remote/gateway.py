@@ -468,7 +468,7 @@ def _pass_on(land: Callable[[int, Result], None], index: int, task: "asyncio.Tas
 
 
 def _wait(fault: Fault, tries: int) -> float:
-    """Seconds to wait before another attempt: none after a useless answer, else a back-off, or what the service asked for if that is more."""
+    """Seconds to wait before another attempt: none after a useless answer, else a back-off, or what the service asked for if it is more."""
     if fault.kind == "unusable":
         return 0.0
     return max(_backoff(tries), fault.wait + _backoff(1) if fault.wait else 0.0)

@@ -130,6 +130,7 @@ class Store:
         self._ledger_fails = False
         self._unlooked = most_bytes  # a process that writes little looks at the size, too
         self._owners = Owners(folder)
+        self._database: sqlite3.Connection | None = None
         self._database = self._open(_BUSY_SECONDS)
         self._ledger = _private(folder / _LEDGER, os.O_APPEND | os.O_WRONLY)
 
@@ -373,7 +374,7 @@ class Store:
         if self._again:
             self._again.cancel()
         if (self._ledger_fails or self._answers) and not self._closed:
-            self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._soon)
+            self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self.flush)
 
     def _kept(self) -> None:
         """All that was waiting is in the file."""
@@ -440,7 +441,7 @@ class Store:
         self._database.close()
         self._database = None
         try:
-            with _alone(self._folder / _LEDGER, _BUSY_SECONDS):
+            with _alone(self._folder / _LEDGER):
                 # Unless another process has put a new one in its place already.
                 if self._path.exists() and self._path.stat().st_ino == self._inode:
                     self._move_aside()
@@ -470,6 +471,8 @@ class Store:
 
     def close(self) -> None:
         """Write what is left; what cannot be written is waited for."""
+        if self._closed:
+            return
         self._closed = True
         until = time.monotonic() + self.closing_seconds
         if self.closing_seconds:
@@ -533,9 +536,10 @@ def _broken(error: sqlite3.DatabaseError) -> bool:
 
 
 @contextlib.contextmanager
-def _alone(file: Path, seconds: float) -> Iterator[None]:
+def _alone(file: Path, seconds: float | None = None) -> Iterator[None]:
     """One process at a time, by a lock on `file`, opens or moves aside the answers. Raises TimeoutError where another goes on for long."""
     lock, began = _private(file, os.O_RDWR), time.monotonic()  # not the folder: NFS locks no directories
+    seconds = _BUSY_SECONDS if seconds is None else seconds
     try:
         while True:
             try:
