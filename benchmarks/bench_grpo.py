@@ -393,7 +393,7 @@ def train(command: Sequence[str], env: Mapping[str, str], folder: Path, steps: i
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a .jsonl file, none while there is no file; a line that is still being written is left out."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in text.split("\n")[:-1]]  # the last one may be half
 
 
 def conditions(options: argparse.Namespace, folder: Path, steps: Sequence[Mapping[str, Any]], load: float) -> str:

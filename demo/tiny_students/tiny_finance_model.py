@@ -50,7 +50,7 @@ def make_tokenizer(texts: list[str], lines: list[str]) -> Any:
 
 def taken_numbers(sample: Path) -> set[tuple[str, ...]]:
     """The sets of numbers of the sample's problems, which no lesson may hold."""
-    rows = [json.loads(line) for name in ("train", "test") for line in (sample / f"{name}.jsonl").read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for name in ("train", "test") for line in (sample / f"{name}.jsonl").read_text("utf-8").split("\n") if line]
     return {numbers_of(row["question"]) for row in rows}
 
 
@@ -125,7 +125,7 @@ def make(arguments: argparse.Namespace) -> int:
     """Write tokenizer and pre-trained weights to a new folder."""
     check_free(arguments.out)
     source = yaml.safe_load((arguments.sample / "source.yaml").read_text(encoding="utf-8"))
-    rows = [json.loads(line) for line in arguments.texts.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in arguments.texts.read_text(encoding="utf-8").split("\n") if line]
     ways = [f"{way.zh}{way.unit_zh} {way.en}{way.unit_en}\n" for way in finance.WAYS.values()]
     texts = [f"{row['question']}\n{row['gold_answer']}" for row in rows] + ways * 3
     lines = [line for line in prompts.prompt("solve_finance").splitlines() if line.strip()]

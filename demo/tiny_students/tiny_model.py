@@ -97,7 +97,7 @@ def _clauses(document: Document) -> list[str]:
 def read_texts(file: Path) -> list[str]:
     """What user and assistant say in the `messages` of a .jsonl file. Raises BadInput for a row without."""
     try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
         return [message["content"] for row in rows for message in row["messages"] if message["role"] != "system"]
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"--texts {file}: a row without messages ({error!r}): give the train.jsonl that tools/convert.py writes") from None

@@ -110,7 +110,7 @@ def test_without_a_budget_nothing_is_refused_or_counted(use):
 # ---------------------------------------------------------------- the soft limit
 
 
-def test_at_the_soft_limit_the_run_is_thrifty_and_says_so_once(use, caplog):
+def test_at_the_soft_limit_the_judge_is_spared_and_that_is_said_once(use, caplog):
     use(BUDGET_SOFT=0.25)
     ask("一")
     assert not soft_limit_reached()
@@ -121,7 +121,7 @@ def test_at_the_soft_limit_the_run_is_thrifty_and_says_so_once(use, caplog):
 
 
 @pytest.mark.parametrize("run", ["", "r"])
-def test_all_ranks_turn_thrifty_at_the_step_after_the_one_that_noticed(use, run):
+def test_all_ranks_spare_the_judge_from_the_step_after_the_one_that_noticed(use, run):
     use(BUDGET_SOFT=0.1, BUDGET_RUN=run)
     ask("一")
     assert [soft_limit_reached(step) for step in (7, 7, 8, 9)] == [False, False, True, True]
@@ -130,7 +130,7 @@ def test_all_ranks_turn_thrifty_at_the_step_after_the_one_that_noticed(use, run)
         assert [soft_limit_reached(step) for step in (6, 7, 8)] == [False, False, True]
 
 
-def test_a_store_that_is_lost_keeps_nobody_from_being_thrifty(use):
+def test_a_store_that_is_lost_keeps_nobody_from_sparing_the_judge(use):
     use(BUDGET_SOFT=0.1, BUDGET_RUN="r")
     ask("一")
     on_loop(lambda: setattr(store(), "_database", None))

@@ -212,7 +212,7 @@ def answered(
 def _kept(task: Task, file: Path, identity: str) -> dict[str, dict[str, Any]]:
     """The lines of an earlier start by row id; what was broken off in the midst of a line, or is of another model or other rows, is not."""
     found: dict[str, dict[str, Any]] = {}
-    for text in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
+    for text in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []:
         try:
             line = json.loads(text)
         except ValueError:

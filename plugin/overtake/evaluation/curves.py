@@ -14,7 +14,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise BadInput(f"{file} does not exist: name the output folder of a finished training run")
     try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except ValueError as error:
         raise BadInput(f"{file} is not JSON ({error}): is the run still writing it?") from None
 

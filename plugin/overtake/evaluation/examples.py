@@ -43,7 +43,7 @@ def read_details(folder: Path, systems: Sequence[str], task: Task) -> dict[str, 
     for system in systems:
         file = folder / f"eval_details_{system.replace(' ', '_')}.jsonl"
         if file.is_file():
-            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
             found[system] = {line[key]: line for line in lines}
     return found
 

@@ -129,7 +129,7 @@ def _watched(rows: Sequence[Mapping[str, Any]], name: str, held_out: Mapping[str
 
 def _alarms(folder: Path) -> list[dict[str, Any]]:
     file = folder / "alarms.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line] if file.is_file() else []
 
 
 def _held_out(folder: Path, runs: Sequence[str]) -> dict[str, Any]:
