@@ -41,10 +41,14 @@ if is_adapter "$model"; then set_flags --adapters "$model"; else set_flags --mod
 
 refuse_busy "$PORT"
 set_flags --host "$HOST" --port "$PORT" --served_model_name "$served"
+# A client that hangs up ends its generation, which would hold a place to its last token.
+set_flags --external_plugins "$ROOT/plugin/register_deploy.py"
 set_flags "${answers[@]}"
 set_flags ${DEPLOY_FLAGS[@]+"${DEPLOY_FLAGS[@]}"}
 # A chain of thought is longer than what the profiles leave room for.
 if [[ $ROLE == teacher && $(flag --infer_backend) == vllm ]]; then set_flags --vllm_max_model_len 12288; fi
 if [[ -n ${INFER:-} ]]; then set_flags --infer_backend "$INFER"; drop_flags --vllm_max_model_len --vllm_tensor_parallel_size; fi
 set_flags "$@"
+# ms-swift writes what is asked and answered beside the model: for its owner's eyes.
+umask 077
 run_swift deploy

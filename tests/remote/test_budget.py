@@ -9,7 +9,7 @@ import time
 import pytest
 from overtake import settings
 from overtake.remote import budget, process
-from overtake.remote.budget import check, count_for, price, refusal, spend, soft_limit_reached
+from overtake.remote.budget import check, count_for, price, refusal, soft_limit_reached, spend
 from overtake.remote.chat import chat_call, chat_gateway, endpoint
 from overtake.remote.gateway import Failed, Ok
 from overtake.remote.rag import rag_call, rag_gateway

@@ -56,8 +56,28 @@ def test_an_answer_of_another_form_is_read_or_fails_in_the_services_own_words_an
 
 WHOLE = ["stop", "STOP", "Stop", " stop ", "", None, "end_turn", "eos", "eos_token", "stop_sequence", "FINISH_REASON_STOP", "Completed"]
 CUT = ["length", "LENGTH", "max_tokens", "MAX_TOKENS", "maxTokens", "max-tokens", "max_output_tokens", "FINISH_REASON_MAX_TOKENS"]
-CUT += ["model_length", "max_new_tokens", "token_limit", "model_context_window_exceeded", "truncated", "incomplete", "MaxTokensReached", "超长截断"]
-BROKEN = ["abort", "ABORT", "aborted", "insufficient_system_resource", "error", "ERROR", "engine_error", "cancelled", "timeout", "timed_out"]
+CUT += [
+    "model_length",
+    "max_new_tokens",
+    "token_limit",
+    "model_context_window_exceeded",
+    "truncated",
+    "incomplete",
+    "MaxTokensReached",
+    "超长截断",
+]
+BROKEN = [
+    "abort",
+    "ABORT",
+    "aborted",
+    "insufficient_system_resource",
+    "error",
+    "ERROR",
+    "engine_error",
+    "cancelled",
+    "timeout",
+    "timed_out",
+]
 BROKEN += ["overloaded", "server_shutdown", "preempted", "internal_error", "connection_error", "服务异常"]
 FILTERED = ["content_filter", "CONTENT_FILTER", "SAFETY", "RECITATION", "PROHIBITED_CONTENT", "SPII", "BLOCKLIST", "refusal", "sensitive"]
 FILTERED += ["guardrail_intervened", "moderation", "policy_violation", "内容过滤"]
@@ -83,7 +103,9 @@ def chat_answers(count, seed=17):
         names = drawn.choice([("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")])
         usage = dict(zip(names, drawn.choice([tokens, tuple(map(float, tokens)), tuple(map(str, tokens))]), strict=True))
         answer = {"model": "m", "choices": [choice], "usage": usage}
-        answer = drawn.choice([answer, answer | {"error": None, "code": 0, "msg": "ok"}, {"code": 200, "message": "success", "data": answer}])
+        answer = drawn.choice(
+            [answer, answer | {"error": None, "code": 0, "msg": "ok"}, {"code": 200, "message": "success", "data": answer}]
+        )
         yield {"answer": answer, "kind": kind, "text": text, "thought": thought, "tokens": sum(tokens)}
 
 
@@ -155,12 +177,32 @@ DONE += [("code", "S000"), ("status", "ok"), ("status", "SUCCESS"), ("status", 2
 DONE += [("errcode", 0), ("errno", "0"), ("error", None), ("error", ""), ("error", False), ("errors", []), ("err", 0), ("isSuccess", True)]
 DONE += [("msg", "success"), ("message", "OK"), ("msg", "操作成功"), ("message", "查询完成"), ("status", {"code": 0, "msg": "ok"})]
 BAD = [("success", False), ("success", "false"), ("success", 0), ("isSuccess", False), ("ok", False), ("code", 500), ("code", "503")]
-BAD += [("code", -1), ("code", 404), ("code", "FAILED"), ("code", "INTERNAL_ERROR"), ("status", "error"), ("status", "FAIL"), ("status", 502)]
+BAD += [
+    ("code", -1),
+    ("code", 404),
+    ("code", "FAILED"),
+    ("code", "INTERNAL_ERROR"),
+    ("status", "error"),
+    ("status", "FAIL"),
+    ("status", 502),
+]
 BAD += [("status", "timeout"), ("status", "unavailable"), ("state", "失败"), ("errcode", 40013), ("errno", 7), ("error", "no index")]
-BAD += [("error", True), ("error", {"message": "boom"}), ("errors", ["boom"]), ("err", "boom"), ("exception", "NullPointer"), ("timed_out", True)]
+BAD += [
+    ("error", True),
+    ("error", {"message": "boom"}),
+    ("errors", ["boom"]),
+    ("err", "boom"),
+    ("exception", "NullPointer"),
+    ("timed_out", True),
+]
 BAD += [("status", {"code": 500, "msg": "boom"}), ("base_resp", {"status_code": 500, "status_msg": "too busy"})]
 BAD_WHEN_EMPTY = [("msg", "es timeout"), ("message", "knowledge base not found"), ("msg", "服务异常"), ("detail", "Internal Server Error")]
-BAD_WHEN_EMPTY += [("message", "系统繁忙，请稍后再试"), ("msg", "向量库连接失败"), ("message", "tenant does not exist"), ("info", "无权访问")]
+BAD_WHEN_EMPTY += [
+    ("message", "系统繁忙，请稍后再试"),
+    ("msg", "向量库连接失败"),
+    ("message", "tenant does not exist"),
+    ("info", "无权访问"),
+]
 UNCLEAR = [("code", 10086), ("code", "A0201"), ("status", "loading"), ("status", "pending"), ("ret", 3), ("result", "queued")]
 
 

@@ -48,11 +48,10 @@ def test_a_process_that_starts_looks_once_whether_the_state_is_still_the_same(se
 
 
 def test_a_state_that_comes_back_finds_what_was_kept_for_it(service):
-    for state, kept in (("one", False), ("two", False), ("one", False), ("one", True)):
+    for state, kept in (("one", False), ("two", False), ("one", True), ("two", True)):
         service.recall = found(state, state=state)
         ask(f"看看 {state} {service.recalls}")
-        assert ask("改")[0][0] == [state]
-        assert ask("改") == [([state], True)]
+        assert ask("改") == [([state], kept)]
 
 
 def test_each_knowledge_base_has_a_state_of_its_own(service):
