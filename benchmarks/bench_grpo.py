@@ -198,10 +198,10 @@ def clock(folder: Path, trainer: Any) -> Any:
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
 
     def counts() -> dict[str, int]:
-        doors = {"rag": rag.rag_gateway().meter, "judge": judging.judge_gateway().meter}
-        found = {name: meter.requests for name, meter in doors.items()}
-        kept = sum(meter.cached for meter in doors.values())
-        return found | {"cached": kept, "failed": sum(meter.failed.total() + meter.faults.total() for meter in doors.values())}
+        gateways = {"rag": rag.rag_gateway().meter, "judge": judging.judge_gateway().meter}
+        found = {name: meter.requests for name, meter in gateways.items()}
+        kept = sum(meter.cached for meter in gateways.values())
+        return found | {"cached": kept, "failed": sum(meter.failed.total() + meter.faults.total() for meter in gateways.values())}
 
     class Clock(TrainerCallback):
         step: dict[str, Any] | None = None
@@ -241,8 +241,8 @@ def open_connections(count: int) -> None:
 
     asked = [rag.rag_call("预热", f"预热 {number}", SAMPLE.name) for number in range(count)]
     judged = [judging.judge_call("预热", f"预热 {number}") for number in range(round(count * settings.load().judge_share))]
-    doors = ((rag.rag_gateway(), asked), (judging.judge_gateway(), judged))
-    under_way = [door.submit([replace(call, cached=False) for call in calls]) for door, calls in doors]
+    gateways = ((rag.rag_gateway(), asked), (judging.judge_gateway(), judged))
+    under_way = [gateway.submit([replace(call, cached=False) for call in calls]) for gateway, calls in gateways]
     for result in (result for future in under_way for result in future.result()):
         if isinstance(result, Failed):
             raise Stop(result.reason)

@@ -79,15 +79,15 @@ def systems_of(given: Sequence[str]) -> list[Endpoint]:
 
 def load(to: Endpoint, conversations: Sequence[list[dict[str, str]]], args: argparse.Namespace) -> dict[str, Any]:
     """Ask one system `args.requests` times, `args.concurrency` at once; what came of it. Raises Stop when it is dead."""
-    door = gateway(f"serving {to.role}", args.concurrency, args.timeout)
+    through = gateway(f"serving {to.role}", args.concurrency, args.timeout)
     # The number keeps equal prompts apart, which would otherwise share one answer.
     calls = [
         chat_call(to, messages, args.max_tokens, temperature=0.0, cached=False, sample=number, raise_token_limit_on_cutoff=False)
         for number, messages in enumerate(islice(cycle(conversations), args.requests + 1), 1)
     ]
-    cli.probe(door, calls.pop())
+    cli.probe(through, calls.pop())
     begun = time.monotonic()
-    results = door.run(calls)
+    results = through.run(calls)
     return measured(results, time.monotonic() - begun)
 
 

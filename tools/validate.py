@@ -128,10 +128,10 @@ def work(args: argparse.Namespace) -> int:
             f"--qrels {args.qrels}: labels none of the {len(rows)} rows, e.g. query_id {rows[0]['query_id']!r}: give matching labels"
         )
     tables.check_cells(args.output, rows)
-    door = rag.rag_gateway(args.concurrency)
+    gateway = rag.rag_gateway(args.concurrency)
     if args.judge:
         chat.endpoint("judge")  # refused now rather than after the retrievals
-    results = cli.ask(door, _calls(rows, args.kb_name, qrels), "retrieval")
+    results = cli.ask(gateway, _calls(rows, args.kb_name, qrels), "retrieval")
     done: list[Row] = []
     failed: list[Row] = []
     for row, rewrite, original in zip(rows, results[::2], results[1::2], strict=True):
@@ -146,7 +146,7 @@ def work(args: argparse.Namespace) -> int:
     files = cli.write_beside(args.output, "failed", failed)
     if done:
         print(_summary(done))
-    meter = door.meter
+    meter = gateway.meter
     print(
         f"{len(rows)} rows in, {len(done)} measured, {len(failed)} failures, {meter.calls} retrievals ({meter.cached} from cache), "
         f"{time.monotonic() - started:.0f} s; {args.output if done else 'no row was measured, nothing'} written{files}"

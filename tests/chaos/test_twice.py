@@ -126,13 +126,14 @@ def assert_true(rows, count):
     return lost, wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_at_once_through_misdeeds_and_kills_lose_nothing_and_pay_at_most_for_calls_in_flight_again(
     chaos, use, tell, tmp_path, count
 ):
     server, sheet, drawn = chaos(seed=count, latency=0.02, jitter=0.03, mix=MIX), questions(tmp_path, 500), random.Random(count)
     environment = use(server, CACHE_DIR=tmp_path / "cache", TEACHER_TIMEOUT=3)
-    kills, in_flight = 0, 0
+    kills = 0
     for _ in range(10):
         together = [start_generate(sheet, tmp_path / f"out{number}.jsonl", environment) for number in range(count)]
         try:
@@ -146,9 +147,6 @@ def test_processes_at_once_through_misdeeds_and_kills_lose_nothing_and_pay_at_mo
             for one in together:
                 one.kill()
                 one.communicate()
-        in_flight += sum(
-            row["end"] in ("open", "left") and row["fate"] in ("ok", "half_pair", "length", "max_tokens") for row in server.log()
-        )
     for _ in range(3):  # what failed for good in one run is asked again in the next
         together = [start_generate(sheet, tmp_path / f"out{number}.jsonl", environment) for number in range(count)]
         words = [one.communicate(timeout=500)[0] for one in together]
@@ -159,14 +157,15 @@ def test_processes_at_once_through_misdeeds_and_kills_lose_nothing_and_pay_at_mo
         rows = [json.loads(line) for line in (tmp_path / f"out{number}.jsonl").read_text("utf-8").split("\n") if line]
         assert assert_true(rows, 500) == (0, 0)
     again = doubled(server)
-    tell(processes=count, kills=kills, requests=len(server.log()), lost=0, wrong=0, in_flight_at_kills=in_flight, paid_again=again)
+    tell(processes=count, kills=kills, requests=len(server.log()), lost=0, wrong=0, paid_again=again)
     assert again <= 32 * kills, "more than was under way when it was killed"
 
 
+@pytest.mark.slow
 def test_6000_calls_through_all_misdeeds_are_right_or_failed(chaos, use, tell, monkeypatch):
     monkeypatch.setattr(gateway, "_backoff", lambda tries: random.uniform(0, 0.05))
     server = chaos(seed=3, latency=0.002, jitter=0.004, mix={**MIX, "filtered": 0.02, "quota": 0.01, "422": 0.01, "empty": 0.01})
-    use(server, TEACHER_CONCURRENCY=64, TEACHER_TIMEOUT=1)
+    use(server, TEACHER_CONCURRENCY=64, TEACHER_TIMEOUT=5)
     texts = [f"第{number}问" for number in range(5000)]
     calls = [chat_call(endpoint("teacher"), [{"role": "user", "content": text}], 200) for text in texts]
     verdicts = [judge_call(f"第{number}问", "改写") for number in range(1000)]

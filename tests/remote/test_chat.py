@@ -22,9 +22,9 @@ def short(service, monkeypatch):
 
 
 def ask(service):
-    door = chat_gateway("teacher")
-    (result,) = door.run([chat_call(endpoint("teacher"), [{"role": "user", "content": "问"}], LIMIT)])
-    return result, door.meter
+    to = chat_gateway("teacher")
+    (result,) = to.run([chat_call(endpoint("teacher"), [{"role": "user", "content": "问"}], LIMIT)])
+    return result, to.meter
 
 
 def test_a_slow_model_is_not_asked_again_because_its_limit_was_raised(service):

@@ -64,12 +64,12 @@ def work(args: argparse.Namespace) -> int:
     keys: list[Key] = [(one["question"], one["answer"], one["reference"], to.model, rubric) for one in answers]
     open_keys = [key for key in dict.fromkeys(keys) if key not in known]
     failed: list[Row] = []
-    door = chat.chat_gateway("judge", args.concurrency)
+    gateway = chat.chat_gateway("judge", args.concurrency)
     # In parts, so that an interruption leaves what was paid for in the file too, not only in the cache.
     for start in range(0, len(open_keys), _SAVED_EVERY):
         part = open_keys[start : start + _SAVED_EVERY]
         calls = [medical_judge_call(question, answer, reference, to) for question, answer, reference, *_ in part]
-        for key, result in zip(part, cli.ask(door, calls, "judge"), strict=True):
+        for key, result in zip(part, cli.ask(gateway, calls, "judge"), strict=True):
             if isinstance(result, Ok):
                 known[key] = line(key, medical_verdict(result.value))
             else:
@@ -80,7 +80,7 @@ def work(args: argparse.Namespace) -> int:
     if found:
         parts = ", ".join(f"{name} {fmean(row[name] for row in found):.2f}" for name in MEDICAL_PARTS)
         print(f"teacher {bootstrap_mean([row['score'] for row in found])} ({', '.join(sorted({row['model'] for row in found}))}): {parts}")
-    meter = door.meter
+    meter = gateway.meter
     print(
         f"{len(answers)} answers in, {len(found)} judged, {len(failed)} failed; {len(set(keys)) - len(open_keys)} had their line; "
         f"{meter.calls} calls ({meter.cached} from cache), {meter.tokens:,} tokens, {meter.usd:.4f} USD, {time.monotonic() - started:.0f} s"
