@@ -12,7 +12,6 @@ price where the model has one, else by OVERTAKE_GPU_HOUR_USD. OVERTAKE_STUDENT_A
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -21,7 +20,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from overtake import cli
+from overtake import cli, settings
 from overtake.data.tables import BadInput, read_objects, write_aside
 from overtake.evaluation import costs
 from overtake.remote import budget
@@ -72,7 +71,7 @@ def systems_of(given: Sequence[str]) -> list[Endpoint]:
             raise BadInput(f"--system {one}: give NAME=URL,MODEL with an address that ends in /v1")
         if name in found:
             raise BadInput(f"--system {one}: {name} stands twice: give each its own name")
-        found[name] = Endpoint(name, url, model or name, os.environ.get("OVERTAKE_STUDENT_API_KEY", ""))
+        found[name] = Endpoint(name, url, model or name, settings.api_key("OVERTAKE_STUDENT_API_KEY"))
         budget.check(found[name].model)
     return list(found.values())
 

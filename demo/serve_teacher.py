@@ -13,12 +13,12 @@ from qrels/train.tsv, never from another split; from a single qrels.tsv only whe
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 import yaml
 from fastapi import FastAPI
+from overtake import settings
 from overtake.retrieval import serving, stores
 from overtake.retrieval.corpus import read_queries
 
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     def make() -> tuple[FastAPI, str]:
-        key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
+        key = settings.api_key(options.api_key_env) if options.api_key_env else ""
         if options.api_key_env and not key:
             raise ValueError(f"--api-key-env {options.api_key_env}: the variable is not set: export it or leave the option out")
         if not (options.kb or options.judged or options.finance):

@@ -7,9 +7,9 @@ The prompt is the one of training. A key, where the model asks for one, is read 
 """
 
 import argparse
-import os
 import sys
 
+from overtake import settings
 from overtake.cli import Stop, run
 from overtake.data.tables import BadInput
 from overtake.evaluation.students import from_endpoint
@@ -23,7 +23,7 @@ from overtake.tasks.query_rewrite import prompts
 def solve(arguments: argparse.Namespace) -> int:
     """Print a problem's solution. Raises Stop when the model does not answer."""
     model = arguments.model or "finance"
-    key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
+    key = settings.api_key("OVERTAKE_STUDENT_API_KEY")
     messages = finance_messages(arguments.question)
     solution = from_endpoint(model, arguments.base_url, key, [messages], MAX_NEW_TOKENS, whole=True)[0]
     if not solution:
@@ -45,7 +45,7 @@ def ask(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise BadInput(str(error)) from None
     retriever = rag.rag_gateway()
-    key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
+    key = settings.api_key("OVERTAKE_STUDENT_API_KEY")
     rewrite = from_endpoint(arguments.model, arguments.base_url, key, [messages])[0]
     if not rewrite:
         raise Stop(f"{arguments.model} at {arguments.base_url} gave no rewrite, though it answered: ask in other words or train it longer")

@@ -11,11 +11,11 @@ is under way is answered, and 130 on Ctrl-C.
 """
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
+from overtake import settings
 from overtake.retrieval import serving, stores
 from overtake.retrieval.guard import Guard, Limits
 from overtake.retrieval.service import AT_ONCE, CANDIDATES, create_app
@@ -26,7 +26,7 @@ def make(options: argparse.Namespace) -> tuple[Guard, str]:
     for name in ("candidates", "queue", "max_bytes", "workers"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}: give at least 1")
-    key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
+    key = settings.api_key(options.api_key_env) if options.api_key_env else ""
     if options.api_key_env and not key:
         raise ValueError(f"--api-key-env {options.api_key_env}: the variable is not set: export it or leave the option out")
     store, alone = stores.Store.of(options), options.workers == 1

@@ -19,7 +19,7 @@ _NO_MONEY_CODE = re.compile(
     re.IGNORECASE,
 )
 _NO_MONEY = re.compile(
-    r"exceeded your current quota|(your|account|available|remaining) (credit|balance)s? (is|are|has|have)( been)? "
+    r"exceeded your current quota|\b(credit|balance|quota|fund)s? (is|are|has|have)( been)? "
     r"(too low|not enough|used up|exhausted|depleted|0\b)"
     r"|(not enough|run out of|ran out of|out of|no( more| remaining)?|used (up )?all( of)?) (your |the |available )?"
     r"(quota|credits?|balance|funds)"
