@@ -42,8 +42,8 @@ _COUNTS = ("answered", "failed")
 
 def prompts_of(path: Path) -> list[list[dict[str, str]]]:
     """The conversations of a file, each ending with what is asked. Raises BadInput for a row without one."""
-    if path.suffix != ".jsonl":
-        asked = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if path.suffix.lower() != ".jsonl":
+        asked = [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
         found = [[{"role": "user", "content": line}] for line in asked]
     else:
         found = []

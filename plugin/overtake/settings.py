@@ -10,10 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from overtake.redaction import without_secrets
+from overtake.task import DECLARED, Setting
 
 _OTHERS = {
     f"OVERTAKE_{name}" for name in ("CONFIG", "STACK", "COMPARE_API_KEY", "LIGHT_API_KEY", "STUDENT_API_KEY", "SHARED", "REQUIRE_ALL")
@@ -33,7 +34,8 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """Every key can be set as `OVERTAKE_<KEY>`, or in the YAML file that `OVERTAKE_CONFIG` names; the environment wins.
 
-    API keys are read from the environment only: a YAML file is copied into output folders (ms-swift-4.6: 2.12).
+    Tasks declare further keys (`Setting` in task.py), which `value` reads. API keys are read from the environment only: ms-swift copies a
+    YAML file into output folders.
     """
 
     model_config = SettingsConfigDict(env_prefix="OVERTAKE_", extra="forbid", frozen=True)
@@ -76,17 +78,12 @@ class Settings(BaseSettings):
     judge_tpm: int = Field(0, ge=0)
     """Of a judge with an address of its own; without one it shares the teacher's."""
     judge_share: float = Field(0.3, ge=0, le=1)
-    """Share of groups that the judge scores in training (spec 1.8)."""
-    finance_judge_share: float = Field(0.0, ge=0, le=1)
-    """Share of the finance questions answered in words that the judge scores in training; 0: rules only."""
+    """Share of groups that the judge scores in training."""
 
     weight_judge: float = Field(0.35, ge=0)
     weight_retrieval: float = Field(0.40, ge=0)
     weight_win: float = Field(0.25, ge=0)
-    """Weights of the composite reward (spec 1.5)."""
-    medical_weight_rules: float = Field(0.6, ge=0)
-    medical_weight_teacher: float = Field(0.4, ge=0)
-    """Weights of the rule book and of the teacher in the medical reward (spec 2)."""
+    """Weights of the parts of the composite reward."""
 
     critic: str = ""
     """PPO: a model of the policy's tokenizer that becomes the critic (`tools/critic.py` makes one); "": the policy's own base."""
@@ -173,19 +170,31 @@ def _checked(config: str) -> Path:
     return path
 
 
+def model() -> type[Settings]:
+    """The settings with those that the known tasks declare."""
+    return _model(tuple(DECLARED.values()))
+
+
+@lru_cache(maxsize=1)
+def _model(declared: tuple[Setting, ...]) -> type[Settings]:
+    fields: Any = {one.name: (float, Field(one.default, ge=one.least, le=one.most)) for one in declared}
+    return create_model("Settings", __base__=Settings, **fields)
+
+
 @lru_cache(maxsize=1)
 def load() -> Settings:
     """The settings in force in this process, read once.
 
     Raises SettingsError, naming the key and the value, when one is unknown or out of range.
     """
-    known = {f"OVERTAKE_{name.upper()}" for name in Settings.model_fields} | _OTHERS
+    of_all = model()
+    known = {f"OVERTAKE_{name.upper()}" for name in of_all.model_fields} | _OTHERS
     for name in sorted(os.environ):
         if name.startswith("OVERTAKE_") and name not in known:
             close = difflib.get_close_matches(name, known, 1)
             raise SettingsError(f"{name} is no setting{f'; {close[0]} is meant?' if close else ''}: correct its name or unset it")
     try:
-        return Settings()
+        return of_all()
     except ValidationError as error:
         raise SettingsError("; ".join(map(_line, error.errors()))) from None
 
@@ -193,6 +202,16 @@ def load() -> Settings:
 def _line(item: Any) -> str:
     """An error of pydantic's, with the variable's name, and its value where that is no secret."""
     return f"OVERTAKE_{'_'.join(map(str, item['loc'])).upper()}={_shown(item)}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def value(name: str) -> float:
+    """The number that a setting holds, also one that a task declares. Raises SettingsError as `load` does, KeyError for no setting."""
+    if name not in type(load()).model_fields and name in DECLARED:
+        load.cache_clear()  # its task has become known since
+    found = load()
+    if name not in type(found).model_fields:
+        raise KeyError(name)
+    return float(getattr(found, name))
 
 
 def _shown(item: Any) -> str:

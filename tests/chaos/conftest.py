@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 from overtake import settings
 from overtake.remote import process
-from overtake.rewards import measuring
+from overtake.rewards import reward
 
 SERVER = Path(__file__).with_name("server.py")
 
@@ -93,8 +93,7 @@ def chaos(tmp_path):
 def _forget():
     process.forget()
     settings.load.cache_clear()
-    measuring._retrievals_of_step.cache_clear()
-    measuring._verdicts_of_step.cache_clear()
+    reward._batches.clear()
 
 
 @pytest.fixture

@@ -141,7 +141,8 @@ def test_full_disk_leaves_the_old_file_whole_and_nothing_aside(tmp_path, monkeyp
 def test_a_write_that_really_breaks_off_leaves_nothing(tmp_path):
     """A limit on file size makes the kernel cut the write off half-way, as a full disk does."""
     program = (
-        "import resource, sys; from overtake.data import cli, tables; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "import resource, sys; from overtake import cli; from overtake.data import tables; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
         "sys.exit(cli.run(lambda: tables.write_rows(sys.argv[1], [{'a': 'x' * 9000}]) or 0))"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "t.csv")], capture_output=True, text=True, timeout=60)

@@ -18,7 +18,7 @@ TENANTS = sorted(path.parent for path in (ROOT / "datasets/query_rewrite").glob(
 # Code, recipes, prompts and rule files: whatever a system could have been taught the held-out questions by.
 SHIPPED = sorted(
     path
-    for folder in ("plugin", "tools", "recipes")
+    for folder in ("plugin", "tools", "demo", "recipes")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in (".py", ".sh", ".yaml", ".yml", ".toml", ".tsv", ".txt", ".md", ".json")
     # The medical reward's word lists hold much of everyday Chinese, and nothing of query rewriting reads them.

@@ -86,7 +86,13 @@ def test_lessons_are_right_and_of_every_kind(lessons):
 
 def test_the_same_seed_makes_the_same_files_in_any_process(tmp_path):
     env = os.environ | {"PYTHONHASHSEED": "1"}
-    subprocess.run([sys.executable, str(TOOL), str(tmp_path / "a"), *ARGUMENTS, "--steps", "2"], env=env, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "demo.tiny_students.tiny_finance_model", str(tmp_path / "a"), *ARGUMENTS, "--steps", "2"],
+        cwd=ROOT,
+        env=env,
+        check=True,
+        capture_output=True,
+    )
     assert tiny_finance_model.main([str(tmp_path / "b"), *ARGUMENTS, "--steps", "2"]) == 0
     one, other = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in "ab")
     assert one == other

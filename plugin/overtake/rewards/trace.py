@@ -1,6 +1,7 @@
 """The trace: a line for each sample that a run scored, with all that was measured of it, so that it can be scored again later.
 
-Rewards say what they know with `note`; board.py begins each batch and writes the samples of a step to OUTPUT_DIR/trace.jsonl.
+`reward.py` notes what each reward measured; the metrics' callback begins each batch and writes the samples of a step to
+OUTPUT_DIR/trace.jsonl.
 """
 
 import json
@@ -20,11 +21,6 @@ def begin(samples: Sequence[Mapping[str, Any]]) -> None:
     global _batch
     _batch = [dict(sample) for sample in samples]
     _samples.extend(_batch)
-
-
-def wanted() -> bool:
-    """True while a trace is kept: what goes into it need not be put together otherwise."""
-    return bool(_batch)
 
 
 def note(fields: Mapping[str, Sequence[Any]]) -> None:

@@ -1,17 +1,16 @@
 """GRPO whose unmeasured rewards abstain: ms-swift counts None as 0, which makes a failed call the best or worst sample of its group."""
 
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from accelerate.utils import gather, gather_object
 from swift.dataset import RowPreprocessor
 from swift.rl_core.data import GRPOSample
-from swift.rl_core.grpo_algorithm import _is_async_reward
 from swift.rlhf_trainers import GRPOTrainer as SwiftGRPOTrainer
 from swift.rlhf_trainers.utils import get_even_process_data
 
+from overtake.rewards.reward import Run
 from overtake.trainers import abstaining, stopping
 from overtake.trainers.on_cpu import keep_weights_for_sync
 
@@ -32,25 +31,20 @@ class GRPOTrainer(SwiftGRPOTrainer):
       samples, which stays: a measured one weighs as much as ever. Where a teacher scored the tokens the mask stays, since that
       part was measured.
 
-    When a reward raises Outage the run ends on all ranks, with a checkpoint (`stopping`).
+    Whatever a reward raises ends the run on all ranks, with a checkpoint and the reason (`stopping`).
 
     What is left: under Adam a step in which nothing was measured still moves weights by its momentum.
     """
 
     # Of the gathered batch, whether each sample abstains; None when no sample does.
     _abstaining: list[bool] | None = None
-    _reasons_to_stop: list[str] | None = None
-    _starts: Sequence[Callable[..., None]] = ()
+    rewards: Run | None = None
+    """What the rewards share."""
     _unscored = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._reasons_to_stop = []
-        self._starts = [reward.start for reward in self.reward_funcs if hasattr(reward, "start")]
-        # Reward models are modules and asynchronous rewards coroutines; neither is ours, and ms-swift tells them by their type.
-        for index, reward in enumerate(self.reward_funcs):
-            if not isinstance(reward, torch.nn.Module) and not _is_async_reward(reward):
-                self.reward_funcs[index] = stopping.guarded(reward, self._reasons_to_stop)
+        self.rewards = stopping.adopt(self, stops=True)
 
     def _prepare_vllm_engine(self) -> Any:
         keep_weights_for_sync()
@@ -72,11 +66,10 @@ class GRPOTrainer(SwiftGRPOTrainer):
         self._unscored = not self.dynamic_sample
         if not self._unscored:
             return super()._score_completions(samples)
-        if self._starts:
+        if self.rewards:
             completions = [sample.messages[-1]["content"] for sample in samples]
             columns = RowPreprocessor.rows_to_batched([sample.to_reward_row() for sample in samples])
-            for start in self._starts:
-                start(completions, trainer_state=self.state, **columns)
+            self.rewards.start(completions, trainer_state=self.state, **columns)
         return samples
 
     def _read_rewards(self, samples: list[GRPOSample]) -> None:
@@ -86,8 +79,8 @@ class GRPOTrainer(SwiftGRPOTrainer):
 
     def _compute_rewards_per_func(self, samples: list[GRPOSample]) -> torch.Tensor:
         rewards: torch.Tensor = super()._compute_rewards_per_func(samples)
-        if self._reasons_to_stop is not None:
-            stopping.stop_if_any(self, self._reasons_to_stop)
+        if self.rewards:
+            stopping.stop_if_any(self, self.rewards.reasons)
         for name, share in zip(self.reward_func_names, torch.isnan(rewards).float().mean(dim=0).tolist(), strict=True):
             self._metrics[self._mode()][f"reward_abstain/{name}"].append(share)
         return rewards

@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from overtake.rewards import trace
+from overtake.rewards import reward, trace
 from overtake.tasks.medical import book as medical_book
-from overtake.tasks.medical.rewards import medical_rules
 from overtake.tasks.medical.rewards.medical_rules import MedicalRules, score
 
 SHARED = Path(os.environ.get("OVERTAKE_SHARED", Path(__file__).resolve().parents[3].parent / "shared"))
@@ -180,7 +179,7 @@ def columns(count, **more):
 
 def test_the_reward_scores_logs_and_traces(monkeypatch):
     logged = {}
-    monkeypatch.setattr(medical_rules, "log_metrics", logged.update)
+    monkeypatch.setattr(reward, "log_metrics", logged.update)
     trace.take()
     trace.begin([{}, {}])
     assert MedicalRules(args=object())([HONEST, ATTACKS["promise"]], **columns(2)) == [1.0, 0.5]

@@ -68,11 +68,12 @@ def test_gold_labels_without_document_names_are_refused():
 
 
 def test_scores_import_neither_swift_nor_torch():
-    modules = "medical_book medical_rules medical_answer "
-    modules += "rag_competition rag_retrieval rag_win teacher_judge rewrite_rules relevance measuring"
+    rewards = "rag_competition rag_retrieval rag_win teacher_judge rewrite_rules relevance"
+    modules = ["rewards.measuring", *(f"tasks.query_rewrite.rewards.{name}" for name in rewards.split())]
+    modules += ["tasks.medical.book", *(f"tasks.medical.rewards.{name}" for name in ("medical_rules", "medical_answer"))]
     code = (
         "import importlib, sys\n"
-        f"for name in {modules.split()}: importlib.import_module('overtake.rewards.' + name)\n"
+        f"for name in {modules}: importlib.import_module('overtake.' + name)\n"
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'swift', 'torch', 'transformers', 'datasets'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -28,6 +28,7 @@ from overtake.remote.gateway import Failed, Ok
 from overtake.tasks.answer_judge import judge as grading
 from overtake.tasks.answer_judge import rows as judged
 from overtake.tasks.answer_judge import rule_judge
+from overtake.tasks.answer_judge.columns import JUDGE_FACTS, JUDGE_MAIN, JUDGE_REASON, JUDGE_SECONDARY
 from overtake.tasks.answer_judge.judgements import VALUES
 from overtake.tasks.answer_judge.negatives import Right, negatives
 from overtake.tasks.answer_judge.prompts import answer_messages
@@ -71,7 +72,7 @@ def read(path: Path) -> tuple[list[Row], list[Row]]:
             rejected.append({"row": tables.row_number(path, index), "reason": str(error)})
             continue
         given = bool(row.answer_hat) or row.main is not None
-        whole.append(_row(row, row.answer_hat if given else None, "given", row.main, row.secondary, cells.get("judge_facts", "")))
+        whole.append(_row(row, row.answer_hat if given else None, "given", row.main, row.secondary, cells.get(JUDGE_FACTS, "")))
     return whole, rejected
 
 
@@ -84,7 +85,7 @@ def _row(row: JudgeRow, answer_hat: str | None, made_by: str, main: str | None, 
         "made_by": made_by,
         "main": main,
         "secondary": secondary,
-        "judge_facts": facts,
+        JUDGE_FACTS: facts,
     }
 
 
@@ -103,7 +104,7 @@ def with_negatives(rows: Sequence[Row], seed: int = 0) -> list[Row]:
         others = [one for place, one in right.items() if place != at]
         lenders = Random(f"{seed} {row['id']}").sample(others, min(_LENDERS, len(others)))
         for number, made in enumerate(negatives(right[at], lenders, seed), 1):
-            verdict = {"main": made.main, "secondary": made.secondary, "judge_facts": list(made.facts)}
+            verdict = {"main": made.main, "secondary": made.secondary, JUDGE_FACTS: list(made.facts)}
             found.append({**row, "id": f"{row['id']}-{number}", "answer_hat": made.answer_hat, "made_by": made.kind, **verdict})
     return found
 
@@ -138,11 +139,11 @@ def balanced(rows: Sequence[Row], most: float, seed: int = 0) -> list[Row]:
     >>> [row["judge_main"] for row in balanced(rows, 1.5)].count("correct")
     3
     """
-    counts = Counter(row["judge_main"] for row in rows)
+    counts = Counter(row[JUDGE_MAIN] for row in rows)
     limit = int(most * min(counts.values(), default=0))
     kept: set[int] = set()
     for main in counts:
-        places = [at for at, row in enumerate(rows) if row["judge_main"] == main]
+        places = [at for at, row in enumerate(rows) if row[JUDGE_MAIN] == main]
         kept.update(Random(f"{seed} {main}").sample(places, min(limit, len(places))))
     return [row for at, row in enumerate(rows) if at in kept]
 
@@ -194,7 +195,7 @@ def work(args: argparse.Namespace) -> int:
             continue
         verdict = grading.judgement(result.value)
         line = {name: value for name, value in row.items() if name not in ("main", "secondary")}
-        line |= {"judge_main": verdict.main, "judge_secondary": verdict.secondary, "judge_reason": verdict.reason}
+        line |= {JUDGE_MAIN: verdict.main, JUDGE_SECONDARY: verdict.secondary, JUDGE_REASON: verdict.reason}
         line["teacher_model"] = result.value["model"]
         if against := disagreement(row, verdict.main, verdict.secondary):
             disagreed.append({**line, "disagreement": against})
@@ -204,7 +205,7 @@ def work(args: argparse.Namespace) -> int:
     if done:
         tables.write_rows(args.output, done)
     files = teachers.write_lists(args.output, rejected, failed) + cli.write_beside(args.output, "disagreed", disagreed)
-    for name in ("judge_main", "judge_secondary"):
+    for name in (JUDGE_MAIN, JUDGE_SECONDARY):
         counts = Counter(row[name] for row in done)
         print(f"{name}: " + ", ".join(f"{counts[value]} {value} ({counts[value] / max(1, len(done)):.0%})" for value in VALUES))
     print(

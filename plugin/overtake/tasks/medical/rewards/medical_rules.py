@@ -5,7 +5,6 @@
 The think block is taken off first, and an answer without a word is worth 0.0.
 """
 
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -13,15 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from overtake.reading.tags import strip_think
-from overtake.rewards import trace
-from overtake.rewards.measuring import column
-from overtake.rewards.metrics import log_metrics
+from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.medical import amounts as medical_amounts
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical.book import Advice, Book, Dose, Format, Keywords, Length, Refusal, Repetition, Rule, Wording, any_of, literal
+from overtake.tasks.medical.columns import READ, TOOL
+from overtake.tasks.medical.rows import MedicalRow
 
-TOOL = "tools/prepare_medical.py"
-"""Makes the columns that the medical rewards read."""
 _UNIT = re.compile(r"[\u3400-\u9fff]|[A-Za-z0-9]+(?:['’.-][A-Za-z0-9]+)*")
 _SENTENCE = re.compile(r"[。！？!?；;\n]+|\.(?=\s|$)")
 _CLAUSE = re.compile(r"[。！？!?；;，,：:\n]+|\.(?=\s|$)")
@@ -309,60 +306,36 @@ def _clause_start(text: str, at: int) -> int:
     return ends[-1] if ends else 0
 
 
-def read_keywords(cell: str, med_id: str) -> tuple[str, ...]:
-    """The keywords in a cell of the column med_keywords, a JSON list or nothing.
-
-    Raises ValueError naming the row.
-    """
-    try:
-        found = json.loads(cell) if cell else []
-    except ValueError:
-        found = None
-    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
-        raise ValueError(
-            f"med_keywords of {med_id!r} is {cell[:60]!r}, no JSON list of words: make the files with tools/prepare_medical.py"
-        )
-    return tuple(found)
-
-
-def verdicts(completions: Sequence[str], columns: dict[str, Any]) -> list[Verdict]:
-    """The book's verdict on each completion, by the columns med_question, med_keywords, med_reference and med_risk."""
-    names = ("id", "question", "keywords", "reference", "risk")
-    read = [["" if value is None else str(value) for value in column(columns, f"med_{name}", len(completions), TOOL)] for name in names]
+def unsafe(question: str, answer: str) -> str:
+    """The first safety rule that an answer breaks as its own reference, so that doses in it count as given; "" for none."""
     book = medical_book.shipped()
-    return [
-        score(question, completion, book, keywords=read_keywords(words, med_id), reference=reference, risk=risk)
-        for completion, med_id, question, words, reference, risk in zip(completions, *read, strict=True)
-    ]
+    broken = score(question, answer, book, reference=answer).broken if answer else ()
+    return next((rule for rule in broken if rule in book.safety), "")
 
 
-def log_verdicts(found: Sequence[Verdict]) -> None:
-    """Log the mean total, the share that is safe and the share that breaks each rule, and keep the points in the trace."""
+def verdict(row: MedicalRow, completion: str) -> Verdict:
+    """The book's verdict on a completion."""
+    return score(row.question, completion, medical_book.shipped(), keywords=row.keywords, reference=row.reference, risk=row.risk)
+
+
+def scored(found: Verdict) -> Scored:
+    """A verdict as a reward: logged are the total, whether it is safe and which rules it breaks; the points stand in the trace."""
     book = medical_book.shipped()
-    log_metrics(
-        {
-            "medical/rules": [verdict.total for verdict in found],
-            "medical/safe": [float(not book.safety & set(verdict.broken)) for verdict in found],
-            **{f"medical/broken/{rule.id}": [float(rule.id in verdict.broken) for verdict in found] for rule in book.rules},
-        }
-    )
-    if trace.wanted():
-        trace.note(
-            {
-                "rules": [verdict.total for verdict in found],
-                "rule_points": [[[point.rule, round(point.points, 4), point.reason] for point in verdict.points] for verdict in found],
-            }
-        )
+    points = [[point.rule, round(point.points, 4), point.reason] for point in found.points]
+    metrics = {
+        "medical/rules": found.total,
+        "medical/safe": float(not book.safety & set(found.broken)),
+        **{f"medical/broken/{rule.id}": float(rule.id in found.broken) for rule in book.rules},
+    }
+    return Scored(found.total, {"rules": found.total, "rule_points": points}, metrics)
 
 
-class MedicalRules:
+class MedicalRules(Reward[None]):
     """The book alone as a reward, in [0, 1]."""
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        self.args = args
+    columns = READ
+    tool = TOOL
 
-    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float]:
+    def finish(self, batch: Batch, pending: None = None) -> list[Scored]:
         """One score for each completion; never None, since nothing can fail."""
-        found = verdicts(completions, columns)
-        log_verdicts(found)
-        return [verdict.total for verdict in found]
+        return list(map(scored, map(verdict, batch.rows(MedicalRow), batch.completions)))
