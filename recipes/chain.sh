@@ -65,10 +65,12 @@ stop() {
   done
 }
 
+# private LOG: an empty file that its owner alone may read, for a log of what users ask.
+private() { : >"$1"; chmod 600 "$1"; }
 # start NAME COMMAND...: a service in a process group of its own; its URL comes through a ready file.
 start() {
   local service=$1 ready=$OUT/log/$1.url; shift
-  rm -f "$ready"
+  rm -f "$ready"; private "$OUT/log/$service.log"
   set -m; "$@" --port 0 --ready-file "$ready" </dev/null >"$OUT/log/$service.log" 2>&1 8<&- & services+=($!); set +m
   for _ in {1..300}; do
     [[ -s $ready ]] && { URL=$(<"$ready"); return; }
@@ -107,6 +109,7 @@ stage() { echo; printf '== [%4d s] %s\n' "$SECONDS" "$*"; }
 # quiet LOG COMMAND: a launcher's thousand lines go to a log, its progress to the screen, its last lines too when it fails.
 quiet() {
   local log=$OUT/log/$1.log status=0; shift
+  private "$log"
   set -m; "$@" </dev/null >"$log" 2>&1 8<&- & local pid=$!; set +m
   services+=("$pid")
   while kill -0 "$pid" 2>/dev/null; do

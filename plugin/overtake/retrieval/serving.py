@@ -144,7 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser, port: int, bases: str = "+") 
 
 def key_of(option: str, variable: str | None) -> str:
     """The key in the variable that an option names; "" where it names none. Raises ValueError when the variable is not set."""
-    key = os.environ.get(variable, "") if variable else ""
+    key = settings.api_key(variable) if variable else ""
     if variable and not key:
         raise ValueError(f"{option} {variable}: the variable is not set: export it or leave the option out")
     return key

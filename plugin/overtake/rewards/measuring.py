@@ -68,7 +68,7 @@ def stop_on_outage(results: Sequence[Result | None], questions: Sequence[str], w
 
 def share_to_judge(share: float, step: int | None) -> float:
     """The share of groups that a judge is asked about: none beyond the soft limit of the budget."""
-    return 0.0 if budget.thrifty(step) else share
+    return 0.0 if budget.soft_limit_reached(step) else share
 
 
 def is_drawn(question_id: str, step: int | None, share: float) -> bool:

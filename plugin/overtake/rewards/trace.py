@@ -5,6 +5,7 @@ OUTPUT_DIR/trace.jsonl.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,7 @@ def append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Add lines, in one write, so that a kill loses whole steps only; what a kill tore before stays a line of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
+        os.fchmod(file.fileno(), 0o600)  # it holds what users ask
         torn = b""
         if file.tell():
             file.seek(-1, 2)

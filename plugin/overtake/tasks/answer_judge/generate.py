@@ -11,7 +11,6 @@ without these, than what the rules are sure of, is no row: OUTPUT.disagreed.json
 """
 
 import argparse
-import os
 import re
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from overtake import cli
+from overtake import cli, settings
 from overtake import generation as teachers
 from overtake.data import tables
 from overtake.data.tables import BadInput
@@ -47,7 +46,7 @@ def light_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
     if not found:
         raise BadInput(f"--light {wanted!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
     base_url = found[2] or teacher.base_url
-    key = os.environ.get("OVERTAKE_LIGHT_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
+    key = settings.api_key("OVERTAKE_LIGHT_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
     budget.check(found[1])
     return chat.Endpoint("light model", base_url, found[1], key)
 
