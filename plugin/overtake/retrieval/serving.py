@@ -87,9 +87,11 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """No timer in the place of one, which is cancelled."""
     if timer is not None:
         timer.cancel()
+    return None
 
 
 class _Server(uvicorn.Server):
