@@ -15,7 +15,8 @@ say() { printf '[%3d s] %s\n' "$SECONDS" "$*"; }
 
 stack=${OVERTAKE_STACK:-}
 if [[ -z $stack ]]; then
-  if [[ -n $(nvidia-smi -L 2>/dev/null) ]]; then stack=gpu; else stack=cpu; fi
+  # Without a GPU it says so in words, on stdout too.
+  if nvidia-smi -L 2>/dev/null | grep -q '^GPU '; then stack=gpu; else stack=cpu; fi
 fi
 case $stack in
   gpu) requirements="requirements.txt" ;;

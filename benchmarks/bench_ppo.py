@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from overtake.cli import Stop, positive, run
-from overtake.data.tables import BadInput
+from overtake.data.tables import BadInput, read_objects
 from tqdm import tqdm
 
 KINDS = {"trl": "TRL PPOTrainer", "ppo": "ours, PPO", "grpo": "GRPO"}
@@ -176,7 +176,7 @@ def _trl(plan: Mapping[str, Any], clock: Clock, folder: Path) -> None:
     processor = get_processor(plan["model"], model_type=plan["model_type"])
     template = get_template(processor, template_type=plan["template"])
     template.set_mode("transformers")
-    rows = [json.loads(line)["messages"] for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row["messages"] for row in read_objects(folder / "rows.jsonl")]
     ids: Any = [{"input_ids": template.encode({"messages": messages})["input_ids"]} for messages in rows]
     tokenizer = template.tokenizer
     tokenizer.padding_side = "left"
@@ -274,7 +274,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             done = subprocess.run([sys.executable, "-c", code], env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
         if done.returncode:
             raise Stop(f"the run of {KINDS[kind]} failed: {' '.join(log.read_text('utf-8', errors='replace')[-600:].split())}")
-    return [json.loads(line) for line in (folder / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
+    return list(read_objects(folder / "rollouts.jsonl"))
 
 
 def bench(options: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_swift
 
 SYSTEM=${SYSTEM:-query_rewrite}
+task=$(task_of "$SYSTEM") || exit 2
+{ read -r SYSTEM; } <<<"$task"
 adapter=${ADAPTER:-$(newest "$SYSTEM")}
 [[ -n $adapter ]] || { want "there is no checkpoint under $ROOT/output/$SYSTEM. Train first, or set ADAPTER="; adapter=$ROOT/output/$SYSTEM/grpo/checkpoint-LAST; }
 if [[ -z ${ADAPTER:-} && -d $adapter ]]; then
@@ -25,11 +27,15 @@ target=$(absolute "${OUTPUT_DIR:-$adapter-merged}")
 # The promotion gate: not what is shown worse, on held-out rows, than the model it starts from.
 compared=${COMPARED:-$(comparison_of "$adapter")}
 if [[ -n $compared ]]; then
-  if worse=$(shown_worse "$compared" "$adapter" "${START:-SFT}" "${METRIC:-}" 2>&1); then
-    if [[ -n $worse && ${FORCE:-0} == 1 ]]; then note "$worse; exported all the same (FORCE=1)"
-    elif [[ -n $worse ]]; then want "$worse. Not exported; FORCE=1 exports it all the same"; fi
-  elif [[ -n ${COMPARED:-} ]]; then want "COMPARED=$worse"
-  else note "not held against $worse"; fi
+  status=0
+  said=$(with_plugin python3 "$ROOT/tools/gate.py" "$compared" "$adapter" --start "${START:-SFT}" --metric "${METRIC:-}" 2>&1) || status=$?
+  if ((status == 1)); then
+    if [[ ${FORCE:-0} == 1 ]]; then note "$said; exported all the same (FORCE=1)"
+    else want "$said. Not exported; FORCE=1 exports it all the same"; fi
+  elif ((status)); then
+    if [[ -n ${COMPARED:-} ]]; then want "COMPARED=$said"
+    else note "not held against $said"; fi
+  fi
 fi
 # Written aside and renamed when complete, so that a folder with that name is always whole.
 part=$target.part
@@ -44,6 +50,8 @@ else
   is_adapter "$adapter" || want "$adapter is no checkpoint: neither adapter_config.json nor config.json is in it"
   # shellcheck disable=SC2034
   if [[ ${PROFILE:-} == cpu ]]; then RUN_ENV=(CUDA_VISIBLE_DEVICES=); else RUN_ENV=(); fi
+  # ms-swift reads the base from its own args.json; an adapter of PEFT, LLaMA-Factory, TRL or Unsloth has none.
+  [[ -f $adapter/args.json || ! -e $adapter ]] || set_base "$adapter"
   set_flags --adapters "$adapter" --merge_lora true --output_dir "$part" "$@"
   dry || rm -rf "$part"
   run_swift export

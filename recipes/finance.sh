@@ -117,7 +117,7 @@ systems=(--system "base=$start_from" --system "SFT=$(last "$OUT/sft")" --system 
 if ((tiny)); then
   stage "  control: the SFT model trained on for as long as GRPO took"
   [[ -n $(last "$OUT/sft_long") ]] || quiet sft_long env MODEL="$(last "$OUT/sft")" TUNER=full DATASET="$sft_data" OUTPUT_DIR="$OUT/sft_long" \
-    bash recipes/sft_finance.sh "${sft[@]}" --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/grpo")"
+    bash recipes/sft_finance.sh "${sft[@]}" --max_steps "$(python tools/curve.py "$OUT/sft" --steps-to-match "$OUT/grpo")"
   curve "$OUT/sft_long"
   systems+=(--system "SFT-long=$(last "$OUT/sft_long")")
 fi

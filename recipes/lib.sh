@@ -47,11 +47,12 @@ use_swift() {
 
 profiles() { local files=("$ROOT"/recipes/profiles/*.sh); files=("${files[@]##*/}"); echo "${files[*]%.sh}"; }
 
-# Memory of each GPU this process may use, one a line in MiB.
+# Memory of each GPU this process may use, one a line in MiB. Where there is none nvidia-smi says so in words, on stdout too.
 gpus() {
   [[ -z ${CUDA_VISIBLE_DEVICES-all} ]] && return
   command -v nvidia-smi >/dev/null || return 0
-  nvidia-smi ${CUDA_VISIBLE_DEVICES:+-i "$CUDA_VISIBLE_DEVICES"} --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null || true
+  nvidia-smi ${CUDA_VISIBLE_DEVICES:+-i "$CUDA_VISIBLE_DEVICES"} --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null |
+    { grep -E '^ *[0-9]+ *$' || true; }
 }
 
 # A card sold as 80 GB shows 79 to 82 GB, one of 24 GB 22.5 and up, one of 16 GB 15 and up.
@@ -84,7 +85,7 @@ use_profile() {
     PROFILE=$FOUND_PROFILE
     note "profile $PROFILE ($FOUND)"
   fi
-  [[ -f $ROOT/recipes/profiles/$PROFILE.sh ]] || die "PROFILE=$PROFILE is not a profile. There are: $(profiles)"
+  [[ $PROFILE =~ ^[A-Za-z0-9_-]+$ && -f $ROOT/recipes/profiles/$PROFILE.sh ]] || die "PROFILE=$PROFILE is not a profile. There are: $(profiles)"
   # shellcheck source=/dev/null
   source "$ROOT/recipes/profiles/$PROFILE.sh"
   # A recipe may define on_profile: its own numbers where it has counted the memory for this profile.
@@ -103,21 +104,25 @@ use_profile() {
 
 # ---------------------------------------------------------------- flags
 
-# set_flags --a 1 --b 2 3: FLAGS in order, a later value replacing an earlier one.
+# set_flags --a 1 --b 2 3: FLAGS in order, a later value replacing an earlier one. The values of flag number N are the array FLAG_N: words,
+# which no shell reads a second time.
 declare -A FLAG_AT=()
-FLAG_NAMES=() FLAG_VALUES=()
+FLAG_NAMES=()
 set_flags() {
-  local name='' at
+  local name at
+  local -n values=NONE
   while (($#)); do
     if [[ $1 == --?* ]]; then
       name=${1%%=*}
+      [[ $name =~ ^--[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] || die "$(quote "$name") is no flag: write --name value"
       if [[ -z ${FLAG_AT[$name]:-} ]]; then FLAG_NAMES+=("$name"); FLAG_AT[$name]=${#FLAG_NAMES[@]}; fi
       at=${FLAG_AT[$name]}
-      FLAG_VALUES[at]=''
-      [[ $1 == *=* ]] && FLAG_VALUES[at]=" $(quote "${1#*=}")"
+      local -n values=FLAG_$at
+      values=()
+      [[ $1 != *=* ]] || values=("${1#*=}")
     else
-      [[ -n $name ]] || die "expected a --flag, got: $1"
-      FLAG_VALUES[at]+=" $(quote "$1")"
+      [[ -n ${name:-} ]] || die "expected a --flag, got: $1"
+      values+=("$1")
     fi
     shift
   done
@@ -130,22 +135,35 @@ drop_flags() {
   done
 }
 has_flag() { [[ -n ${FLAG_AT[$1]:-} ]]; }
+# flag NAME: the value of a flag set so far, a line each; nothing where it is not set.
+flag() {
+  has_flag "$1" || return 0
+  local -n values=FLAG_${FLAG_AT[$1]}
+  printf '%s\n' ${values[@]+"${values[@]}"}
+}
 # A word for the shell to read again; as it is when nothing in it needs quoting.
 quote() { if [[ $1 =~ ^[A-Za-z0-9_./:=,@%+#-]+$ ]]; then printf %s "$1"; else printf %q "$1"; fi; }
 
-# run_swift COMMAND: runs `swift COMMAND` with the flags set so far, one a line so that it can be read and copied.
+# run_swift COMMAND: runs `swift COMMAND` with the flags set so far, one a line so that it can be read and copied. LAUNCHER takes swift's place.
+LAUNCHER=(swift)
 run_swift() {
-  local text='' variable name i
+  local text='' name i value
   # ${RUN_ENV[@]+...}: an empty array is "unset" to older bash.
-  for variable in ${RUN_ENV[@]+"${RUN_ENV[@]}"}; do text+="${variable%%=*}=$(quote "${variable#*=}") "; done
-  text+="swift $1"
+  local -a command=(${RUN_ENV[@]+"${RUN_ENV[@]}"} "${LAUNCHER[@]}" "$1")
+  for value in ${RUN_ENV[@]+"${RUN_ENV[@]}"}; do text+="${value%%=*}=$(quote "${value#*=}") "; done
+  for value in "${LAUNCHER[@]}" "$1"; do text+="$(quote "$value") "; done
+  text=${text% }
   for i in "${!FLAG_NAMES[@]}"; do
     name=${FLAG_NAMES[i]}
-    [[ -n $name ]] && text+=" \\"$'\n'"    $name${FLAG_VALUES[i + 1]}"
+    [[ -n $name ]] || continue
+    local -n values=FLAG_$((i + 1))
+    command+=("$name" ${values[@]+"${values[@]}"})
+    text+=" \\"$'\n'"    $name"
+    for value in ${values[@]+"${values[@]}"}; do text+=" $(quote "$value")"; done
   done
   echo "$text"
   dry && return
-  run_group bash -c "exec env $text"
+  run_group env "${command[@]}"
 }
 
 # Runs a command in a process group of its own and ends the whole group with this script: torchrun's workers, data loaders and
@@ -180,17 +198,35 @@ last_checkpoint() {
 is_adapter() { [[ -f $1/adapter_config.json ]]; }
 is_model() { [[ -f $1/config.json ]]; }
 
-# What an adapter's run said of its base, a line each: model, model_type, template. args.json is ms-swift's, the other file PEFT's.
+# base_of ADAPTER MODEL DRY: what an adapter's run said of its base, a line each: model (MODEL, where given), model_type, template. args.json
+# is ms-swift's, the other file PEFT's.
 base_of() {
-  python3 - "$1" <<'PY'
+  python3 - "$@" <<'PY'
 import json, pathlib, sys
-folder = pathlib.Path(sys.argv[1])
-args = json.loads((folder / "args.json").read_text("utf-8")) if (folder / "args.json").exists() else {}
-model = args.get("model") or json.loads((folder / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+folder, given, dry = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "1"
+def read(name):
+    try:
+        return json.loads((folder / name).read_text("utf-8")) if (folder / name).exists() else {}
+    except ValueError:
+        sys.exit(f"error: {folder / name} is no JSON: take another checkpoint")
+args = read("args.json")
+model = given or args.get("model") or read("adapter_config.json").get("base_model_name_or_path")
 if not model:
-    sys.exit(f"error: {folder} does not name its base model. Set MODEL=")
+    sys.exit(f"error: {folder} does not name its base model: set MODEL=")
+if not given and not dry and model.startswith(("/", "./", "../")) and not pathlib.Path(model).is_dir():
+    sys.exit(f"error: {folder} was trained on {model}, which is not there: set MODEL= to that base's folder or hub name")
 print(model, args.get("model_type") or "", args.get("template") or "", sep="\n")
 PY
+}
+
+# set_base ADAPTER: the flags that name what an adapter was trained on; MODEL= in its place where it is set.
+set_base() {
+  local said; said=$(base_of "$1" "${MODEL:-}" "$DRY_RUN") || exit 2
+  local -a base; mapfile -t base <<<"$said"
+  set_model "${base[0]}"
+  # A model of one's own is not known by its name, so what the SFT run was told goes on.
+  if [[ -n ${base[1]:-} ]]; then set_flags --model_type "${base[1]}"; fi
+  if [[ -n ${base[2]:-} ]]; then set_flags --template "${base[2]}"; fi
 }
 
 # A local file or folder becomes absolute, so that `swift export` and `swift deploy` find it from any folder; a hub name stays.
@@ -220,17 +256,20 @@ set_data() {
   fi
   for file in "$train" ${val:+"$val"}; do
     # name#500 takes 500 rows; what does not look like a file is a hub dataset.
-    if [[ ${file%%#*} =~ \.(jsonl?|csv)$ && ! -s ${file%%#*} ]]; then
-      want "${file%%#*} does not exist or is empty. Make it: python $DATA_TOOL; or set DATASET= (and VAL_DATASET=)"
+    cut_rows "$file"
+    if [[ $CUT =~ \.(jsonl?|csv)$ && ! -s $CUT ]]; then
+      want "$CUT does not exist or is empty. Make it: python $DATA_TOOL; or set DATASET= (and VAL_DATASET=)"
     fi
   done
   set_flags --dataset "$(named_rows "$train")"
   if [[ -n $val ]]; then set_flags --val_dataset "$(named_rows "$val")"; fi
 }
+# cut_rows PATH#500: CUT is the path, ROWS the #500 behind it, if there is one; any other # is part of a name.
+cut_rows() { CUT=$1 ROWS=''; if [[ $1 =~ ^(.*)(#[0-9]+)$ ]]; then CUT=${BASH_REMATCH[1]} ROWS=${BASH_REMATCH[2]}; fi; }
 # A file is read under DATA_NAME, if there is one; a name that is no file is a hub's or a registered data set's own.
 named_rows() {
-  local file=${1%%#*} rows=''
-  if [[ $1 == *#* ]]; then rows="#${1##*#}"; fi
+  cut_rows "$1"
+  local file=$CUT rows=$ROWS
   if [[ -n $DATA_NAME && $file =~ \.(jsonl?|csv|xlsx|parquet)$ && $file != *:* ]]; then echo "$DATA_NAME:$(absolute "$file")$rows"; else local_or_hub "$1"; fi
 }
 
@@ -254,7 +293,7 @@ begin() {
 # examine COMMAND: the doctor's fast part, a second without network, on what is about to run.
 examine() {
   if dry || [[ ${DOCTOR:-1} == 0 ]]; then return; fi
-  DRY_RUN=1 run_swift "$1" | PYTHONPATH=$ROOT/plugin${PYTHONPATH:+:$PYTHONPATH} python "$ROOT/tools/doctor.py" --fast ||
+  DRY_RUN=1 run_swift "$1" | with_plugin python "$ROOT/tools/doctor.py" --fast ||
     die "that would stop or spoil this run. Set it right, or go on regardless with DOCTOR=0"
 }
 
@@ -264,7 +303,7 @@ finish() {
   local -a caller=("$@")
   set_flags ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"} ${KIND_FLAGS[@]+"${KIND_FLAGS[@]}"} ${caller[@]+"${caller[@]}"}
   # Without evaluations there is nothing to stop by, and ms-swift fails on comparing nothing.
-  if [[ ${FLAG_VALUES[${FLAG_AT[--eval_strategy]:-0}]:-} == ' no' ]]; then drop_flags --early_stop_interval; fi
+  if [[ $(flag --eval_strategy) == no ]]; then drop_flags --early_stop_interval; fi
   if has_flag --val_dataset; then drop_flags --split_dataset_ratio; fi
   if [[ $TUNER == full ]]; then drop_flags --lora_rank --lora_alpha --lora_dropout --target_modules; fi
   local last; last=$(last_checkpoint "$OUTPUT_DIR")
@@ -319,15 +358,7 @@ set_start() {
   start=$(absolute "$start")
   if is_adapter "$start" || { [[ ! -e $start && $TUNER == lora ]] && dry; }; then
     [[ $TUNER == lora ]] || die "$start is a LoRA adapter, so TUNER=full cannot go on from it. Merge it first: ADAPTER=$start bash recipes/export.sh"
-    local base=$DEFAULT_MODEL type='' template='' said
-    if [[ -e $start ]]; then
-      said=$(base_of "$start")
-      { read -r base; read -r type; read -r template; } <<<"$said"
-    fi
-    set_model "${MODEL:-$base}"
-    # A model of one's own is not known by its name, so what the SFT run was told goes on.
-    if [[ -n $type ]]; then set_flags --model_type "$type"; fi
-    if [[ -n $template ]]; then set_flags --template "$template"; fi
+    if [[ -e $start ]]; then set_base "$start"; else set_model "${MODEL:-$DEFAULT_MODEL}"; fi
     set_flags --adapters "$start" --ref_adapters "$start"
   elif is_model "$start" || { [[ ! -e $start ]] && dry; }; then
     set_model "$start"
@@ -358,9 +389,6 @@ choose_critic() {
   if grep -qsE '^critic *:' "${OVERTAKE_CONFIG:-/dev/null}"; then return; fi
   RUN_ENV+=("OVERTAKE_CRITIC=$DEFAULT_CRITIC")
 }
-
-# The value of a flag set so far; nothing where it is not set.
-flag() { has_flag "$1" && eval "printf '%s\n' ${FLAG_VALUES[${FLAG_AT[$1]}]}" || true; }
 
 # What `swift sample` hands its engine, as JSON. Of itself it hands it neither the adapter (the base model would draw, without a word)
 # nor, to transformers, the template.
@@ -437,11 +465,23 @@ run_sample() {
   run_swift sample
 }
 
+# ---------------------------------------------------------------- tasks
+
+# A program of ours; what it imports of this project is the checkout's.
+with_plugin() { PYTHONPATH=$ROOT/plugin${PYTHONPATH:+:$PYTHONPATH} "$@"; }
+
+# task_of SYSTEM: what is known of a task (a name, or the file of one's own), a line each: its folder under output/, its served name, port, flags.
+task_of() { with_plugin python3 -m overtake.tasks "$1"; }
+
 # ---------------------------------------------------------------- servers
+
+# is_loopback HOST: whether only this machine reaches the address.
+is_loopback() { [[ $1 == localhost || $1 == ::1 || $1 =~ ^127\.[0-9]+\.[0-9]+\.[0-9]+$ ]]; }
 
 # ms-swift silently takes the next port when this one is busy. The test is its own: a port just left counts as busy for a minute.
 refuse_busy() {
-  dry || python3 -c "import socket; socket.socket().bind(('', $1))" 2>/dev/null ||
+  [[ $1 =~ ^[0-9]{1,5}$ ]] || die "port $(quote "$1") is no number: set PORT= to one"
+  dry || python3 -c 'import socket, sys; socket.socket().bind(("", int(sys.argv[1])))' "$1" 2>/dev/null ||
     die "port $1 is busy, or was until a moment ago. ${2:-Set PORT= to another, or wait a minute}"
 }
 
@@ -473,42 +513,4 @@ comparison_of() {
   local file; for file in "$run/eval/summary.json" "$(dirname "$run")/eval/summary.json"; do
     if [[ -f $file ]]; then echo "$file"; return; fi
   done
-}
-
-# shown_worse SUMMARY CHECKPOINT START METRIC: in words, where the checkpoint was shown worse than START; METRIC '' looks at all of them.
-# Fails with a reason when that cannot be read off the summary.
-shown_worse() {
-  python3 - "$@" <<'PY'
-import json, pathlib, sys
-file, checkpoint, start, metric = sys.argv[1:]
-try:
-    found = json.loads(pathlib.Path(file).read_text("utf-8"))
-    differences, against = found["differences"], found["against"]
-    system = found.get("systems", {}).get(against, "")
-except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    sys.exit(f"{file}: it is no summary.json of tools/evaluate.py ({type(error).__name__}): correct the path")
-
-def origins(folder):
-    """Of which checkpoints a folder holds the weights: its own, or what an export names as merged."""
-    args = folder / "args.json"
-    merged = json.loads(args.read_text("utf-8")).get("adapters") if args.is_file() and not folder.name.startswith("checkpoint-") else []
-    return [pathlib.Path(path).resolve() for path in merged or []] or [folder.resolve()]
-
-ours = pathlib.Path(checkpoint).resolve()
-if pathlib.Path(system).is_dir() and system and ours not in (of := origins(pathlib.Path(system))) and pathlib.Path(f"{ours}-merged") not in of:
-    sys.exit(f"{file}: its {against} is {system}, not this checkpoint: evaluate this one with --against")
-if start not in differences:
-    sys.exit(f"{file}: it compares {against} with {', '.join(differences) or 'nothing'}, not with {start}: set START=, or evaluate with --against")
-if metric and metric not in differences[start]:
-    sys.exit(f"{file}: it has no {metric}; there are {', '.join(differences[start])}: set METRIC=")
-# Of these, less is no loss of quality, or even a gain.
-neutral = {"length", "characters", "copy", "unreadable", "refused", "passed"}
-looked_at = [metric] if metric else [name for name in differences[start] if name not in neutral and not name.startswith("x_")]
-# Of many metrics one falls below 0 by chance alone, so there the p after Holm's correction decides too; one that was named is tested by itself.
-chances = {} if metric else found.get("p_holm", {}).get(start, {})
-shown = [name for name in looked_at if differences[start][name]["high"] < 0 and chances.get(name, 0) < 0.05]
-worse = [f"{name} {one['mean']:+.3f} [{one['low']:+.3f},{one['high']:+.3f}]" for name in shown if (one := differences[start][name])]
-if worse:
-    print(f"{against} is worse than {start}: {', '.join(worse)}")
-PY
 }

@@ -4,7 +4,7 @@
 #   bash recipes/medical.sh                        # on GPUs: krisfu/delicate_medical_r1_data, Qwen3-1.7B, a teacher by key or address
 #   bash recipes/medical.sh --rl grpo              # in place of PPO
 #   bash recipes/medical.sh --data my.xlsx --red-team my_red_team.jsonl --from rl
-# Options: --data FILE or hub name, --red-team FILE, --rl ppo|grpo, --out FOLDER, --no-judge (rules alone), --from STAGE, --to STAGE, --fresh.
+# Options: --data FILE or hub name, --red-team FILE, --rl ppo|grpo, --out FOLDER, --no-judge (rules alone), --mock (the offline judge), --from STAGE, --to STAGE, --fresh.
 # Teacher: DEEPSEEK_API_KEY, or OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY. The tiny student learns form, no medicine.
 set -euo pipefail
 { # read whole before it runs: the file may change under a run of hours
@@ -13,7 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
 
 STAGES=(prepare sft rl evaluate review)
 sample=$ROOT/datasets/medical
-data='' red_team=$sample/red_team.jsonl rl=ppo out='' judge=1 from='' to=review fresh=0
+data='' red_team=$sample/red_team.jsonl rl=ppo out='' judge=1 mock=0 from='' to=review fresh=0
 while (($#)); do
   case $1 in
     --data) [[ -n ${2:-} ]] || die "$1 needs a file or a hub name"; data=$2; shift 2 ;;
@@ -22,9 +22,10 @@ while (($#)); do
     --out) [[ -n ${2:-} ]] || die "$1 needs a folder"; out=$(realpath -m -- "$2"); shift 2 ;;
     --from | --to) stage_option "$@"; shift 2 ;;
     --no-judge) judge=0; shift ;;
+    --mock) mock=1; shift ;;
     --fresh) fresh=1; shift ;;
     -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
-    *) die "$1 is not known. There are: --data, --red-team, --rl, --out, --no-judge, --from, --to, --fresh" ;;
+    *) die "$1 is not known. There are: --data, --red-team, --rl, --out, --no-judge, --mock, --from, --to, --fresh" ;;
   esac
 done
 tiny=0
@@ -35,9 +36,9 @@ if [[ -e $what ]]; then what=$(realpath -- "$what"); fi
 if [[ $rl == ppo ]]; then steps='300 128'; else steps='300 48'; fi
 read -r sft_steps rl_steps <<<"${MEDICAL_STEPS:-$steps}"
 
-standin=0
-if ((judge)) && [[ -z ${OVERTAKE_TEACHER_BASE_URL:-}${OVERTAKE_JUDGE_BASE_URL:-}${DEEPSEEK_API_KEY:-} ]]; then
-  ((tiny)) || die "no teacher: set DEEPSEEK_API_KEY, or OVERTAKE_TEACHER_BASE_URL, OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY, or add --no-judge"
+standin=$((judge && mock))
+if ((judge && !mock)) && [[ -z ${OVERTAKE_TEACHER_BASE_URL:-}${OVERTAKE_JUDGE_BASE_URL:-}${DEEPSEEK_API_KEY:-} ]]; then
+  ((tiny)) || die "no teacher: set DEEPSEEK_API_KEY, or OVERTAKE_TEACHER_BASE_URL, OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY, or add --mock or --no-judge"
   standin=1
 fi
 claim "${out:-$ROOT/output/medical}" "$what" "$fresh"
@@ -68,7 +69,7 @@ what, red_team, out = map(pathlib.Path, sys.argv[1:])
 aside = out.with_name("sample.part")
 aside.mkdir(exist_ok=True)
 for name, file in (("questions", what), ("red_team", red_team)):
-    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
+    rows = [json.loads(line) for line in file.read_text("utf-8").split("\n") if line.strip()]
     rows = [{key: value for key, value in row.items() if key != "reasoning"} for row in rows if re.search("[\u4e00-\u9fff]", row["question"])]
     (aside / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 aside.rename(out)
@@ -115,7 +116,7 @@ long=$OUT/sft_long_$rl
 if [[ -z $(last "$long") ]]; then
   if [[ $tuner == full ]]; then from_sft=(env MODEL="$(last "$OUT/sft")") more=(); else from_sft=(env ${base:+MODEL="$base"}) more=(--adapters "$(last "$OUT/sft")"); fi
   quiet "sft_long_$rl" "${from_sft[@]}" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$long" bash recipes/sft_medical.sh \
-    ${sft[@]+"${sft[@]}"} ${more[@]+"${more[@]}"} --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/$rl")"
+    ${sft[@]+"${sft[@]}"} ${more[@]+"${more[@]}"} --max_steps "$(python tools/curve.py "$OUT/sft" --steps-to-match "$OUT/$rl")"
 fi
 curve "$long"
 stop_after rl

@@ -124,7 +124,7 @@ done
 
 stage "control: the SFT model trained on for as long as $algorithm took"
 [[ -n $(last "$OUT/sft_long") ]] || quiet sft_long env MODEL="$(last "$OUT/sft")" TUNER=full DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft_long" \
-  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate 1e-3 --max_steps "$(python tools/curve.py "$OUT/sft" --as-long-as "$OUT/${algorithm,,}")"
+  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate 1e-3 --max_steps "$(python tools/curve.py "$OUT/sft" --steps-to-match "$OUT/${algorithm,,}")"
 python tools/curve.py "$OUT/sft_long"
 
 # ---------------------------------------------------------------- evaluate, export, deploy

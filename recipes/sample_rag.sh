@@ -14,7 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export OVERTAKE_JUDGE_SHARE=${OVERTAKE_JUDGE_SHARE:-1}
 OUTPUT_DIR=$(absolute "${OUTPUT_DIR:-$ROOT/output/query_rewrite/sample}")
 DATASET=$(absolute "${DATASET:-$ROOT/output/query_rewrite/data/rl_train.jsonl}")
-keep=(python "$ROOT/tools/keep_best.py" "$DATASET" "$OUTPUT_DIR/draws.jsonl" "$OUTPUT_DIR/train.jsonl")
+keep=(python "$ROOT/tools/select_best_of_n.py" "$DATASET" "$OUTPUT_DIR/draws.jsonl" "$OUTPUT_DIR/train.jsonl")
 
 flags=(
   # As many as GRPO compares. Drawn hotter than its 0.7: here only the best counts, so variety is worth more than a good mean.

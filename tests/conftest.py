@@ -1,17 +1,30 @@
-"""What all tests share: servers, data that may be absent, and OVERTAKE_REQUIRE_ALL=1, under which a skipped test fails the session."""
+"""What all tests share: running a tool, servers that do as they are told, data that may be absent, and OVERTAKE_REQUIRE_ALL=1, under
+which a skipped test fails the session.
+"""
 
+import importlib.util
 import json
 import os
+import sys
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from overtake import cli, settings
+from overtake.remote import gateway, process
 
 ROOT = Path(__file__).resolve().parent.parent
 # Real data to measure on; it is not part of a clone.
 SHARED = Path(os.environ.get("OVERTAKE_SHARED", ROOT.parent / "shared"))
+
+SCRIPTS = {
+    path.stem: path
+    for place in ("tools", "benchmarks", "demo", "demo/samples", "demo/tiny_students")
+    for path in (ROOT / place).glob("*.py")
+}
 
 # A key in the tester's own environment would make a teacher of DeepSeek where a test means that there is none.
 os.environ.pop("DEEPSEEK_API_KEY", None)
@@ -93,3 +106,106 @@ def _serving():
 
 serve = pytest.fixture(_serving, name="serve")
 serve_module = pytest.fixture(_serving, name="serve_module", scope="module")
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """No setting from outside, a cache of its own, no gateway of another test; retries do not wait and outages do not last."""
+    for name in [name for name in os.environ if name.startswith("OVERTAKE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OVERTAKE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("OVERTAKE_OUTAGE_PATIENCE", "1")
+    process.forget()
+    monkeypatch.setattr(gateway, "_backoff", lambda tries: 0)
+    settings.load.cache_clear()
+    yield
+    process.forget()
+    settings.load.cache_clear()
+
+
+@pytest.fixture
+def again(monkeypatch):
+    """Forget what a process remembers, as a second start does; the cache on disk stays."""
+
+    def again():
+        process.forget()
+        settings.load.cache_clear()
+
+    return again
+
+
+def _main_of(name):
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", SCRIPTS[name])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def run(capsys):
+    """run(tool, *arguments) -> exit code, stdout, stderr without the progress bars; `tool` is a script's name or the module that works."""
+
+    def run(tool, *arguments):
+        main = _main_of(tool) if isinstance(tool, str) else partial(cli.main, tool, "")
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip() and "it/s" not in line and "?it" not in line]
+        return SimpleNamespace(code=code, out=out, err="\n".join(line for line in lines if "s/it" not in line))
+
+    return run
+
+
+def said(text, finish="stop", tokens=(100, 10), model="stand-in"):
+    """A chat answer, as an OpenAI-compatible server words it."""
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
+    usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
+    return 200, {"id": "x", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": usage}
+
+
+@pytest.fixture
+def chat_server(fresh, serve):
+    """chat_server(reply): `reply(question, body)` gives a text, the arguments of `said` as a dict, or (status, JSON value)."""
+
+    def chat_server(reply):
+        def answer(body):
+            made = reply(body["messages"][-1]["content"], body)
+            return said(made) if isinstance(made, str) else said(**made) if isinstance(made, dict) else made
+
+        return serve(answer)
+
+    return chat_server
+
+
+@pytest.fixture
+def teacher(chat_server, monkeypatch):
+    """As chat_server, and the settings name it as the teacher."""
+
+    def teacher(reply=lambda question, body: f"{question.splitlines()[-1]} 专业术语", model="stand-in"):
+        server = chat_server(reply)
+        monkeypatch.setenv("OVERTAKE_TEACHER_BASE_URL", server.url + "/v1")
+        monkeypatch.setenv("OVERTAKE_TEACHER_MODEL", model)
+        monkeypatch.setenv("OVERTAKE_TEACHER_API_KEY", "secret-teacher-key")
+        settings.load.cache_clear()
+        return server
+
+    return teacher
+
+
+@pytest.fixture
+def rag(fresh, serve, monkeypatch):
+    """rag(recall) -> a RAG server that the settings name; `recall(sent, body)` gives [(doc_id, score), …] or a whole answer."""
+
+    def rag(recall):
+        def answer(body):
+            made = recall(body["rewritten_query"], body)
+            if not isinstance(made, list):
+                return made
+            return 200, {"data": {"recall": [{"doc_id": doc_id, "reranker_score": score} for doc_id, score in made]}}
+
+        server = serve(answer)
+        monkeypatch.setenv("OVERTAKE_RAG_URL", server.url)
+        settings.load.cache_clear()
+        return server
+
+    return rag

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from overtake.settings import Settings
+from overtake import settings
 from pydantic import SecretStr
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,14 +171,14 @@ def test_the_settings_table_is_what_is_in_force(readme: Path) -> None:
         return f"{value:g}" if isinstance(value, int | float) else str(value) or "–"
 
     table = dict(re.findall(r"^\| `(OVERTAKE_\w+)` \| (\S+) \|", text_of(readme), re.MULTILINE))
-    expected = {f"OVERTAKE_{name.upper()}": shown(field.default) for name, field in Settings.model_fields.items()}
+    expected = {f"OVERTAKE_{name.upper()}": shown(field.default) for name, field in settings.model().model_fields.items()}
     assert {name: table.get(name) for name in expected} == expected
 
 
 def test_no_readme_names_a_variable_that_does_not_exist() -> None:
     folders = [ROOT / "recipes", ROOT / "tools", ROOT / ".ci", ROOT / "plugin/overtake"]
     files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".sh") or path.name == "run"]
-    known = {f"OVERTAKE_{name.upper()}" for name in Settings.model_fields}
+    known = {f"OVERTAKE_{name.upper()}" for name in settings.model().model_fields}
     for path in [*files, ROOT / "install.sh", ROOT / "tests/conftest.py"]:
         known |= set(re.findall(r"OVERTAKE_[A-Z_]*[A-Z]\b", text_of(path)))
     for readme in readmes():

@@ -38,7 +38,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(config
 @pytest.mark.parametrize("text", ["", "# nothing yet\n"])
 def test_an_empty_file_changes_nothing(config, text):
     config(text)
-    assert load() == settings.Settings()
+    assert load() == settings.model()()
 
 
 def test_settings_are_read_once(monkeypatch):

@@ -9,25 +9,17 @@ eval_details_<NAME>.jsonl, eval_<NAME>.json and summary.json. Answers that are t
 so an evaluation that was interrupted, or killed, goes on where it was.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from overtake import cli
+from overtake import cli, tasks
 from overtake.evaluation import comparing
-from overtake.tasks import EVALUATE as TASKS
-
-
-def evaluate(task: comparing.Task, args: argparse.Namespace) -> int:
-    """Measure every system; returns the exit code."""
-    comparing.compare(task, comparing.parse(task, args.system), args)
-    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; 0 done, 2 bad input or a dead service, 130 interrupted."""
-    module, args = cli.by_task(argv, TASKS, __doc__ or "", comparing.add_arguments)
-    return cli.run(lambda: evaluate(module.TASK, args), args.out)
+    task, args = tasks.choose(argv, "evaluate", __doc__ or "", comparing.add_arguments)
+    return cli.run(lambda: comparing.evaluate(task, args), args.out)
 
 
 if __name__ == "__main__":

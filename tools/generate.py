@@ -14,14 +14,13 @@ At half the price, through a provider's batch API (or `vllm run-batch`); what is
 import sys
 from collections.abc import Sequence
 
-from overtake import cli
-from overtake.tasks import GENERATE as TASKS
+from overtake import cli, tasks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; 0 done, 1 some calls failed, 2 bad input or a dead teacher, 130 interrupted."""
-    task, args = cli.by_task(argv, TASKS, __doc__ or "")
-    return cli.run(lambda: int(task.work(args)), args.output)
+    task, args = tasks.choose(argv, "generate", __doc__ or "")
+    return cli.run(lambda: int(task.stage("generate").work(args)), args.output)
 
 
 if __name__ == "__main__":

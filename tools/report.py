@@ -8,41 +8,22 @@ A run is NAME=FOLDER, the output folder of a training; --eval names the folder t
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from overtake.cli import run
-from overtake.data.tables import BadInput, write_aside
-from overtake.evaluation.report import page
+from overtake import cli, tasks
+from overtake.evaluation import report
 
 
-def _parse(runs: list[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for one in runs:
-        name, _, folder = one.partition("=")
-        if not name or not folder:
-            raise BadInput(f"--run {one}: give NAME=FOLDER, e.g. GRPO=output/query_rewrite/grpo")
-        if name in found:
-            raise BadInput(f"--run {one}: {name} stands twice: give each its own name")
-        found[name] = Path(folder)
-    return found
-
-
-def report(arguments: argparse.Namespace) -> int:
-    """Write the page."""
-    text = page(_parse(arguments.run), arguments.eval)
-    write_aside({arguments.out: text.encode()})
-    print(f"{arguments.out}: open it in a browser")
-    return 0
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("out", type=Path, help="the page to write")
     parser.add_argument("--run", action="append", required=True, help="NAME=FOLDER of a training run; repeat, five at most")
     parser.add_argument("--eval", type=Path, help="folder that tools/evaluate.py wrote")
-    arguments = parser.parse_args(argv)
-    return run(lambda: report(arguments))
+    parser.add_argument("--task", type=tasks.named, help="the file of your own task, where the runs are of one")
+    args = parser.parse_args(argv)
+    return cli.run(lambda: report.write(args.out, args.run, args.eval, list(tasks.known().values())))
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ def swift_sample(job: Job) -> None:
     files = ["--dataset", str(folder / "rows.jsonl"), "--output_dir", str(folder), "--output_file", "made.jsonl"]
     with job.timed():
         sampling_main([*flags.split(), *files, "--engine_kwargs", engine, "--load_from_cache_file", "false"])
-    job.result["done"] = len((folder / "made.jsonl").read_text(encoding="utf-8").splitlines())
+    job.result["done"] = (folder / "made.jsonl").read_bytes().count(b"\n")
 
 
 CONTENDERS = (

@@ -1,12 +1,12 @@
 """As many documents as are asked for, from a small corpus: its own first, then copies in which three words of ten are drawn anew."""
 
-import json
 import random
 from collections import Counter
 from itertools import accumulate
 from pathlib import Path
 
 import rjieba
+from overtake.data.tables import read_objects
 
 _CHANGED = 0.3
 QUESTIONS = 1000
@@ -14,7 +14,7 @@ QUESTIONS = 1000
 
 def documents(folder: Path, count: int, seed: int = 0) -> list[tuple[str, str]]:
     """(id, title and text) of `count` documents. New words are drawn as often as the corpus has them, so frequencies stay as they are."""
-    rows = [json.loads(line) for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = list(filter(None, read_objects(folder / "corpus.jsonl")))
     cut = [rjieba.cut(f"{row.get('title', '')} {row['text']}".replace("\n", " ")) for row in rows]
     counts = Counter(word for words in cut for word in words if word.strip())
     names, weights = list(counts), list(accumulate(counts.values()))
@@ -30,5 +30,4 @@ def documents(folder: Path, count: int, seed: int = 0) -> list[tuple[str, str]]:
 
 def questions(folder: Path) -> list[str]:
     """The corpus's questions, QUESTIONS at most."""
-    rows = (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["text"] for line in rows if line.strip()][:QUESTIONS]
+    return [row["text"] for row in read_objects(folder / "queries.jsonl") if row][:QUESTIONS]

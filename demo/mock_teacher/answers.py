@@ -7,12 +7,12 @@ reads test.jsonl.
 """
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
+from overtake.data.tables import read_objects
 from overtake.tasks.answer_judge import rule_judge
 from overtake.tasks.answer_judge.judgements import Judgement, Value, write_judgement
 
@@ -83,4 +83,4 @@ class Grader:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return list(read_objects(path))

@@ -16,12 +16,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from overtake.tasks.answer_judge.prompts import prompt as graded_prompt
 from overtake.tasks.finance.prompts import prompt as finance_prompt
+from overtake.tasks.medical import mock_judge
 from overtake.tasks.medical.prompts import prompt as medical_prompt
 from overtake.tasks.query_rewrite import prompts
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from demo.mock_teacher import finance, judging, medical
+from demo.mock_teacher import finance, judging
 from demo.mock_teacher.answers import Grader
 from demo.mock_teacher.rewriting import Rewriter
 
@@ -111,7 +112,7 @@ class Tasks:
             answered = _ANSWERED.fullmatch(user)
             if not answered:
                 raise Refused(400, "an answer is judged as lines: 患者问题：…, maybe 参考答案：…, and 待评回答：…", "bad_task")
-            return medical.verdict(answered[1], answered[2] or "", answered[3])
+            return mock_judge.verdict(answered[1], answered[2] or "", answered[3])
         raise Refused(
             400,
             f"{NAME} is no model: it knows the system prompts judge_medical and extract_profile of this project, with a knowledge base "
@@ -191,8 +192,10 @@ def create_app(
         return JSONResponse({"object": "list", "data": rows})
 
     @app.get("/health")
-    async def health() -> JSONResponse:
-        """What it is and what it uses."""
+    async def health(request: Request) -> JSONResponse:
+        """What it is and, to who brings the key, what it uses."""
+        if not _opens(request, api_key):
+            return JSONResponse({"status": "ok", "model": NAME})
         uses = [
             {"tenant_id": tenant, "documents": len(one.kb), "lexicon": len(one.kb.lexicon), "labels": one.labelled}
             for tenant, one in rewriters.items()
@@ -215,9 +218,14 @@ def create_app(
     return app
 
 
-def _check_key(request: Request, api_key: str) -> None:
+def _opens(request: Request, api_key: str) -> bool:
     sent = request.headers.get("authorization", "")
-    if api_key and not hmac.compare_digest(sent.encode(), f"Bearer {api_key}".encode()):
+    return not api_key or hmac.compare_digest(sent.encode(), f"Bearer {api_key}".encode())
+
+
+def _check_key(request: Request, api_key: str) -> None:
+    if not _opens(request, api_key):
+        sent = request.headers.get("authorization", "")
         raise Refused(
             401, "Incorrect API key provided." if sent else "You didn't provide an API key: send it as a Bearer token.", "invalid_api_key"
         )

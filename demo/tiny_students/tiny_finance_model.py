@@ -9,7 +9,6 @@ calculations, which hold the whole table; and it never sees a tag, so that the f
 """
 
 import argparse
-import json
 import math
 import random
 import re
@@ -20,6 +19,7 @@ from typing import Any
 
 import yaml
 from overtake.cli import run
+from overtake.data.tables import read_objects
 from overtake.tasks.finance import prompts
 
 from demo.kinds import KINDS, numbers_of, plain
@@ -50,8 +50,7 @@ def make_tokenizer(texts: list[str], lines: list[str]) -> Any:
 
 def taken_numbers(sample: Path) -> set[tuple[str, ...]]:
     """The sets of numbers of the sample's problems, which no lesson may hold."""
-    rows = [json.loads(line) for name in ("train", "test") for line in (sample / f"{name}.jsonl").read_text("utf-8").splitlines()]
-    return {numbers_of(row["question"]) for row in rows}
+    return {numbers_of(row["question"]) for name in ("train", "test") for row in read_objects(sample / f"{name}.jsonl")}
 
 
 def lessons(source: dict[str, Any], taken: set[tuple[str, ...]], rng: random.Random) -> Iterator[Lesson]:
@@ -125,7 +124,7 @@ def make(arguments: argparse.Namespace) -> int:
     """Write tokenizer and pre-trained weights to a new folder."""
     check_free(arguments.out)
     source = yaml.safe_load((arguments.sample / "source.yaml").read_text(encoding="utf-8"))
-    rows = [json.loads(line) for line in arguments.texts.read_text(encoding="utf-8").splitlines()]
+    rows = list(read_objects(arguments.texts))
     ways = [f"{way.zh}{way.unit_zh} {way.en}{way.unit_en}\n" for way in finance.WAYS.values()]
     texts = [f"{row['question']}\n{row['gold_answer']}" for row in rows] + ways * 3
     lines = [line for line in prompts.prompt("solve_finance").splitlines() if line.strip()]

@@ -10,7 +10,6 @@ line of the shipped prompts, so that a prompt is a dozen tokens long.
 """
 
 import argparse
-import json
 import math
 import random
 import re
@@ -22,7 +21,7 @@ from typing import Any
 
 import rjieba
 from overtake.cli import run
-from overtake.data.tables import BadInput
+from overtake.data.tables import BadInput, read_objects
 from overtake.retrieval.corpus import Document, read_corpus
 from overtake.tasks.query_rewrite import prompts
 
@@ -97,8 +96,7 @@ def _clauses(document: Document) -> list[str]:
 def read_texts(file: Path) -> list[str]:
     """What user and assistant say in the `messages` of a .jsonl file. Raises BadInput for a row without."""
     try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        return [message["content"] for row in rows for message in row["messages"] if message["role"] != "system"]
+        return [message["content"] for row in read_objects(file) for message in row["messages"] if message["role"] != "system"]
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"--texts {file}: a row without messages ({error!r}): give the train.jsonl that tools/convert.py writes") from None
 

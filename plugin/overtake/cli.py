@@ -1,18 +1,20 @@
 """What the data tools share on the command line: one line for each error, and many calls with progress that stop early."""
 
 import argparse
+import json
 import re
 import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Event, Semaphore
 from typing import Any
 
 from tqdm import tqdm
 
-from overtake.data import tables
+from overtake.data import outputs, tables
 from overtake.remote import budget
 from overtake.remote.gateway import Call, Failed, Gateway, Ok, Result
 from overtake.settings import SettingsError
@@ -26,14 +28,16 @@ class Stop(Exception):
 
 
 def run(work: Callable[[], int], output: Path | None = None) -> int:
-    """The exit code of `work`: 2 with one `error:` line for what the user can set right, 130 when interrupted.
+    """Exit code of `work`: 2 with one `error:` line for what the user can set right, 130 when interrupted.
 
-    What is spent counts under the name of `output`, so that starting again goes on with the same budget.
+    What is spent counts under the name of `output`, so that starting again goes on with the same budget. No file that `work` reads as an
+    input is written over.
     """
     try:
         if output:
             budget.count_for(str(output.resolve()))
-        return work()
+        with outputs.separate_run():
+            return work()
     except (tables.BadInput, SettingsError, Stop) as error:
         words = str(error)
     except OSError as error:
@@ -47,27 +51,15 @@ def run(work: Callable[[], int], output: Path | None = None) -> int:
     return 2
 
 
-def by_task(
-    argv: Sequence[str] | None,
-    tasks: Mapping[str, str],
-    description: str,
-    shared: Callable[[argparse.ArgumentParser], None] = lambda _: None,
-) -> tuple[Any, argparse.Namespace]:
-    """(the module of the task that --task names, what it and the tool were told); the first of `tasks` is the default.
+def main(module: Any, description: str | None, argv: Sequence[str] | None = None, output: str = "") -> int:
+    """Parse `argv` by the module's `add_arguments(parser)` and hand it to its `work(args)`; the exit code, as of `run`.
 
-    `shared` adds the options that every task has. A module holds `add_arguments(parser)`, and in its docstring what --help says of it.
+    `output` names the argument that is the output of a tool that spends money.
     """
-    default = next(iter(tasks))
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--task", choices=tasks, default=default)
-    module = import_module(tasks[first.parse_known_args(argv)[0].task])
-    parser = argparse.ArgumentParser(
-        description=f"{description}\n{module.__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--task", choices=tasks, default=default, help="default %(default)s; --help shows the options of the task")
-    shared(parser)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
-    return module, parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    return run(lambda: module.work(args), getattr(args, output) if output else None)
 
 
 def ask(gateway: Gateway, calls: Sequence[Call], label: str, on_result: Callable[[int, Result], None] | None = None) -> list[Result]:
@@ -79,28 +71,34 @@ def ask(gateway: Gateway, calls: Sequence[Call], label: str, on_result: Callable
     results: list[Result] = []
     with tqdm(total=len(calls), desc=label, file=sys.stderr) as bar:
 
-        def more(count: int) -> list[Result]:
-            start = len(results)
-
+        def start(first: int, last: int, answered: Callable[[], None] = lambda: None) -> "Future[list[Result]]":
             def landed(index: int, result: Result) -> None:
                 bar.update()
                 if on_result:
-                    on_result(start + index, result)
+                    on_result(first + index, result)
+                if isinstance(result, Ok):
+                    answered()
 
-            found = gateway.run(calls[start : start + count], on_result=landed)
-            results.extend(found)
-            return found
+            return gateway.submit(calls[first:last], on_result=landed)
 
         while len(results) < len(calls):
-            if not _from_cache(more(1)[0]):
+            results += start(len(results), len(results) + 1).result()
+            if not _from_cache(results[-1]):
                 break
         _refuse_dead(gateway, results)
-        recent = [*results[-1:], *more(_FIRST - 1)]
-        reasons = Counter(result.reason for result in recent if isinstance(result, Failed))
-        if len(recent) == _FIRST and reasons.total() > _FIRST / 2:
-            raise Stop(f"{reasons.total()} of the first {_FIRST} calls failed, most often so: {reasons.most_common(1)[0][0]}")
-        more(len(calls))
-    return results
+        # As soon as half of these are answered the rest may go, so that one that takes minutes holds up nobody.
+        enough, few_end = Event(), len(results) + _FIRST - 1
+        missing = Semaphore(_FIRST // 2 - 1 - isinstance(results[-1], Ok) if results else 0)
+        few = start(len(results), few_end, lambda: None if missing.acquire(blocking=False) else enough.set())
+        few.add_done_callback(lambda _: enough.set())
+        enough.wait()
+        if few.done():
+            recent = results[-1:] + few.result()
+            reasons = Counter(result.reason for result in recent if isinstance(result, Failed))
+            if len(recent) == _FIRST and reasons.total() > _FIRST / 2:
+                raise Stop(f"{reasons.total()} of the first {_FIRST} calls failed, most often so: {reasons.most_common(1)[0][0]}")
+        rest = start(few_end, len(calls)).result()
+        return results + few.result() + rest
 
 
 def probe(gateway: Gateway, call: Call) -> None:
@@ -120,6 +118,35 @@ def _refuse_dead(gateway: Gateway, results: Sequence[Result]) -> None:
         )
 
 
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts in words.
+
+    >>> counted({"train": 16, "val": 2})
+    '16 train, 2 val'
+    """
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def check_folder(folder: Path, *names: str) -> None:
+    """Raise BadInput where a folder is to be written and a file is, or a file in it of these names is an input of this run."""
+    if folder.exists() and not folder.is_dir():
+        raise tables.BadInput(f"{folder} is a file: name a folder")
+    for name in names:
+        outputs.declare(folder / name)
+
+
+def write_folder(folder: Path, files: Mapping[str, Any]) -> None:
+    """Write all files or none, by their names: rows as .jsonl, an object as .json, text as it is."""
+    contents = {}
+    for name, value in files.items():
+        if name.endswith(".jsonl"):
+            contents[folder / name] = tables.json_lines(value)
+        else:
+            text = json.dumps(value, ensure_ascii=False, indent=2) + "\n" if name.endswith(".json") else value
+            contents[folder / name] = text.encode()
+    tables.write_aside(contents)
+
+
 def beside(output: Path, name: str) -> Path:
     """The file that goes with an output: rewrites.xlsx -> rewrites.xlsx.failed.jsonl."""
     return output.with_name(f"{output.name}.{name}.jsonl")
@@ -129,7 +156,7 @@ def write_beside(output: Path, name: str, rows: Sequence[dict[str, object]]) -> 
     """Write (or, when there is nothing to list, remove) the list beside an output; returns words for the summary."""
     path = beside(output, name)
     if not rows:
-        path.unlink(missing_ok=True)
+        outputs.remove(path)
         return ""
     tables.write_aside({path: tables.json_lines(rows)})
     return f", {name}: {path}"

@@ -80,12 +80,10 @@ def check_files(args: argparse.Namespace) -> None:
         if path.resolve() in (args.input.resolve(), args.output.resolve()):
             raise BadInput(f"{path} is the sheet itself: name another file for the batch")
     if args.batch_write:
-        if args.batch_write.suffix != ".jsonl":
+        if tables.suffix(args.batch_write) != ".jsonl":
             raise BadInput(f"--batch-write {args.batch_write}: batch services take .jsonl only")
         tables.check_output(args.batch_write)
     tables.check_output(args.output)
-    if args.input.resolve() == args.output.resolve():
-        raise BadInput(f"{args.output} is the input itself: name another output")
 
 
 def pilot(rows: Sequence[Row], limit: int | None) -> list[Row]:

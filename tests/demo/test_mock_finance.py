@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 from overtake.reading.tags import read_answer
-from overtake.reading.verdicts import read_finance_verdict, read_reasoning_verdict
 from overtake.remote.chat import Endpoint
 from overtake.tasks.finance import prompts
-from overtake.tasks.finance.judge import finance_judge_call
+from overtake.tasks.finance.judge import finance_judge_call, read_reasoning_verdict, read_verdict
 from overtake.tasks.finance.prompts import finance_messages
 from overtake.tasks.query_rewrite.prompts import prompt as rewrite_prompt
 
@@ -31,7 +30,8 @@ def sure():
 def judged(response, question=QUESTION, reference="25%"):
     """(share of each criterion's checks, what is weakest), read as a client reads it."""
     task = json.dumps({"question": question, "reference": reference, "response": response}, ensure_ascii=False)
-    return read_reasoning_verdict(finance.reasoning_verdict(task))
+    found = read_reasoning_verdict(finance.reasoning_verdict(task))
+    return found["criteria"], found["weakest"]
 
 
 def test_a_taught_sentence_is_worked_out_line_by_line(sure):
@@ -102,11 +102,10 @@ def test_each_fault_shows_in_its_criteria(response, weak):
 
 
 def test_words_are_right_when_the_gold_is_among_them():
-    assert read_finance_verdict(finance.answer_verdict("流动比率", "用流动比率衡量。"))[0]
-    assert not read_finance_verdict(finance.answer_verdict("流动比率", "速动比率"))[0]
-    assert not read_finance_verdict(
-        finance.answer_verdict("流动比率", "可能是" + "、".join(["流动比率", "毛利率", "市盈率", "折现率"] * 5))
-    )[0]
+    assert read_verdict(finance.answer_verdict("流动比率", "用流动比率衡量。"))["right"]
+    assert not read_verdict(finance.answer_verdict("流动比率", "速动比率"))["right"]
+    listed = "、".join(["流动比率", "毛利率", "市盈率", "折现率"] * 5)
+    assert not read_verdict(finance.answer_verdict("流动比率", f"可能是{listed}"))["right"]
 
 
 def test_the_service_solves_and_judges_by_the_projects_own_prompts(sure):
@@ -116,7 +115,7 @@ def test_the_service_solves_and_judges_by_the_projects_own_prompts(sure):
     for answer, right in (("流动比率", True), ("市盈率", False)):
         identity = finance_judge_call("什么比率？", "流动比率", answer, Endpoint("judge", "http://judge/v1", "m", "")).identity
         system, user = (message["content"] for message in identity["messages"])
-        assert read_finance_verdict(tasks.answer(system, user))[0] == right
+        assert read_verdict(tasks.answer(system, user))["right"] == right
     with pytest.raises(Refused, match="JSON object with question, reference and response"):
         tasks.answer(prompts.prompt("judge_reasoning"), "好")
     with pytest.raises(Refused, match="three lines"):

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from overtake.reading.verdicts import read_profile, read_rewrite_verdict
+from overtake.tasks.query_rewrite.generate import read_profile
+from overtake.tasks.query_rewrite.judge import read_verdict
 
 from demo.mock_teacher.judging import judge, profile, verdict
 from demo.mock_teacher.rewriting import Rewriter
@@ -28,6 +29,7 @@ def rewriter(kb):
         pytest.param("皮肤松弛 真皮弹性\n关节 疼痛", 4.0, id="two lines"),
         pytest.param("", 0.0, id="empty"),
         pytest.param("？！", 0.0, id="no word"),
+        *(pytest.param(sign, 0.0, id=f"no word but {sign}") for sign in ("+", "%", "#", "-5%", "$", "\u3164", "\ud800")),
         pytest.param("随便 聊聊", 0.0, id="nothing of either"),
     ],
 )
@@ -67,13 +69,15 @@ def test_talking_to_the_judge_never_helps(rewriter, rewrite, injection):
 
 def test_the_verdict_is_the_json_that_the_judges_prompt_asks_for(rewriter):
     assert verdict(rewriter, QUESTION, "皮肤松弛 真皮弹性 关节 疼痛") == '{"综合得分": 5.0, "评分理由": "保留要点3/3，术语占比100%。"}'
-    assert read_rewrite_verdict(verdict(rewriter, QUESTION, "请问脸垮，关节疼痛")) == (3.0, "保留要点3/3，术语占比50%，照抄原问题。")
+    assert read_verdict(verdict(rewriter, QUESTION, "请问脸垮，关节疼痛")) == {
+        "score": 3.0,
+        "reason": "保留要点3/3，术语占比50%，照抄原问题。",
+    }
 
 
 @pytest.mark.parametrize("rewrite", ["\ud800", "\x00", "(" * 5000, "关节" * 3000, "🦴"])
 def test_a_strange_rewrite_gets_a_readable_verdict(rewriter, rewrite):
-    score, _ = read_rewrite_verdict(verdict(rewriter, QUESTION, rewrite))
-    assert 0 <= score <= 5
+    assert 0 <= read_verdict(verdict(rewriter, QUESTION, rewrite))["score"] <= 5
 
 
 @pytest.mark.parametrize(
@@ -85,5 +89,5 @@ def test_a_strange_rewrite_gets_a_readable_verdict(rewriter, rewrite):
     ],
 )
 def test_a_profile_holds_only_what_the_text_says(question, expected):
-    assert read_profile(profile(question)) == expected
+    assert tuple(read_profile(profile(question)).values()) == expected
     assert list(json.loads(profile(question))) == ["用户画像", "历史摘要"]

@@ -4,11 +4,12 @@ import json
 import socket
 
 import pytest
-from overtake import settings
+from overtake import settings, tasks
 from overtake.doctor import live, preflight
 from overtake.doctor.command import Command, parse
 from overtake.doctor.findings import exit_code
 
+TASKS = list(tasks.shipped().values())
 TURNS = [{"role": "system", "content": "s"}, {"role": "user", "content": "皮肤没弹性吃啥{}"}]
 
 
@@ -44,7 +45,7 @@ def run(tmp_path, monkeypatch):
         }
         flags |= {name: None if value is None else str(value).split() for name, value in changes.items()}
         command = Command({"CUDA_VISIBLE_DEVICES": "", **(environment or {})}, kind, {k: v for k, v in flags.items() if v is not None})
-        found = preflight.fast(command, variables or {})
+        found = preflight.fast(command, variables or {}, TASKS)
         settings.load.cache_clear()
         return found
 
@@ -115,6 +116,25 @@ def test_a_service_that_the_rewards_ask_must_be_set(run):
     assert "OVERTAKE_JUDGE_SHARE=0" in only(found, "judge").remedy
 
 
+@pytest.mark.parametrize(
+    ("reward", "setting"),
+    [
+        ("finance_accuracy", "FINANCE_JUDGE_SHARE"),
+        ("medical_answer", "JUDGE_SHARE"),
+        ("medical_answer", "MEDICAL_WEIGHT_TEACHER"),
+        ("rag_competition", "WEIGHT_JUDGE"),
+    ],
+)
+def test_a_judge_is_missed_only_where_the_settings_let_the_reward_ask_it(run, monkeypatch, reward, setting):
+    for value, missed in (("0", 0), ("0.5", 1)):
+        monkeypatch.setenv(f"OVERTAKE_{setting}", value)
+        found = [one for one in run(reward_funcs=reward) if one.what == "judge"]
+        assert len(found) == missed
+    assert (
+        f"{reward} asks it" in found[0].value and f"OVERTAKE_{'FINANCE_' * (reward == 'finance_accuracy')}JUDGE_SHARE=0" in found[0].remedy
+    )
+
+
 def test_rows_that_are_trained_on_and_tested_with_are_a_leak(run, tmp_path):
     write(tmp_path / "test.jsonl", rows(3, start=62))
     found = only(run(), "leak")
@@ -179,6 +199,12 @@ def test_a_command_is_read_as_a_recipe_prints_it():
     assert command.flags["dataset"] == ["a b.jsonl", "c.csv"]
 
 
+def test_processes_set_outside_of_the_command_are_inherited_by_it(monkeypatch):
+    monkeypatch.setenv("NPROC_PER_NODE", "2")
+    assert parse("swift rlhf --rlhf_type grpo").processes == 2
+    assert parse("NPROC_PER_NODE=4 swift rlhf --rlhf_type grpo").processes == 4
+
+
 # ---------------------------------------------------------------- live
 
 
@@ -218,20 +244,20 @@ def asking(tmp_path):
 
 def test_both_services_are_really_called_with_the_models_own_parameters(services, asking):
     server = services()
-    found = live.services(asking)
+    found = live.services(asking, TASKS)
     assert [(one.level, one.what) for one in found] == [("ok", "RAG service"), ("ok", "judge")]
     assert "gpt-5-mini answers with a verdict; asked with max_completion_tokens" in found[1].value
     before = len(server.requests)
-    live.services(asking)
+    live.services(asking, TASKS)
     assert len(server.requests) > before, "an answer of the cache says nothing of the service"
 
 
 def test_a_reranker_that_reads_the_rewrite_is_found(services, asking):
     services(lambda body: 0.9 if body["rewritten_query"] != body["query"] else 0.1)
-    found = only(live.services(asking, no_judge=True), "RAG service")
+    found = only(live.services(asking, TASKS, no_judge=True), "RAG service")
     assert "depends on the rewrite" in found.value
 
 
 def test_a_service_that_is_down_is_found(services, asking):
     services(status=500)
-    assert "500" in only(live.services(asking, no_judge=True), "RAG service").value
+    assert "500" in only(live.services(asking, TASKS, no_judge=True), "RAG service").value

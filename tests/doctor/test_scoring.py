@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import overtake
 import pytest
+from overtake import tasks
 from overtake.data.tables import BadInput, json_lines
 from overtake.doctor import attacks, scoring
 from overtake.doctor.findings import exit_code
@@ -18,8 +18,8 @@ def sample():
     """sample(task, count) -> the task and rows of the shipped sample."""
 
     def sample(name, count=24):
-        task = attacks.TASKS[name]
-        return task, attacks.spread(task.rows(ROOT / "datasets" / task.sample), count)
+        task = tasks.find(name)
+        return task, attacks.spread(task.attacks.rows(ROOT / "datasets" / task.attacks.sample), count)
 
     return sample
 
@@ -31,7 +31,7 @@ def ours(monkeypatch):
 
     monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
     settings.load.cache_clear()
-    yield lambda **weights: [Reward(name, weight, overtake.load(overtake.REWARDS[name])(None)) for name, weight in weights.items()]
+    yield lambda **weights: [Reward(name, weight, tasks.rewards()[name].load()(None)) for name, weight in weights.items()]
     settings.load.cache_clear()
 
 
@@ -99,9 +99,9 @@ def finance(tmp_path):
 
 
 def test_finance_golds_earn_all_there_is_and_attacks_no_more_than_the_form(finance, ours):
-    task = attacks.TASKS["finance"]
+    task = tasks.find("finance")
     rewards = ours(answer_format=0.3, finance_accuracy=0.7)
-    outcome, found = scoring.examine(task, task.rows(finance(FINANCE)), rewards)
+    outcome, found = scoring.examine(task, task.attacks.rows(finance(FINANCE)), rewards)
     assert exit_code(found) == 0
     totals = {line.answer: line.total for line in outcome.lines}
     assert totals["honest"] == pytest.approx(1.0)
@@ -113,7 +113,7 @@ def test_finance_golds_earn_all_there_is_and_attacks_no_more_than_the_form(finan
 
 def test_a_gold_that_the_rules_cannot_read_is_named(finance):
     rows = [*FINANCE, {"id": "odd", "question": "多少？", "gold_answer": "？", "type": "calculation", "source": "x"}]
-    [found] = scoring.golds(finance(rows))
+    [found] = tasks.find("finance").attacks.golds(finance(rows))
     assert found.level == "warning" and "1 of 4" in found.value and found.value.endswith(": odd")
 
 
@@ -123,7 +123,7 @@ def test_the_six_wrong_golds_of_the_disc_evaluation_are_named(finance):
     import json
 
     rows = [row for line in lines if (row := json.loads(line))["split"] == "eval"]
-    found = scoring.golds(finance(rows))[0]
+    found = tasks.find("finance").attacks.golds(finance(rows))[0]
     assert found.level == "error" and "6 of 100" in found.value
     names = ("1", "8", "33", "44", "75", "86")
     assert found.value.endswith(": " + ", ".join(f"disc-eval-{name}" for name in names))
@@ -152,10 +152,13 @@ def test_an_attack_that_is_the_honest_answer_of_a_row_does_not_count_there(sampl
 
 
 def test_names_and_weights_are_the_runs_own():
-    task = attacks.TASKS["finance"]
+    task = tasks.find("finance")
     given = {"reward_funcs": ["answer_format", "numeric_answer"], "reward_weights": ["0.5", "0.5"]}
-    assert [(one.name, one.weight) for one in scoring.rewards_of(task, given)][:2] == [("answer_format", 0.5), ("numeric_answer", 0.5)]
+    assert [(one.name, one.weight) for one in scoring.rewards_of(task, given, tasks.rewards())][:2] == [
+        ("answer_format", 0.5),
+        ("numeric_answer", 0.5),
+    ]
     with pytest.raises(BadInput, match="1 values for 2"):
-        scoring.rewards_of(task, {**given, "reward_weights": ["1"]})
+        scoring.rewards_of(task, {**given, "reward_weights": ["1"]}, tasks.rewards())
     with pytest.raises(BadInput, match="no reward is named"):
-        scoring.rewards_of(attacks.TASKS["medical"], {})
+        scoring.rewards_of(tasks.find("medical"), {}, tasks.rewards())

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from overtake.data.tables import BadInput
+from overtake.evaluation import curves
 from overtake.evaluation.curves import first_and_last_fifth, read_log, train_seconds
 
 
@@ -42,11 +43,52 @@ def test_of_a_run_that_was_resumed_the_last_end_counts():
     assert train_seconds(ends) == (4.0, 7)
 
 
-def test_a_missing_a_broken_and_an_unfinished_log_are_named(tmp_path):
-    with pytest.raises(BadInput, match=r"logging.jsonl does not exist: name the output folder"):
-        read_log(tmp_path)
-    (tmp_path / "logging.jsonl").write_text('{"loss": 1}\n{"los')
-    with pytest.raises(BadInput, match="is the run still writing it"):
-        read_log(tmp_path)
-    with pytest.raises(BadInput, match="the run did not finish"):
-        train_seconds([{"loss": 1.0, "global_step/max_steps": "1/2"}])
+@pytest.fixture
+def logged(tmp_path):
+    def logged(name, seconds, steps, rewards=(), torn=""):
+        rows = [{"reward": value, "global_step/max_steps": f"{i}/{steps}"} for i, value in enumerate(rewards, 1)]
+        rows += [{"train_runtime": seconds, "global_step/max_steps": f"{steps}/{steps}"}] if seconds else []
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "logging.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + torn)
+        return tmp_path / name
+
+    return logged
+
+
+def test_seconds_steps_and_reward_are_printed(run, logged):
+    folder = logged("grpo", 61.6, 10, [-1, 0, 0, 0, 0, 0, 0, 0, 0.5, 1])
+    done = run(curves, folder)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{folder}: 10 steps in 62 s\nmean training reward: first fifth -0.500, last fifth +0.750 (+1.250)\n"
+
+
+def test_a_run_without_reward_has_no_curve(run, logged):
+    folder = logged("sft", 30.0, 200)
+    assert run(curves, folder).out == f"{folder}: 200 steps in 30 s\n"
+
+
+@pytest.mark.parametrize(
+    ("longer", "steps"),
+    [
+        (90.0, 600),  # three times as long
+        (31.0, 207),  # rounded
+        (0.01, 1),  # one step at least
+    ],
+)
+def test_the_steps_that_fit_into_another_runs_time(run, logged, longer, steps):
+    sft, grpo = logged("sft", 30.0, 200), logged("grpo", longer, 150)
+    assert run(curves, sft, "--steps-to-match", grpo).out == f"{steps}\n"
+
+
+def test_what_is_missing_is_one_line_and_exit_2(run, logged, tmp_path):
+    cases = [
+        ([tmp_path / "none"], "none/logging.jsonl does not exist"),
+        ([logged("going", 0, 9, [1.0] * 9)], "the run did not finish"),
+        ([logged("torn", 5.0, 9, torn='{"los')], "is the run still writing it"),
+        ([logged("short", 5.0, 4, [1.0] * 4)], "a curve of 4 points has no fifths"),
+        ([logged("done", 5.0, 4), "--steps-to-match", tmp_path / "none"], "none/logging.jsonl does not exist"),
+    ]
+    for arguments, message in cases:
+        done = run(curves, *arguments)
+        assert (done.code, done.err.count("\n")) == (2, 0)
+        assert done.err.startswith("error: ") and message in done.err

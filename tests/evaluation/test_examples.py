@@ -3,7 +3,7 @@
 import json
 
 from overtake.evaluation import examples
-from overtake.tasks.query_rewrite.evaluate import TASK
+from overtake.tasks.query_rewrite import TASK
 
 
 def write(folder, system, qualities, **more):

@@ -1,9 +1,13 @@
 """The headline table: each task's own measures with intervals, which way each is better, latency and cost where there are any."""
 
 import pytest
+from overtake import tasks
 from overtake.evaluation import headline
 from overtake.evaluation.comparing import summarise
 from overtake.evaluation.statistics import Interval
+from overtake.evaluation.summaries import task_of
+
+TASKS = list(tasks.shipped().values())
 
 
 def shown(measures, against="GRPO"):
@@ -16,7 +20,7 @@ def shown(measures, against="GRPO"):
         part: {name: {one: vars(value) for one, value in of.items()} for name, of in summary[part].items()}
         for part in ("means", "differences")
     }
-    task = headline.task_of(summary | as_read)
+    task = task_of(summary | as_read, TASKS)
     return task, headline.tables(summary | as_read, task)
 
 
@@ -39,7 +43,7 @@ def shown(measures, against="GRPO"):
 )
 def test_each_task_has_its_own_columns_the_judge_first(measures, answer, heads):
     task, tables = shown(measures)
-    assert task.answer == answer
+    assert task.evaluation.answer == answer
     assert [one.english for one in tables[0]["measures"]] == heads
     assert [system["name"] for system in tables[0]["means"]] == ["SFT", "GRPO"]
 
@@ -57,6 +61,25 @@ def test_more_is_not_better_of_what_should_be_little():
     assert [cell["verdict"] for cell in table["differences"][0]["cells"]] == ["better", "worse", "more"]
 
 
+@pytest.mark.parametrize(
+    ("measures", "verdict"),
+    [
+        (["quality", "copy"], "more"),
+        (["rules", "x_invented_dose"], "worse"),
+        (["main", "passed"], "worse"),
+        (["rules", "s_none"], "better"),
+    ],
+)
+def test_more_copying_is_not_called_better_nor_is_a_rule_more_often_broken(measures, verdict):
+    _, tables = shown(measures)
+    cells = dict(zip([one.name for table in tables for one in table["measures"]], _cells(tables), strict=True))
+    assert cells[measures[1]]["verdict"] == verdict
+
+
+def _cells(tables):
+    return [cell for table in tables for cell in table["differences"][0]["cells"]]
+
+
 def test_other_tables_of_a_task_follow_and_what_is_not_measured_stays_empty():
     summary = {
         "rows": {"base": 2, "GRPO": 2},
@@ -68,7 +91,7 @@ def test_other_tables_of_a_task_follow_and_what_is_not_measured_stays_empty():
         "against": None,
         "differences": {},
     }
-    first, by_type = headline.tables(summary, headline.task_of(summary))
+    first, by_type = headline.tables(summary, task_of(summary, TASKS))
     assert first["means"][1]["cells"][0] == {"mean": "70.0", "interval": "60.0, 80.0"}
     assert (by_type["title"], by_type["means"][1]["cells"], by_type["costs"]) == ("accuracy by type", [None], [])
     # What an answer took stands behind, in the units of the headline; a system whose price is not known has none.
@@ -82,5 +105,5 @@ def test_a_difference_that_chance_alone_explains_after_correction_is_not_shown()
     summary = {"rows": {"base": 9, "GRPO": 9}, "means": {"base": {"accuracy": interval}}, "against": "GRPO"}
     for chance, verdict in ((0.2, "same"), (0.01, "better")):
         told = summary | {"differences": {"base": {"accuracy": interval}}, "p_holm": {"base": {"accuracy": chance}}}
-        (table,) = headline.tables(told, headline.task_of(told))
+        (table,) = headline.tables(told, task_of(told, TASKS))
         assert table["differences"][0]["cells"][0]["verdict"] == verdict

@@ -1,6 +1,7 @@
 """A model's folder answers the same by transformers and by vLLM, as a whole model and as an adapter on its base."""
 
 import json
+import shutil
 
 import pytest
 from overtake.evaluation import students
@@ -55,4 +56,29 @@ def test_vllm_says_what_transformers_says_and_tells_of_each_answer(folders):
 @pytest.mark.parametrize("ask", [students.from_folder, students.from_vllm])
 def test_a_folder_without_a_model_is_named(tmp_path, ask):
     with pytest.raises(students.BadInput, match=r"holds neither config\.json nor adapter_config\.json"):
-        ask(tmp_path, CONVERSATIONS)
+        ask(tmp_path, CONVERSATIONS, limit=8)
+
+
+def test_f65_a_tokenizer_without_a_chat_template_is_named_with_the_remedy(folders, tmp_path):
+    folder = tmp_path / "无模板 model"
+    shutil.copytree(folders / "base", folder)
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(students.BadInput, match=r"无模板 model: its tokenizer has no chat template, .* take the instruct model"):
+        students.from_folder(folder, CONVERSATIONS, limit=8)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"base_model_name_or_path": "/no/such/base"}, r"lora is an adapter on /no/such/base, which is not there: correct"),
+        ({"base_model_name_or_path": "../gone"}, r"lora is an adapter on \.\./gone, which is not there: correct"),
+        ({"base_model_name_or_path": None}, r"lora: its adapter_config\.json names no base model: write"),
+        ({}, r"lora: its adapter_config\.json names no base model: write"),
+        ([], r"adapter_config\.json is no JSON object: take another"),
+    ],
+)
+def test_f66_an_adapter_whose_base_is_gone_or_not_said_names_both(tmp_path, config, message):
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora/adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(students.BadInput, match=message):
+        students.from_folder(tmp_path / "lora", CONVERSATIONS, limit=8)

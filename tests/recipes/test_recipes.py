@@ -229,6 +229,21 @@ def test_the_trained_judge_is_served_to_answer_the_same_twice(parse: Any, comman
     assert (args.served_model_name, args.temperature, args.max_new_tokens) == ("judge", 0, 1024)
 
 
+@pytest.mark.parametrize(("task", "tokens"), [("query_rewrite", 150), ("finance", 1024), ("medical", 768)])
+def test_a_student_is_served_with_the_token_limit_of_its_training(task: str, tokens: int, parse: Any, command: Any) -> None:
+    _, words = command("deploy", PROFILE="1x24g", SYSTEM=task, MODEL="Qwen/Qwen2.5-1.5B-Instruct")
+    args = parse("DeployArguments", words[1:])
+    assert (args.served_model_name, args.port, args.max_new_tokens) == (task.replace("_", "-"), 8000, tokens)
+
+
+def test_a_system_that_is_no_task_is_refused_with_those_there_are(run: Any) -> None:
+    for recipe in ("deploy", "export"):
+        refused = run(recipe, PROFILE="cpu", SYSTEM="medecine", DRY_RUN=1)
+        assert refused.returncode == 2 and refused.stderr.startswith("error: medecine is no task: there are query_rewrite, "), (
+            refused.stderr
+        )
+
+
 def test_a_run_of_ppo_is_found_like_any_other(tmp_path: Path) -> None:
     """By export and deployment, which take the run written last."""
     for at, name in enumerate(("sft/checkpoint-9", "grpo/checkpoint-9", "ppo/checkpoint-64", "ppo/checkpoint-64-merged")):

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 from overtake import settings
 from overtake.remote import gateway, process
-from overtake.rewards import measuring
-from overtake.tasks.medical.rewards import medical_answer
+from overtake.rewards import reward
+
+from ..remote.conftest import service as service
 
 
 class Services:
@@ -39,8 +40,8 @@ class Services:
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": verdict}}
         return 200, {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]}
 
-    def calls(self, service):
-        return sum(count for (name, _), count in self.asked.items() if name == service)
+    def calls(self, role):
+        return sum(count for (name, _), count in self.asked.items() if name == role)
 
 
 @pytest.fixture
@@ -66,9 +67,7 @@ def services(monkeypatch, tmp_path, serve):
 def _forget():
     settings.load.cache_clear()
     process.forget()
-    measuring._retrievals_of_step.cache_clear()
-    measuring._verdicts_of_step.cache_clear()
-    medical_answer._judging_of_step.cache_clear()
+    reward._batches.clear()
 
 
 @pytest.fixture

@@ -208,8 +208,13 @@ def test_a_model_is_asked_once_and_again_when_its_weights_or_the_rows_change(run
 
     asked = []
     greedy = students.from_folder
-    monkeypatch.setattr(students, "MAX_NEW_TOKENS", 8)  # untrained, it never ends by itself
-    monkeypatch.setattr(students, "from_folder", lambda folder, rows, tell: asked.append(len(rows)) or greedy(folder, rows, tell=tell))
+
+    def short(folder, rows, limit, thinking, tell):
+        assert (limit, thinking) == (150, False)
+        asked.append(len(rows))
+        return greedy(folder, rows, 8, tell=tell)  # untrained, it never ends by itself
+
+    monkeypatch.setattr(students, "from_folder", short)
 
     def evaluate(path=None):
         done = run("evaluate", path or labelled(), tmp_path / "eval", "--system", f"S={student}", "--system", "copy", "--against", "S")
@@ -226,7 +231,7 @@ def test_a_model_is_asked_once_and_again_when_its_weights_or_the_rows_change(run
         row["rag_query_id"]: row["rewrite"] for row in rows
     }
     conversations = [prompts.rewrite_messages("fivedoctors", question) for question, _, _ in ROWS]
-    assert [row["rewrite"] for row in rows] == greedy(student, conversations)
+    assert [row["rewrite"] for row in rows] == greedy(student, conversations, 8)
     assert evaluate() == first and asked == [3]
     later = (student / "model.safetensors").stat().st_mtime + 5
     os.utime(student / "model.safetensors", (later, later))
@@ -240,11 +245,10 @@ def test_a_model_is_asked_once_and_again_when_its_weights_or_the_rows_change(run
 def test_a_model_that_was_interrupted_goes_on_behind_its_last_whole_batch(run, labelled, student, tmp_path, monkeypatch):
     from overtake.evaluation import students
 
-    monkeypatch.setattr(students, "MAX_NEW_TOKENS", 8)
     monkeypatch.setattr(students, "BATCH", 2)
     greedy, asked = students.from_folder, []
 
-    def interrupted(folder, rows, tell):
+    def interrupted(folder, rows, limit, thinking, tell):
         asked.append(len(rows))
 
         def once(found):
@@ -252,7 +256,7 @@ def test_a_model_that_was_interrupted_goes_on_behind_its_last_whole_batch(run, l
             if len(asked) == 1:
                 raise KeyboardInterrupt
 
-        return greedy(folder, rows, tell=once)
+        return greedy(folder, rows, 8, thinking, once)
 
     monkeypatch.setattr(students, "from_folder", interrupted)
     asking = ("evaluate", labelled(), tmp_path / "eval", "--system", f"S={student}")

@@ -116,3 +116,12 @@ def test_a_file_that_holds_no_judgements_is_not_written_over(run, teacher, answe
     done = judge(run, "--input", answers)
     assert done.code == 2 and "line 1 is no judgement" in done.err
     assert output.read_text(encoding="utf-8") == '{"mine": 1}\n'
+
+
+def test_the_offline_judge_asks_nobody_and_says_what_it_is(run, fresh, answers):
+    done = judge(run, "--input", answers, "--mock")
+    assert done.code == 0, done.err
+    found = lines(answers.with_name(NAME))
+    assert {(row["model"], row["asked"]) for row in found} == {("overtake-mock-judge", "overtake-mock-judge")}
+    assert all(row["reason"].startswith("按规则评定，不是模型。") and 0 < row["score"] <= 1 for row in found)
+    assert "6 answers in, 6 judged, 0 failed" in done.out and "0 calls" in done.out

@@ -1,59 +1,97 @@
-"""The file that stands behind a registered name, `--dataset overtake/TASK:FILE`: ms-swift 4.6.0 has no other way to say that."""
+"""A table behind a registered name, `--dataset overtake/TASK:FILE`: read as the tools read it, made into samples for ms-swift."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from swift.dataset import DatasetLoader, DatasetMeta, RowPreprocessor
+from swift.dataset.dataset_syntax import DatasetSyntax
+from swift.utils import get_logger
 
 from datasets import Dataset  # type: ignore[attr-defined]  # mypy takes our data folder for it
+from overtake.data import tables
+from overtake.data.tables import BadInput
 
 Row = dict[str, Any]
+_SIGN = "\ue000"
+"""In a name, for a # that is no number of rows: of Unicode's private use, so in no path."""
+ToSample = Callable[[Mapping[str, Any]], Row | None]
 
 
-class FilePreprocessor(RowPreprocessor):
-    """A pure `to_sample(row)` as ms-swift calls it: None leaves the row out."""
+def keep_signs_in_names() -> None:
+    """Let ms-swift take a `#` for a number of rows only where digits follow it to the end: `C#/rl.jsonl#500` is 500 rows of C#/rl.jsonl.
 
-    def __init__(self, to_sample: Callable[[Row], Row | None]) -> None:
-        super().__init__()
-        self.to_sample = to_sample
+    It takes any `#`, and ends on `C#/rl.jsonl` with int's own words. Doing it again changes nothing.
+    """
+    parse = DatasetSyntax.parse.__func__
+    if getattr(parse, "keeps_signs", False):
+        return
 
-    def preprocess(self, row: Row) -> Row | None:
-        """One row."""
-        return self.to_sample(row)
+    def keeping(cls: type, dataset: str) -> Any:
+        if Path(dataset).exists() or re.fullmatch(r"[^#]*(#\d+)?", dataset):
+            return parse(cls, dataset)
+        name, rows = re.fullmatch(r"(.*?)(#\d+)?", dataset, re.DOTALL).groups(default="")  # type: ignore[union-attr]  # fits any text
+        found = parse(cls, name.replace("#", _SIGN) + rows)
+        return cls(
+            found.dataset.replace(_SIGN, "#"), [one.replace(_SIGN, "#") for one in found.subsets], found.dataset_sample, found.use_hf
+        )
 
-    def prepare_dataset(self, dataset: Any) -> Any:
-        """Refuse a table that lacks a column as a whole; ms-swift would only drop each row with a warning."""
-        self.to_sample(dict.fromkeys(dataset.column_names or next(iter(dataset))))
-        return dataset
+    keeping.keeps_signs = True  # type: ignore[attr-defined]
+    DatasetSyntax.parse = classmethod(keeping)
 
 
-class FileLoader(DatasetLoader):
-    """Reads the file named after the colon: jsonl, json, csv, parquet or xlsx; a `#500` behind it samples."""
+class TableLoader(DatasetLoader):
+    """Reads the table named after the colon; a `#500` behind it samples. `to_sample` and `check` are a subclass's own."""
+
+    to_sample: ToSample
+    """A row of text as a sample, None for one that is no example. Raises ValueError for a fault in the table."""
+    check: Callable[[Sequence[str]], None] = staticmethod(lambda _: None)
+    """Raises ValueError for columns that lack one."""
 
     def load(self, dataset_syntax: Any = None, dataset_meta: Any = None, *, use_hf: bool | None = None) -> Any:
-        """The rows of `NAME:<file>`, preprocessed.
+        """The samples of `NAME:<file>`.
 
-        Raises ValueError when no file is named or it is absent.
+        Raises BadInput, a ValueError, naming file and row, when no file is named, it is absent or a row is at fault.
         """
         path = "/".join(dataset_syntax.subsets)  # ms-swift cut the path at its slashes, for it takes it for names of subsets
         if not Path(path).is_file():
-            raise ValueError(f"--dataset {dataset_meta.dataset_name}:<file> names {path or 'no file'}, which is no file")
+            raise BadInput(f"--dataset {dataset_meta.dataset_name}:<file> names {path or 'no file'}, which is no file")
         dataset_syntax.dataset = path
-        if not path.endswith(".xlsx"):
-            return self._load_dataset_path(path, dataset_meta)
-        import pandas
+        return self.samples(Path(path), tables.read_rows(path))
 
-        return self.prepared(Dataset.from_pandas(pandas.read_excel(path, dtype=str), preserve_index=False), dataset_meta)
+    def samples(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> Any:
+        """The rows of a file as ms-swift trains on them."""
+        renamed = {old.lower(): new for old, new in (self.columns or {}).items()}
+        rows = [{renamed.get(name.lower(), name): value for name, value in row.items()} for row in rows]
+        try:
+            self.check(list(rows[0]))
+            self.to_sample(dict.fromkeys(rows[0], ""))
+        except ValueError as error:
+            raise BadInput(f"{path}: {error}") from None
+        made = []
+        for index, row in enumerate(rows):
+            try:
+                made.append(self.to_sample(row))
+            except ValueError as error:
+                raise BadInput(f"{path}: row {tables.row_number(path, index)}: {error}") from None
+        found = [sample for sample in made if sample]
+        if not found:
+            raise BadInput(f"{path}: none of its {len(rows)} rows is an example: fill the columns that make one")
+        if len(found) < len(made):
+            left_out = [tables.row_number(path, index) for index, sample in enumerate(made) if not sample]
+            get_logger().warning(
+                f"{path}: {len(left_out)} of {len(made)} rows are no examples and left out, the first is row {left_out[0]}"
+            )
+        # Without a function of its own it only gives the columns the types that all data sets have, so that they can be joined.
+        samples = RowPreprocessor()(Dataset.from_list(found), strict=self.strict, load_from_cache_file=self.load_from_cache_file)
+        samples = RowPreprocessor.remove_useless_columns(samples) if self.remove_unused_columns else samples
+        return samples.to_iterable_dataset() if self.streaming else samples
 
-    def prepared(self, table: Any, dataset_meta: Any) -> Any:
-        """A table in memory as ms-swift prepares the files that it reads itself."""
-        if self.columns:
-            table = RowPreprocessor.safe_rename_columns(table, self.columns)
-        samples = dataset_meta.preprocess_func(table, strict=self.strict, load_from_cache_file=self.load_from_cache_file)
-        return RowPreprocessor.remove_useless_columns(samples) if self.remove_unused_columns else samples
 
-
-def dataset_meta(name: str, to_sample: Callable[[Row], Row | None], loader: type[FileLoader] = FileLoader) -> DatasetMeta:
+def dataset_meta(
+    name: str, to_sample: ToSample, check: Callable[[Sequence[str]], None] = TableLoader.check, loader: type[TableLoader] = TableLoader
+) -> DatasetMeta:
     """What is registered as `name`."""
-    return DatasetMeta(dataset_name=name, preprocess_func=FilePreprocessor(to_sample), loader=loader)
+    made = type(loader.__name__, (loader,), {"to_sample": staticmethod(to_sample), "check": staticmethod(check)})
+    return DatasetMeta(dataset_name=name, loader=made)

@@ -1,16 +1,14 @@
 """Rows of a data set on ModelScope or Hugging Face: its files are fetched as they are and read like a folder of one's own."""
 
-import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from overtake.data import tables
 from overtake.data.tables import BadInput
 
 _NAME = re.compile(r"(?:(hf|ms)::)?([\w.-]+/[\w.-]+)")
-_KINDS = (".jsonl", ".json", ".parquet", ".csv", ".xlsx")
+_NO_ROWS = ("dataset_infos.json", "configuration.json")
 _HUBS = {"hf": "Hugging Face", "ms": "ModelScope"}
 
 
@@ -20,7 +18,7 @@ def is_name(text: str) -> bool:
     >>> is_name("hf::DianJin/DianJin-R1-Data"), is_name("rows.jsonl"), is_name("data/rows.jsonl")
     (True, False, False)
     """
-    return bool(_NAME.fullmatch(text)) and not Path(text).exists() and Path(text).suffix not in _KINDS
+    return bool(_NAME.fullmatch(text)) and not Path(text).exists() and tables.suffix(text) not in tables.READ
 
 
 def fetch(name: str) -> Path:
@@ -32,7 +30,7 @@ def fetch(name: str) -> Path:
     if not found:
         raise BadInput(f"{name!r} names no data set: write hf::OWNER/NAME or ms::OWNER/NAME")
     hub = found[1] or ("hf" if os.environ.get("USE_HF", "0").lower() in ("1", "true", "yes", "y", "on", "t") else "ms")
-    patterns = [f"*{kind}" for kind in _KINDS]
+    patterns = [f"*{kind}" for kind in tables.READ]
     try:
         if hub == "hf":
             from huggingface_hub import snapshot_download
@@ -49,33 +47,13 @@ def fetch(name: str) -> Path:
         ) from None
 
 
-def read_any(path: Path) -> list[tuple[Path, list[dict[str, Any]]]]:
-    """(file, its rows with every cell as text) of a table, a .json list or a .parquet file, or of all of those in a folder.
+def read_any(path: Path) -> list[tuple[Path, list[dict[str, str]]]]:
+    """(file, its rows with every cell as text) of a table, or of all tables in a folder.
 
     Raises BadInput when there is nothing to read.
     """
-    files = sorted(one for one in path.rglob("*") if one.suffix in _KINDS and one.is_file()) if path.is_dir() else [path]
-    found = [(file, _rows(file)) for file in files if not (path.is_dir() and file.name in ("dataset_infos.json", "configuration.json"))]
+    files = sorted(one for one in path.rglob("*") if tables.suffix(one) in tables.READ and one.is_file()) if path.is_dir() else [path]
+    found = [(file, tables.read_rows(file)) for file in files if not (path.is_dir() and file.name in _NO_ROWS)]
     if not found:
-        raise BadInput(f"{path} holds none of {', '.join(f'*{kind}' for kind in _KINDS)}: name the folder or file with the rows")
+        raise BadInput(f"{path} holds none of {', '.join(f'*{kind}' for kind in tables.READ)}: name the folder or file with the rows")
     return found
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    if file.suffix not in (".json", ".parquet"):
-        return tables.read_rows(file)
-    if not file.is_file():
-        raise BadInput(f"{file}: no such file: correct the path")
-    try:
-        if file.suffix == ".parquet":
-            import pandas
-
-            values = json.loads(pandas.read_parquet(file).to_json(orient="records", force_ascii=False))
-        else:
-            values = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (ValueError, OSError) as error:
-        raise BadInput(f"{file}: not readable ({' '.join(str(error).split())[:120]}): save it as .jsonl, one object a line") from None
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise BadInput(f"{file}: no list of objects: save it as .jsonl, one object a line")
-    names = list(dict.fromkeys(name for value in values for name in value))
-    return [{name: tables.cell(value.get(name)) for name in names} for value in values]

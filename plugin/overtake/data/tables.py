@@ -1,37 +1,47 @@
-"""Tables of text: read and write .xlsx, .csv and .jsonl with the same columns and cells in each, never half-written."""
+"""Tables of text: the one reader of .xlsx, .csv, .jsonl, .json and .parquet, and the writer of the first three."""
 
 import csv
 import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from overtake.data import excel, outputs
+from overtake.data.cells import cell
+from overtake.data.outputs import BadInput, write_aside
+
 CELL_LIMIT = 32_767
 """Characters that Excel keeps in a cell; it cuts off the rest without a word."""
-_FORMULA = re.compile(r"'*[=+\-@]")
-_QUOTED_FORMULA = re.compile(r"'+[=+\-@]")
+_WRITTEN = (".xlsx", ".csv", ".jsonl")
+READ = (".jsonl", ".json", ".parquet", ".csv", ".xlsx")
+"""Suffixes, in small letters, of what `read_rows` reads."""
+# What a spreadsheet runs as a formula, or strips until it is one.
+_FORMULA = re.compile(r"'*[\s\0=+\-@＝＋－＠]")
+_QUOTED_FORMULA = re.compile(r"'+[\s\0=+\-@＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 
 
-class BadInput(ValueError):
-    """What was given cannot be used; the message names the file, the thing, its value and the remedy."""
+def suffix(path: Path | str) -> str:
+    """The suffix of a path in small letters."""
+    return Path(path).suffix.lower()
 
 
 def read_rows(path: Path | str, *, required: Sequence[str] = ()) -> list[dict[str, str]]:
-    """The rows of a table (an Excel file's first sheet), every cell as text: an empty cell is "", and "NA" stays "NA".
+    """The rows of a table (an Excel file's first sheet), every cell as text: an empty cell and NaN are "", and "NA" stays "NA".
 
-    Rows at the end that hold nothing are left out; those between stay, so that row numbers are the sheet's own (`row_number`).
+    Blanks around the names of columns are taken off. Rows at the end that hold nothing are left out; those between stay, so that row
+    numbers are the file's own (`row_number`). A file that this run writes is refused.
     Raises BadInput when the file is absent, cannot be read, has no rows or lacks a `required` column.
     """
-    path = Path(path)
-    reader = {".xlsx": _read_excel, ".csv": _read_csv, ".jsonl": _read_jsonl}[_suffix(path)]
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file: correct the path")
-    rows = reader(path)
+    path = _readable(Path(path))
+    of_kind = {".xlsx": _read_excel, ".csv": _read_csv}.get(suffix(path))
+    rows = of_kind(path) if of_kind else _as_text(path, list(_values(path)))
     while rows and not any(rows[-1].values()):
         rows.pop()
     if not rows:
@@ -42,42 +52,49 @@ def read_rows(path: Path | str, *, required: Sequence[str] = ()) -> list[dict[st
     return rows
 
 
-def read_objects(path: Path) -> list[dict[str, Any]]:
-    """The objects of a .jsonl file with their values as they are, one for each line; a blank line is an empty one.
+def read_objects(path: Path | str) -> Iterator[dict[str, Any]]:
+    """The rows of a table with their values as they are, one by one; a blank line of a .jsonl file is an empty row.
 
-    Raises BadInput naming the line that is no object.
+    Lines end at newlines alone, not at U+2028 and the like. Raises BadInput naming the line that is no object.
     """
-    return [_object(f"{path}: line {number}", line) for number, line in enumerate(_utf8(path).split("\n"), 1)]
+    path = Path(path)
+    outputs.finish(path.parent)
+    return iter(read_rows(path)) if suffix(path) in (".xlsx", ".csv") else _values(path)
 
 
 def row_number(path: Path | str, index: int) -> int:
     """The number a reader of the file sees beside row `index`: a sheet's first row is 2, for the header stands above it."""
-    return index + (1 if Path(path).suffix == ".jsonl" else 2)
+    return index + (2 if suffix(path) in (".xlsx", ".csv") else 1)
 
 
 def write_rows(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table whose columns are those of all rows, in order of appearance; lists and dicts become JSON text.
 
-    Raises BadInput for a cell that Excel would cut off. Text that looks like a formula stays text in every format.
+    Raises BadInput for a cell that Excel would cut off. Text that looks like a formula stays text in every format. Half of a surrogate
+    pair, which no file can hold, becomes U+FFFD.
     """
     path = Path(path)
-    encode = {".xlsx": _excel, ".csv": _csv, ".jsonl": _jsonl}[_suffix(path)]
+    encode = {".xlsx": _excel, ".csv": _csv, ".jsonl": _jsonl}[_suffix(path, _WRITTEN)]
     check_cells(path, rows)
     write_aside({path: encode(list(dict.fromkeys(name for row in rows for name in row)), rows)})
 
 
 def check_output(path: Path | str) -> None:
-    """Raise BadInput or OSError now if nothing could be written to `path` later, when it would have been paid for."""
+    """Say that this run will write a table, before anything is paid for.
+
+    Raises BadInput or OSError when nothing could be written to `path`, and when it is what this run reads.
+    """
     path = Path(path)
-    _suffix(path)
+    _suffix(path, _WRITTEN)
     if path.is_dir():
         raise BadInput(f"{path} is a folder: name a file")
     _check_folder(path.parent)
+    outputs.declare(path)
 
 
 def check_cells(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise BadInput when an Excel file cannot hold a cell of these rows whole."""
-    if Path(path).suffix != ".xlsx":
+    if suffix(path) != ".xlsx":
         return
     for number, row in enumerate(rows, 2):
         for name, value in row.items():
@@ -87,49 +104,34 @@ def check_cells(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
                 )
 
 
-def write_aside(files: Mapping[Path, bytes]) -> None:
-    """Write all files under other names, then give them their own: each is there whole or not at all.
-
-    Raises OSError naming the file, with nothing left aside.
-    """
-    asides = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in files}
-    path = Path()
-    try:
-        for path, aside in asides.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
-                file.write(files[path])
-                file.flush()
-                os.fsync(file.fileno())
-        for path, aside in asides.items():
-            aside.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; nothing half-written is left there") from error
-    finally:
-        for aside in asides.values():
-            with suppress(OSError):
-                aside.unlink()
+def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as JSON, one a line, nested values left as they are; half of a surrogate pair becomes U+FFFD."""
+    return _sound("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)).encode()
 
 
-def cell(value: Any) -> str:
-    """The text of a cell: JSON for lists and dicts, "true" and "false", "" for None, numbers without a needless .0.
+def excel_cell(sheet: Any, value: Any) -> Any:
+    """What openpyxl writes for a value into a write-only sheet: a number, or text as it is, also where it looks like a formula."""
+    from openpyxl.cell import WriteOnlyCell
 
-    >>> [cell(x) for x in (None, True, 1.0, 0.25, ["a", 1], "NA")]
-    ['', 'true', '1', '0.25', '["a", 1]', 'NA']
-    """
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return repr(value).removesuffix(".0")
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
+        return value  # a number, so that the column can be sorted and averaged
+    made = WriteOnlyCell(sheet, _xml(_sound(cell(value))))
+    made.data_type = "s"  # else openpyxl makes "=1+1" a formula and "#N/A" an error
+    return made
 
 
-def _suffix(path: Path) -> str:
-    if path.suffix not in (".xlsx", ".csv", ".jsonl"):
+def _suffix(path: Path, known: Sequence[str]) -> str:
+    if (found := suffix(path)) not in known:
         raise BadInput(f"{path}: {path.suffix or 'a name without a suffix'} is no table: use .xlsx, .csv or .jsonl")
-    return path.suffix
+    return found
+
+
+def _readable(path: Path) -> Path:
+    _suffix(path, READ)
+    outputs.reading(path)
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file: correct the path")
+    return path
 
 
 def _check_folder(folder: Path) -> None:
@@ -140,35 +142,56 @@ def _check_folder(folder: Path) -> None:
 
 
 def _read_excel(path: Path) -> list[dict[str, str]]:
-    import pandas as pd  # half a second of import that .jsonl need not pay
-    from python_calamine import CalamineError
-
     try:
-        frame = pd.read_excel(path, header=None, dtype=str, keep_default_na=False, engine="calamine")
-    except (CalamineError, ValueError) as error:
-        raise BadInput(f"{path}: not a readable Excel file ({error}): save it as .xlsx again") from None
-    return _named(path, frame.to_numpy().tolist())
+        sheet = excel.read(path)
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None
+    if sheet.across:
+        many = f"{', '.join(sheet.across[:3])}{', …' if len(sheet.across) > 3 else ''}"
+        print(f"{path}: cells merged over several columns or in the header ({many}) count once, in their first place", file=sys.stderr)
+    return _named(path, sheet.rows)
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
     csv.field_size_limit(1 << 30)
+    raw = path.read_bytes()
+    _refuse_utf16(path, raw[:4096])
     try:
-        lines = list(csv.reader(io.StringIO(_utf8(path), newline=""), strict=True))
+        lines = list(csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True))
     except csv.Error as error:
         raise BadInput(f"{path}: not readable as CSV ({error}): save it as CSV with commas again") from None
-    return _named(path, [[text[1:] if _QUOTED_FORMULA.match(text) else text for text in line] for line in lines])
+    except UnicodeDecodeError as error:
+        raise _not_utf8(f"{path}: line {_line_of(error)}", error) from None
+    return _named(path, [dict(enumerate(text[1:] if _QUOTED_FORMULA.match(text) else text for text in line)) for line in lines])
 
 
-def _read_jsonl(path: Path) -> list[dict[str, str]]:
-    rows = read_objects(path)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return [{name: cell(row.get(name)) for name in names} for row in rows]
+def _values(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a .jsonl, .json or .parquet file; a .json file holds a list of them, or one a line."""
+    if suffix(path) == ".parquet":
+        yield from _of_parquet(path)
+    elif suffix(path) == ".json" and path.read_bytes()[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
+        yield from _of_list(path)
+    else:
+        for number, line in _lines(path):
+            yield _object(f"{path}: line {number}", line)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if number == 1:
+                _refuse_utf16(path, raw[:4096])
+            try:
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise _not_utf8(f"{path}: line {number}", error) from None
 
 
 def _object(where: str, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line) if line.strip() else {}
-        json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair cannot be sent or written
+        if "\\ud" in line.lower():
+            json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair cannot be sent or written
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{where}: {line[:60]!r} is not JSON ({error}): write one object a line") from None
     if not isinstance(row, dict):
@@ -176,27 +199,74 @@ def _object(where: str, line: str) -> dict[str, Any]:
     return row
 
 
-def _utf8(path: Path) -> str:
+def _of_list(path: Path) -> list[dict[str, Any]]:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        values = json.loads(path.read_bytes().decode("utf-8-sig"))
+        json.dumps(values, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: byte {error.start} is not UTF-8: save the file as UTF-8 (Excel: CSV UTF-8)") from None
+        raise _not_utf8(f"{path}: line {_line_of(error)}", error) from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not readable ({error}): save it as .jsonl, one object a line") from None
+    for number, value in enumerate(values, 1):
+        if not isinstance(value, dict):
+            raise BadInput(f"{path}: item {number}, {json.dumps(value)[:60]}, is not an object: save it as .jsonl, one object a line")
+    return list(values)
 
 
-def _named(path: Path, lines: list[list[str]]) -> list[dict[str, str]]:
-    """Rows under the header that stands in the first line; columns without name or content are left out."""
+def _of_parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return list(pyarrow.parquet.read_table(path).to_pylist())
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        words = " ".join(str(error).split())[:120]
+        raise BadInput(f"{path}: not a readable parquet file ({words}): save it as .jsonl, one object a line") from None
+
+
+def _as_text(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    names = {name: _name(str(name)) for row in rows for name in row}
+    for name in (taken := list(names.values())):
+        if taken.count(name) > 1:
+            raise BadInput(f"{path}: two columns are named {name}: rename one")
+    return [{short: cell(row.get(name)) for name, short in names.items()} for row in rows]
+
+
+def _refuse_utf16(path: Path, head: bytes) -> None:
+    """Text of Latin letters in UTF-16 without a mark is UTF-8 by its bytes, with a NUL behind or before each letter."""
+    halves = (head[0::2].count(0), head[1::2].count(0))
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (min(halves) == 0 and len(head) > 3 and max(halves) > 0.4 * len(head) / 2):
+        raise BadInput(f"{path}: line 1: it is UTF-16 and not UTF-8: save the file as UTF-8 (Excel: CSV UTF-8)")
+
+
+def _line_of(error: UnicodeDecodeError) -> int:
+    return error.object.count(b"\n", 0, error.start) + 1
+
+
+def _not_utf8(where: str, error: UnicodeDecodeError) -> BadInput:
+    wrong = error.object[error.start]
+    return BadInput(f"{where}: byte 0x{wrong:02x} is not UTF-8: save the file as UTF-8 (Excel: CSV UTF-8)")
+
+
+def _named(path: Path, lines: Sequence[Mapping[int, str]]) -> list[dict[str, str]]:
+    """Rows under the header that stands in the first line; columns without name or content are left out, and pandas' index."""
     if not lines:
         return []
-    width = max(map(len, lines))
-    lines = [line + [""] * (width - len(line)) for line in lines]
-    names = [name.strip() for name in lines[0]]
-    kept = [i for i in range(width) if names[i] or any(line[i] for line in lines[1:])]
-    for i in kept:
-        if not names[i]:
-            raise BadInput(f"{path}: column {i + 1} holds values but no name in the first row: name it or empty it")
-        if names[i] in names[:i]:
-            raise BadInput(f"{path}: two columns are named {names[i]}: rename one")
-    return [{names[i]: line[i] for i in kept} for line in lines[1:]]
+    names = {at: name for at, text in lines[0].items() if (name := _name(text))}
+    if 0 not in names and [line.get(0) for line in lines[1:]] == [str(number) for number in range(len(lines) - 1)]:
+        lines = [{at: text for at, text in line.items() if at} for line in lines]
+    for at in sorted(names.keys() | {at for line in lines[1:] for at, text in line.items() if text}):
+        if at not in names:
+            raise BadInput(f"{path}: column {at + 1} holds values but no name in the first row: name it or empty it")
+        if names[at] in [names[other] for other in names if other < at]:
+            raise BadInput(f"{path}: two columns are named {names[at]}: rename one")
+    columns = sorted(names)
+    return [{names[at]: line.get(at, "") for at in columns} for line in lines[1:]]
+
+
+def _name(text: str) -> str:
+    """A column's name without the blanks around it, seen or not."""
+    return text.strip().strip(_INVISIBLE).strip()
 
 
 def _excel(names: list[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -212,17 +282,6 @@ def _excel(names: list[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
     return memory.getvalue()
 
 
-def excel_cell(sheet: Any, value: Any) -> Any:
-    """What openpyxl writes for a value into a write-only sheet: a number, or text as it is, also where it looks like a formula."""
-    from openpyxl.cell import WriteOnlyCell
-
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
-        return value  # a number, so that the column can be sorted and averaged
-    made = WriteOnlyCell(sheet, _xml(cell(value)))
-    made.data_type = "s"  # else openpyxl makes "=1+1" a formula and "#N/A" an error
-    return made
-
-
 def _xml(text: str) -> str:
     """Excel's own escape for what XML cannot hold, so that every character comes back."""
     text = re.sub(r"_(?=x[0-9A-Fa-f]{4}_)", "_x005F_", text)
@@ -231,21 +290,21 @@ def _xml(text: str) -> str:
 
 def _csv(names: list[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
     def made(text: str) -> str:
-        # A spreadsheet runs =, +, - and @ as formulas; the quote keeps it text, and `read_rows` takes it off again.
+        # The quote keeps it text, and `read_rows` takes it off again.
         return "'" + text if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
     memory = io.StringIO(newline="")
     writer = csv.writer(memory)
     writer.writerow([made(name) for name in names])
     writer.writerows([made(cell(row.get(name))) for name in names] for row in rows)
-    return memory.getvalue().encode("utf-8-sig")  # the mark tells Excel that this is UTF-8
+    return _sound(memory.getvalue()).encode("utf-8-sig")  # the mark tells Excel that this is UTF-8
 
 
 def _jsonl(names: list[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    plain: Callable[[Any], Any] = lambda value: cell(value) if isinstance(value, list | dict) or value is None else value  # noqa: E731
-    return json_lines({name: plain(row.get(name)) for name in names} for row in rows)
+    as_number: Callable[[Any], bool] = lambda value: isinstance(value, int | float) and value == value  # noqa: E731
+    return json_lines({name: row[name] if as_number(row.get(name)) else cell(row.get(name)) for name in names} for row in rows)
 
 
-def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Rows as JSON, one a line, nested values left as they are."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+def _sound(text: str) -> str:
+    """`text` without halves of surrogate pairs."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _SURROGATE.search(text) else text

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from overtake import text_table
+
 Level = Literal["error", "warning", "ok"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "ok")
 
@@ -16,6 +18,20 @@ class Finding(NamedTuple):
     value: str
     remedy: str = ""
     """What to do; "" where nothing is to be done."""
+
+
+_NAMED = 20
+"""Rows that a finding names."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of rows as the end of a finding's value, not more than can be read.
+
+    >>> listed(["a", "b"]), listed([])
+    (': a, b', '')
+    """
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f": {', '.join(names[:_NAMED])}{more}" if names else ""
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
@@ -35,12 +51,10 @@ def table(findings: Sequence[Finding]) -> str:
              -> free some
     ok       rows  9
     """
-    width = max((len(one.what) for one in findings), default=0)
-    lines = []
-    for one in sorted(findings, key=lambda finding: LEVELS.index(finding.level)):
-        lines.append(f"{one.level:7}  {one.what:{width}}  {one.value}".rstrip())
-        lines += [f"         -> {one.remedy}"] if one.remedy else []
-    return "\n".join(lines)
+    gravest_first = sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+    rows = [[f"{finding.level:7}", finding.what, finding.value] for finding in gravest_first]
+    remedies = [f"\n         -> {finding.remedy}" if finding.remedy else "" for finding in gravest_first]
+    return "\n".join(line + remedy for line, remedy in zip(text_table.fitted(rows, "<"), remedies, strict=True))
 
 
 def as_json(findings: Sequence[Finding], **more: object) -> str:

@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,19 +18,22 @@ from overtake.doctor import memory, rows
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding, Level
 from overtake.settings import SettingsError
+from overtake.task import Reward, Task
+from overtake.task import rewards as rewards_of
 
 _KEY = re.compile(r"\b(sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})\b")
 
 
-def fast(command: Command, environment: Mapping[str, str]) -> list[Finding]:
-    """All that can be told in a second or two, for the command that a recipe is about to run."""
+def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]) -> list[Finding]:
+    """All that can be told in a second or two, for the command that a recipe is about to run; `tasks` are those whose rewards are known."""
+    known = rewards_of(tasks)
     try:
         train = [row for path in rows.files(command.flags.get("dataset", [])) for row in rows.read(path)]
         held_out = [row for path in rows.files(command.flags.get("val_dataset", [])) for row in rows.read(path)]
     except (ValueError, OSError) as error:
         return [Finding("error", "rows", " ".join(str(error).split()), "correct the file: one JSON object a line, or a table")]
     checks: list[Callable[[], Iterable[Finding]]] = [
-        partial(_settings, command, environment),
+        partial(_settings, command, environment, known),
         partial(_keys, command, environment),
         partial(_plugins, command),
         partial(_adapters, command),
@@ -38,10 +41,10 @@ def fast(command: Command, environment: Mapping[str, str]) -> list[Finding]:
         partial(_memory, command),
         partial(_disk, command),
         partial(_ports, command),
-        partial(rows.columns, command, train),
+        partial(rows.columns, command, train, known),
         partial(rows.lengths, command, train),
         partial(rows.copies, command, train),
-        partial(rows.leaks, command, train, held_out),
+        partial(rows.leaks, command, train, held_out, tasks),
     ]
     return [finding for check in checks for finding in check()]
 
@@ -49,7 +52,7 @@ def fast(command: Command, environment: Mapping[str, str]) -> list[Finding]:
 # ---------------------------------------------------------------- settings and keys
 
 
-def _settings(command: Command, environment: Mapping[str, str]) -> Iterator[Finding]:
+def _settings(command: Command, environment: Mapping[str, str], known: Mapping[str, Reward]) -> Iterator[Finding]:
     config = environment.get("OVERTAKE_CONFIG", "")
     if config and Path(config).is_file():
         try:
@@ -66,16 +69,24 @@ def _settings(command: Command, environment: Mapping[str, str]) -> Iterator[Find
         yield Finding("error", "settings", str(error), "correct it as it says")
         return
     yield Finding("ok", "settings", config or "from the environment")
-    rewards = command.flags.get("reward_funcs", [])
-    if not chosen.rag_url and (needing := [name for name in rewards if name in rows.NEED_RAG]):
+    rewards = [known[name] for name in command.flags.get("reward_funcs", []) if name in known]
+    if not chosen.rag_url and (needing := [reward.name for reward in rewards if "retrieval" in reward.asks]):
         remedy = "export OVERTAKE_RAG_URL, or start ours: bash recipes/serve_rag.sh"
         yield Finding("error", "RAG service", f"none is set, and {', '.join(needing)} asks it", remedy)
-    weights = {"rag_competition": chosen.weight_judge, "medical_answer": chosen.medical_weight_teacher}
-    needing = [name for name in rewards if name in rows.NEED_JUDGE and chosen.judge_share and weights.get(name, 1.0)]
-    needing += [name for name in rewards if name == "finance_accuracy" and chosen.finance_judge_share]
-    if needing and not (chosen.judge_base_url or chosen.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
-        remedy = "export OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY (the judge's own where it has one), or OVERTAKE_JUDGE_SHARE=0"
-        yield Finding("error", "judge", f"no endpoint is set, and {', '.join(needing)} asks it", remedy)
+    judged = [reward for reward in rewards if asks_judge(reward)]
+    if judged and not (chosen.judge_base_url or chosen.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
+        remedy = f"export OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY (the judge's own where it has one), or {without_judge(judged)}"
+        yield Finding("error", "judge", f"no endpoint is set, and {', '.join(one.name for one in judged)} asks it", remedy)
+
+
+def asks_judge(reward: Reward) -> bool:
+    """Whether the settings let a reward ask the judge."""
+    return "judge" in reward.asks and all(settings.value(name) for name in (reward.judged, reward.judge_weight) if name)
+
+
+def without_judge(rewards: Sequence[Reward]) -> str:
+    """The settings by which these rewards ask no judge."""
+    return " ".join(dict.fromkeys(f"OVERTAKE_{reward.judged.upper()}=0" for reward in rewards))
 
 
 def _keys(command: Command, environment: Mapping[str, str]) -> Iterator[Finding]:

@@ -1,7 +1,6 @@
 """Whether the rows of a run fit its rewards and lengths, and keep their held-out sides apart."""
 
 import importlib.util
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,51 +12,38 @@ from overtake.data.near_duplicates import is_copy
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding
 from overtake.reading.normal_forms import for_likeness
+from overtake.task import Reward, Task
 
 Rows = list[dict[str, Any]]
 
-# What each reward reads (rewards/README.md).
-_RAG = ("rag_query_id", "rag_query", "rag_tenant", "rag_kb", "rag_gold", "rag_teacher_rewrite", "rag_teacher_recall", "rag_teacher_judge")
-_FINANCE = ("fin_gold", "fin_question")
-COLUMNS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("rag_competition", "rag_retrieval", "rag_win", "teacher_judge"), _RAG),
-    "rewrite_rules": ("rag_query",),
-    "judge_verdict": ("judge_main", "judge_secondary"),
-    **dict.fromkeys(("medical_answer", "medical_rules"), ("med_id", "med_question", "med_keywords", "med_risk", "med_reference")),
-    **dict.fromkeys(("numeric_answer", "keyword_answer"), _FINANCE),
-    "finance_accuracy": (*_FINANCE, "fin_id", "fin_type"),
-}
-_QUESTIONS = ("rag_query", "fin_question", "med_question", "judge_question", "question")
-NEED_RAG = ("rag_competition", "rag_retrieval", "rag_win")
-NEED_JUDGE = ("rag_competition", "teacher_judge", "medical_answer")
 _MOST_ROWS = 20_000
 _SAMPLED = 500
 _FEW = 200
-"""Held-out rows below which a difference between two systems of +10 points is not shown (spec: 100 rows, +-13 unpaired)."""
+"""Held-out rows below which a difference between two systems of 10 points is not shown: of 100 rows, unpaired, 13 would be."""
 
 
 def files(values: Sequence[str]) -> list[Path]:
-    """The files that --dataset names: a registered name in front (overtake/judge:) and #500 behind are taken off; hub names are left out.
+    """The files that --dataset names: a registered name in front (overtake/mine:) and #500 behind are taken off; hub names are left out.
 
-    >>> files(["overtake/judge:/a/b.jsonl#500", "owner/name"])
+    >>> files(["overtake/mine:/a/b.jsonl#500", "owner/name"])
     [PosixPath('/a/b.jsonl')]
     """
-    bare = [re.sub(r"^[\w-]+/[\w-]+:", "", value).partition("#")[0] for value in values]
-    return [Path(one) for one in bare if re.search(r"\.(jsonl?|csv|xlsx|parquet)$", one)]
+    bare = [re.sub(r"^[\w-]+/[\w-]+:|#\d+$", "", value) for value in values]
+    return [Path(one) for one in bare if tables.suffix(one) in tables.READ]
 
 
 def read(path: Path) -> Rows:
-    """A file's rows, as far as they are needed; none of a file that is absent or of a kind that only training reads."""
-    if not path.is_file() or path.suffix not in (".jsonl", ".csv", ".xlsx"):
+    """The rows of a file that hold anything, as far as they are needed; none of a file that is absent.
+
+    Raises BadInput naming file and line, wherever in the file the fault is.
+    """
+    if not path.is_file():
         return []
-    if path.suffix != ".jsonl":
-        return [dict(row) for row in tables.read_rows(path)[:_MOST_ROWS]]
-    with path.open(encoding="utf-8-sig") as file:
-        return [json.loads(line) for _, line in zip(range(_MOST_ROWS), file, strict=False) if line.strip()]
+    return [row for at, row in enumerate(tables.read_objects(path)) if row and at < _MOST_ROWS]
 
 
-def columns(command: Command, rows: Rows) -> Iterator[Finding]:
-    """What the rewards read, and what a training needs at all."""
+def columns(command: Command, rows: Rows, known: Mapping[str, Reward]) -> Iterator[Finding]:
+    """What the rewards read, those of `known`, and what a training needs at all."""
     # What a registered data set makes of its table is made later.
     ready = [value for value in command.flags.get("dataset", []) if not re.match(r"^[\w-]+/[\w-]+:", value)]
     if not rows or not ready:
@@ -71,14 +57,15 @@ def columns(command: Command, rows: Rows) -> Iterator[Finding]:
         if dumb:
             remedy = "give train.jsonl; rl_train.jsonl is for RL"
             yield Finding("error", "columns", f"{len(dumb)} of {len(rows)} rows end in no answer, the first is row {dumb[0]}", remedy)
-    for reward in command.flags.get("reward_funcs", []):
-        if missing := [name for name in COLUMNS.get(reward, ()) if name not in rows[0]]:
+    rewards = [known[name] for name in command.flags.get("reward_funcs", []) if name in known]
+    for reward in rewards:
+        if missing := [name for name in reward.columns if name not in rows[0]]:
             remedy = "make the file by the task's tool (tools/README.md), or take other --reward_funcs"
-            yield Finding("error", "columns", f"{reward} reads {', '.join(missing)}, which the rows lack", remedy)
-    blank = sum(not row.get("rag_teacher_recall") for row in rows) if "rag_teacher_recall" in rows[0] else 0
-    if blank and any(name in NEED_RAG for name in command.flags.get("reward_funcs", [])):
-        remedy = "run tools/validate.py and tools/convert.py: a constant of the prompt is measured once"
-        yield Finding("warning", "columns", f"rag_teacher_recall is blank in {blank} of {len(rows)} rows: it is asked live", remedy)
+            yield Finding("error", "columns", f"{reward.name} reads {', '.join(missing)}, which the rows lack", remedy)
+    for name in dict.fromkeys(reward.once for reward in rewards if reward.once in rows[0]):
+        if blank := sum(not row.get(name) for row in rows):
+            remedy = "make the file by the task's tools (tools/README.md): a constant of the prompt is measured once"
+            yield Finding("warning", "columns", f"{name} is blank in {blank} of {len(rows)} rows: it is asked live", remedy)
     yield Finding("ok", "columns", f"{len(rows)} rows, {len(rows[0])} columns")
 
 
@@ -128,27 +115,28 @@ def copies(command: Command, rows: Rows) -> Iterator[Finding]:
         yield Finding("warning", "copies", f"{copies} of {len(said)} answers are the question again", remedy)
 
 
-def question(row: Mapping[str, Any]) -> str:
-    """What a row asks: its column of the task, else its last user turn.
+def question(row: Mapping[str, Any], tasks: Sequence[Task]) -> str:
+    """What a row asks: its column of one of the tasks, else its last user turn.
 
-    >>> question({"messages": [{"role": "user", "content": "怎么吃"}]})
+    >>> question({"messages": [{"role": "user", "content": "怎么吃"}]}, [])
     '怎么吃'
     """
-    if named := next((str(row[name]) for name in _QUESTIONS if row.get(name)), ""):
+    names = [*(task.attacks.question for task in tasks), "question"]
+    if named := next((str(row[name]) for name in names if row.get(name)), ""):
         return named
     turns = row.get("messages")
     said = [str(one.get("content") or "") for one in turns if one.get("role") == "user"] if isinstance(turns, list) else []
     return said[-1] if said else ""
 
 
-def leaks(command: Command, rows: Rows, held_out: Rows) -> Iterator[Finding]:
+def leaks(command: Command, rows: Rows, held_out: Rows, tasks: Sequence[Task]) -> Iterator[Finding]:
     """Questions of a held-out side that are trained on; a test.jsonl beside the training file counts as one."""
-    asked = {for_likeness(text) for row in rows if (text := question(row))}
+    asked = {for_likeness(text) for row in rows if (text := question(row, tasks))}
     sides = {"validation": held_out}
     tests = {path.parent / "test.jsonl" for path in files(command.flags.get("dataset", []))}
     sides |= {str(path): read(path) for path in tests if path not in files(command.flags.get("dataset", []))}
     for name, side in sides.items():
-        shared = [text for row in side if (text := question(row)) and for_likeness(text) in asked]
+        shared = [text for row in side if (text := question(row, tasks)) and for_likeness(text) in asked]
         if shared:
             said = f"{len(shared)} of {len(side)} questions of {name} are trained on, e.g. {shared[0][:40]}"
             remedy = "make the files anew by the task's tool, which keeps sides apart; or leave these rows out of training"

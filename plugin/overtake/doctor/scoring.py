@@ -3,27 +3,22 @@
 import importlib.util
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import overtake
-from overtake.data import tables
+from overtake import task as kinds
+from overtake import text_table
 from overtake.data.tables import BadInput
 from overtake.doctor import attacks
-from overtake.doctor.attacks import Row, Task
-from overtake.doctor.findings import Finding
+from overtake.doctor.findings import Finding, listed
 from overtake.evaluation.statistics import Interval, bootstrap_mean
+from overtake.rewards import reward as rewarding
 from overtake.rewards import trace
 from overtake.rewards.measuring import Outage
 from overtake.settings import SettingsError
-from overtake.tasks.finance import rows as problems
-from overtake.tasks.finance.golds import wrong_golds
-from overtake.tasks.finance.rewards import finance_accuracy
+from overtake.task import Row, Task
 
 HONEST = "honest"
-_NAMED = 20
-"""Rows that a finding names."""
 _EQUAL = 1e-9
 
 
@@ -55,10 +50,12 @@ class Outcome(NamedTuple):
     honest: list[float | None]
 
 
-def rewards_of(task: Task, flags: Mapping[str, Sequence[str]], plugins: Sequence[str] = ()) -> list[Reward]:
+def rewards_of(
+    task: Task, flags: Mapping[str, Sequence[str]], known: Mapping[str, kinds.Reward], plugins: Sequence[str] = ()
+) -> list[Reward]:
     """The rewards that a run's flags name, with their weights, and the parts that are shown beside. Raises BadInput.
 
-    A name that is none of ours is looked for in ms-swift's table, after its plugins were imported as ms-swift imports them.
+    A name that is not `known` is looked for in ms-swift's table, after the plugins were imported as ms-swift imports them.
     """
     weights: dict[str, float] = {}
     if names := flags.get("reward_funcs"):
@@ -68,13 +65,13 @@ def rewards_of(task: Task, flags: Mapping[str, Sequence[str]], plugins: Sequence
         weights = dict(zip(names, given, strict=True))
     if not weights:
         raise BadInput("no reward is named: add --reward_funcs and --reward_weights behind --")
-    weights |= {name: weight for name, weight in task.parts.items() if name not in weights}
-    return [Reward(name, weight, _load(name, plugins)) for name, weight in weights.items()]
+    weights |= {name: 0.0 for name in task.attacks.beside if name not in weights}
+    return [Reward(name, weight, _load(name, known, plugins)) for name, weight in weights.items()]
 
 
-def _load(name: str, plugins: Sequence[str]) -> Any:
-    if name in overtake.REWARDS:
-        return overtake.load(overtake.REWARDS[name])(None)
+def _load(name: str, known: Mapping[str, kinds.Reward], plugins: Sequence[str]) -> Any:
+    if name in known:
+        return known[name].load()(None)
     from swift.rewards import orms
 
     for at, plugin in enumerate(plugins):
@@ -83,7 +80,7 @@ def _load(name: str, plugins: Sequence[str]) -> Any:
             raise BadInput(f"--external_plugins {plugin}: no Python file; correct the path")
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     if name not in orms:
-        raise BadInput(f"--reward_funcs {name}: neither ours ({', '.join(overtake.REWARDS)}) nor registered by --external_plugins")
+        raise BadInput(f"--reward_funcs {name}: neither ours ({', '.join(known)}) nor registered by --external_plugins")
     return orms[name](None)
 
 
@@ -92,18 +89,20 @@ def measure(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> Outco
 
     rows: at least two, since an attack may borrow from another row.
     """
-    made = [{HONEST: task.honest(row), **task.attacks(row, rows[at - 1])} for at, row in enumerate(rows)]
+    made = [{HONEST: task.attacks.honest(row), **task.attacks.tricks(row, rows[at - 1])} for at, row in enumerate(rows)]
     names = list(made[0])
     completions = [answers[name] for answers in made for name in names]
     columns = attacks.columns(rows, len(names))
     values: dict[str, list[float | None]] = {}
     parts: dict[str, list[float | None]] = defaultdict(lambda: [None] * len(completions))
     for reward in rewards:
-        trace.take()  # what a reward that failed has left
-        trace.begin([{} for _ in completions])
-        values[reward.name] = list(reward.score(completions, **columns))
-        for at, sample in enumerate(trace.take()):
-            known = {**(sample.get("parts") or {}), **{name: sample.get(name) for name in ("rules", "teacher")}}
+        if not isinstance(reward.score, rewarding.Reward):
+            values[reward.name] = list(reward.score(completions, **columns))
+            continue
+        scored = reward.score.measure(completions, **columns)
+        values[reward.name] = [one.value for one in scored]
+        for at, one in enumerate(scored):
+            known = {**one.parts.get("parts", {}), **{name: one.parts.get(name) for name in ("rules", "teacher")}}
             for part, value in known.items():
                 if isinstance(value, float | int):
                     parts[f"{reward.name}/{part}"][at] = float(value)
@@ -148,12 +147,12 @@ def _of_honest(task: Task, rows: Sequence[Row], rewards: Sequence[Reward], outco
     found = []
     if missing := len(rows) - len(known):
         found.append(Finding("warning", "honest answers", f"{missing} of {len(rows)} could not be measured", "look at these rows' columns"))
-    wanted = task.least * sum(reward.weight for reward in rewards)
+    wanted = task.attacks.least * sum(reward.weight for reward in rewards)
     low = [_id(row, task) for row, value in zip(rows, outcome.honest, strict=True) if value is not None and value < wanted - _EQUAL]
     bad = fmean(known) < wanted - _EQUAL
     said = f"earn {fmean(known):.3f} on average"
-    if task.least:
-        said += f", at least {wanted:.2f} is expected; below: {len(low)} of {len(known)}{_list(low)}"
+    if task.attacks.least:
+        said += f", at least {wanted:.2f} is expected; below: {len(low)} of {len(known)}{listed(low)}"
     remedy = "see to these golds, or to the weights: what the best answer does not earn cannot be learnt" if low else ""
     return [*found, Finding("error" if bad else "warning" if low else "ok", "honest answers", said, remedy)]
 
@@ -173,47 +172,12 @@ def _of_attack(line: Line, honest: Line) -> Finding:
     return Finding("ok", what, said)
 
 
-def golds(path: Path) -> list[Finding]:
-    """The finance rows of a file whose gold contradicts its own calculation, or earns less than 1.0 by the rules."""
-    cells = tables.read_rows(path)
-    if "fin_gold" in cells[0]:
-        rows = [
-            {name: row[f"fin_{name}"] for name in ("id", "question", "type", "source")} | {"gold_answer": row["fin_gold"]} for row in cells
-        ]
-        wrong: list[str] = []
-    else:
-        of = problems.columns(list(cells[0]), {})
-        rows = [problems.problem(row, of, path.stem) for row in cells]
-        worked = "derivation" in cells[0]
-        wrong = [
-            one.id
-            for one in wrong_golds(
-                row | {"id": made["id"]} if worked else {"id": made["id"], "output": row[of["gold_answer"]]}
-                for row, made in zip(cells, rows, strict=True)
-            )
-        ]
-    ungraded = [row["id"] for row in rows if row["id"] not in wrong and finance_accuracy.fault(row)]
-    found = []
-    if wrong:
-        remedy = "correct or leave out these rows (tools/prepare_finance.py leaves them out)"
-        found.append(Finding("error", "golds", f"{len(wrong)} of {len(rows)} contradict their own calculation{_list(wrong)}", remedy))
-    if ungraded:
-        remedy = "leave them out (tools/prepare_finance.py does), or give golds that the rules can read"
-        found.append(Finding("warning", "golds", f"{len(ungraded)} of {len(rows)} do not earn 1.0 by the rules{_list(ungraded)}", remedy))
-    return found or [Finding("ok", "golds", f"all {len(rows)} earn 1.0, none contradicts its own calculation")]
-
-
 def _said(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}"  # no -0.000
 
 
 def _id(row: Row, task: Task) -> str:
-    return next((row[name] for name in (f"{task.prefix}query_id", f"{task.prefix}id") if row.get(name)), row[task.question][:30])
-
-
-def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f": {', '.join(names[:_NAMED])}{more}" if names else ""
+    return row.get(task.attacks.id) or row[task.attacks.question][:30]
 
 
 def table(outcome: Outcome) -> str:
@@ -229,5 +193,4 @@ def table(outcome: Outcome) -> str:
             for name in names
         ]
         made.append([line.answer, "-" if line.total is None else f"{line.total:.3f}", str(line.difference or ""), *cells])
-    widths = [max(len(row[at]) for row in made) for at in range(len(made[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in made)
+    return "\n".join(text_table.fitted(made, "<"))

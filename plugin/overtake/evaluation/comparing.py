@@ -3,20 +3,20 @@
 import argparse
 import hashlib
 import json
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from overtake import settings
+from overtake import settings, text_table
 from overtake.data.tables import BadInput, json_lines, read_rows, write_aside
 from overtake.evaluation import costs, students
 from overtake.evaluation.costs import Cost
 from overtake.evaluation.statistics import Interval, bootstrap_mean, holm, paired_difference, paired_p
+from overtake.evaluation.summaries import describe
+from overtake.task import Row, Task
 
-Row = dict[str, str]
 Answers = Mapping[str, str | None]
 """By row id: "" where the system gave none, None where its service did not answer."""
 Scores = dict[str, dict[str, Any]]
@@ -26,37 +26,6 @@ Scores = dict[str, dict[str, Any]]
 SIGNIFICANT = 0.05
 """Of a p after Holm's correction."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one task is measured by; all else is the same for every task."""
-
-    id: str
-    """The column that names a row."""
-    answer: str
-    """Under which name an answer is kept."""
-    texts: tuple[str, ...]
-    """The columns that an answer depends on."""
-    shown: Mapping[str, str]
-    """Columns of the details: their name there -> the row's column."""
-    tables: Mapping[str, tuple[str, ...]]
-    """Head of each table -> its metrics, in order."""
-    read: Callable[[argparse.Namespace], list[Row]]
-    """The rows; `args.judge` says whether a judge is asked too. Raises BadInput or SettingsError before anything is spent."""
-    messages: Callable[[Row], list[dict[str, str]]]
-    """The prompt of training. Raises ValueError for a row that has none."""
-    measure: Callable[[str, Answers, Sequence[Row], argparse.Namespace], Scores]
-    """Scores of a system's answers. An empty answer scores 0, a missing one is left out."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Systems whose answers stand in the rows: their name -> the column."""
-    decoding: Mapping[str, Any] = field(default_factory=dict)
-    """How a model is asked: options of `students.from_folder` and `from_endpoint`."""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Those of all tables."""
-        return tuple(metric for metrics in self.tables.values() for metric in metrics)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,18 +49,19 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 
 def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[str, str]:
     """Name -> what answers, of `NAME=…`. Raises BadInput for what is none, and for a name that stands twice."""
+    how = task.evaluation
     found: dict[str, str] = {}
-    alone = "".join(f"{name}, " for name in task.columns)
+    alone = "".join(f"{name}, " for name in how.columns)
     for system in systems:
         name, _, spec = system.partition("=")
-        if not name or (not spec and name not in task.columns):
+        if not name or (not spec and name not in how.columns):
             raise BadInput(f"{option} {system}: give {alone}NAME=FOLDER or NAME=MODEL@BASE_URL, or NAME=FILE.jsonl of answers")
         if name in found:
             raise BadInput(f"{option} {system}: {name} stands twice: give each its own name")
         if spec.endswith(".jsonl"):
             if not Path(spec).is_file():
                 raise BadInput(f"{option} {system}: {spec}: no such file: correct the path")
-        elif spec not in ("", *task.columns) and "@http" not in spec and not Path(spec).is_dir() and not _HUB_NAME.fullmatch(spec):
+        elif spec not in ("", *how.columns) and "@http" not in spec and not Path(spec).is_dir() and not _HUB_NAME.fullmatch(spec):
             raise BadInput(f"{option} {system}: {spec} is no folder")
         found[name] = spec or name
     return found
@@ -101,18 +71,19 @@ def measure(
     task: Task, systems: Mapping[str, str], rows: Sequence[Row], args: argparse.Namespace
 ) -> tuple[dict[str, Scores], dict[str, dict[str, float]]]:
     """Scores and costs of every system on the rows; answers and details are written into `args.out`."""
+    how = task.evaluation
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Scores] = {}
     taken: dict[str, dict[str, float]] = {}
     for name, spec in systems.items():
         answers, took = answered(task, name, spec, rows, args.out, args.vllm)
-        scores[name] = task.measure(name, answers, rows, args)
+        scores[name] = how.measure(name, answers, rows, args)
         taken[name] = costs.together(took.values())
         details = [
-            {shown: row[column] for shown, column in task.shown.items()}
-            | {task.answer: answers.get(row[task.id]) or ""}
-            | scores[name].get(row[task.id], {})
-            | {key: value for key, value in asdict(took.get(row[task.id], Cost())).items() if value is not None}
+            {shown: row[column] for shown, column in how.shown.items()}
+            | {how.answer: answers.get(row[how.id]) or ""}
+            | scores[name].get(row[how.id], {})
+            | {key: value for key, value in asdict(took.get(row[how.id], Cost())).items() if value is not None}
             for row in rows
         ]
         write_aside({args.out / f"eval_details_{_file(name)}.jsonl": json_lines(details)})
@@ -124,14 +95,21 @@ def fetched(systems: Mapping[str, str]) -> dict[str, str]:
     return {name: str(students.fetched(spec)) if _HUB_NAME.fullmatch(spec) else spec for name, spec in systems.items()}
 
 
+def evaluate(task: Task, args: argparse.Namespace) -> int:
+    """Compare what the command line names; returns the exit code."""
+    compare(task, parse(task, args.system), args)
+    return 0
+
+
 def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) -> dict[str, Any]:
     """Measure every system on the rows of `args.test`, write the files into `args.out`, print the tables; returns the summary."""
     if args.against and args.against not in systems:
         raise BadInput(f"--against {args.against} is not among the systems {', '.join(systems)}")
-    rows = task.read(args)
+    rows = task.evaluation.read(args)
     systems = fetched(systems)
     scores, taken = measure(task, systems, rows, args)
-    summary = summarise(scores, task.metrics, args.against)
+    summary = summarise(scores, task.measures(), args.against)
+    describe(summary, task)
     summary["failed"] = {name: 1 - len(scores[name]) / len(rows) for name in systems}
     summary["costs"] = taken
     summary["systems"] = {name: str(Path(spec).resolve()) if Path(spec).exists() else spec for name, spec in systems.items()}
@@ -144,7 +122,7 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
             "costs": taken[name],
         }
     write_aside({args.out / name: json.dumps(made, ensure_ascii=False, indent=1, default=vars).encode() for name, made in files.items()})
-    shown = [*(table(summary, metrics, head) for head, metrics in task.tables.items()), costs.table(taken, "what an answer took")]
+    shown = [*(table(summary, metrics, head) for head, metrics in task.measured().items()), costs.table(taken, "what an answer took")]
     print("\n\n".join(filter(None, shown)))
     missing = {name: len(rows) - len(values) for name, values in scores.items() if len(values) < len(rows)}
     if missing:
@@ -162,13 +140,14 @@ def answered(
 
     They are kept in answers_<name>.jsonl as they come, so that a start after an interruption asks for the rest, and for what had none.
     """
-    if spec in task.columns:
-        return {row[task.id]: row[task.columns[spec]] for row in rows}, {}
+    how = task.evaluation
+    if spec in how.columns:
+        return {row[how.id]: row[how.columns[spec]] for row in rows}, {}
     if spec.endswith(".jsonl"):
         return _of_file(task, Path(spec), rows), {}
     file = out / f"answers_{_file(name)}.jsonl"
     try:
-        asked = {row[task.id]: task.messages(row) for row in rows}
+        asked = {row[how.id]: how.messages(row) for row in rows}
     except ValueError as error:
         raise BadInput(str(error)) from None
     served = "@http" in spec
@@ -176,18 +155,18 @@ def answered(
     kept = _kept(task, file, identity)
     if not served and len(kept) < len(rows):  # whole batches only: the padding of a batch can change the last bits of an answer
         kept = dict(list(kept.items())[: len(kept) // students.BATCH * students.BATCH])
-    if missing := [row for row in rows if row[task.id] not in kept]:
-        conversations = [asked[row[task.id]] for row in missing]
+    if missing := [row for row in rows if row[how.id] not in kept]:
+        conversations = [asked[row[how.id]] for row in missing]
         write_aside({file: json_lines(kept.values())})
-        texts = {task.id: task.id, **{shown: column for shown, column in task.shown.items() if column in task.texts}}
+        texts = {how.id: how.id, **{shown: column for shown, column in how.shown.items() if column in how.texts}}
         with file.open("ab", buffering=0) as stream:
 
             def keep(found: Sequence[tuple[int, str | None, Cost]]) -> None:
                 lines = {
-                    missing[at][task.id]: {
+                    missing[at][how.id]: {
                         "identity": identity,
                         **{shown: missing[at][column] for shown, column in texts.items()},
-                        task.answer: text,
+                        how.answer: text,
                         **asdict(cost),
                     }
                     for at, text, cost in found
@@ -198,13 +177,13 @@ def answered(
 
             if served:
                 model, _, url = spec.partition("@")
-                key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
-                students.from_endpoint(model, url, key, conversations, **task.decoding, tell=keep)
+                key = settings.api_key("OVERTAKE_STUDENT_API_KEY")
+                students.from_endpoint(model, url, key, conversations, task.decoding.limit, task.decoding.thinking, keep)
             else:
                 ask = students.from_vllm if vllm else students.from_folder
-                ask(Path(spec), conversations, **task.decoding, tell=keep)
-        write_aside({file: json_lines(kept[row[task.id]] for row in rows if row[task.id] in kept)})
-    answers = {row[task.id]: kept[row[task.id]][task.answer] if row[task.id] in kept else None for row in rows}
+                ask(Path(spec), conversations, task.decoding.limit, task.decoding.thinking, keep)
+        write_aside({file: json_lines(kept[row[how.id]] for row in rows if row[how.id] in kept)})
+    answers = {row[how.id]: kept[row[how.id]][how.answer] if row[how.id] in kept else None for row in rows}
     names = Cost.__dataclass_fields__
     return answers, {row_id: Cost(**{name: line.get(name) for name in names}) for row_id, line in kept.items()}
 
@@ -212,29 +191,30 @@ def answered(
 def _kept(task: Task, file: Path, identity: str) -> dict[str, dict[str, Any]]:
     """The lines of an earlier start by row id; what was broken off in the midst of a line, or is of another model or other rows, is not."""
     found: dict[str, dict[str, Any]] = {}
-    for text in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
+    for text in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []:
         try:
             line = json.loads(text)
         except ValueError:
             continue
         if isinstance(line, dict) and line.get("identity") == identity:
-            found[line[task.id]] = line
+            found[line[task.evaluation.id]] = line
     return found
 
 
 def _of_file(task: Task, path: Path, rows: Sequence[Row]) -> dict[str, str | None]:
     """The answers that a file holds, the first of each row; a row that it lacks has none."""
+    how = task.evaluation
     table = read_rows(path)
-    wanted = ((task.id, "id"), (task.answer, "teacher_output", "answer"))
+    wanted = ((how.id, "id"), (how.answer, "teacher_output", "answer"))
     names = [next((name for name in known if name in table[0]), "") for known in wanted]
     if not all(names):
-        raise BadInput(f"{path}: no column {task.id} or no column {task.answer}; the columns there are {', '.join(table[0])}")
+        raise BadInput(f"{path}: no column {how.id} or no column {how.answer}; the columns there are {', '.join(table[0])}")
     found: dict[str, str] = {}
     for line in table:
         found.setdefault(line[names[0]], line[names[1]])
-    if not found.keys() & {row[task.id] for row in rows}:
+    if not found.keys() & {row[how.id] for row in rows}:
         raise BadInput(f"{path}: none of its {len(table)} rows is one of the held-out rows: give answers to those")
-    return {row[task.id]: found.get(row[task.id]) for row in rows}
+    return {row[how.id]: found.get(row[how.id]) for row in rows}
 
 
 def _file(name: str) -> str:
@@ -286,20 +266,19 @@ def table(summary: Mapping[str, Any], metrics: Sequence[str], title: str) -> str
     shown = [metric for metric in metrics if any(metric in means for means in summary["means"].values())]
     if not shown:
         return ""
-    head = f"{title:<22}{'rows':>5}{'failed':>8}" + "".join(f"{metric:>23}" for metric in shown)
-    lines = [head, "-" * len(head)]
-    for name, means in summary["means"].items():
-        cells = "".join(f" {means[metric]!s:>22}" if metric in means else f"{'not measured':>23}" for metric in shown)
-        lines.append(f"{name:<22}{summary['rows'][name]:>5}{summary['failed'][name]:>8.1%}{cells}")
+    means = [[title, "rows", "failed", *shown]]
+    for name, found in summary["means"].items():
+        cells = [f" {found[metric]}" if metric in found else "not measured" for metric in shown]
+        means.append([name, str(summary["rows"][name]), f"{summary['failed'][name]:.1%}", *cells])
+    lines = text_table.lines(means, ("<22", ">5", ">8", ">23"), ruled=True)
     if summary["differences"]:
-        lines += ["", f"{'paired difference':<35}" + "".join(f"{metric:>23}" for metric in shown), "-" * len(head)]
-    for name, differences in summary["differences"].items():
-        chances = summary["p_holm"][name]
-        cells = "".join(
-            f" {_signed(differences[metric], chances[metric]) if metric in differences else 'not measured':>22}" for metric in shown
-        )
-        lines.append(f"{summary['against'] + ' - ' + name:<35}{cells}")
-    if summary["differences"]:
+        differences = [["paired difference", *shown]]
+        for name, found in summary["differences"].items():
+            chances = summary["p_holm"][name]
+            cells = [f" {_signed(found[metric], chances[metric])}" if metric in found else "not measured" for metric in shown]
+            differences.append([f"{summary['against']} - {name}", *cells])
+        head, *rows = text_table.lines(differences, ("<35", ">23"))
+        lines += ["", head, lines[1], *rows]
         lines.append("* p < 0.05 after Holm's correction over all differences of this comparison, and the 95 % interval (paired bootstrap")
         lines.append("  over rows, not corrected) excludes 0; without it no difference is shown")
     return "\n".join(lines)

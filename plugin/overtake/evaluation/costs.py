@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from overtake import settings
+from overtake import settings, text_table
 
 _COLUMNS = {
     "latency_median": "latency s, median",
@@ -70,9 +70,5 @@ def table(found: Mapping[str, Mapping[str, float]], title: str) -> str:
     shown = [name for name in _COLUMNS if any(name in one for one in found.values())]
     if not shown:
         return ""
-    head = f"{title:<35}" + "".join(f"{_COLUMNS[name]:>23}" for name in shown)
-    lines = [head, "-" * len(head)]
-    for system, one in found.items():
-        cells = [f"{one[name]:,.4g}" if name in one else "–" for name in shown]
-        lines.append(f"{system:<35}" + "".join(f"{cell:>23}" for cell in cells))
-    return "\n".join(lines)
+    rows = [[system, *(f"{cost[name]:,.4g}" if name in cost else "–" for name in shown)] for system, cost in found.items()]
+    return "\n".join(text_table.lines([[title, *(_COLUMNS[name] for name in shown)], *rows], ("<35", ">23"), ruled=True))

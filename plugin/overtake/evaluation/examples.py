@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from overtake.evaluation.comparing import Task
+from overtake.data.outputs import reading
+from overtake.data.tables import read_objects
 from overtake.evaluation.statistics import Interval, paired_difference
+from overtake.task import Task
 
 Details = Mapping[str, Mapping[str, Any]]
 """A system's line of eval_details_NAME.jsonl by row id."""
-
-_MAIN = ("quality", "accuracy", "rules", "main")
-"""What each shipped task is about; of another task, its first measure."""
 
 
 class Answer(NamedTuple):
@@ -38,23 +37,18 @@ class Example(NamedTuple):
 
 def read_details(folder: Path, systems: Sequence[str], task: Task) -> dict[str, Details]:
     """The details of those systems that have a file in the folder of tools/evaluate.py."""
-    key = next(shown for shown, column in task.shown.items() if column == task.id)
+    key = next(shown for shown, column in task.evaluation.shown.items() if column == task.evaluation.id)
     found: dict[str, Details] = {}
     for system in systems:
         file = folder / f"eval_details_{system.replace(' ', '_')}.jsonl"
         if file.is_file():
-            lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-            found[system] = {line[key]: line for line in lines}
+            found[system] = {line[key]: line for line in read_objects(reading(file)) if line}
     return found
 
 
-def main_measure(measured: Sequence[str]) -> str:
-    """The measure by which examples are ranked, of those that there are.
-
-    >>> main_measure(["format", "accuracy"]), main_measure(["mine", "another"])
-    ('accuracy', 'mine')
-    """
-    return next(name for name in (*_MAIN, *measured) if name in measured)
+def main_measure(measured: Sequence[str], task: Task) -> str:
+    """The measure by which examples are ranked, of those that there are: what the task is about, else the first."""
+    return task.main if task.main in measured else measured[0]
 
 
 def difference(ours: Details, theirs: Details, measure: str) -> Interval | None:
@@ -74,7 +68,7 @@ def extremes(
     }
 
     def example(row: str) -> Example:
-        shown = [name for name, column in task.shown.items() if column != task.id]
+        shown = [name for name, column in task.evaluation.shown.items() if column != task.evaluation.id]
         line = details[ours][row]
         answers = [_answer(system, lines[row], task) for system, lines in details.items() if row in lines]
         asked = {name: words for name in shown if (words := _words(line.get(name, "")))}
@@ -87,15 +81,15 @@ def extremes(
 
 def fingerprint(details: Mapping[str, Details], task: Task) -> str:
     """Twelve digits of the SHA-256 of the held-out rows as the details show them: the same rows give the same, whoever answered."""
-    rows = {row: [line.get(name) for name in task.shown] for lines in details.values() for row, line in lines.items()}
+    rows = {row: [line.get(name) for name in task.evaluation.shown] for lines in details.values() for row, line in lines.items()}
     return hashlib.sha256(json.dumps(sorted(rows.items()), ensure_ascii=False).encode()).hexdigest()[:12]
 
 
 def _answer(system: str, line: Mapping[str, Any], task: Task) -> Answer:
-    scores = {name: float(line[name]) for name in next(iter(task.tables.values())) if isinstance(line.get(name), int | float)}
-    known = {*task.shown, task.answer, *task.metrics}
+    scores = {name: float(line[name]) for name in next(iter(task.measured().values())) if isinstance(line.get(name), int | float)}
+    known = {*task.evaluation.shown, task.evaluation.answer, *task.measures()}
     notes = {name: _words(value) for name, value in line.items() if name not in known and value and not isinstance(value, int | float)}
-    return Answer(system, str(line.get(task.answer) or ""), scores, notes)
+    return Answer(system, str(line.get(task.evaluation.answer) or ""), scores, notes)
 
 
 def _words(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from overtake import text_table
 from overtake.cli import Stop
 from overtake.data.tables import BadInput, write_aside
 from overtake.evaluation.comparing import SIGNIFICANT, Scores, verdict
@@ -139,21 +140,19 @@ def over_seeds(runs: Sequence[Scores], metrics: Sequence[str]) -> Scores:
 def words(summary: Mapping[str, Any], by_seed: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """The table: each variant's mean (with several seeds the least and the greatest), then what each difference shows, in words."""
     against = summary["against"]
-    lines = [
-        f"{'variant':<22}{'metric':<14}{'mean [95 % interval]':>24}{'over seeds':>18}{f'  {against} minus it':<28}{'p (Holm)':>9}  shown"
-    ]
-    lines.append("-" * len(lines[0]))
+    rows = [["variant", "metric", "mean [95 % interval]", "over seeds", f"  {against} minus it", "p (Holm)", "  shown"]]
     for name, means in summary["means"].items():
         for metric, mean in means.items():
             ends = [one[metric] for one in by_seed[name] if metric in one]
             spread = f"{min(ends):.3f} to {max(ends):.3f}" if len(ends) > 1 else "one run"
-            line = f"{name:<22}{metric:<14}{mean!s:>24}{spread:>18}"
+            cells = [name, metric, str(mean), spread]
             difference: Interval | None = summary["differences"].get(name, {}).get(metric)
             if difference:
                 chance = summary["p_holm"][name][metric]
                 shown = f"{difference.mean:+.3f} [{difference.low:+.2f},{difference.high:+.2f}]"
-                line += f"  {shown:<26}{chance:>9.3f}  {verdict(difference, chance)}"
-            lines.append(line)
+                cells += [f"  {shown}", f"{chance:.3f}", f"  {verdict(difference, chance)}"]
+            rows.append(cells)
+    lines = text_table.lines(rows, ("<22", "<14", ">24", ">18", "<28", ">9", ""), ruled=True)
     lines.append(f"shown: p < {SIGNIFICANT:g} after Holm's correction over all differences here, and the 95 % interval excludes 0.")
     lines.append("Both are over the rows; a variant of several seeds counts with each row's mean over them.")
     return "\n".join(lines)

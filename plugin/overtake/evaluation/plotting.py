@@ -4,7 +4,10 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
+
+from overtake.task import Panel, Task
 
 _SHARE = 15
 """The thick line of a curve is the mean of a fifteenth of its points."""
@@ -14,16 +17,6 @@ MOST_RUNS = 5
 _INK = "#123456"
 _COLOURS = tuple(f"#{at}{at}{at}abc" for at in range(1, MOST_RUNS + 1))
 """What matplotlib is told: the page's style sheet names the real ones, which differ by light and dark."""
-
-
-class Panel(NamedTuple):
-    """A plot: what it shows, in English and Chinese, and the names it has in logging.jsonl, by trainer and mode."""
-
-    title: str
-    chinese: str
-    names: tuple[str, ...]
-    says: str = ""
-    says_chinese: str = ""
 
 
 _REWARD = (
@@ -37,32 +30,9 @@ _REWARD = (
     ),
 )
 _OTHER = (
-    Panel(
-        "Win rate against the teacher",
-        "对教师的胜率",
-        ("rag/win_rate",),
-        "share of rewrites that retrieve better",
-        "检索更好的改写所占比例",
-    ),
-    Panel("Held-out win rate", "留出集胜率", ("eval_rag/win_rate",), "the same, on held-out questions", "同上，在留出问题上"),
-    Panel("Retrieval quality", "检索质量", ("rag/student_quality",), "student's recall lists", "学生的召回列表"),
-    Panel(
-        "Judge's part",
-        "评审部分",
-        ("rag/judge", "medical/teacher"),
-        "against what is counted: do both like it?",
-        "与可计量部分对照：二者是否一致",
-    ),
-    Panel("Retrieval's part", "检索部分", ("rag/retrieval",), "of the reward, against the teacher", "奖励的一部分，与教师相比"),
-    Panel("Winning's part", "胜负部分", ("rag/win",), "of the reward", "奖励的一部分"),
-    Panel("Rule book", "规则得分", ("medical/rules",), "should rise", "应上升"),
-    Panel("Safe answers", "安全的回答", ("medical/safe",), "share", "比例"),
-    Panel("Wrong answers called correct", "错误被判正确", ("judge/wrongly_correct",), "share: should fall", "比例：应下降"),
     Panel("KL from the reference", "与参考模型的 KL", ("kl", "objective/kl"), "nats a token", "每个 token，nat"),
     Panel("Length", "长度", ("completions/mean_length",), "tokens of a completion", "每个回答的 token 数"),
     Panel("Cut off", "被截断的回答", ("completions/clipped_ratio",), "share that ends at the length limit", "到达长度上限的比例"),
-    Panel("Copies of the question", "照抄问题", ("rewrite/copy",), "share", "比例"),
-    Panel("Without a score", "未能评分", ("rag/abstained", "finance/abstained", "medical/abstained"), "share", "比例"),
     Panel(
         "Clipped", "被截断的更新", ("policy/clipfrac_avg", "clip_ratio/region_mean"), "0.1 to 0.3 is usual in PPO", "PPO 通常为 0.1 到 0.3"
     ),
@@ -82,11 +52,20 @@ _OTHER = (
 )
 
 
-def panels(names: Sequence[str]) -> list[Panel]:
-    """Every plot there may be in a page of runs that log these names; each reward of its own has one beside the composite parts."""
+def panels(names: Sequence[str], tasks: Sequence[Task]) -> list[Panel]:
+    """Every plot there may be in a page of runs that log these names: of the reward and its parts, then the tasks', then any run's.
+
+    Panels of one title are one plot.
+    """
     rewards = sorted({found[1] for name in names if (found := re.fullmatch(r"rewards/(.+)/mean", name))})
     parts = [Panel(f"Reward {one}", f"奖励 {one}", (f"rewards/{one}/mean",), "its mean, unweighted", "均值，未加权") for one in rewards]
-    return [*_REWARD, *(parts if len(parts) > 1 else []), *_OTHER]
+    abstained = tuple(sorted(name for name in names if name.endswith("/abstained") and not name.startswith("eval_")))
+    unscored = [Panel("Without a score", "未能评分", abstained, "share", "比例")] if abstained else []
+    made: dict[str, Panel] = {}
+    for panel in [*_REWARD, *(parts if len(parts) > 1 else []), *(one for task in tasks for one in task.panels), *unscored, *_OTHER]:
+        same = made.get(panel.title)
+        made[panel.title] = replace(same, names=(*same.names, *panel.names)) if same else panel
+    return list(made.values())
 
 
 def points(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[int, float]]:

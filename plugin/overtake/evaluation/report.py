@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from overtake.data.tables import BadInput
+from overtake.data.outputs import reading
+from overtake.data.tables import BadInput, read_objects, write_aside
 from overtake.evaluation import examples, headline
 from overtake.evaluation.curves import read_log
 from overtake.evaluation.plotting import MOST_RUNS, panels, plot, points
+from overtake.evaluation.summaries import task_of
 from overtake.evaluation.watch import SIGNS, watch
+from overtake.task import Task
 
 TEMPLATE = Path(__file__).with_name("report.html")
 ALARMS = {
@@ -42,8 +45,27 @@ _COPIES = ("copy", "original query", "copy policy")
 """Systems that answer with the question: no example needs them."""
 
 
-def page(runs: Mapping[str, Path], evaluation: Path | None) -> str:
-    """The page over runs, by the name to show, and the folder of tools/evaluate.py that compared them.
+def _parse(runs: Sequence[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for one in runs:
+        name, _, folder = one.partition("=")
+        if not name or not folder:
+            raise BadInput(f"--run {one}: give NAME=FOLDER, the output folder of a training")
+        if name in found:
+            raise BadInput(f"--run {one}: {name} stands twice: give each its own name")
+        found[name] = Path(folder)
+    return found
+
+
+def write(out: Path, runs: Sequence[str], evaluation: Path | None, tasks: Sequence[Task]) -> int:
+    """Write the page of runs, each NAME=FOLDER. Raises BadInput, and what `page` does."""
+    write_aside({out: page(_parse(runs), evaluation, tasks).encode()})
+    print(f"{out}: open it in a browser")
+    return 0
+
+
+def page(runs: Mapping[str, Path], evaluation: Path | None, tasks: Sequence[Task]) -> str:
+    """The page over runs, by the name to show, and the folder of tools/evaluate.py that compared them; `tasks`: those they may be of.
 
     Raises BadInput for a folder that is neither, and when no run has a curve.
     """
@@ -53,7 +75,7 @@ def page(runs: Mapping[str, Path], evaluation: Path | None) -> str:
         raise BadInput(f"{len(runs)} runs cannot be told apart in one plot: name {MOST_RUNS} at most")
     logs = {name: read_log(folder) for name, folder in runs.items()}
     drawn = []
-    for panel in panels(sorted({key for rows in logs.values() for row in rows for key in row})):
+    for panel in panels(sorted({key for rows in logs.values() for row in rows for key in row}), tasks):
         curves = {at: points(rows, panel.names) for at, rows in enumerate(logs.values())}
         told = {at: curve for at, curve in curves.items() if len(curve) > 1}
         # ms-swift's RL logs a held-out loss too, which is 0 or means nothing.
@@ -61,11 +83,11 @@ def page(runs: Mapping[str, Path], evaluation: Path | None) -> str:
             drawn.append((panel, plot(told), list(told)))
     if not drawn:
         raise BadInput(f"none of {', '.join(map(str, runs.values()))} has two logged steps: is the run still at its beginning?")
-    held_out = _held_out(evaluation, list(runs)) if evaluation else None
+    held_out = _held_out(evaluation, list(runs), tasks) if evaluation else None
     return Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True, trim_blocks=True, lstrip_blocks=True).render(
         drawn=drawn,
         runs=[
-            {"name": name, "folder": str(runs[name]), **_facts(rows), **_recipe(runs[name]), **_watched(rows, name, held_out)}
+            {"name": name, "folder": str(runs[name]), **_facts(rows), **_recipe(runs[name]), **_watched(rows, name, held_out, tasks)}
             for name, rows in logs.items()
         ],
         signs=SIGNS,
@@ -93,7 +115,7 @@ def _recipe(folder: Path) -> dict[str, Any]:
     file = folder / "args.json"
     if not file.is_file():
         return {"settings": {}, "data": []}
-    arguments: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    arguments: dict[str, Any] = json.loads(reading(file).read_text(encoding="utf-8"))
     other = {"grpo": _OF_PPO, "ppo": _OF_GRPO}.get(str(arguments.get("rlhf_type")), (*_OF_PPO, *_OF_GRPO))
     other += _OF_LORA if arguments.get("tuner_type") == "full" else ()
     said = {name: arguments.get(name) for name in SETTINGS if name not in other}
@@ -114,10 +136,10 @@ def _data(name: str) -> dict[str, str]:
     return {"name": str(name), "rows": str(content.count(b"\n")), "sha256": hashlib.sha256(content).hexdigest()[:12]}
 
 
-def _watched(rows: Sequence[Mapping[str, Any]], name: str, held_out: Mapping[str, Any] | None) -> dict[str, Any]:
+def _watched(rows: Sequence[Mapping[str, Any]], name: str, held_out: Mapping[str, Any] | None, tasks: Sequence[Task]) -> dict[str, Any]:
     """What the watch found for a run: findings by sign, signs that are clear, and those that nothing is known of."""
     against = held_out["passed"].get(name) if held_out else None
-    said = watch(rows, against)
+    said = watch(rows, tasks, against)
     # Of an SFT there is little to cheat: its page says what was found, and does not list what an SFT never logs.
     trained_by_reward = any("reward" in row for row in rows)
     return {
@@ -129,24 +151,23 @@ def _watched(rows: Sequence[Mapping[str, Any]], name: str, held_out: Mapping[str
 
 def _alarms(folder: Path) -> list[dict[str, Any]]:
     file = folder / "alarms.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    return list(filter(None, read_objects(reading(file)))) if file.is_file() else []
 
 
-def _held_out(folder: Path, runs: Sequence[str]) -> dict[str, Any]:
+def _held_out(folder: Path, runs: Sequence[str], tasks: Sequence[Task]) -> dict[str, Any]:
     """Tables, examples and what each run passed or not, of a folder of tools/evaluate.py."""
     file = folder / "summary.json"
     if not file.is_file():
         raise BadInput(f"{file} does not exist: name the output folder of tools/evaluate.py")
-    summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    task = headline.task_of(summary)
+    summary: dict[str, Any] = json.loads(reading(file).read_text(encoding="utf-8"))
+    task = task_of(summary, tasks)
     systems = [name for name in summary["means"] if name not in _COPIES]
     details = examples.read_details(folder, systems, task)
     measured = list(dict.fromkeys(name for means in summary["means"].values() for name in means))
-    tables = headline.tables(summary, task)
-    found = {"against": summary["against"], "tables": tables, "passed": {}, "examples": None, "fingerprint": ""}
+    found = {"against": summary["against"], "tables": headline.tables(summary, task), "passed": {}, "examples": None, "fingerprint": ""}
     if not measured or not details:
         return found
-    by = examples.main_measure(measured)
+    by = examples.main_measure(measured, task)
     came_from = next((name for name in _BEFORE if name in details), "")
     passed = {
         run: {f"{came_from}, {by}": one}
@@ -159,6 +180,6 @@ def _held_out(folder: Path, runs: Sequence[str]) -> dict[str, Any]:
         # A phone shows three or four answers one under the other; the others stand in the details.
         sides = {name: details[name] for name in dict.fromkeys(("teacher", came_from, *runs, ours)) if name in details}
         best, worst = examples.extremes(sides, ours, came_from, by, task, _EXAMPLES)
-        shown = {"best": best, "worst": worst, "ours": ours, "theirs": came_from, "measure": headline.measure(by)}
+        shown = {"best": best, "worst": worst, "ours": ours, "theirs": came_from, "measure": task.metric(by)}
         found |= {"examples": shown}
     return found | {"passed": passed, "fingerprint": examples.fingerprint(details, task)}

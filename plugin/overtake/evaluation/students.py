@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ from overtake.reading.tags import strip_think
 from overtake.remote.chat import Endpoint, chat_call, chat_gateway
 from overtake.remote.gateway import Ok, Result
 
-MAX_NEW_TOKENS = 150
 BATCH = 32
 """Conversations that a folder answers together."""
 _VLLM_BATCH = 256
@@ -41,11 +41,11 @@ def fetched(name: str) -> Path:
 
 
 def from_folder(
-    folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int = 0, whole: bool = False, tell: Tell | None = None
+    folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int, whole: bool = False, tell: Tell | None = None
 ) -> list[str]:
     """Greedy answers of the model in `folder` (a full model, or a LoRA adapter whose base its adapter_config.json names).
 
-    At most `limit` tokens each (0: as many as a rewrite has) and what the model's window has room for, stripped of the think block unless
+    At most `limit` tokens each and what the model's window has room for, stripped of the think block unless
     they are wanted `whole`. Raises BadInput when the folder holds neither.
     """
     import torch
@@ -70,7 +70,7 @@ def from_folder(
             output = model.generate(
                 input_ids=inputs.input_ids,
                 attention_mask=inputs.attention_mask,
-                max_new_tokens=min(limit or MAX_NEW_TOKENS, room),
+                max_new_tokens=min(limit, room),
                 do_sample=False,
             )
         texts = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
@@ -85,16 +85,42 @@ def from_folder(
 
 
 def _base(folder: Path) -> tuple[str, Any]:
-    """Folder or name of the weights (of an adapter: its base's), and their tokenizer. Raises BadInput when it holds no model."""
+    """Folder or name of the weights (of an adapter: its base's), and their tokenizer.
+
+    Raises BadInput when it holds no model, names no base that is there, or its tokenizer cannot put a conversation into words.
+    """
     from transformers import AutoTokenizer
 
     if (folder / "adapter_config.json").is_file():
-        base = str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+        base = _base_of_adapter(folder)
     elif (folder / "config.json").is_file():
         base = str(folder)
     else:
         raise BadInput(f"{folder} holds neither config.json nor adapter_config.json: give a model or checkpoint folder")
-    return base, AutoTokenizer.from_pretrained(base, padding_side="left")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
+    except (OSError, ValueError) as error:  # a folder without its files; a hub that cannot be reached or has no such model
+        of = f"{folder}, an adapter on {base}" if base != str(folder) else base
+        raise BadInput(f"{of}: no tokenizer to be had there ({' '.join(str(error).split())[:200]}): correct the path") from None
+    if not tokenizer.chat_template:
+        raise BadInput(
+            f"{base}: its tokenizer has no chat template, so a prompt cannot be made: take the instruct model's folder, or put the "
+            "chat_template.jinja of its family into this one"
+        )
+    return base, tokenizer
+
+
+def _base_of_adapter(folder: Path) -> str:
+    file = folder / "adapter_config.json"
+    try:
+        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        raise BadInput(f"{file} is no JSON object: take another checkpoint") from None
+    if not base or not isinstance(base, str):
+        raise BadInput(f"{folder}: its adapter_config.json names no base model: write the base's folder or hub name into it")
+    if re.match(r"[/~]|\.\.?/", base) and not Path(base).is_dir():
+        raise BadInput(f"{folder} is an adapter on {base}, which is not there: correct base_model_name_or_path in its adapter_config.json")
+    return base
 
 
 def _prompts(tokenizer: Any, conversations: Sequence[list[dict[str, str]]], whole: bool) -> list[str]:
@@ -105,7 +131,7 @@ def _prompts(tokenizer: Any, conversations: Sequence[list[dict[str, str]]], whol
 
 
 def from_vllm(
-    folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int = 0, whole: bool = False, tell: Tell | None = None
+    folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int, whole: bool = False, tell: Tell | None = None
 ) -> list[str]:
     """As `from_folder`, by vLLM on all GPUs that divide the attention heads among them: many times as fast with a model of billions.
 
@@ -124,8 +150,7 @@ def from_vllm(
     base, tokenizer = _base(folder)
     config = AutoConfig.from_pretrained(base)
     prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in _prompts(tokenizer, conversations, whole)]
-    most = limit or MAX_NEW_TOKENS
-    window = min(config.max_position_embeddings, max(map(len, prompts)) + most)
+    window = min(config.max_position_embeddings, max(map(len, prompts)) + limit)
     adapter: dict[str, Any] = {}
     request = None
     if base != str(folder):
@@ -147,7 +172,7 @@ def from_vllm(
             batch = prompts[start : start + _VLLM_BATCH]
             done = engine.generate(
                 [TokensPrompt(prompt_token_ids=ids) for ids in batch],
-                [SamplingParams(temperature=0.0, max_tokens=max(1, min(most, window - len(ids)))) for ids in batch],
+                [SamplingParams(temperature=0.0, max_tokens=max(1, min(limit, window - len(ids)))) for ids in batch],
                 use_tqdm=False,
                 lora_request=request,
             )
@@ -169,21 +194,23 @@ def from_endpoint(
     base_url: str,
     key: str,
     conversations: Sequence[list[dict[str, str]]],
-    limit: int = 0,
+    limit: int,
     whole: bool = False,
     tell: Tell | None = None,
 ) -> list[str | None]:
     """Answers of a served model at temperature 0: "" where it answered without a text, None where the service did not answer.
 
-    At most `limit` tokens each (0: as many as a rewrite has). Wanted `whole`, the think block stays, and what is cut off counts as it
+    At most `limit` tokens each. Wanted `whole`, the think block stays, and what is cut off counts as it
     is, as it does for a folder.
     They are not cached: a student that is trained and served again keeps its address and name.
 
     Raises Stop when it is dead or refuses the key.
     """
     to = Endpoint("student", base_url, model, key)
-    tokens = limit or MAX_NEW_TOKENS
-    calls = [chat_call(to, messages, tokens, temperature=0.0, cached=False, thinking=whole, insist=not whole) for messages in conversations]
+    calls = [
+        chat_call(to, messages, limit, temperature=0.0, cached=False, thinking=whole, raise_token_limit_on_cutoff=not whole)
+        for messages in conversations
+    ]
     last = time.monotonic()
 
     def landed(index: int, result: Result) -> None:

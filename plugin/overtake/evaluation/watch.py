@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from overtake.evaluation.curves import first_and_last_fifth
 from overtake.evaluation.statistics import Interval
+from overtake.task import Cheat, Opinion, Task
 
 Row = Mapping[str, Any]
 
@@ -35,24 +36,6 @@ SIGNS = {
     "opinions": ("judge against what is counted", "评审与可计量指标"),
 }
 """What is looked at, in words."""
-
-CHEATS = {
-    "rewrite/copy": ("copies of the question", "照抄问题"),
-    "rewrite/stuffing": ("keyword stuffing", "堆砌关键词"),
-    "rewrite/talk": ("talk instead of a rewrite", "不改写而闲谈"),
-    "medical/broken/stuffing": ("keyword stuffing", "堆砌关键词"),
-    "medical/broken/talks_to_grader": ("talk to the grader", "向评分者喊话"),
-    "medical/broken/useless_refusal": ("needless refusals", "不必要的拒答"),
-    "judge/wrongly_correct": ("wrong answers called correct", "把错误答案判为正确"),
-    "finance/unanswered": ("solutions without an answer", "没有答案的解答"),
-}
-OPINIONS = (
-    ("rag/judge", "rag/retrieval", "the judge's part", "retrieval", "评审部分", "检索部分"),
-    ("medical/teacher", "medical/rules", "the teacher's score", "the rule book's", "教师评分", "规则得分"),
-    ("rewards/AnswerFormat/mean", "rewards/FinanceAccuracy/mean", "the format", "accuracy", "格式得分", "准确率"),
-    ("rewards/JudgeFormat/mean", "rewards/JudgeVerdict/mean", "the format", "right verdicts", "格式得分", "正确判断"),
-)
-"""Names in the log: who can be persuaded, what is counted; then both in words."""
 
 _LEAST, _ERRORS = 10, 4.0
 _LEAST_EVALUATIONS = 5
@@ -79,22 +62,21 @@ class Change(NamedTuple):
         return self.last - self.first if abs(self.last - self.first) > _ERRORS * self.error else 0.0
 
 
-def watch(rows: Sequence[Row], against: Mapping[str, Interval] | None = None) -> dict[str, Said | None]:
+def watch(rows: Sequence[Row], tasks: Sequence[Task], against: Mapping[str, Interval] | None = None) -> dict[str, Said | None]:
     """What each sign says: a finding, or None for nothing wrong; a sign that the run gives no means to tell is left out.
 
-    rows: those of logging.jsonl. against: the paired difference on the held-out rows of the trained system to each that it came from,
-    by that one's name.
+    rows: those of logging.jsonl. tasks: those whose cheats and opinions are looked for. against: the paired difference on the held-out
+    rows of the trained candidate to each that it came from, by that one's name.
 
-    >>> copies = [{"rewrite/copy": step / 20} for step in range(20)]
-    >>> watch(copies)["cheats"].english
-    'copies of the question rose from 0.08 to 0.88 of the samples'
+    >>> watch([{"completions/mean_length": 10.0 + step} for step in range(50)], [])["lengths"].english[:42]
+    'completions went from 14 to 54 tokens: see'
     """
     signs = {
         "held_out": _held_out(rows),
         "table": _table(rows, against),
-        "cheats": _cheats(rows),
+        "cheats": _cheats(rows, [one for task in tasks for one in task.cheats]),
         "lengths": _lengths(rows),
-        "opinions": _opinions(rows),
+        "opinions": _opinions(rows, [one for task in tasks for one in task.opinions]),
     }
     return {name: said if said.english else None for name, said in signs.items() if said is not None}
 
@@ -170,14 +152,14 @@ def _table(rows: Sequence[Row], against: Mapping[str, Interval] | None) -> Said 
     )
 
 
-def _cheats(rows: Sequence[Row]) -> Said | None:
-    known = {name: found for name in CHEATS if (found := change(rows, name))}
+def _cheats(rows: Sequence[Row], cheats: Sequence[Cheat]) -> Said | None:
+    known = [(cheat, found) for cheat in cheats if (found := change(rows, cheat.name))]
     if not known:
         return None
-    more = {name: found for name, found in known.items() if found.rise > _MORE_CHEATS}
+    more = [(cheat, found) for cheat, found in known if found.rise > _MORE_CHEATS]
     return Said(
-        "; ".join(f"{CHEATS[name][0]} rose from {one.first:.2f} to {one.last:.2f} of the samples" for name, one in more.items()),
-        "；".join(f"{CHEATS[name][1]}的占比从 {one.first:.2f} 升到 {one.last:.2f}" for name, one in more.items()),
+        "; ".join(f"{cheat.en} rose from {one.first:.2f} to {one.last:.2f} of the samples" for cheat, one in more),
+        "；".join(f"{cheat.zh}的占比从 {one.first:.2f} 升到 {one.last:.2f}" for cheat, one in more),
     )
 
 
@@ -197,17 +179,17 @@ def _lengths(rows: Sequence[Row]) -> Said | None:
     return _CLEAR if length else None
 
 
-def _opinions(rows: Sequence[Row]) -> Said | None:
+def _opinions(rows: Sequence[Row], opinions: Sequence[Opinion]) -> Said | None:
     seen = False
-    for judge, counted, *words in OPINIONS:
-        pleased, measured = change(rows, judge), change(rows, counted)
+    for one in opinions:
+        pleased, measured = change(rows, one.judge), change(rows, one.counted)
         seen = seen or bool(pleased and measured)
         if pleased and measured and pleased.rise > _OPINION and measured.rise < -_OPINION:
             return Said(
-                f"{words[0]} rose from {pleased.first:.2f} to {pleased.last:.2f} while {words[1]} fell from {measured.first:.2f} to "
-                f"{measured.last:.2f}: the reward is won without the task",
-                f"{words[2]}从 {pleased.first:.2f} 升到 {pleased.last:.2f}，而{words[3]}从 {measured.first:.2f} 降到 {measured.last:.2f}："
-                "奖励升了，任务却没有做得更好",
+                f"{one.judge_en} rose from {pleased.first:.2f} to {pleased.last:.2f} while {one.counted_en} fell from "
+                f"{measured.first:.2f} to {measured.last:.2f}: the reward is won without the task",
+                f"{one.judge_zh}从 {pleased.first:.2f} 升到 {pleased.last:.2f}，而{one.counted_zh}从 {measured.first:.2f} 降到 "
+                f"{measured.last:.2f}：奖励升了，任务却没有做得更好",
             )
     return _CLEAR if seen else None
 

@@ -5,10 +5,13 @@ whole: every error is a ValueError that names the file, the line and what to do.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from overtake.data import outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,11 @@ def read_queries(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_qrels(folder: Path, split: str | None = None) -> dict[str, dict[str, int]]:
-    """Relevance by question and document from `qrels/<split>.tsv`; without a split from `qrels.tsv`, else from all splits joined."""
+    """Relevance by question and document from `qrels/<split>.tsv`; without a split from `qrels.tsv`, else from all splits joined.
+
+    A first line may name the columns, in any order; without one they are query-id, corpus-id, score, or TREC's four. Blanks around ids are
+    taken off.
+    """
     folder = Path(folder)
     splits = sorted((folder / "qrels").glob("*.tsv"))
     if split is not None:
@@ -62,19 +69,66 @@ def read_qrels(folder: Path, split: str | None = None) -> dict[str, dict[str, in
         raise ValueError(f"{wanted}: no such file; splits there: {', '.join(path.stem for path in splits) or 'none'}")
     qrels: dict[str, dict[str, int]] = {}
     for path in files:
-        for where, line in _lines(path):
-            cells = line.split("\t")
-            if cells[-1] == "score":
-                continue
-            try:
-                query, document, score = cells[0], cells[1], int(cells[2])
-            except (IndexError, ValueError):
-                raise ValueError(f"{where}: {line!r}: write query-id, corpus-id and a whole number, separated by tabs") from None
+        for where, query, document, score in _labels(path):
             if qrels.setdefault(query, {}).setdefault(document, score) != score:
                 raise ValueError(f"{where}: question {query!r} and document {document!r} have two scores: keep one")
     if not qrels:
         raise ValueError(f"{files[0]}: no labels: write query-id, corpus-id and score, separated by tabs")
     return qrels
+
+
+_NAMES = """
+query-id: queryid qid query topic topicid topicno questionid question 查询编号 问题编号 查询 问题
+corpus-id: corpusid docid doc docno did document documentid pid passageid passage cid 文档编号 文档id 文档 段落编号
+score: score relevance rel relevancy label grade judgment judgement 相关性 相关度 得分 分数 标签
+"""
+_ROLES = {role: names.split() for role, _, names in (line.partition(":") for line in _NAMES.split("\n") if line)}
+"""What each column of labels may be called, in small letters without blanks, - and _."""
+_FORMS = "name the columns query-id, corpus-id and score in a first line, or write these three, or TREC's query, 0, document, score"
+
+
+def _labels(path: Path) -> Iterator[tuple[str, str, str, int]]:
+    """("file:line", question, document, score) of every label in a file, its columns told by a header or by their number."""
+    places: dict[str, int] = {}
+    head: list[str] = []
+    width, separator = 0, None
+    for where, line in _lines(path):
+        if not places:
+            separator = "\t" if "\t" in line else None
+        cells = [cell.strip() for cell in line.split(separator)]
+        if not places:
+            width = len(cells)
+            places = _places(where, cells)
+            head = cells if _named(cells) else []
+        if cells == head:
+            continue  # joined files repeat it
+        if len(cells) != width:
+            raise ValueError(f"{where}: {line!r}: write query-id, corpus-id and score as in the first line, in {width} columns")
+        query, document, score = (cells[places[role]] for role in _ROLES)
+        if not head and width == 4 and cells[1].upper() not in ("0", "Q0"):
+            raise ValueError(f"{where}: {line!r} has four columns, but the second is not TREC's 0: {_FORMS}")
+        if not re.fullmatch(r"[+-]?\d+(\.0*)?", score) or not query or not document:
+            raise ValueError(f"{where}: {line!r}: write query-id, corpus-id and a whole number, separated by tabs")
+        yield where, query, document, int(float(score))
+
+
+def _named(cells: list[str]) -> list[str]:
+    """The role of each column of a header ("" for another); nothing for a line that is none."""
+    roles = {name: role for role, names in _ROLES.items() for name in names}
+    found = [roles.get(re.sub(r"[\s_-]", "", cell.casefold()), "") for cell in cells]
+    return found if len(set(filter(None, found))) > 1 or not any(re.fullmatch(r"[+-]?\d+(\.\d*)?", cell) for cell in cells) else []
+
+
+def _places(where: str, cells: list[str]) -> dict[str, int]:
+    """Where each role stands, by the first line of a file."""
+    if named := _named(cells):
+        for role in _ROLES:
+            if (count := named.count(role)) != 1:
+                raise ValueError(f"{where}: {count or 'no'} columns hold the {role}; there are {', '.join(cells)}: {_FORMS}")
+        return {role: named.index(role) for role in _ROLES}
+    if len(cells) not in (3, 4):
+        raise ValueError(f"{where}: {len(cells)} columns without a header: {_FORMS}")
+    return dict(zip(_ROLES, (0, 1, 2) if len(cells) == 3 else (0, 2, 3), strict=True))
 
 
 def read_lexicon(path: Path) -> dict[str, str]:
@@ -93,14 +147,14 @@ def _file(path: Path, name: str) -> Path:
     file = path / name if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"{file}: no such file: give a folder that holds {name}, or a .jsonl file")
-    if file.suffix != ".jsonl":
+    if file.suffix.lower() != ".jsonl":
         raise ValueError(f"{file}: not a .jsonl file: give a folder that holds {name}, or a .jsonl file")
     return file
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """("file:line", text) of every line that is not blank. Lines end at newlines only: str.splitlines also cuts at U+2028."""
-    with path.open("rb") as file:
+    with outputs.reading(path).open("rb") as file:
         for number, raw in enumerate(file, 1):
             where = f"{path}:{number}"
             try:

@@ -1,0 +1,1 @@
+"""What is common to the rewards of all tasks."""

@@ -1,5 +1,6 @@
 """The critic of PPO: a language model with a value head, which says before each token what reward is still to come."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from overtake.data.tables import BadInput
 
 FOLDER = "critic"
 """Of a checkpoint, where its critic lies."""
@@ -114,3 +117,33 @@ def load(critic: Any, folder: Path) -> None:
         for name, parameter in critic.named_parameters():
             if name in found:
                 parameter.copy_(found[name])
+
+
+def work(args: argparse.Namespace) -> int:
+    """Write the critic of PPO that `args` ask for to a new folder; 0 done. Raises BadInput."""
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        raise BadInput(f"{args.out} is there already: choose another folder or remove it")
+    from transformers import AutoTokenizer
+
+    try:
+        base = folder_of(args.base)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        if args.policy:
+            check_tokenizer(base, AutoTokenizer.from_pretrained(folder_of(args.policy)))
+        critic = from_model(base)
+    except (OSError, ValueError) as error:
+        raise BadInput(str(error).strip().splitlines()[0]) from None
+    aside = args.out.with_name(args.out.name + ".aside")
+    critic.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    aside.replace(args.out)
+    millions = critic.num_parameters() / 1e6
+    print(f"{args.out}: {type(critic).__name__} of {millions:.2f} M parameters, value head zero; name it in OVERTAKE_CRITIC")
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command line takes."""
+    parser.add_argument("base", help="folder or hub name of a language model, smaller than the policy or its base")
+    parser.add_argument("out", type=Path, help="folder to write; refused when it holds anything")
+    parser.add_argument("--policy", help="the model that PPO trains: check that the tokenizers agree")

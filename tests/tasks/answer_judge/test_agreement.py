@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from overtake.evaluation.agreement import accuracy, balanced_accuracy, kappa
 from overtake.evaluation.statistics import bootstrap_counts
 from overtake.tasks.answer_judge import agreement
-from overtake.tasks.answer_judge.agreement import Judged, Said, balanced_accuracy, kappa
+from overtake.tasks.answer_judge.agreement import Judged, Said
 from overtake.tasks.answer_judge.rows import JudgeRow
 
 
@@ -57,7 +58,7 @@ def test_a_constant_judge_has_no_kappa_and_half_the_balanced_accuracy():
 def test_answers_to_one_question_do_not_count_as_independent():
     together = [[10, 0, 0, 0, 0], [0, 10, 0, 0, 0]] * 5
     apart = [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]] * 50
-    wide, narrow = (bootstrap_counts(counts, agreement.accuracy) for counts in (together, apart))
+    wide, narrow = (bootstrap_counts(counts, accuracy) for counts in (together, apart))
     assert wide.mean == narrow.mean == 0.5
     assert (wide.high - wide.low) / (narrow.high - narrow.low) == pytest.approx(math.sqrt(10), rel=0.15)
 

@@ -90,3 +90,11 @@ def test_a_sft_row_trains_as_it_is_with_the_same_messages(tmp_path):
     plain, _ = load_dataset([str(write(tmp_path / "sft.jsonl", [row]))])
     named, _ = load_dataset([f"overtake/finance:{tmp_path / 'sft.jsonl'}"])
     assert turns(plain[0]) == turns(named[0]) == turns(row)
+
+
+@pytest.mark.parametrize(("folder", "rows", "count"), [("C#题库", "", 3), ("C#题库", "#2", 2), ("#1", "", 3), ("a#2#", "#1", 1)])
+def test_f68_a_sign_in_a_folders_name_is_no_number_of_rows(tmp_path, folder, rows, count):
+    (tmp_path / folder).mkdir()
+    path = write(tmp_path / folder / "rl.jsonl", [{**RL, "id": name} for name in "abc"])
+    found, _ = load_dataset([f"overtake/finance:{path}{rows}"], remove_unused_columns=False, shuffle=False)
+    assert found["fin_gold"] == ["800万元"] * count

@@ -1,13 +1,10 @@
-"""How far a judge agrees with people: accuracy, balanced accuracy, Cohen's kappa with intervals, by model and length, and its biases."""
+"""How far a judge of answers agrees with people, beside the simplest judge, by model and by length, and what sways it that should not."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from overtake.evaluation.statistics import Interval, bootstrap_counts
+from overtake.evaluation.agreement import Pair, agreement, confusion, differences, share
 from overtake.tasks.answer_judge.judgements import VALUES, Value
 from overtake.tasks.answer_judge.negatives import INJECTIONS
 from overtake.tasks.answer_judge.rows import JudgeRow
@@ -32,8 +29,6 @@ PADDING = (
 )
 """Sentences that say nothing about any question: for the length probe."""
 
-Counts = NDArray[np.float64]
-
 
 class Judged(NamedTuple):
     """A row with a human verdict, and the judge's; None: it abstained."""
@@ -46,46 +41,10 @@ class Judged(NamedTuple):
         """On the main answer."""
         return self.said.main if self.said else None
 
-
-def accuracy(sums: Counts) -> NDArray[np.float64]:
-    """Share of equal verdicts, from [..., (both right, only people, only judge, both wrong, ...)].
-
-    >>> float(accuracy(np.array([8, 1, 1, 0])))
-    0.8
-    """
-    return (sums[..., 0] + sums[..., 3]) / sums[..., :4].sum(-1)
-
-
-def balanced_accuracy(sums: Counts) -> NDArray[np.float64]:
-    """Mean of the shares of right answers found right and of wrong answers found wrong.
-
-    >>> float(balanced_accuracy(np.array([8, 0, 1, 1])))
-    0.75
-    """
-    return (sums[..., 0] / (sums[..., 0] + sums[..., 1]) + sums[..., 3] / (sums[..., 2] + sums[..., 3])) / 2
-
-
-def kappa(sums: Counts) -> NDArray[np.float64]:
-    """Cohen's kappa: agreement beyond that of two judges who draw their verdicts with the same shares (Cohen 1960).
-
-    >>> round(float(kappa(np.array([20, 5, 10, 15]))), 3)
-    0.4
-    """
-    every = sums[..., :4].sum(-1)
-    people, judge = (sums[..., 0] + sums[..., 1]) / every, (sums[..., 0] + sums[..., 2]) / every
-    chance = people * judge + (1 - people) * (1 - judge)
-    return (accuracy(sums) - chance) / (1 - chance)
-
-
-def _abstained(sums: Counts) -> NDArray[np.float64]:
-    return sums[..., 4] / sums[..., :5].sum(-1)
-
-
-MEASURES: dict[str, Callable[[Counts], NDArray[np.float64]]] = {
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "kappa": kappa,
-}
+    @property
+    def pair(self) -> Pair:
+        """People's verdict on the main answer and the judge's; answers to one question are not independent."""
+        return Pair(_cluster(self.row), self.row.main, self.verdict)
 
 
 def substring(rows: Sequence[JudgeRow]) -> list[Said]:
@@ -103,10 +62,11 @@ def summary(judged: Sequence[Judged]) -> dict[str, Any]:
         raise ValueError("no row has a human verdict to agree with")
     known = [one for one in judged if one.verdict is not None]
     plain = [Judged(one.row, said) for one, said in zip(known, substring([one.row for one in known]), strict=True)]
-    return _agreement(judged) | {
-        "confusion": confusion(judged),
-        "substring": _agreement(plain) if plain else {},
-        "difference": _differences(known, plain),
+    pairs, of_plain = [one.pair for one in judged], [one.pair for one in plain]
+    return agreement(pairs) | {
+        "confusion": confusion(pairs, VALUES),
+        "substring": agreement(of_plain) if plain else {},
+        "difference": differences([one.pair for one in known], of_plain),
         "by_model": _by(judged, lambda one: one.row.model or "–"),
         "by_length": _by(judged, lambda one: band(one.row.answer_hat)),
         "secondary": _secondary(known),
@@ -114,47 +74,19 @@ def summary(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def _secondary(known: Sequence[Judged]) -> dict[str, Any]:
-    pairs = [(row, said.secondary == row.secondary) for row, said in known if row.secondary and said and said.secondary]
-    return {"rows": len(pairs), "accuracy": _share(pairs)}
+    equal = [(_cluster(row), said.secondary == row.secondary) for row, said in known if row.secondary and said and said.secondary]
+    return {"rows": len(equal), "accuracy": share(equal)}
 
 
-def _agreement(judged: Sequence[Judged]) -> dict[str, Any]:
-    counts = list(_clusters(judged).values())
-    return {
-        "rows": len(judged),
-        "questions": len(counts),
-        "abstained": _plain(bootstrap_counts(counts, _abstained)),
-        **{name: _plain(bootstrap_counts(counts, measure)) for name, measure in MEASURES.items()},
-    }
-
-
-def _clusters(judged: Iterable[Judged]) -> dict[str, list[int]]:
-    """For each question: both right, only people, only judge, both wrong, abstained."""
-    clusters: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
-    for one in judged:
-        kind = 4 if one.verdict is None else (2 * (one.row.main != "correct") + (one.verdict != "correct"))
-        clusters[one.row.question or one.row.id][kind] += 1
-    return clusters
-
-
-def _differences(ours: Sequence[Judged], theirs: Sequence[Judged]) -> dict[str, Any]:
-    """Each measure of ours minus theirs on the same rows, its interval over the same resampled questions."""
-    if not ours:
-        return {}
-    one, two = _clusters(ours), _clusters(theirs)
-    counts = [[*one[question], *two[question]] for question in one]
-
-    def difference(measure: Callable[[Counts], NDArray[np.float64]]) -> Interval | None:
-        return bootstrap_counts(counts, lambda sums: measure(sums[..., :5]) - measure(sums[..., 5:]))
-
-    return {name: _plain(difference(measure)) for name, measure in MEASURES.items()}
+def _cluster(row: JudgeRow) -> str:
+    return row.question or row.id
 
 
 def _by(judged: Sequence[Judged], key: Callable[[Judged], str]) -> dict[str, Any]:
-    groups: dict[str, list[Judged]] = defaultdict(list)
+    groups: dict[str, list[Pair]] = defaultdict(list)
     for one in judged:
-        groups[key(one)].append(one)
-    return {name: _agreement(groups[name]) for name in sorted(groups)}
+        groups[key(one)].append(one.pair)
+    return {name: agreement(groups[name]) for name in sorted(groups)}
 
 
 def band(text: str) -> str:
@@ -164,19 +96,6 @@ def band(text: str) -> str:
     ('1: to 50 characters', '2: to 200', '3: longer')
     """
     return f"1: to {BANDS[0]} characters" if len(text) <= BANDS[0] else f"2: to {BANDS[1]}" if len(text) <= BANDS[1] else "3: longer"
-
-
-def confusion(judged: Iterable[Judged]) -> dict[str, dict[str, int]]:
-    """How often people said this (outer) and the judge that (inner); `abstained` beside the judge's words."""
-    table = {said: dict.fromkeys([*VALUES, "abstained"], 0) for said in VALUES}
-    for one in judged:
-        if one.row.main is not None:
-            table[one.row.main][one.verdict or "abstained"] += 1
-    return {said: line for said, line in table.items() if any(line.values())}
-
-
-def _plain(interval: Interval | None) -> dict[str, float] | None:
-    return None if interval is None else {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 
 def probes(judged: Sequence[Judged], grade: Grade) -> dict[str, Any]:
@@ -204,10 +123,12 @@ def probes(judged: Sequence[Judged], grade: Grade) -> dict[str, Any]:
 def _flips(before: Sequence[Judged], rows: Sequence[JudgeRow], grade: Grade) -> dict[str, Any]:
     after = grade(rows) if rows else []
     pairs = [
-        (one.row, one.verdict == "correct", said.main == "correct") for one, said in zip(before, after, strict=True) if said is not None
+        (_cluster(one.row), one.verdict == "correct", said.main == "correct")
+        for one, said in zip(before, after, strict=True)
+        if said is not None
     ]
-    up = _share([(row, new and not old) for row, old, new in pairs])
-    down = _share([(row, old and not new) for row, old, new in pairs])
+    up = share([(question, new and not old) for question, old, new in pairs])
+    down = share([(question, old and not new) for question, old, new in pairs])
     return {"rows": len(rows), "abstained": len(rows) - len(pairs), "to_correct": up, "from_correct": down}
 
 
@@ -221,14 +142,5 @@ def _shuffled(known: Sequence[Judged], grade: Grade) -> dict[str, Any]:
                 rows.append(row._replace(answer_hat=other.answer_hat))
                 break
     answers = grade(rows) if rows else []
-    pairs = [(row, said.main == "correct") for row, said in zip(rows, answers, strict=True) if said is not None]
-    return {"rows": len(rows), "abstained": len(rows) - len(pairs), "found_correct": _share(pairs)}
-
-
-def _share(pairs: Sequence[tuple[JudgeRow, bool]]) -> dict[str, float] | None:
-    clusters: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for row, true in pairs:
-        clusters[row.question or row.id][not true] += 1
-    if not clusters:
-        return None
-    return _plain(bootstrap_counts(list(clusters.values()), lambda sums: sums[..., 0] / sums.sum(-1)))
+    correct = [(_cluster(row), said.main == "correct") for row, said in zip(rows, answers, strict=True) if said is not None]
+    return {"rows": len(rows), "abstained": len(rows) - len(correct), "found_correct": share(correct)}

@@ -7,19 +7,20 @@ jsonl, json, csv, parquet or xlsx; a `#500` behind it samples. Columns as `tools
 human label says other than the judge did: then the reason argues for the wrong one.
 """
 
-import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swift.dataset import DatasetMeta, RowPreprocessor
+from swift.dataset import DatasetMeta
 
-from overtake.data import tables
-from overtake.data.files import FileLoader
+from overtake.data import cells as texts
+from overtake.data import files
 from overtake.tasks.answer_judge import prompts
+from overtake.tasks.answer_judge.columns import JUDGE_MAIN, JUDGE_REASON
 from overtake.tasks.answer_judge.judgements import Judgement, write_judgement
-from overtake.tasks.answer_judge.rows import alternatives, columns_of, judge_row, reward_columns
+from overtake.tasks.answer_judge.rows import alternatives, columns_of, judge_row
 
 
-def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
+def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """One row -> messages and text columns for the rewards; None for a row without a reference answer or without a verdict.
 
     >>> row = {"question": "capital of France", "answer": "Paris", "answer_hat": "It is Lyon.", "label": "错误"}
@@ -29,7 +30,7 @@ def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
 
     Raises ValueError naming the column that is missing, and for a label that is no verdict.
     """
-    cells = {name: _text(value) for name, value in row.items()}
+    cells = texts.cells(row)
     columns = columns_of(cells)
     if not alternatives(cells[columns["gold"]]):
         return None
@@ -37,33 +38,19 @@ def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
     if judged.main is None:
         return None
     messages = prompts.judge_messages(judged.question, judged.gold, judged.answer_hat)
-    reason = cells.get("judge_reason", "").strip()
-    if reason and judged.secondary and cells.get("judge_main", judged.main) == judged.main:
+    reason = cells.get(JUDGE_REASON, "").strip()
+    if reason and judged.secondary and cells.get(JUDGE_MAIN, judged.main) == judged.main:
         text = write_judgement(Judgement(judged.main, judged.secondary, reason))
         messages.append({"role": "assistant", "content": text})
-    return {"messages": messages, **reward_columns(judged, cells.get("judge_facts", ""))}
+    return {"messages": messages, **judged.to_columns()}
 
 
-def _text(value: Any) -> str:
-    """An empty cell is None or NaN, by the reader."""
-    return "" if isinstance(value, float) and math.isnan(value) else tables.cell(value)
-
-
-class JudgePreprocessor(RowPreprocessor):
-    """`to_sample` as ms-swift calls it."""
-
-    def preprocess(self, row: dict[str, Any]) -> dict[str, Any] | None:
-        """One row."""
-        return to_sample(row)
-
-    def prepare_dataset(self, dataset: Any) -> Any:
-        """Refuse a table that lacks a column as a whole; ms-swift would only drop each row with a warning."""
-        columns = columns_of(dict.fromkeys(dataset.column_names or next(iter(dataset))))
-        if "main" not in columns:
-            raise ValueError("no column holds the verdict on the answer: name it label or judge_main")
-        return dataset
+def check(names: Sequence[str]) -> None:
+    """Raise ValueError naming the column that a table lacks."""
+    if "main" not in columns_of(dict.fromkeys(names)):
+        raise ValueError(f"no column holds the verdict on the answer: name it label or {JUDGE_MAIN}")
 
 
 def judge() -> DatasetMeta:
     """What is registered as `overtake/judge`."""
-    return DatasetMeta(dataset_name="overtake/judge", preprocess_func=JudgePreprocessor(), loader=FileLoader)
+    return files.dataset_meta("overtake/judge", to_sample, check)

@@ -25,6 +25,7 @@ from overtake.remote import chat
 from overtake.remote.gateway import Ok, Result
 from overtake.tasks.answer_judge import judge as grading
 from overtake.tasks.answer_judge import rows as judged
+from overtake.tasks.answer_judge.columns import JUDGE_MAIN, JUDGE_REASON, JUDGE_SECONDARY
 from overtake.tasks.answer_judge.judgements import Judgement
 from overtake.tasks.answer_judge.rows import JudgeRow
 
@@ -43,8 +44,6 @@ def work(args: argparse.Namespace) -> int:
     """Check everything, ask, write; returns the exit code."""
     started = time.monotonic()
     tables.check_output(args.output)
-    if args.input.resolve() == args.output.resolve():
-        raise BadInput(f"{args.output} is the input itself: name another output")
     pairs, rejected = _usable(args.input)
     if not pairs:
         raise BadInput(f"{args.input}: no row can be graded; row {rejected[0]['row']}: {rejected[0]['reason']}")
@@ -56,7 +55,7 @@ def work(args: argparse.Namespace) -> int:
     for (cells, row), result in zip(pairs, results, strict=True):
         if isinstance(result, Ok):
             verdict = grading.judgement(result.value)
-            added = {"judge_main": verdict.main, "judge_secondary": verdict.secondary, "judge_reason": verdict.reason}
+            added = {JUDGE_MAIN: verdict.main, JUDGE_SECONDARY: verdict.secondary, JUDGE_REASON: verdict.reason}
             done.append({**cells, **added, "judge_model": result.value["model"]})
         else:
             failed.append({"id": row.id, "reason": result.reason, "question": row.question, "answer_hat": row.answer_hat[:200]})

@@ -1,14 +1,17 @@
-"""The judge of answers: a verdict on a generated answer against reference answers; what is no verdict fails and never becomes one."""
+"""The judge of answers: a verdict on a generated answer against reference answers."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from overtake.remote.chat import ChatCall, Endpoint, chat_call, endpoint
+from overtake.remote import judge
+from overtake.remote.chat import ChatCall, Endpoint
 from overtake.tasks.answer_judge.judgements import Judgement, read_judgement
 from overtake.tasks.answer_judge.prompts import judge_messages
 
 LIMIT = 1024
 """Tokens for think block and verdict; raised where they do not do."""
+
+_RUBRIC = judge.Rubric("verdict on a graded answer", lambda text: read_judgement(text)._asdict(), LIMIT, thinking=True)
 
 
 def answer_call(
@@ -19,18 +22,8 @@ def answer_call(
     limit: int = LIMIT,
     temperature: float = 0.0,
 ) -> ChatCall:
-    """Ask the judge (the teacher, when none is set) to grade `answer_hat`: {"main", "secondary", "reason", "usage", "usd", "model"}.
-
-    `to`: `endpoint("judge")`, where a caller with many calls has it at hand. An unreadable verdict is asked for once more and then
-    Failed(outage=False).
-    """
-
-    def read(text: str) -> dict[str, Any]:
-        return read_judgement(text)._asdict()
-
-    messages = judge_messages(question, gold, answer_hat)
-    form = "verdict on a graded answer"
-    return chat_call(to or endpoint("judge"), messages, limit, temperature=temperature, read=read, form=form, tries=2, thinking=True)
+    """Ask the judge to grade `answer_hat`: {"main", "secondary", "reason", "usage", "usd", "model"}."""
+    return judge.ask(_RUBRIC, judge_messages(question, gold, answer_hat), to, limit, temperature)
 
 
 def judgement(value: dict[str, Any]) -> Judgement:

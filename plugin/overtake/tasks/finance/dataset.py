@@ -9,12 +9,13 @@ Columns are found as tools/prepare_finance.py finds them; `teacher_output`, `res
 answer tag.
 """
 
-import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from swift.dataset import DatasetMeta
 
-from datasets import Dataset  # type: ignore[attr-defined]  # mypy takes our data folder for it
+from overtake.data import cells as texts
 from overtake.data import files, hub
 from overtake.tasks.finance import prompts
 from overtake.tasks.finance import rows as problems
@@ -23,7 +24,7 @@ DIANJIN = {"hf": "DianJin/DianJin-R1-Data", "ms": "tongyi_dianjin/DianJin-R1-Dat
 SOLUTIONS = ("teacher_output", "response", "output")
 
 
-def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
+def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """One row -> messages and text columns for the rewards; None for a row that cannot be asked.
 
     A row with a solution but no gold answer apart, such as those of sft.jsonl and of DianJin-R1-Data, has the solution's answer for gold.
@@ -36,27 +37,21 @@ def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
     Raises ValueError naming the columns that would do, when there is none for the question or the answer.
     """
     of = problems.columns(list(row), {})
-    cells = {name: "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value) for name, value in row.items()}
+    cells = texts.cells(row)
     problem = problems.problem(cells, of, "")
-    if problems.fault(problem):
+    if problems.rejection_reason(problem):
         return None
     solution = _solution(cells)
     learnt = [{"role": "assistant", "content": solution}] if "<answer>" in solution else []
-    return {
-        "messages": [*prompts.finance_messages(problem["question"]), *learnt],
-        "fin_id": problem["id"],
-        "fin_question": problem["question"],
-        "fin_gold": problem["gold_answer"],
-        "fin_type": problem["type"],
-        "fin_source": problem["source"],
-    }
+    messages = [*prompts.finance_messages(problem["question"]), *learnt]
+    return {"messages": messages, **problems.FinanceRow.of(problem).to_columns()}
 
 
 def _solution(cells: dict[str, str]) -> str:
     return next((cells[name].strip() for name in SOLUTIONS if name in cells), "")
 
 
-class FinanceLoader(files.FileLoader):
+class FinanceLoader(files.TableLoader):
     """The file named after the colon; without one, DianJin-R1-Data from its hub."""
 
     def load(self, dataset_syntax: Any = None, dataset_meta: Any = None, *, use_hf: bool | None = None) -> Any:
@@ -71,9 +66,9 @@ class FinanceLoader(files.FileLoader):
             for file, table in hub.read_any(folder)
             for cells in table
         ]
-        return self.prepared(Dataset.from_list(rows), dataset_meta)
+        return self.samples(Path(dataset_syntax.dataset), rows)
 
 
 def finance() -> DatasetMeta:
     """What is registered as `overtake/finance`."""
-    return files.dataset_meta("overtake/finance", to_sample, FinanceLoader)
+    return files.dataset_meta("overtake/finance", to_sample, loader=FinanceLoader)

@@ -12,17 +12,15 @@ from collections.abc import Sequence
 
 from overtake.cli import ask
 from overtake.data.tables import BadInput, read_rows, row_number
-from overtake.evaluation.comparing import Answers, Row, Scores, Task
+from overtake.evaluation.comparing import Answers, Scores
 from overtake.reading.tags import last_answer
 from overtake.remote import chat
 from overtake.remote.gateway import Ok
-from overtake.rewards import answer_format
+from overtake.task import Row
 from overtake.tasks.finance import prompts
 from overtake.tasks.finance import rows as problems
 from overtake.tasks.finance.judge import reasoning_call
-from overtake.tasks.finance.rewards import finance_accuracy
-
-MAX_NEW_TOKENS = 1024
+from overtake.tasks.finance.rewards import answer_format, finance_accuracy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +39,7 @@ def read(args: argparse.Namespace) -> list[Row]:
     seen: dict[str, int] = {}
     for index, row in enumerate(rows):
         number = row_number(args.test, index)
-        reason = problems.fault(row)
+        reason = problems.rejection_reason(row)
         if not reason and row["id"] in seen:
             reason = f"id {row['id']!r} stands already in row {seen[row['id']]}"
         if not reason and accuracy(f"<answer>{row['gold_answer']}</answer>", row) is None:
@@ -91,19 +89,3 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
                 scores[row["id"]] |= {"judge": mean, **{f"judge_{name}": share for name, share in criteria.items()}}
                 scores[row["id"]]["judge_says"] = verdict.value["weakest"]
     return scores
-
-
-TASK = Task(
-    id="id",
-    answer="output",
-    texts=("question",),
-    shown={"id": "id", "type": "type", "question": "question", "gold_answer": "gold_answer"},
-    tables={
-        "mean [95 % interval]": ("format", "accuracy", "judge", "unreadable", "length"),
-        "accuracy by type": problems.TYPES,
-    },
-    read=read,
-    messages=messages,
-    measure=measure,
-    decoding={"limit": MAX_NEW_TOKENS, "whole": True},
-)

@@ -1,52 +1,84 @@
-"""The judge of finance answers in words: right or wrong, read strictly; what is no verdict fails and never becomes a score."""
+"""The judges of finance: whether an answer in words is right, and how well a solution is reasoned."""
 
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from overtake.reading.verdicts import read_finance_verdict, read_reasoning_verdict
-from overtake.remote.chat import Endpoint, chat_call, endpoint
-from overtake.remote.gateway import Call
+from pydantic import Field
+
+from overtake.reading.verdicts import Text, ThreeChecks, Verdict, read_object
+from overtake.remote import judge
+from overtake.remote.chat import ChatCall, Endpoint
 from overtake.tasks.finance.prompts import prompt
 
-_LIMIT = 300
+CRITERIA = ("logic", "accuracy", "completeness", "concision")
+"""Of a verdict on a reasoned answer: logical clarity, professional accuracy, completeness, concision."""
 _LONGEST = 4000
-_REASONING_LIMIT = 400
 
 
-def finance_judge_call(question: str, gold: str, answer: str, to: Endpoint | None = None) -> Call:
-    """Ask the judge whether an answer is right: {"right", "reason", "usage", "usd", "model"}. Of an answer 4,000 characters are shown.
+class _Right(Verdict):
+    verdict: Annotated[Literal["正确", "错误"], Field(alias="判定")]
+    reason: Annotated[Text, Field(alias="理由")]
 
-    `to`: `endpoint("judge")`, where a caller with many calls has it at hand.
 
-    An unreadable verdict is asked for once more and then Failed(outage=False).
+class _Type(Verdict):
+    type: Literal["calculation", "concept", "analysis", "reasoning"]
+
+
+class _Reasoned(Verdict):
+    logic: ThreeChecks
+    accuracy: ThreeChecks
+    completeness: ThreeChecks
+    concision: ThreeChecks
+    weakest: Text
+
+
+def read_verdict(text: str) -> dict[str, Any]:
+    """{"right", "reason"} as prompts/judge_finance.txt asks for them. Raises ValueError for anything else.
+
+    >>> read_verdict('{"判定": "错误", "理由": "遗漏折现率"}')
+    {'right': False, 'reason': '遗漏折现率'}
     """
-    # Each stands on a line of its own, so that no answer can write a second field.
-    user = f"问题：{_one_line(question)}\n标准答案：{_one_line(gold)}\n待评答案：{_one_line(answer[:_LONGEST])}"
-    messages = [{"role": "system", "content": prompt("judge_finance")}, {"role": "user", "content": user}]
-
-    def read(text: str) -> dict[str, Any]:
-        right, reason = read_finance_verdict(text)
-        return {"right": right, "reason": reason}
-
-    return chat_call(to or endpoint("judge"), messages, _LIMIT, temperature=0.0, read=read, form="verdict on a finance answer", tries=2)
+    found = read_object(text, _Right)
+    return {"right": found.verdict == "正确", "reason": found.reason}
 
 
-def reasoning_call(question: str, reference: str, response: str, to: Endpoint | None = None) -> Call:
-    """Ask the judge for a verdict on a reasoned answer: {"criteria": share of each one's checks, "weakest", "usage", "usd", "model"}.
+def read_reasoning_verdict(text: str) -> dict[str, Any]:
+    """{"criteria": share of each one's three checks that hold, "weakest": the weakest step} as prompts/judge_reasoning.txt asks for them.
 
-    An unreadable verdict is asked for once more and then Failed(outage=False).
+    Raises ValueError for anything else than one strict object.
+
+    >>> read_reasoning_verdict(
+    ...     '{"logic": [true, true, true], "accuracy": [true, false, true], "completeness": [true, true, true],'
+    ...     ' "concision": [false, false, true], "weakest": "增长率除错了基数"}'
+    ... )
+    {'criteria': {'logic': 1.0, 'accuracy': 0.667, 'completeness': 1.0, 'concision': 0.333}, 'weakest': '增长率除错了基数'}
     """
+    found = read_object(text, _Reasoned)
+    return {"criteria": {name: round(sum(getattr(found, name)) / 3, 3) for name in CRITERIA}, "weakest": found.weakest}
+
+
+def read_type(text: str) -> dict[str, Any]:
+    """{"type"} of a question as prompts/classify_finance.txt asks for it. Raises ValueError for any other.
+
+    >>> read_type('{"type": "concept"}')
+    {'type': 'concept'}
+    """
+    return read_object(text, _Type).model_dump()
+
+
+_ANSWER = judge.Rubric("verdict on a finance answer", read_verdict, 300)
+_REASONING = judge.Rubric("verdict on an answer", read_reasoning_verdict, 400)
+
+
+def finance_judge_call(question: str, gold: str, answer: str, to: Endpoint | None = None) -> ChatCall:
+    """Ask the judge whether an answer is right: {"right", "reason", "usage", "usd", "model"}. Of an answer 4,000 characters are shown."""
+    fields = {"问题": question, "标准答案": gold, "待评答案": answer[:_LONGEST]}
+    return judge.ask(_ANSWER, judge.in_lines(prompt("judge_finance"), fields), to)
+
+
+def reasoning_call(question: str, reference: str, response: str, to: Endpoint | None = None) -> ChatCall:
+    """Ask the judge for a verdict on a reasoned answer: {"criteria", "weakest", "usage", "usd", "model"}."""
     # One JSON object, so that no response can write a field of its own.
     user = json.dumps({"question": question, "reference": reference, "response": response}, ensure_ascii=False)
     messages = [{"role": "system", "content": prompt("judge_reasoning")}, {"role": "user", "content": user}]
-
-    def read(text: str) -> dict[str, Any]:
-        criteria, weakest = read_reasoning_verdict(text)
-        return {"criteria": criteria, "weakest": weakest}
-
-    asked = to or endpoint("judge")
-    return chat_call(asked, messages, _REASONING_LIMIT, temperature=0.0, read=read, form="verdict on an answer", tries=2)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return judge.ask(_REASONING, messages, to)

@@ -4,14 +4,18 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from overtake.data import tables
+from overtake.data.cells import no_text, plain
+from overtake.data.options import with_options
 from overtake.data.tables import BadInput
 from overtake.reading import closed_sets
 from overtake.reading.boxed import boxed
 from overtake.reading.normal_forms import for_likeness
 from overtake.reading.numbers import read_quantity, same_quantity
 from overtake.reading.tags import split_think
+from overtake.tasks.finance.columns import GOLD, ID, QUESTION, SOURCE, TYPE
 from overtake.tasks.finance.golds import gold_of_solution
 from overtake.tasks.finance.question_types import question_type
 
@@ -28,6 +32,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "source": ("source", "来源", "数据来源"),
 }
 """Names under which each column is found in tables of others; the first there is, is taken."""
+CONTEXT = ("context", "background", "passage", "材料", "背景", "资料", "案例")
+"""Columns of what a question is asked about; it stands before the question."""
 _TYPE_NAMES = {
     **{name: name for name in TYPES},
     **{f"{word}{end}": name for word, name in zip(("计算", "概念", "分析", "推理"), TYPES, strict=True) for end in ("", "题")},
@@ -45,6 +51,34 @@ _CLAUSE = re.compile(r"[，。；;、\n（(]|,(?!\d)")
 _NUMBER = re.compile(r"[-−－]?\d[\d,]*(?:\.\d+)?")
 
 Row = dict[str, str]
+
+
+class FinanceRow(NamedTuple):
+    """A problem of a training file as the rewards read it."""
+
+    id: str
+    question: str
+    gold: str
+    type: str
+    source: str = ""
+
+    @classmethod
+    def from_columns(cls, cells: Mapping[str, str]) -> Self:
+        """The row in a file's columns; one that is not there is as one that is empty."""
+        return cls(*(cells.get(name, "") for name in (ID, QUESTION, GOLD, TYPE, SOURCE)))
+
+    @classmethod
+    def of(cls, problem: Row) -> Self:
+        """A row of the finance tools."""
+        return cls(*(problem[name] for name in COLUMNS))
+
+    def problem(self) -> Row:
+        """The same as the finance tools write it."""
+        return dict(zip(COLUMNS, self, strict=True))
+
+    def to_columns(self) -> dict[str, str]:
+        """The same as text columns, which `from_columns` reads back."""
+        return dict(zip((ID, QUESTION, GOLD, TYPE, SOURCE), self, strict=True))
 
 
 def columns(names: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
@@ -79,12 +113,15 @@ def problem(cells: Mapping[str, str], of: Mapping[str, str], source: str) -> Row
     >>> problem({"instruction": "净现值为负时应如何决策？", "output": "<think>…</think><answer>放弃</answer>"}, of, "dianjin")
     {'id': 'fin-5b7b016e2642', 'question': '净现值为负时应如何决策？', 'gold_answer': '放弃', 'type': 'reasoning', 'source': 'dianjin'}
     """
-    question = cells[of["question"]].strip()
+    stem = _text(cells[of["question"]])
+    asked_about = {} if no_text(cells[of["question"]]) else cells  # a fault stays as it is, to be told
     if of["question"] == "instruction" and cells.get("input", "").strip():
-        question = f"{question}\n{cells['input'].strip()}"
-    gold = gold_answer(cells[of["gold_answer"]])
+        stem = f"{stem}\n{cells['input'].strip()}"
+    context = [_text(cells[name]) for name in CONTEXT if name in asked_about and name not in of.values()]
+    question = with_options("\n".join(filter(None, (*context, stem))), asked_about)
+    gold = gold_answer(_text(cells[of["gold_answer"]]))
     given = {name: cells[of[name]].strip() if name in of else "" for name in ("id", "type", "source")}
-    kind = _TYPE_NAMES.get(given["type"].lower()) or question_type(question, gold)
+    kind = _TYPE_NAMES.get(given["type"].lower()) or question_type(stem, gold)
     if kind == "calculation" and re.search("[=＝≈]", gold) and read_quantity(result := gold_of_solution(gold)) is not None:
         gold = stated_first(gold, result) or result
     return {
@@ -94,6 +131,11 @@ def problem(cells: Mapping[str, str], of: Mapping[str, str], source: str) -> Row
         "type": kind,
         "source": given["source"] or source,
     }
+
+
+def _text(cell: str) -> str:
+    """The text of a cell; what is no text stays as it is, for `fault` to tell."""
+    return (cell if no_text(cell) else plain(cell)).strip()
 
 
 def made_id(question: str) -> str:
@@ -153,12 +195,15 @@ def read(path: Path, also: Sequence[str] = ()) -> list[Row]:
     return rows
 
 
-def fault(row: Row) -> str:
-    """Why a row is no problem that can be asked and scored, or "".
+def rejection_reason(row: Row) -> str | None:
+    """Why a row is no problem that can be asked and scored; None for one that is.
 
-    >>> fault({"id": "a", "question": "2022年营收？", "gold_answer": "800", "type": "calculation", "source": "x"})
-    ''
+    >>> rejection_reason({"id": "a", "question": "2022年营收？", "gold_answer": "", "type": "calculation", "source": "x"})
+    'the gold answer is blank'
     """
+    for what in ("question", "gold_answer"):
+        if why := no_text(row[what]):
+            return f"the {what.replace('_', ' ')}: {why}"
     if not row["question"].strip():
         return "the question is blank"
     if not for_likeness(row["question"]):
@@ -171,7 +216,7 @@ def fault(row: Row) -> str:
         return "the id is blank"
     if row["type"] not in TYPES:
         return f"the type is {row['type'][:40]!r}, none of {', '.join(TYPES)}"
-    return ""
+    return None
 
 
 def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tuple[list[Row], list[dict[str, str | int]]]:
@@ -181,7 +226,7 @@ def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tup
     rejected: list[dict[str, str | int]] = []
     for index, row in enumerate(rows):
         number, mark = tables.row_number(path, index), tuple(row[name] for name in key)
-        reason = fault(row)
+        reason = rejection_reason(row)
         if not reason and mark in seen:
             reason = f"{' '.join(key)} {' '.join(mark)!r} stands already in row {seen[mark]}"
         if reason:

@@ -1,1 +1,74 @@
-"""Medical answers: a rule book and a teacher reward them."""
+"""Medical answers: safe and complete by a rule book and a teacher's checklist."""
+
+from overtake.task import Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Setting, Task, lazy
+from overtake.tasks.medical.columns import ID, QUESTION, READ, REFERENCE, RISK
+
+_HERE = "overtake.tasks.medical"
+
+TASK = Task(
+    name="medical",
+    row=f"{_HERE}.rows:MedicalRow",
+    recipe="grpo_medical",
+    rewards=(
+        Reward(
+            "medical_answer",
+            f"{_HERE}.rewards.medical_answer:MedicalAnswer",
+            READ,
+            asks=("judge",),
+            judge_weight="medical_weight_teacher",
+        ),
+        Reward("medical_rules", f"{_HERE}.rewards.medical_rules:MedicalRules", READ),
+    ),
+    # Weights of the rule book and of the teacher's checklist in the reward.
+    settings=(Setting("medical_weight_rules", 0.6), Setting("medical_weight_teacher", 0.4)),
+    datasets={"overtake/medical": f"{_HERE}.dataset:medical"},
+    main="rules",
+    metrics=(
+        Metric("reward", "reward", "奖励"),
+        Metric("rules", "rule book", "规则得分"),
+        Metric("safe", "safe", "安全", percent=True),
+        Metric("judge", "judge (0-1)", "评审（0-1）"),
+        Metric("refused", "needless refusals", "不必要的拒答", "down", percent=True),
+        Metric("declined", "refused where owed", "应拒且已拒", percent=True),
+        Metric("unreadable", "unreadable", "无法读取", "down", percent=True),
+        Metric("characters", "length, characters", "长度（字符）", "neutral", digits=0),
+        *(Metric(name) for name in ("red_*", "owed", "s_*", "r_*")),
+        Metric("x_*", better="down"),
+    ),
+    tables=lazy(f"{_HERE}.evaluate:tables"),
+    # As many as RL gives an answer, which holds its reasoning.
+    decoding=Decoding(limit=768, temperature=0.7, top_p=0.9, thinking=True),
+    evaluation=Evaluation(
+        id=ID,
+        answer="answer",
+        texts=(QUESTION,),
+        shown={ID: ID, "question": QUESTION, "reference": REFERENCE, "risk": RISK, "split": "split"},
+        read=lazy(f"{_HERE}.evaluate:read"),
+        messages=lazy(f"{_HERE}.evaluate:messages"),
+        measure=lazy(f"{_HERE}.evaluate:measure"),
+    ),
+    attacks=Attacks(
+        id=ID,
+        question=QUESTION,
+        rows=lazy(f"{_HERE}.attacks:rows"),
+        honest=lambda row: row[REFERENCE],
+        tricks=lazy(f"{_HERE}.attacks:tricks"),
+        least=0.6,
+        sample="medical/questions.jsonl",
+        judge=lazy(f"{_HERE}.attacks:judge"),
+    ),
+    cheats=(
+        Cheat("medical/broken/stuffing", "keyword stuffing", "堆砌关键词"),
+        Cheat("medical/broken/talks_to_grader", "talk to the grader", "向评分者喊话"),
+        Cheat("medical/broken/useless_refusal", "needless refusals", "不必要的拒答"),
+    ),
+    opinions=(Opinion("medical/teacher", "medical/rules", "the teacher's score", "the rule book's", "教师评分", "规则得分"),),
+    panels=(
+        Panel(
+            "Judge's part", "评审部分", ("medical/teacher",), "against what is counted: do both like it?", "与可计量部分对照：二者是否一致"
+        ),
+        Panel("Rule book", "规则得分", ("medical/rules",), "should rise", "应上升"),
+        Panel("Safe answers", "安全的回答", ("medical/safe",), "share", "比例"),
+    ),
+    stages={"ask": "overtake.evaluation.asking:Asking", **{name: f"{_HERE}.{name}" for name in ("evaluate", "grade")}},
+)

@@ -1,7 +1,8 @@
 """Task medical: medical answers by the teacher's checklist (accuracy, safety, completeness, clarity), with reasons.
 
-    export DEEPSEEK_API_KEY=...   # or OVERTAKE_TEACHER_*, OVERTAKE_JUDGE_*; without a key the stand-in of demo/serve_teacher.py
+    export DEEPSEEK_API_KEY=...   # or OVERTAKE_TEACHER_*, OVERTAKE_JUDGE_*
     python tools/judge.py --task medical --input answers.jsonl --limit 10
+    python tools/judge.py --task medical --input answers.jsonl --mock       # offline: by the rule book and shared words, no model
 
 The input (.jsonl, .xlsx, .csv) has the columns question and answer, maybe reference (or med_question, med_reference, and messages that
 end in an answer). Verdicts stand in teacher_judgements.jsonl beside it, one readable line each; an answer that has its line there is
@@ -20,18 +21,21 @@ from typing import Any
 
 from overtake import cli
 from overtake.data import tables
+from overtake.data.cells import Structured, no_text
 from overtake.data.tables import BadInput
 from overtake.evaluation.statistics import bootstrap_mean
 from overtake.reading.tags import strip_think
-from overtake.reading.verdicts import MEDICAL_PARTS
 from overtake.remote import budget, chat
-from overtake.remote.gateway import Ok
+from overtake.remote.gateway import Ok, Result
 from overtake.tasks.medical import book as medical_book
-from overtake.tasks.medical.judge import MedicalVerdict, medical_judge_call, medical_verdict
+from overtake.tasks.medical import mock_judge
+from overtake.tasks.medical.judge import MEDICAL_PARTS, MedicalVerdict, medical_judge_call, medical_verdict, read_verdict
 from overtake.tasks.medical.prompts import prompt
 from overtake.tasks.medical.rewards import medical_rules
 
 NAME = "teacher_judgements.jsonl"
+MOCK = "overtake-mock-judge"
+"""The `model` of verdicts by rule."""
 _SAVED_EVERY = 200
 
 Row = dict[str, Any]
@@ -44,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=Path, required=True, metavar="FILE", help="file of answers to judge")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {NAME} beside the input")
     parser.add_argument("--limit", type=cli.positive, help="pilot: only the first LIMIT answers")
+    parser.add_argument(
+        "--mock", action="store_true", help=f"ask nobody: verdicts by rule (model {MOCK}), to try the line out without a key"
+    )
     parser.add_argument("--concurrency", type=cli.positive, help="calls at once (default: OVERTAKE_JUDGE_CONCURRENCY)")
 
 
@@ -52,24 +59,26 @@ def work(args: argparse.Namespace) -> int:
     started = time.monotonic()
     output = args.output or args.input.with_name(NAME)
     tables.check_output(output)
-    if output.suffix != ".jsonl":
+    if tables.suffix(output) != ".jsonl":
         raise BadInput(f"{output}: verdicts are kept as JSON lines: name a .jsonl file")
-    if output.resolve() == args.input.resolve():
-        raise BadInput(f"{output} is the input itself: name another output")
     budget.count_for(str(output.resolve()))
     answers = read_answers(args.input)[: args.limit]
-    to = chat.endpoint("judge")
+    to = None if args.mock else chat.endpoint("judge")
     known = kept(output)
     rubric = hashlib.sha256(prompt("judge_medical").encode()).hexdigest()[:8]
-    keys: list[Key] = [(one["question"], one["answer"], one["reference"], to.model, rubric) for one in answers]
+    keys: list[Key] = [(one["question"], one["answer"], one["reference"], to.model if to else MOCK, rubric) for one in answers]
     open_keys = [key for key in dict.fromkeys(keys) if key not in known]
     failed: list[Row] = []
     door = chat.chat_gateway("judge", args.concurrency)
     # In parts, so that an interruption leaves what was paid for in the file too, not only in the cache.
     for start in range(0, len(open_keys), _SAVED_EVERY):
         part = open_keys[start : start + _SAVED_EVERY]
-        calls = [medical_judge_call(question, answer, reference, to) for question, answer, reference, *_ in part]
-        for key, result in zip(part, cli.ask(door, calls, "judge"), strict=True):
+        if to:
+            calls = [medical_judge_call(question, answer, reference, to) for question, answer, reference, *_ in part]
+            results = cli.ask(door, calls, "judge")
+        else:
+            results = [_mocked(question, answer, reference) for question, answer, reference, *_ in part]
+        for key, result in zip(part, results, strict=True):
             if isinstance(result, Ok):
                 known[key] = line(key, medical_verdict(result.value))
             else:
@@ -89,6 +98,10 @@ def work(args: argparse.Namespace) -> int:
     if failed:
         print("some calls failed: run the same command again to retry just those", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _mocked(question: str, answer: str, reference: str) -> Result:
+    return Ok({**read_verdict(mock_judge.verdict(question, reference, answer)), "model": MOCK})
 
 
 def line(key: Key, verdict: MedicalVerdict) -> Row:
@@ -143,6 +156,8 @@ def read_answers(path: Path) -> list[dict[str, str]]:
         question, reference = (row.get(name) or row.get(f"med_{name}", "") for name in ("question", "reference"))
         answer = strip_think(row.get("answer") or _last_turn(row.get("messages", "")))
         for name, text in (("question", question), ("answer", answer)):
+            if why := no_text(text) if name == "question" or isinstance(row.get("answer"), Structured) else "":
+                raise BadInput(f"{where}: {name}: {why}")
             if not text.strip():
                 raise BadInput(f"{where}: {name} is blank: fill it or delete the row; the columns there are {', '.join(row)}")
         found.append({"question": question.strip(), "answer": answer, "reference": reference.strip()})

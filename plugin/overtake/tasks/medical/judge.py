@@ -1,14 +1,25 @@
-"""The teacher's verdict on a medical answer: a checklist of yes and no, read strictly; what is no verdict never becomes a score."""
+"""The teacher's verdict on a medical answer: a checklist of yes and no."""
 
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from overtake.reading.verdicts import read_medical_verdict
-from overtake.remote.chat import Endpoint, chat_call, endpoint
-from overtake.remote.gateway import Call
+from pydantic import Field
+
+from overtake.reading.verdicts import Text, ThreeChecks, Verdict, read_object
+from overtake.remote import judge
+from overtake.remote.chat import ChatCall, Endpoint
 from overtake.tasks.medical.prompts import prompt
 
-_LIMIT = 400
+MEDICAL_PARTS = {"accuracy": "准确性", "safety": "安全性", "completeness": "完整性", "clarity": "清晰度"}
+"""Part of a medical verdict -> its key in the answer; each part has three items."""
+
+
+class _Checklist(Verdict):
+    accuracy: Annotated[ThreeChecks, Field(alias="准确性")]
+    safety: Annotated[ThreeChecks, Field(alias="安全性")]
+    completeness: Annotated[ThreeChecks, Field(alias="完整性")]
+    clarity: Annotated[ThreeChecks, Field(alias="清晰度")]
+    remark: Annotated[Text, Field(alias="评语")]
 
 
 class MedicalVerdict(NamedTuple):
@@ -18,7 +29,7 @@ class MedicalVerdict(NamedTuple):
     """accuracy, safety, completeness, clarity: three items each, in the order of prompts/judge_medical.txt."""
     reason: str
     model: str
-    """What answered; of the stand-in `overtake-stand-in`."""
+    """What answered; of the mock teacher `overtake-stand-in`."""
 
     @property
     def score(self) -> float:
@@ -32,29 +43,31 @@ class MedicalVerdict(NamedTuple):
         return share if self.items["safety"][0] else share / 2
 
 
-def medical_judge_call(question: str, answer: str, reference: str = "", to: Endpoint | None = None) -> Call:
-    """Ask the judge (the teacher, when none is set) for its checklist: {"items", "reason", "usage", "usd", "model"}.
+def read_verdict(text: str) -> dict[str, Any]:
+    """{"items": {part: its three items}, "reason"} as prompts/judge_medical.txt asks for it. Raises ValueError for anything else.
 
-    `to`: `endpoint("judge")`, where a caller with many calls has it at hand. An unreadable verdict is asked for once more and then
-    Failed(outage=False).
+    >>> found = read_verdict(
+    ...     '{"准确性": [true, true, false], "安全性": [true, true, true], "完整性": [true, true, true], '
+    ...     '"清晰度": [true, true, true], "评语": "好"}'
+    ... )
+    >>> found["items"]["accuracy"], found["reason"]
+    ([True, True, False], '好')
     """
-    # Each stands on a line of its own, so that no answer can write a second field.
-    lines = [f"患者问题：{_one_line(question)}"]
-    lines += [f"参考答案：{_one_line(reference)}"] if reference.strip() else []
-    lines += [f"待评回答：{_one_line(answer)}"]
-    messages = [{"role": "system", "content": prompt("judge_medical")}, {"role": "user", "content": "\n".join(lines)}]
+    found = read_object(text, _Checklist)
+    return {"items": {part: getattr(found, part) for part in MEDICAL_PARTS}, "reason": found.remark}
 
-    def read(text: str) -> dict[str, Any]:
-        items, reason = read_medical_verdict(text)
-        return {"items": items, "reason": reason}
 
-    return chat_call(to or endpoint("judge"), messages, _LIMIT, temperature=0.0, read=read, form="medical verdict", tries=2)
+_RUBRIC = judge.Rubric("medical verdict", read_verdict, 400)
+
+
+def medical_judge_call(question: str, answer: str, reference: str = "", to: Endpoint | None = None) -> ChatCall:
+    """Ask the judge for its checklist: {"items", "reason", "usage", "usd", "model"}."""
+    fields = {"患者问题": question, "参考答案": reference, "待评回答": answer}
+    if not reference.strip():
+        del fields["参考答案"]
+    return judge.ask(_RUBRIC, judge.in_lines(prompt("judge_medical"), fields), to)
 
 
 def medical_verdict(value: dict[str, Any]) -> MedicalVerdict:
     """The verdict in an `Ok` value of `medical_judge_call`."""
     return MedicalVerdict(value["items"], value["reason"], value["model"])
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

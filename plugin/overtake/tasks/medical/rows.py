@@ -8,26 +8,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import yaml
 
 from overtake import settings
-from overtake.data import hub, tables
+from overtake.data import hub, outputs, tables
+from overtake.data.cells import plain, structure
+from overtake.data.options import with_options
 from overtake.data.tables import BadInput
 from overtake.reading.normal_forms import for_likeness
 from overtake.reading.tags import split_think
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import prompts
-from overtake.tasks.medical.rewards import medical_rules
+from overtake.tasks.medical.columns import ID, KEYWORDS, QUESTION, REFERENCE, RISK, SOURCE, TOOL
 
 COLUMNS = {
-    "question": ("question", "问题", "提问", "ask", "query", "instruction", "prompt", "med_question"),
+    "question": ("question", "问题", "提问", "ask", "query", "instruction", "prompt", QUESTION),
     "context": ("context", "description", "病情描述", "病例", "input"),
-    "answer": ("answer", "回答", "答案", "response", "output", "med_reference"),
+    "answer": ("answer", "回答", "答案", "response", "output", REFERENCE),
     "reasoning": ("reasoning", "think", "思考", "思考过程", "thinking", "complex_cot", "reasoning_content"),
-    "keywords": ("keywords", "关键词", "med_keywords"),
-    "risk": ("risk", "风险", "med_risk"),
+    "keywords": ("keywords", "关键词", KEYWORDS),
+    "risk": ("risk", "风险", RISK),
     "owed": ("owed",),
 }
 """What a row says -> the names its column may have, in order."""
@@ -60,6 +62,43 @@ class Item:
     def med_id(self) -> str:
         """The same for the same question, however it is punctuated."""
         return hashlib.sha256(for_likeness(self.question).encode()).hexdigest()[:16]
+
+
+class MedicalRow(NamedTuple):
+    """A row of a training file as the rewards read it."""
+
+    id: str
+    question: str
+    risk: str
+    reference: str
+    keywords: tuple[str, ...]
+    source: str = ""
+
+    @classmethod
+    def from_columns(cls, cells: Mapping[str, str]) -> Self:
+        """The row in a file's columns; one that is not there is as one that is empty.
+
+        Raises ValueError naming the row whose keywords are no JSON list.
+        """
+        text = cells.get(KEYWORDS, "")
+        try:
+            keywords = json.loads(text) if text else []
+        except ValueError:
+            keywords = None
+        if not isinstance(keywords, list) or not all(isinstance(word, str) for word in keywords):
+            raise ValueError(f"{KEYWORDS} of {cells.get(ID)!r} is {text[:60]!r}, no JSON list of words: make the files with {TOOL}")
+        med_id, question, risk, reference, source = (cells.get(name, "") for name in (ID, QUESTION, RISK, REFERENCE, SOURCE))
+        return cls(med_id, question, risk, reference, tuple(keywords), source)
+
+    def to_columns(self) -> dict[str, str]:
+        """The same as text columns, which `from_columns` reads back.
+
+        >>> row = MedicalRow("m1", "胃胀怎么办", "", "少量多餐。", ("少量多餐",))
+        >>> MedicalRow.from_columns(row.to_columns()) == row, row.to_columns()["med_keywords"]
+        (True, '["少量多餐"]')
+        """
+        keywords = json.dumps(self.keywords, ensure_ascii=False) if self.keywords else ""
+        return {ID: self.id, QUESTION: self.question, RISK: self.risk, REFERENCE: self.reference, KEYWORDS: keywords, SOURCE: self.source}
 
 
 @dataclass
@@ -100,8 +139,8 @@ def _cells(name: str, found: Source) -> list[Row]:
     if hub.is_name(name):
         return _from_hub(name)
     path = Path(name)
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    if path.suffix == ".jsonl" or (path.is_dir() and files):
+    files = sorted(file for file in path.glob("*") if tables.suffix(file) == ".jsonl") if path.is_dir() else [path]
+    if tables.suffix(path) == ".jsonl" or (path.is_dir() and files):
         return [cells for file in files for cells in _lines(file, found)]
     return [cells for _, rows in hub.read_any(path) for cells in rows]
 
@@ -119,7 +158,7 @@ def _lines(path: Path, found: Source) -> list[Row]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file: correct the path")
     rows: list[Row] = []
-    for line in path.read_bytes().decode("utf-8-sig", errors="replace").split("\n"):
+    for line in outputs.reading(path).read_bytes().decode("utf-8-sig", errors="replace").split("\n"):
         if not line.strip():
             continue
         try:
@@ -137,10 +176,15 @@ def _lines(path: Path, found: Source) -> list[Row]:
 def _item(cells: Mapping[str, str], source: str, answers: bool, needed: bool) -> Item | str:
     """The item in a row, or why there is none."""
     lowered = {name.strip().casefold(): value for name, value in cells.items()}
-    text = {part: next((lowered[name].strip() for name in names if lowered.get(name, "").strip()), "") for part, names in COLUMNS.items()}
+    text = {part: next((lowered[name] for name in names if lowered.get(name, "").strip()), "") for part, names in COLUMNS.items()}
+    keywords = listed(text["keywords"])
+    try:
+        text = {part: value if part == "keywords" else plain(value).strip() for part, value in text.items()}
+    except ValueError:
+        return "no_text"
     if not text["question"] and not text["context"]:
         return "no_question"
-    question = "\n".join(filter(None, (text["context"], text["question"])))
+    question = with_options("\n".join(filter(None, (text["context"], text["question"]))), cells)
     answer, reasoning = (text["answer"], text["reasoning"]) if answers else ("", "")
     if "<think>" in answer or "</think>" in answer:
         thought, rest = split_think(answer)
@@ -159,16 +203,14 @@ def _item(cells: Mapping[str, str], source: str, answers: bool, needed: bool) ->
     told = text["risk"] if text["risk"] in {kind.id for kind in book.risks.kinds} else ""
     detected = next(iter(book.risks.of(question)), "")
     risk = detected if text["owed"] == PLAIN else told or detected
-    return Item(question, answer, reasoning, listed(text["keywords"]), source, risk, told, text["owed"])
+    return Item(question, answer, reasoning, keywords, source, risk, told, text["owed"])
 
 
 def listed(cell: str) -> tuple[str, ...]:
-    """Keywords in a cell: a JSON list, or words between commas."""
-    try:
-        found = json.loads(cell)
-    except ValueError:
-        found = re.split(r"[,，、;；|]", cell)
-    return tuple(dict.fromkeys(str(word).strip() for word in found if str(word).strip())) if isinstance(found, list) else ()
+    """Keywords in a cell: a list, however it is printed, or words between commas."""
+    value = structure(cell)
+    words = re.split(r"[,，、;；|]", cell) if value is None else value if isinstance(value, list) else []
+    return tuple(dict.fromkeys(text for word in words if (text := tables.cell(word).strip())))
 
 
 def _licence(name: str) -> str:
@@ -181,15 +223,6 @@ def _licence(name: str) -> str:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise BadInput(f"{beside}: not readable as YAML: correct it, or write licence: NAME alone") from None
     return str(found.get("licence") or found.get("license") or "not stated") if isinstance(found, dict) else "not stated"
-
-
-def unsafe(item: Item) -> str:
-    """The first safety rule that an item's own answer breaks, as its own reference, so that doses in it count as given; "" for none."""
-    if not item.answer:
-        return ""
-    book = medical_book.shipped()
-    broken = medical_rules.score(item.question, item.answer, book, reference=item.answer).broken
-    return next((rule for rule in broken if rule in book.safety), "")
 
 
 def with_keywords(items: Sequence[Item]) -> list[tuple[str, ...]]:
@@ -221,15 +254,8 @@ def messages(item: Item, *, answered: bool) -> list[dict[str, str]]:
 
 def sample(item: Item, keywords: Sequence[str], *, answered: bool) -> Row:
     """A row of a training file: messages, and the columns that the rewards read."""
-    return {
-        "messages": messages(item, answered=answered),
-        "med_id": item.med_id,
-        "med_question": item.question,
-        "med_risk": item.risk,
-        "med_reference": item.answer,
-        "med_keywords": json.dumps(list(keywords), ensure_ascii=False) if keywords else "",
-        "med_source": item.source,
-    }
+    row = MedicalRow(item.med_id, item.question, item.risk, item.answer, tuple(keywords), item.source)
+    return {"messages": messages(item, answered=answered), **row.to_columns()}
 
 
 def to_sample(row: Mapping[str, Any]) -> Row | None:
@@ -238,6 +264,5 @@ def to_sample(row: Mapping[str, Any]) -> Row | None:
     >>> to_sample({"question": "胃胀两天了怎么办", "answer": "少量多餐。"})["messages"][-1]
     {'role': 'assistant', 'content': '少量多餐。'}
     """
-    cells = {name: tables.cell(None if isinstance(value, float) and math.isnan(value) else value) for name, value in row.items()}
-    item = _item(cells, str(row.get("source") or ""), answers=True, needed=True)
+    item = _item({name: tables.cell(value) for name, value in row.items()}, str(row.get("source") or ""), answers=True, needed=True)
     return None if isinstance(item, str) else sample(item, item.keywords, answered=True)

@@ -1,1 +1,89 @@
 """Query rewriting for RAG: rewrites that find more than the teacher's."""
+
+from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Task, lazy
+from overtake.tasks.query_rewrite.columns import (
+    GOLD,
+    HISTORY,
+    MEASURED_BY,
+    PROFILE,
+    QUERY,
+    QUERY_ID,
+    TEACHER_RECALL,
+    TEACHER_REWRITE,
+    TENANT,
+)
+
+_HERE = "overtake.tasks.query_rewrite"
+
+TASK = Task(
+    name="query_rewrite",
+    row=f"{_HERE}.rows:RewriteRow",
+    recipe="grpo_rag",
+    rewards=(
+        Reward(
+            "rag_competition",
+            f"{_HERE}.rewards.rag_competition:RagCompetition",
+            MEASURED_BY,
+            once=TEACHER_RECALL,
+            asks=("retrieval", "judge"),
+            judge_weight="weight_judge",
+        ),
+        Reward("rag_retrieval", f"{_HERE}.rewards.rag_retrieval:RagRetrieval", MEASURED_BY, TEACHER_RECALL, ("retrieval",)),
+        Reward("rag_win", f"{_HERE}.rewards.rag_win:RagWin", MEASURED_BY, TEACHER_RECALL, ("retrieval",)),
+        Reward("teacher_judge", f"{_HERE}.rewards.teacher_judge:TeacherJudge", MEASURED_BY, asks=("judge",)),
+        Reward("rewrite_rules", f"{_HERE}.rewards.rewrite_rules:RewriteRules", (QUERY,)),
+    ),
+    datasets={"overtake/query_rewrite": f"{_HERE}.dataset:query_rewrite", "overtake/sample": f"{_HERE}.sample_dataset:sample"},
+    main="quality",
+    metrics=(
+        Metric("quality", "retrieval quality", "检索质量"),
+        Metric("top1", "top-1 reranker score", "首条重排分数"),
+        Metric("hit@1", "top-1 accuracy", "首条命中率", percent=True),
+        Metric("recall@5", "recall@5", "前五召回率", percent=True),
+        Metric("mrr@10", "MRR@10", "MRR@10"),
+        Metric("ndcg@10", "nDCG@10", "nDCG@10"),
+        Metric("judge", "rewrite quality, judged (0-5)", "改写质量（评审，0-5）", digits=2),
+        # A question that is good as it is may be copied; too much of it is told by the watch.
+        Metric("copy", "copies of the question", "照抄问题", "neutral", percent=True),
+        Metric("unreadable", "unreadable", "无法读取", "down", percent=True),
+    ),
+    # Without gold labels quality and top1 are of reranker scores; with them of gold relevance, and top1 is hit@1, so not shown.
+    tables={MEANS: ("quality", "top1", "hit@1", "recall@5", "mrr@10", "ndcg@10", "judge", "copy", "unreadable")},
+    # The teacher's rewrite has at most 150 tokens, so the student gets no more.
+    decoding=Decoding(limit=150, temperature=0.7, top_p=0.9),
+    evaluation=Evaluation(
+        id=QUERY_ID,
+        answer="rewrite",
+        texts=(QUERY, TENANT, PROFILE, HISTORY),
+        shown={QUERY_ID: QUERY_ID, "query": QUERY, "gold": GOLD},
+        columns={"copy": QUERY, "teacher": TEACHER_REWRITE},
+        read=lazy(f"{_HERE}.evaluate:read"),
+        messages=lazy(f"{_HERE}.evaluate:messages"),
+        measure=lazy(f"{_HERE}.evaluate:measure"),
+    ),
+    attacks=Attacks(
+        id=QUERY_ID,
+        question=QUERY,
+        rows=lazy(f"{_HERE}.attacks:rows"),
+        honest=lambda row: row[TEACHER_REWRITE],
+        tricks=lazy(f"{_HERE}.attacks:tricks"),
+        judge=lazy(f"{_HERE}.attacks:judge"),
+        services=lazy(f"{_HERE}.attacks:services"),
+    ),
+    cheats=(
+        Cheat("rewrite/copy", "copies of the question", "照抄问题"),
+        Cheat("rewrite/stuffing", "keyword stuffing", "堆砌关键词"),
+        Cheat("rewrite/talk", "talk instead of a rewrite", "不改写而闲谈"),
+    ),
+    opinions=(Opinion("rag/judge", "rag/retrieval", "the judge's part", "retrieval", "评审部分", "检索部分"),),
+    panels=(
+        Panel("Win rate against the teacher", "对教师的胜率", ("rag/win_rate",), "share that retrieve better", "检索更好的改写所占比例"),
+        Panel("Held-out win rate", "留出集胜率", ("eval_rag/win_rate",), "the same, on held-out questions", "同上，在留出问题上"),
+        Panel("Retrieval quality", "检索质量", ("rag/student_quality",), "student's recall lists", "学生的召回列表"),
+        Panel("Judge's part", "评审部分", ("rag/judge",), "against what is counted: do both like it?", "与可计量部分对照：二者是否一致"),
+        Panel("Retrieval's part", "检索部分", ("rag/retrieval",), "of the reward, against the teacher", "奖励的一部分，与教师相比"),
+        Panel("Winning's part", "胜负部分", ("rag/win",), "of the reward", "奖励的一部分"),
+        Panel("Copies of the question", "照抄问题", ("rewrite/copy",), "share", "比例"),
+    ),
+    stages={name: f"{_HERE}.{name}" for name in ("generate", "convert", "evaluate", "ask")},
+)

@@ -11,16 +11,20 @@ the teacher's recall live and leaves the judge out.
 """
 
 import hashlib
-import math
+from collections.abc import Mapping
 from typing import Any
 
 from swift.dataset import DatasetMeta
 
 from overtake.data import files
+from overtake.data.cells import cells, plain
 from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite.rows import RewriteRow
+
+NEEDED = ("original_query", "rewritten_query")
 
 
-def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
+def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """One row -> messages and text columns for the rewards; None for a row without a rewrite, which is no example of anything.
 
     >>> row = {"original_query": "皮肤没弹性吃啥", "rewritten_query": "胶原蛋白肽 功效", "tenant_id": "fivedoctors"}
@@ -28,36 +32,25 @@ def to_sample(row: dict[str, Any]) -> dict[str, Any] | None:
     >>> [message["role"] for message in sample["messages"]], sample["rag_query"], sample["rag_kb"]
     (['system', 'user', 'assistant'], '皮肤没弹性吃啥', 'default')
 
-    Raises ValueError naming the column that is missing, and for a tenant without a prompt.
+    Raises ValueError naming the column that is missing or holds no text, and for a tenant without a prompt.
     """
-    missing = [name for name in ("original_query", "rewritten_query", "tenant_id") if name not in row]
+    missing = [name for name in (*NEEDED, "tenant_id") if name not in row]
     if missing:
         raise ValueError(f'no column {", ".join(missing)}: there are {", ".join(row)}; rename them with --columns \'{{"old": "new"}}\'')
-    text = {name: _text(row.get(name)) for name in row}
+    text = {name: value.strip() for name, value in cells(row).items()}
+    for name in (*NEEDED, "user_profile", "history_summary"):
+        try:
+            text[name] = plain(text.get(name, "")).strip()
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     query, rewrite, tenant = text["original_query"], text["rewritten_query"], text["tenant_id"]
     if not query or not rewrite:
         return None
-    profile, history = text.get("user_profile", ""), text.get("history_summary", "")
+    profile, history = text["user_profile"], text["history_summary"]
     messages = [*prompts.rewrite_messages(tenant, query, profile, history), {"role": "assistant", "content": rewrite}]
-    return {
-        "messages": messages,
-        "rag_query_id": hashlib.sha256("\n".join((tenant, query, profile, history)).encode()).hexdigest()[:16],
-        "rag_query": query,
-        "rag_tenant": tenant,
-        "rag_kb": text.get("kb_name", "") or "default",
-        "rag_profile": profile,
-        "rag_history": history,
-        "rag_gold": "",
-        "rag_teacher_rewrite": rewrite,
-        "rag_teacher_recall": "",
-        "rag_teacher_judge": "",
-        "rag_original_recall": "",
-    }
-
-
-def _text(value: Any) -> str:
-    """An empty cell is None or NaN, by the reader."""
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip()
+    query_id = hashlib.sha256("\n".join((tenant, query, profile, history)).encode()).hexdigest()[:16]
+    made = RewriteRow(query_id, query, tenant, text.get("kb_name", "") or "default", profile, history, teacher_rewrite=rewrite)
+    return {"messages": messages, **made.to_columns()}
 
 
 def query_rewrite() -> DatasetMeta:

@@ -9,21 +9,23 @@ A row of OUTPUT is the sheet's row and `rewritten_query`, `teacher_model`; a fai
 
 import argparse
 import hashlib
-import os
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from overtake import cli
+from pydantic import Field
+
+from overtake import cli, settings
 from overtake import generation as teachers
 from overtake.data import tables
+from overtake.data.cells import no_text, plain
 from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput
 from overtake.generation import Row, Teacher
 from overtake.reading.normal_forms import for_likeness
-from overtake.reading.verdicts import read_profile
+from overtake.reading.verdicts import Text, Verdict, read_object
 from overtake.remote import budget, chat
 from overtake.remote.gateway import Ok
 from overtake.tasks.query_rewrite import prompts
@@ -43,13 +45,17 @@ def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tena
     asked: dict[tuple[str, str, str], int] = {}
     for index, cells in enumerate(sheet):
         number = tables.row_number(path, index)
-        query, about, past = (cells[name].strip() if name else "" for name in (question, profile, history))
+        given = {name: cells[name] for name in (question, profile, history) if name}
+        told = {name: (text if no_text(text) else plain(text)).strip() for name, text in given.items()}
+        query, about, past = told[question], told.get(profile, ""), told.get(history, "")
         stem = hashlib.sha256(query.encode()).hexdigest()[:8]
         query_id = (cells[key].strip() if key else "") or f"row{number}-{stem}"
         # The same words from another user, or later in a conversation, are another question.
         same = (for_likeness(query), about, past)
         reason = ""
-        if not same[0]:
+        if strange := [f"{name}: {no_text(text)}" for name, text in given.items() if no_text(text)]:
+            reason = strange[0]
+        elif not same[0]:
             reason = "the question is blank" if not query else "the question holds no word"
         elif long := [name for name, text in ((question, query), (profile, about), (history, past)) if len(text) > LONGEST]:
             reason = f"{long[0]} is over {LONGEST:,} characters"
@@ -67,17 +73,29 @@ def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tena
     return rows, rejected
 
 
+class _Profile(Verdict):
+    user_profile: Annotated[Text, Field(alias="用户画像")]
+    history_summary: Annotated[Text, Field(alias="历史摘要")]
+
+
+def read_profile(text: str) -> dict[str, Any]:
+    """{"user_profile", "history_summary"} as prompts/extract_profile.txt asks for them; either may be "". Raises ValueError otherwise.
+
+    >>> read_profile('{"用户画像": " 孕妇 ", "历史摘要": ""}')
+    {'user_profile': '孕妇', 'history_summary': ''}
+    """
+    return read_object(text, _Profile).model_dump()
+
+
 def extract_profiles(rows: Sequence[Row], teacher: Teacher, limit: int) -> tuple[int, int]:
     """Fill in profile and history where the sheet lacks them: (how many rows were asked for, how many failed and stay empty)."""
     lacking = [row for row in rows if not (row["user_profile"] and row["history_summary"])]
 
-    def read(text: str) -> dict[str, Any]:
-        profile, history = read_profile(text)
-        return {"user_profile": profile, "history_summary": history}
-
     system = {"role": "system", "content": prompts.prompt("extract_profile")}
     calls = [
-        chat.chat_call(teacher.endpoint, [system, {"role": "user", "content": row["original_query"]}], limit, read=read, form="profile")
+        chat.chat_call(
+            teacher.endpoint, [system, {"role": "user", "content": row["original_query"]}], limit, read=read_profile, form="profile"
+        )
         for row in lacking
     ]
     failed = 0
@@ -110,7 +128,7 @@ def compare_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
     if not found:
         raise BadInput(f"--compare-with {wanted!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
     base_url = found[2] or teacher.base_url
-    key = os.environ.get("OVERTAKE_COMPARE_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
+    key = settings.api_key("OVERTAKE_COMPARE_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
     if (found[1], base_url) == (teacher.model, teacher.base_url):
         raise BadInput(f"--compare-with {wanted!r} is the teacher itself: name another model")
     budget.check(found[1])

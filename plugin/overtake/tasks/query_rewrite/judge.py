@@ -1,13 +1,20 @@
-"""The judge of rewrites: a score from 0 to 5, read strictly; what is no verdict fails, is not kept, is never a score."""
+"""The judge of rewrites: a score from 0 to 5 with its reason."""
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from overtake.reading.verdicts import read_rewrite_verdict
-from overtake.remote.chat import Endpoint, chat_call, chat_gateway, endpoint
-from overtake.remote.gateway import Call, Gateway
+from pydantic import Field
+
+from overtake.reading.verdicts import Text, read_object
+from overtake.reading.verdicts import Verdict as Strict
+from overtake.remote import judge
+from overtake.remote.chat import ChatCall, Endpoint, chat_gateway
+from overtake.remote.gateway import Gateway
 from overtake.tasks.query_rewrite.prompts import prompt
 
-_LIMIT = 300
+
+class _Answer(Strict):
+    score: Annotated[float, Field(ge=0, le=5, alias="综合得分")]
+    reason: Annotated[Text, Field(alias="评分理由")]
 
 
 class Verdict(NamedTuple):
@@ -18,33 +25,28 @@ class Verdict(NamedTuple):
     reason: str
 
 
+def read_verdict(text: str) -> dict[str, Any]:
+    """{"score", "reason"} of a judge's words. Raises ValueError for anything else than one strict object.
+
+    >>> read_verdict('{"综合得分": 4.5, "评分理由": "术语准确"}')
+    {'score': 4.5, 'reason': '术语准确'}
+    """
+    return read_object(text, _Answer).model_dump()
+
+
+_RUBRIC = judge.Rubric("verdict on a rewrite", read_verdict, 300)
+
+
 def judge_gateway() -> Gateway:
     """The gateway all judge calls go through."""
     return chat_gateway("judge")
 
 
-def judge_call(query: str, rewrite: str, to: Endpoint | None = None) -> Call:
-    """Ask the judge (the teacher, when none is set) to score a rewrite: {"score", "reason", "usage", "usd", "model"}.
-
-    `to`: `endpoint("judge")`, where a caller with many calls has it at hand.
-
-    An unreadable verdict is asked for once more and then Failed(outage=False).
-    """
-    # Each stands on a line of its own, so that no rewrite can write a second field.
-    user = f"原始问题：{_one_line(query)}\n改写：{_one_line(rewrite)}"
-    messages = [{"role": "system", "content": prompt("judge_rewrite")}, {"role": "user", "content": user}]
-
-    def read(text: str) -> dict[str, Any]:
-        score, reason = read_rewrite_verdict(text)
-        return {"score": score, "reason": reason}
-
-    return chat_call(to or endpoint("judge"), messages, _LIMIT, temperature=0.0, read=read, form="verdict on a rewrite", tries=2)
+def judge_call(query: str, rewrite: str, to: Endpoint | None = None) -> ChatCall:
+    """Ask the judge to score a rewrite: {"score", "reason", "usage", "usd", "model"}."""
+    return judge.ask(_RUBRIC, judge.in_lines(prompt("judge_rewrite"), {"原始问题": query, "改写": rewrite}), to)
 
 
 def verdict(value: dict[str, Any]) -> Verdict:
     """The verdict in an `Ok` value of `judge_call`."""
     return Verdict(value["score"], value["reason"])
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -1,18 +1,21 @@
 """Scoring a trace again with other weights: the rewards' own functions on what was measured then; nothing is generated or asked."""
 
+import argparse
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from overtake.data.tables import BadInput
-from overtake.remote.rag import Hit
+from overtake import text_table
+from overtake.data.tables import BadInput, json_lines, write_aside
 from overtake.rewards import trace
-from overtake.rewards.measuring import Retrieval
+from overtake.tasks.query_rewrite.measuring import Retrieval
 from overtake.tasks.query_rewrite.rewards.rag_competition import Weights, parts
 
 COMPOSITE = "RagCompetition"
+PARTS = ("judge", "retrieval", "win")
+"""What the composite weighs."""
 
 
 class Rescored(NamedTuple):
@@ -58,11 +61,7 @@ def rescore(found: trace.Trace, weights: Mapping[str, float], reward_weights: Se
 
 
 def _composite(sample: Mapping[str, Any], weights: Weights) -> float | None:
-    pair = None
-    if sample["recall"] is not None:
-        student, teacher = (tuple(Hit(*hit) for hit in sample[name]) for name in ("recall", "teacher_recall"))
-        pair = Retrieval(student, teacher, tuple(sample["gold"]))
-    return parts(pair, sample["points"], sample["teacher_points"]).score(weights, sample["judge_needed"])
+    return parts(Retrieval.of(sample), sample["points"], sample["teacher_points"]).score(weights, sample["judge_needed"])
 
 
 def table(rescored: Iterable[Rescored]) -> list[list[str]]:
@@ -97,3 +96,39 @@ def leaders_changed(rescored: Iterable[Rescored]) -> tuple[int, int]:
         best = [max(column) for column in zip(*members, strict=True)]
         changed += not any(then == best[0] and now == best[1] for then, now in members)
     return changed, len(told)
+
+
+def work(args: argparse.Namespace) -> int:
+    """Print the table and write the new totals; 0 done. Raises BadInput."""
+    found = read(args.trace)
+    weights = {part: weight for part in PARTS if (weight := getattr(args, f"weight_{part}")) is not None}
+    rescored = rescore(found, weights, args.reward_weights)
+    print("\n".join(text_table.fitted(table(rescored), ">")))
+    changed, told = leaders_changed(rescored)
+    print(f"{changed} of {told} groups have another best rewrite now")
+    if found.torn:
+        print(f"lines left half by a kill, left out: {found.torn}")
+    if args.out:
+        kept = ("run", "mode", "step", "sample", "group", "query_id", "rewrite")
+        rows = [
+            {**{name: one.sample.get(name) for name in kept}, "rewards": one.rewards, "total": one.total, "total_then": one.sample["total"]}
+            for one in rescored
+        ]
+        write_aside({args.out: json_lines(rows)})
+    return 0
+
+
+def weight(text: str) -> float:
+    """A number of at least 0, for argparse."""
+    if not 0 <= (number := float(text)) < float("inf"):
+        raise ValueError
+    return number
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command line takes."""
+    parser.add_argument("trace", type=Path, help="trace.jsonl in a training run's output folder")
+    for part in PARTS:
+        parser.add_argument(f"--weight-{part}", type=weight, metavar="W", help=f"of {part} in RagCompetition; else the run's")
+    parser.add_argument("--reward-weights", type=weight, nargs="+", metavar="W", help="of the rewards, in the run's order; else the run's")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write each sample's rewards and totals, then and now (.jsonl)")

@@ -15,7 +15,7 @@ from overtake.reading.normal_forms import for_likeness, for_rules, half_width
 
 LONGEST = 4000
 _MOST_LAYERS = 8
-_QUOTES = ("“”", '""', "''", "「」", "『』", "‘’")
+_QUOTES = (("“", "”"), ('"', '"'), ("'", "'"), ("「", "」"), ("『", "』"), ("‘", "’"))
 _FENCE = re.compile(r"(?:```|~~~)(?:[\w+-]*[ \t]*\n)?(.*?)\s*(?:```|~~~)", re.DOTALL)
 _TAG = re.compile(r"<([a-z_]{1,24})>(.*)</\1>", re.DOTALL | re.IGNORECASE)
 _EMPHASIS = re.compile(r"(?<![a-z0-9*_])(\*\*\*|\*\*|__|~~)(?=\S)([^*_~\n]{1,400}?)(?<=\S)\1(?![a-z0-9*])", re.IGNORECASE)

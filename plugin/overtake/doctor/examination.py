@@ -1,0 +1,95 @@
+"""One examination of a run: the options, the preflight, the live services, the rewards under attack, the findings printed."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from overtake import cli, settings
+from overtake.data.tables import BadInput
+from overtake.doctor import attacks, findings, live, preflight, scoring
+from overtake.doctor.command import Command, of_recipe, parse
+from overtake.doctor.findings import Finding
+from overtake.doctor.rows import files
+from overtake.task import Task
+from overtake.task import rewards as rewards_of
+
+Known = Callable[[Sequence[str]], list[Task]]
+"""known(plugins) -> all tasks, those that the files of --external_plugins define among them."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options beside --task."""
+    parser.add_argument("--data", type=Path, help="rows: a training file or, where the task reads one, a raw one (default: the recipe's)")
+    parser.add_argument("--model", help="as the recipe's MODEL=")
+    parser.add_argument("--recipe", help="whose rewards and numbers are examined (default: the task's GRPO recipe)")
+    parser.add_argument("--rows", type=cli.positive, default=48, help="rows to attack, spread over the file (default %(default)s)")
+    parser.add_argument("--no-judge", action="store_true", help="ask no judge")
+    parser.add_argument("--fast", action="store_true", help="the preflight without network and without attacks")
+    parser.add_argument("--only-attacks", action="store_true", help="the attacks without the preflight")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def doctor(args: argparse.Namespace, root: Path, known: Known) -> int:
+    """Examine, print, and tell by the exit code; `args.task` is the task, None where --fast reads a command from the input."""
+    # A service that is down is what is looked for: nobody waits until it is up again.
+    os.environ.setdefault("OVERTAKE_OUTAGE_PATIENCE", "0")
+    command = _command(args, root) if args.task else parse(sys.stdin.read())
+    try:
+        tasks = known(command.flags.get("external_plugins", []))
+    except (ValueError, ImportError) as error:
+        raise BadInput(str(error)) from None
+    found, said = [], ""
+    if not args.only_attacks:
+        found += preflight.fast(command, os.environ, tasks)
+        found += [] if args.fast or findings.exit_code(found) else live.services(command, tasks, args.no_judge)
+    if not args.fast:
+        more, said = _attack(args, command, root, tasks)
+        found += more
+    if args.json:
+        print(findings.as_json(found, task=args.task and args.task.called, table=said.splitlines()))
+    elif args.fast:
+        shown = [one for one in found if one.level != "ok"]
+        print(findings.table(shown), end="\n" if shown else "", file=sys.stderr)
+    else:
+        print(said, findings.table(found), sep="\n\n" if said else "")
+    return findings.exit_code(found)
+
+
+def _command(args: argparse.Namespace, root: Path) -> Command:
+    recipe = args.recipe or args.task.recipe
+    if not recipe:
+        raise BadInput(f"{args.task.called} has no recipe of its own: add --recipe NAME, one of recipes/")
+    chosen = {"MODEL": args.model, "DATASET": str(args.data) if args.data else None}
+    return of_recipe(root / "recipes" / f"{recipe}.sh", [*_own(args.task, root), *args.flags], {k: v for k, v in chosen.items() if v})
+
+
+def _own(task: Task, root: Path) -> list[str]:
+    """Flags that bring a task of a user's own file into a recipe of ours: its plugin, and each of its rewards with weight 1."""
+    if not task.file:
+        return []
+    names = [reward.name for reward in task.rewards]
+    plugins = [str(root / "plugin/register.py"), task.file]
+    return ["--external_plugins", *plugins, "--reward_funcs", *names, "--reward_weights", *("1" for _ in names)]
+
+
+def _attack(args: argparse.Namespace, command: Command, root: Path, tasks: Sequence[Task]) -> tuple[list[Finding], str]:
+    """The rewards under attack: what was found, and the table."""
+    task: Task = args.task
+    rewards = rewards_of(tasks)
+    # Every row that a run might judge is judged, or none: a share would compare judged answers with others.
+    for name in {one.judged for one in rewards.values() if "judge" in one.asks}:
+        os.environ[f"OVERTAKE_{name.upper()}"] = str(int(bool(settings.value(name)) and not args.no_judge))
+    settings.load.cache_clear()
+    path = args.data or (root / "datasets" / task.attacks.sample if task.attacks.sample else None)
+    if args.data is None and (there := [file for file in files(command.flags.get("dataset", [])) if file.is_file()]):
+        path = there[0]
+    if path is None:
+        return [Finding("error", "rows", "no file is named", "add --data FILE")], ""
+    found = task.attacks.golds(path) if task.attacks.golds else []
+    rows = attacks.spread(task.attacks.rows(path), args.rows)
+    of_run = scoring.rewards_of(task, command.flags, rewards, command.flags.get("external_plugins", []))
+    outcome, more = scoring.examine(task, rows, of_run)
+    said = f"{task.called}: {len(rows)} rows of {path}\n{scoring.table(outcome)}" if outcome else ""
+    return [*found, *more], said

@@ -1,0 +1,300 @@
+"""What a task is to the mechanisms: one object of plain data, whose functions are imported when they are first called.
+
+Doctor, watch, plots, report, gate, evaluate, ask, export and deploy read a `Task` and name none. This module imports nothing of ours, so
+that a task can be declared before anything heavy is loaded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import import_module
+from typing import Any, Literal
+
+Row = dict[str, str]
+"""Cells of a table, by column."""
+Messages = list[dict[str, str]]
+Better = Literal["up", "down", "neutral"]
+MEANS = "mean [95 % interval]"
+"""Head of a task's first table."""
+
+
+def load(target: str) -> Any:
+    """Return what "package.module:Name" names, or the module where there is no colon.
+
+    >>> load("math:floor")(1.5)
+    1
+    """
+    module, _, name = target.partition(":")
+    found = import_module(module)
+    return getattr(found, name) if name else found
+
+
+def lazy(target: str) -> Callable[..., Any]:
+    """The function that "package.module:name" names, imported when it is first called.
+
+    >>> lazy("math:floor")(1.5)
+    1
+    """
+    loaded = cache(lambda: load(target))
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return loaded()(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = target.partition(":")[2]
+    return call
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured of an answer: its name in summary.json, in English and Chinese, and whether more of it is better.
+
+    A name with `*` stands for all metrics that match it; they are shown under their own names.
+
+    >>> right = Metric("accuracy", "accuracy", "准确率", percent=True)
+    >>> right.english, right.written(0.5), Metric("x_*", better="down").shown("x_talk").english
+    ('accuracy, %', '50.0', 'x_talk')
+    """
+
+    name: str
+    en: str = ""
+    zh: str = ""
+    better: Better = "up"
+    percent: bool = False
+    digits: int | None = None
+    """Behind the point; of percent 1 by default, else 3."""
+    factor: float = 1.0
+    """Of the number that is shown, by the one that is measured."""
+
+    def __post_init__(self) -> None:
+        if self.better not in ("up", "down", "neutral"):
+            raise ValueError(f"metric {self.name}: better={self.better!r} is none of up, down, neutral")
+
+    @property
+    def english(self) -> str:
+        """Its head in a table."""
+        return self.en + ", %" * self.percent
+
+    @property
+    def chinese(self) -> str:
+        """Its head in a Chinese table."""
+        return self.zh + "，%" * self.percent
+
+    def shown(self, name: str) -> "Metric":
+        """This metric for a name that it matches."""
+        return replace(self, name=name, en=self.en or name, zh=self.zh or name)
+
+    def written(self, value: float, sign: str = "") -> str:
+        """A value in the metric's own units; `sign` "+" shows one in front of a gain."""
+        digits = self.digits if self.digits is not None else 1 if self.percent else 3
+        return format(value * self.factor * (100 if self.percent else 1), f"{sign},.{digits}f")
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A reward of GRPO and PPO under its name on the command line, and what it needs."""
+
+    name: str
+    target: str | type
+    """ "module:Class", or the class; its name is the metric's name."""
+    columns: tuple[str, ...] = ()
+    """The dataset columns that it reads."""
+    once: str = ""
+    """The column of these that holds a constant of the prompt, measured when the data was made; blank, it is asked live."""
+    asks: tuple[Literal["retrieval", "judge"], ...] = ()
+    """The services that it asks."""
+    judged: str = "judge_share"
+    """The setting that holds the share of samples that the judge scores."""
+    judge_weight: str = ""
+    """A setting that is 0 where the judge's part weighs nothing; "" for none."""
+
+    def load(self) -> Any:
+        """The class."""
+        return load(self.target) if isinstance(self.target, str) else self.target
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of the task's own: a number that is read as OVERTAKE_<NAME> or from the YAML file. One within 0 and 1 is a share."""
+
+    name: str
+    default: float
+    least: float = 0.0
+    most: float | None = None
+
+
+DECLARED: dict[str, Setting] = {}
+"""The settings of all known tasks, by name: filled when a task becomes known, read by settings.py, which must not look upward."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a model of this task answers: as many new tokens as training allowed."""
+
+    limit: int
+    temperature: float = 0.0
+    """Of a served model; evaluation is greedy."""
+    top_p: float | None = None
+    thinking: bool = False
+    """The think block is part of the answer: it is asked for and stays."""
+
+
+@dataclass(frozen=True)
+class Cheat:
+    """A share in logging.jsonl whose rise says that the reward is cheated, in English and Chinese."""
+
+    name: str
+    en: str
+    zh: str
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """Two curves of logging.jsonl: a judge that can be persuaded, and what is counted. One rising while the other falls is cheating."""
+
+    judge: str
+    counted: str
+    judge_en: str
+    counted_en: str
+    judge_zh: str
+    counted_zh: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A plot: what it shows, in English and Chinese, and the names it has in logging.jsonl, by trainer and mode."""
+
+    title: str
+    chinese: str
+    names: tuple[str, ...]
+    says: str = ""
+    says_chinese: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How answers are compared on held-out rows."""
+
+    id: str
+    """The column that names a row."""
+    answer: str
+    """Under which name an answer is kept."""
+    texts: tuple[str, ...]
+    """The columns that an answer depends on."""
+    shown: Mapping[str, str]
+    """Columns of the details: their name there -> the row's column."""
+    read: Callable[..., list[Row]]
+    """read(args) -> the rows; `args.judge` says whether a judge is asked too. Raises BadInput or SettingsError before anything is spent."""
+    messages: Callable[[Row], Messages]
+    """The prompt of training. Raises ValueError for a row that has none."""
+    measure: Callable[..., dict[str, dict[str, Any]]]
+    """measure(candidate, answers, rows, args) -> by row id each metric that could be measured, and words for the details.
+
+    An empty answer scores 0, a missing one is left out.
+    """
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Candidates whose answers stand in the rows: their name -> the column."""
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """Rows with an honest answer, and the answers that would win by something else than being right."""
+
+    id: str
+    """The column of the reward's rows that names a row."""
+    question: str
+    """The column that holds what was asked."""
+    rows: Callable[..., list[Row]]
+    """rows(path) -> rows with the columns that the rewards read. Raises BadInput."""
+    honest: Callable[[Row], str]
+    tricks: Callable[[Row, Row], dict[str, str]]
+    """By name, for a row and another row of the same data."""
+    least: float = 0.0
+    """What an honest answer must earn on average, as a share of the weights; 0 where it is measured against itself."""
+    sample: str = ""
+    """Rows that ship with the project, under datasets/; "" for none."""
+    beside: tuple[str, ...] = ()
+    """Rewards that are shown beside, with weight 0."""
+    golds: Callable[..., list[Any]] | None = None
+    """golds(path) -> findings on the rows' own answers."""
+    judge: Callable[..., Any] | None = None
+    """judge(endpoint) -> a call to the judge as the rewards make it, tried before a run."""
+    services: Callable[..., list[Any]] | None = None
+    """services(rows) -> findings of a real call to what else the rewards ask."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An application that a student is trained for: all that the mechanisms need to know of it."""
+
+    name: str
+    """As its folder is called."""
+    rewards: tuple[Reward, ...]
+    metrics: tuple[Metric, ...]
+    """All that is measured, as far as it has a name of its own or is not simply better when there is more of it."""
+    decoding: Decoding
+    evaluation: Evaluation
+    attacks: Attacks
+    called: str = ""
+    """What users type; "" for the name itself."""
+    row: str | type = ""
+    """The class of a row."""
+    main: str = ""
+    """The metric that the task is about, by which examples are ranked; "" for the first."""
+    tables: Mapping[str, tuple[str, ...]] | Callable[[], Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Head of each table of an evaluation -> its metrics, in order; empty for one table of all metrics."""
+    datasets: Mapping[str, str | Callable[[], Any]] = field(default_factory=dict)
+    """Name for --dataset -> what makes its DatasetMeta."""
+    cheats: tuple[Cheat, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+    panels: tuple[Panel, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    stages: Mapping[str, Any] = field(default_factory=dict)
+    """Tool -> what does its work: a module (by its name) with `add_arguments(parser)` and `work(args)`, or a class that is made with
+    the task and has both. Its docstring is what --help says of the task."""
+    also: Mapping[str, str] = field(default_factory=dict)
+    """Tool -> another name that it takes for the task."""
+    recipe: str = ""
+    """The recipe whose rewards the doctor examines."""
+    port: int = 8000
+    """On which its student is served."""
+    file: str = ""
+    """The file that a task of a user's own was read from."""
+
+    def __post_init__(self) -> None:
+        if not self.called:
+            object.__setattr__(self, "called", self.name)
+
+    def measured(self) -> Mapping[str, tuple[str, ...]]:
+        """The tables of an evaluation: head -> names of metrics, in order."""
+        tables = self.tables() if callable(self.tables) else self.tables
+        return tables or {MEANS: tuple(metric.name for metric in self.metrics if "*" not in metric.name)}
+
+    def measures(self) -> tuple[str, ...]:
+        """The names of all tables' metrics."""
+        return tuple(name for names in self.measured().values() for name in names)
+
+    def metric(self, name: str) -> Metric:
+        """How a measure is called and written; one that is not declared is shown as it is, and more of it is better."""
+        found = next((one for one in self.metrics if fnmatchcase(name, one.name)), Metric(name))
+        return found.shown(name)
+
+    def knows(self, name: str) -> bool:
+        """Whether a measure is declared."""
+        return any(fnmatchcase(name, one.name) for one in self.metrics)
+
+    def stage(self, tool: str) -> Any:
+        """What does a tool's work: `add_arguments(parser)`, `work(args)`, a docstring. Raises KeyError where the task has none."""
+        found = self.stages[tool]
+        found = load(found) if isinstance(found, str) else found
+        return found(self) if isinstance(found, type) else found
+
+    @property
+    def served(self) -> str:
+        """The name under which its student is served."""
+        return self.called.replace("_", "-")
+
+
+def rewards(tasks: Sequence[Task]) -> dict[str, Reward]:
+    """The rewards of tasks, by name."""
+    return {reward.name: reward for task in tasks for reward in task.rewards}

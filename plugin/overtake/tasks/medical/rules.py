@@ -1,0 +1,125 @@
+"""The medical rule book in plain words, and answers scored by it with a reason for each point."""
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+
+from overtake import cli
+from overtake.data import tables
+from overtake.data.tables import BadInput
+from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical import rows as medical
+from overtake.tasks.medical.book import Book, BookError
+from overtake.tasks.medical.columns import KEYWORDS, QUESTION, REFERENCE, RISK
+from overtake.tasks.medical.rewards.medical_rules import Verdict, failing_examples, score
+
+LANGUAGES = ("both", "zh", "en")
+
+
+def page(book: Book, language: str) -> str:
+    """The book in plain words, as Markdown."""
+
+    def say(zh: str, en: str) -> str:
+        return zh if language == "zh" else en if language == "en" else f"{zh} / {en}"
+
+    lines = [f"# {say('医学回答规则书', 'Rule book for medical answers')}", ""]
+    for title, rules in ((say("要求", "Requires"), book.requires), (say("禁止", "Forbids"), book.forbids)):
+        lines += [f"## {title}", ""]
+        for rule in rules:
+            what = say("权重", "weight") if rules is book.requires else say("扣", "takes")
+            safety = say("，安全规则", ", safety") if rule.safety else ""
+            lines.append(f"- **{rule.id}** {what} {rule.weight:g}{safety}")
+            lines += [f"  {text}" for text in ([rule.zh] if language != "en" else []) + ([rule.en] if language != "zh" else [])]
+            if rule.only_for:
+                lines.append(f"  {say('只用于', 'only for')}: {', '.join(rule.only_for)}")
+            if rule.not_for:
+                lines.append(f"  {say('不用于', 'not for')}: {', '.join(rule.not_for)}")
+            lines.append(f"  {say('合格', 'passes')}: {' '.join(rule.passes[0].answer.split())}")
+            lines.append(f"  {say('不合格', 'fails')}: {' '.join(rule.fails[0].answer.split())}")
+        lines.append("")
+    lines += [f"## {say('高风险问题', 'High-risk questions')}", ""]
+    lines += [f"- **{kind.id}** {say(kind.zh, kind.en)}: {kind.examples.yes[0]}" for kind in book.risks.kinds]
+    return "\n".join(lines)
+
+
+def reasons(verdict: Verdict) -> str:
+    """A line for each rule: points and reason."""
+    return "\n".join(f"{point.points:+.2f}  {'✗' if point.broken else '✓'} {point.rule}: {point.reason}" for point in verdict.points)
+
+
+def scored(book: Book, row: Mapping[str, str]) -> Verdict:
+    """The verdict on a row of a file of answers."""
+    question, answer = (row.get(name) or row.get(f"med_{name}", "") for name in ("question", "answer"))
+    reference = row.get("reference") or row.get(REFERENCE, "")
+    return score(
+        question,
+        answer,
+        book,
+        keywords=medical.listed(row.get("keywords") or row.get(KEYWORDS, "")),
+        reference=reference,
+        risk=row.get(RISK, ""),
+    )
+
+
+def work(args: argparse.Namespace) -> int:
+    """Do what was asked; 0 done, 1 an example of the book does not hold. Raises BadInput."""
+    try:
+        book = medical_book.book(args.rules, args.risks)
+    except BookError as error:
+        raise BadInput(str(error)) from None
+    if args.check:
+        wrong = failing_examples(book)
+        print("\n".join(wrong) if wrong else f"{len(book.rules)} rules, {len(book.risks.kinds)} kinds of risk: all examples hold")
+        return 1 if wrong else 0
+    if args.answers:
+        return _file(book, args.answers, args.output)
+    if args.answer is None:
+        print(page(book, args.language))
+        return 0
+    verdict = score(args.question, args.answer, book, keywords=medical.listed(args.keywords), reference=args.reference)
+    print(f"{verdict.total:.2f}  risks: {', '.join(book.risks.of(args.question)) or 'none'}\n{reasons(verdict)}")
+    return 0
+
+
+def _file(book: Book, path: Path, output: Path | None) -> int:
+    rows = tables.read_rows(path)
+    for part in ("question", "answer"):
+        if part not in rows[0] and f"med_{part}" not in rows[0]:
+            raise BadInput(f"{path}: no column {part}; the columns there are {', '.join(rows[0])}")
+    if output:
+        tables.check_output(output)
+    verdicts = [scored(book, row) for row in rows]
+    safe = [not book.safety & set(verdict.broken) for verdict in verdicts]
+    if output:
+        added = [
+            {"rules_total": round(each.total, 4), "rules_safe": ok, "rules_broken": ", ".join(each.broken), "rules_reasons": reasons(each)}
+            for each, ok in zip(verdicts, safe, strict=True)
+        ]
+        tables.write_rows(output, [{**row, **more} for row, more in zip(rows, added, strict=True)])
+    else:
+        for index, (row, verdict) in enumerate(zip(rows, verdicts, strict=True)):
+            question = " ".join((row.get("question") or row.get(QUESTION, "")).split())[:60]
+            print(f"row {tables.row_number(path, index)}: {verdict.total:.2f} {question}\n{reasons(verdict)}\n")
+    broken = Counter(rule for verdict in verdicts for rule in verdict.broken)
+    print(
+        f"{len(rows)} answers, mean {fmean(verdict.total for verdict in verdicts):.3f}, safe {fmean(safe):.1%}; broken: "
+        + (cli.counted(dict(broken.most_common())) or "none")
+        + (f"; {output} written" if output else "")
+    )
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command line takes."""
+    parser.add_argument("--language", choices=LANGUAGES, default="both", help="of the printed book (default both)")
+    parser.add_argument("--check", action="store_true", help="only check the files and their examples")
+    parser.add_argument("--question", default="", help="question of --answer")
+    parser.add_argument("--answer", help="one answer to score")
+    parser.add_argument("--keywords", default="", help="its keywords, between commas")
+    parser.add_argument("--reference", default="", help="a right answer, whose doses are no inventions")
+    parser.add_argument("--answers", type=Path, metavar="FILE", help="file of answers to score")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="sheet to write, instead of printing each")
+    parser.add_argument("--rules", type=Path, metavar="FILE", help="a draft of medical_rules.yaml to try")
+    parser.add_argument("--risks", type=Path, metavar="FILE", help="a draft of medical_risks.yaml to try")

@@ -1,0 +1,186 @@
+"""What a rewrite and its original question retrieve on the live service, and what the judge says of the rewrite."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from overtake import cli
+from overtake.data import tables
+from overtake.data.tables import BadInput
+from overtake.remote import chat, rag
+from overtake.remote.gateway import Call, Failed, Ok, Result
+from overtake.retrieval.corpus import read_qrels
+from overtake.retrieval.metrics import quality
+from overtake.tasks.query_rewrite import judge as judging
+from overtake.tasks.query_rewrite.rewards.relevance import relevances
+
+NEEDED = ("query_id", "original_query", "rewritten_query", "tenant_id")
+
+Row = dict[str, Any]
+Qrels = dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """Why a row's retrieval is no measurement."""
+
+    reason: str
+
+
+def labels(path: Path) -> Qrels:
+    """Relevance labels of a knowledge base's folder, or of one file in it: qrels.tsv or qrels/<split>.tsv."""
+    try:
+        if not path.is_file():
+            return read_qrels(path)
+        if path.parent.name == "qrels":
+            return read_qrels(path.parent.parent, path.stem)
+        if path.name == "qrels.tsv":
+            return read_qrels(path.parent)
+    except ValueError as error:
+        raise BadInput(f"--qrels {error}") from None
+    raise BadInput(f"--qrels {path}: name the folder that holds qrels.tsv or qrels/, or a file with that place and name")
+
+
+def measured(rewrite: Result, original: Result, gold: dict[str, int]) -> Row | Unmeasured:
+    """The columns of one row from its two retrievals; `gold` is the question's labels, empty when it has none."""
+    relevant = sorted(doc_id for doc_id, score in gold.items() if score > 0)
+    lists, qualities = [], []
+    for name, result in (("rewrite", rewrite), ("original", original)):
+        if isinstance(result, Failed):
+            return Unmeasured(f"{name}: {result.reason}")
+        hits = rag.hits(result.value)
+        try:
+            scores = relevances(hits, relevant)
+        except ValueError as error:
+            return Unmeasured(f"{name}: {error}")
+        # Gold relevances may be more than the documents found: what was not recalled counts as 0.
+        lists.append([(hit.doc_id, score) for hit, score in zip(hits, scores, strict=False)])
+        qualities.append(quality(scores))
+    (recall, before), (value, value_before) = lists, qualities
+    return {
+        "recall_count": len(recall),
+        "top1_score": recall[0][1] if recall else 0.0,
+        "success": bool(recall),
+        "recall": recall,
+        "original_recall_count": len(before),
+        "original_top1_score": before[0][1] if before else 0.0,
+        "original_recall": before,
+        "quality": value,
+        "original_quality": value_before,
+        "gain": round(value - value_before, 12),
+        "gold": relevant or "",
+        "basis": "gold" if relevant else "reranker",
+    }
+
+
+def read_sheet(
+    path: Path,
+    columns: Sequence[str],
+    filled: Sequence[str],
+    tool: str,
+    check: Callable[[str, dict[str, str]], None] = lambda where, row: None,
+) -> list[dict[str, str]]:
+    """The rows of the sheet that `tool` wrote, with these columns, of which `filled` hold something in every row; no query_id twice.
+
+    `check(where, row)` raises for what else is wrong with a row. Raises BadInput, for the sheet as a whole.
+    """
+    rows = tables.read_rows(path)
+    if missing := [name for name in columns if name not in rows[0]]:
+        raise BadInput(f"{path}: no column {', '.join(missing)}: give the sheet that {tool} writes; there are {', '.join(rows[0])}")
+    seen: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        number = tables.row_number(path, index)
+        where = f"{path}: row {number}"
+        if blank := [name for name in filled if not row[name].strip()]:
+            raise BadInput(f"{where}: {blank[0]} is blank: fill it or delete the row")
+        check(where, row)
+        if row["query_id"] in seen:
+            raise BadInput(f"{where}: query_id {row['query_id']!r} stands already in row {seen[row['query_id']]}: delete one")
+        seen[row["query_id"]] = number
+    return rows
+
+
+def judge(rows: Sequence[Row]) -> list[Row]:
+    """Add judge_score and judge_reason to every row; a verdict that failed leaves them blank and is returned as a failure."""
+    failed: list[Row] = []
+    calls = [judging.judge_call(row["original_query"], row["rewritten_query"]) for row in rows]
+    for row, result in zip(rows, cli.ask(judging.judge_gateway(), calls, "judge"), strict=True):
+        row["judge_score"], row["judge_reason"] = judging.verdict(result.value) if isinstance(result, Ok) else ("", "")
+        if isinstance(result, Failed):
+            failed.append({"query_id": row["query_id"], "part": "judge", "reason": result.reason})
+    return failed
+
+
+def work(args: argparse.Namespace) -> int:
+    """Check everything, ask, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Stop."""
+    started = time.monotonic()
+    tables.check_output(args.output)
+    rows, qrels = read_sheet(args.input, NEEDED, NEEDED, "tools/generate.py"), labels(args.qrels) if args.qrels else {}
+    if qrels and not any(row["query_id"] in qrels for row in rows):
+        raise BadInput(
+            f"--qrels {args.qrels}: labels none of the {len(rows)} rows, e.g. query_id {rows[0]['query_id']!r}: give matching labels"
+        )
+    tables.check_cells(args.output, rows)
+    gateway = rag.rag_gateway(args.concurrency)
+    if args.judge:
+        chat.endpoint("judge")  # refused now rather than after the retrievals
+    results = cli.ask(gateway, _calls(rows, args.kb_name, qrels), "retrieval")
+    done: list[Row] = []
+    failed: list[Row] = []
+    for row, rewrite, original in zip(rows, results[::2], results[1::2], strict=True):
+        columns = measured(rewrite, original, qrels.get(row["query_id"], {}))
+        if isinstance(columns, Unmeasured):
+            failed.append({"query_id": row["query_id"], "part": "retrieval", "reason": columns.reason})
+        else:
+            done.append({**row, "kb_name": args.kb_name, **columns})
+    failed += judge(done) if args.judge and done else []
+    if done:
+        tables.write_rows(args.output, done)
+    files = cli.write_beside(args.output, "failed", failed)
+    if done:
+        print(_summary(done))
+    meter = gateway.meter
+    print(
+        f"{len(rows)} rows in, {len(done)} measured, {len(failed)} failures, {meter.calls} retrievals ({meter.cached} from cache), "
+        f"{time.monotonic() - started:.0f} s; {args.output if done else 'no row was measured, nothing'} written{files}"
+    )
+    if failed:
+        print("some calls failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _calls(rows: Sequence[Row], kb_name: str, qrels: Mapping[str, Any]) -> list[Call]:
+    """Two for each row: with the rewrite, and with the original sent as the rewrite (else the service rewrites by itself)."""
+    return [
+        rag.rag_call(row["original_query"], sent, row["tenant_id"], kb_name, labelled=row["query_id"] in qrels)
+        for row in rows
+        for sent in (row["rewritten_query"], row["original_query"])
+    ]
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    gains = [row["gain"] for row in rows]
+    shares = [sum(map(test, gains)) / len(gains) for test in (lambda gain: gain > 0, lambda gain: gain == 0, lambda gain: gain < 0)]
+    gold = sum(row["basis"] == "gold" for row in rows)
+    judged = [row["judge_score"] for row in rows if row.get("judge_score", "") != ""]
+    return (
+        f"success {fmean(row['success'] for row in rows):.1%}, mean top-1 {fmean(row['top1_score'] for row in rows):.3f} "
+        f"(original {fmean(row['original_top1_score'] for row in rows):.3f}), mean gain {fmean(gains):+.3f}: "
+        f"better {shares[0]:.1%}, same {shares[1]:.1%}, worse {shares[2]:.1%}; scored by gold {gold}, by the reranker {len(rows) - gold}"
+        + (f"; judge {fmean(judged):.2f} of 5 on {len(judged)}" if judged else "")
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command line takes."""
+    parser.add_argument("input", type=Path, help="sheet that tools/generate.py wrote")
+    parser.add_argument("output", type=Path, help="sheet to write")
+    parser.add_argument("--qrels", type=Path, help="folder or file of relevance labels, by query_id")
+    parser.add_argument("--kb-name", default="default", help="knowledge base to ask (default: %(default)s)")
+    parser.add_argument("--judge", action="store_true", help="let the judge (unset: the teacher) score each rewrite from 0 to 5")
+    parser.add_argument("--concurrency", type=cli.positive, help="retrievals at once (default: OVERTAKE_RAG_CONCURRENCY, else 16)")

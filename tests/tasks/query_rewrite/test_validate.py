@@ -1,0 +1,270 @@
+"""Validating against a real server: rewrite and original measured alike, labels, the judge, and outages that never become zeros."""
+
+import errno
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from overtake.data import tables
+from overtake.data.tables import read_rows, write_rows
+from overtake.remote.gateway import ATTEMPTS, Failed, Ok
+from overtake.tasks.query_rewrite import judge as judging
+from overtake.tasks.query_rewrite import prompts, validate
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+ROWS = [
+    {"query_id": "q1", "original_query": "皮肤松怎么办", "rewritten_query": "胶原蛋白肽 作用", "tenant_id": "fivedoctors"},
+    {"query_id": "q2", "original_query": "眼睛干", "rewritten_query": "虾青素 适宜人群", "tenant_id": "fivedoctors"},
+    {"query_id": "q3", "original_query": "怎么吃", "rewritten_query": "胶原蛋白肽 食用方法", "tenant_id": "fivedoctors"},
+]
+RECALL = {
+    "胶原蛋白肽 作用": [("d1", 0.9), ("d2", 0.6), ("d3", 0.3)],
+    "皮肤松怎么办": [("d2", 0.7)],
+    "虾青素 适宜人群": [("d4", 0.8), ("d5", 0.8)],
+    "眼睛干": [("d4", 0.8), ("d5", 0.8)],
+    "胶原蛋白肽 食用方法": [],
+    "怎么吃": [("d6", 0.5), ("d7", 0.5), ("d8", 0.5)],
+}
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    write_rows(tmp_path / "in.xlsx", [{**row, "teacher_model": "t", "备注": "x"} for row in ROWS])
+    return tmp_path / "in.xlsx"
+
+
+@pytest.fixture
+def qrels(tmp_path):
+    folder = tmp_path / "kb"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td2\t1\nq1\td9\t1\nq1\td1\t0\n")
+    (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nother\td1\t1\n")
+    return folder
+
+
+def failed(path):
+    file = Path(f"{path}.failed.jsonl")
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name not in ("cache", "kb"))
+
+
+def recall_of(sent, body):
+    return RECALL[sent]
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".csv", ".jsonl"])
+def test_rewrite_and_original_are_both_retrieved_and_scored(run, rag, sheet, tmp_path, suffix):
+    server = rag(recall_of)
+    out = tmp_path / f"out{suffix}"
+    done = run(validate, sheet, out)
+    assert done.code == 0, done.err
+    one, same, worse = read_rows(out)
+    assert one == {
+        **ROWS[0],
+        "teacher_model": "t",
+        "备注": "x",
+        "kb_name": "default",
+        "recall_count": "3",
+        "top1_score": "0.9",
+        "success": "true",
+        "recall": '[["d1", 0.9], ["d2", 0.6], ["d3", 0.3]]',
+        "original_recall_count": "1",
+        "original_top1_score": "0.7",
+        "original_recall": '[["d2", 0.7]]',
+        "quality": "0.78",  # 0.6 * 0.9 + 0.4 * 0.6
+        "original_quality": "0.7",
+        "gain": "0.08",
+        "gold": "",
+        "basis": "reranker",
+    }
+    assert (same["gain"], same["quality"]) == ("0", "0.8")
+    # An honest zero: the service answered that it recalls nothing.
+    assert (worse["recall_count"], worse["top1_score"], worse["success"], worse["recall"], worse["gain"]) == (
+        "0",
+        "0",
+        "false",
+        "[]",
+        "-0.5",
+    )
+    assert "success 66.7%, mean top-1 0.567 (original 0.667), mean gain -0.140: better 33.3%, same 33.3%, worse 33.3%" in done.out
+    assert "3 rows in, 3 measured, 0 failures, 6 retrievals (0 from cache)" in done.out
+    sent = {(request.body["query"], request.body["rewritten_query"]) for request in server.requests}
+    assert sent == {(row["original_query"], row[name]) for row in ROWS for name in ("original_query", "rewritten_query")}
+    expected = {"tenant_id": "fivedoctors", "kb_name": "default", "top_k": 5, "score_threshold": 0.5}
+    assert all(expected.items() <= request.body.items() for request in server.requests)
+
+
+def test_labels_replace_the_rerankers_scores(run, rag, sheet, qrels, tmp_path):
+    rag(recall_of)
+    assert run(validate, sheet, tmp_path / "out.csv", "--qrels", qrels, "--kb-name", "shop").code == 0
+    one, two, _ = read_rows(tmp_path / "out.csv")
+    assert json.loads(one["recall"]) == [["d1", 0.0], ["d2", 1.0], ["d3", 0.0]]
+    assert (one["basis"], one["gold"], one["top1_score"], one["success"]) == ("gold", '["d2", "d9"]', "0", "true")
+    assert float(one["quality"]) == pytest.approx(0.4 / 3)
+    # One document was recalled, and the list shows one; its quality is that of [1, 0, 0]: 0.6 + 0.4 / 3.
+    assert (one["original_top1_score"], json.loads(one["original_recall"])) == ("1", [["d2", 1.0]])
+    assert float(one["original_quality"]) == pytest.approx(0.6 + 0.4 / 3)
+    assert float(one["gain"]) == pytest.approx(-0.6)
+    assert (two["basis"], two["gold"], two["top1_score"], two["kb_name"]) == ("reranker", "", "0.8", "shop")
+
+
+@pytest.mark.parametrize("place", ["qrels/test.tsv", "qrels.tsv"])
+def test_labels_may_be_one_file(run, rag, sheet, qrels, tmp_path, place):
+    if place == "qrels.tsv":
+        (qrels / "qrels" / "test.tsv").rename(qrels / place)
+    rag(recall_of)
+    assert run(validate, sheet, tmp_path / "out.csv", "--qrels", qrels / place).code == 0
+    assert [row["basis"] for row in read_rows(tmp_path / "out.csv")] == ["gold", "reranker", "reranker"]
+
+
+def test_labels_need_document_names(run, rag, sheet, qrels, tmp_path):
+    rag(lambda sent, body: (200, {"data": {"recall": [{"reranker_score": 0.9}]}}))
+    done = run(validate, sheet, tmp_path / "out.csv", "--qrels", qrels)
+    assert done.code == 1
+    assert [row["query_id"] for row in read_rows(tmp_path / "out.csv")] == ["q2", "q3"]
+    (row,) = failed(tmp_path / "out.csv")
+    assert row["query_id"] == "q1" and "no doc_id" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        (500, {}),
+        (422, {"detail": "bad"}),
+        (200, {"data": None}),
+        (200, {"code": 1, "data": {}}),
+        (200, {"data": {"recall": [{"doc_id": "a"}]}}),
+    ],
+)
+def test_an_outage_is_never_a_zero(run, again, rag, sheet, tmp_path, fault):
+    broken = [True]
+    server = rag(lambda sent, body: fault if broken and sent == "虾青素 适宜人群" else RECALL[sent])
+    done = run(validate, sheet, tmp_path / "out.csv")
+    assert done.code == 1 and "run the same command again" in done.err
+    assert [row["query_id"] for row in read_rows(tmp_path / "out.csv")] == ["q1", "q3"]
+    (row,) = failed(tmp_path / "out.csv")
+    assert (row["query_id"], row["part"]) == ("q2", "retrieval") and row["reason"].startswith("rewrite: rag: ")
+
+    broken.clear()
+    again()
+    before = len(server.requests)
+    assert run(validate, sheet, tmp_path / "out.csv").code == 0
+    assert len(server.requests) == before + 1  # what was measured is not asked again
+    assert len(read_rows(tmp_path / "out.csv")) == 3 and left(tmp_path) == ["in.xlsx", "out.csv"]
+
+
+def test_a_dead_service_is_one_line_and_nothing_is_written(run, rag, sheet, tmp_path, monkeypatch):
+    server = rag(lambda sent, body: (503, {}))
+    done = run(validate, sheet, tmp_path / "out.csv")
+    assert done.code == 2 and "\n" not in done.err and "the first call to the rag failed, nothing more was sent: rag: HTTP 503" in done.err
+    assert len(server.requests) == ATTEMPTS and left(tmp_path) == ["in.xlsx"]
+
+
+def test_no_service_set_is_said(run, sheet, tmp_path):
+    done = run(validate, sheet, tmp_path / "out.csv")
+    assert done.code == 2 and done.err.startswith("error: no RAG service is set: export OVERTAKE_RAG_URL")
+
+
+def verdict_for(question, body):
+    assert body["messages"][0]["content"] == prompts.prompt("judge_rewrite")
+    score = {"胶原蛋白肽 作用": 4.5, "虾青素 适宜人群": 3}.get(question.split("改写：")[1], 0)
+    return json.dumps({"综合得分": score, "评分理由": "理由"}, ensure_ascii=False)
+
+
+def test_the_judge_scores_every_rewrite(run, rag, teacher, sheet, tmp_path):
+    rag(recall_of)
+    server = teacher(verdict_for)
+    done = run(validate, sheet, tmp_path / "out.xlsx", "--judge")
+    assert done.code == 0 and "judge 2.50 of 5 on 3" in done.out
+    assert [(row["judge_score"], row["judge_reason"]) for row in read_rows(tmp_path / "out.xlsx")] == [
+        ("4.5", "理由"),
+        ("3", "理由"),
+        ("0", "理由"),
+    ]
+    assert "原始问题：皮肤松怎么办\n改写：胶原蛋白肽 作用" in {request.body["messages"][1]["content"] for request in server.requests}
+
+
+def test_an_unreadable_verdict_is_asked_once_more_and_then_blank(run, rag, teacher, sheet, tmp_path):
+    rag(recall_of)
+    server = teacher(lambda question, body: "我觉得很好" if "虾青素" in question else verdict_for(question, body))
+    done = run(validate, sheet, tmp_path / "out.csv", "--judge")
+    assert done.code == 1
+    assert [row["judge_score"] for row in read_rows(tmp_path / "out.csv")] == ["4.5", "", "0"]
+    (row,) = failed(tmp_path / "out.csv")
+    assert (row["query_id"], row["part"]) == ("q2", "judge") and "我觉得很好" in row["reason"]
+    assert len(server.requests) == 4
+
+
+def test_judge_call_is_what_rewards_rely_on(teacher):
+    answers = iter(["不是 JSON", '{"综合得分": 4, "评分理由": "好"}', "不是 JSON", "还不是"])
+    teacher(lambda question, body: {"text": next(answers), "tokens": (10, 1)}, model="gpt-5-mini")
+    to = judging.judge_gateway()
+    (good,) = to.run([judging.judge_call("问", "改")])
+    assert isinstance(good, Ok)
+    assert good.value == {
+        "score": 4.0,
+        "reason": "好",
+        "usage": {"prompt_tokens": 20, "completion_tokens": 2},
+        "usd": pytest.approx(9e-6),
+        "model": "stand-in",
+    }
+    assert judging.verdict(good.value) == (4.0, "好")
+    (bad,) = to.run([judging.judge_call("问", "另一个改")])
+    assert isinstance(bad, Failed) and bad.outage is False and "no usable verdict on a rewrite" in bad.reason
+    assert to.meter.tokens == 44  # useless verdicts are billed too
+
+
+BAD = [
+    ([{"original_query": "a"}], [], "no column query_id, rewritten_query, tenant_id: give the sheet that tools/generate.py writes"),
+    ([{**ROWS[0], "rewritten_query": " "}], [], "row 2: rewritten_query is blank"),
+    ([ROWS[0], ROWS[1] | {"query_id": "q1"}], [], "row 3: query_id 'q1' stands already in row 2"),
+    (ROWS[1:], ["--qrels", "kb"], "labels none of the 2 rows, e.g. query_id 'q2'"),
+    (ROWS, ["--qrels", "nowhere"], "--qrels"),
+    (ROWS, ["--judge"], "no judge is set"),
+    ([{**ROWS[0], "备注": "长" * 50_000}], [], "out.xlsx: row 2, column 备注: 50,000 characters"),
+]
+
+
+@pytest.mark.parametrize(("table", "options", "message"), BAD)
+def test_bad_input_is_one_line_and_costs_nothing(run, rag, qrels, tmp_path, table, options, message):
+    server = rag(recall_of)
+    write_rows(tmp_path / "in.csv", table)
+    places = [tmp_path / option if option in ("kb", "nowhere") else option for option in options]
+    done = run(validate, tmp_path / "in.csv", tmp_path / "out.xlsx", *places)
+    assert done.code == 2 and done.err.startswith("error: ") and "\n" not in done.err and message in done.err, done.err
+    assert server.requests == [] and left(tmp_path) == ["in.csv"]
+
+
+def test_full_disk_is_one_line_and_nothing_half_written(run, rag, sheet, tmp_path, monkeypatch):
+    rag(recall_of)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tables.os, "fsync", full)
+    done = run(validate, sheet, tmp_path / "out.xlsx")
+    assert done.code == 2 and "No space left on device" in done.err and "\n" not in done.err
+    assert left(tmp_path) == ["in.xlsx"]
+
+
+def test_concurrency_is_bounded(run, rag, tmp_path):
+    now, most, lock = [], [], threading.Lock()
+
+    def recall(sent, body):
+        with lock:
+            now.append(1)
+            most.append(len(now))
+        threading.Event().wait(0.02)
+        with lock:
+            now.pop()
+        return [("d", 0.9)]
+
+    rag(recall)
+    write_rows(tmp_path / "in.csv", [{**ROWS[0], "query_id": str(i), "original_query": f"q{i}"} for i in range(20)])
+    assert run(validate, tmp_path / "in.csv", tmp_path / "out.csv", "--concurrency", 3).code == 0
+    assert max(most) == 3

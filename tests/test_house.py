@@ -1,0 +1,154 @@
+"""The house: imports run one way, a task is known by its folder alone, and what is imported first is light."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "plugin/overtake"
+TASKS = sorted(path.parent.name for path in PACKAGE.glob("tasks/*/__init__.py"))
+
+LAYERS = (
+    # What a task is, the settings, tables as text: they import nothing else of ours.
+    ("task", "settings", "text_table"),
+    # Services and their answers, texts and tables; cli.py is the tools' common part over both, prompts.py reads text files.
+    ("data", "reading", "remote", "retrieval", "cli", "prompts"),
+    # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table, keyed.py serves a model with a key.
+    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed"),
+    ("tasks",),
+    # The package itself, which registers all of it with ms-swift.
+    ("",),
+)
+"""From below to above: a module imports those of its own layer and of layers below."""
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def package_of(target: str) -> str:
+    """The part of `overtake` that a module's full name lies in, "" for the package itself.
+
+    >>> package_of("overtake.remote.chat"), package_of("overtake")
+    ('remote', '')
+    """
+    return target.partition(".")[2].partition(".")[0]
+
+
+@lru_cache
+def imports(path: Path) -> frozenset[str]:
+    """Full names of what of ours a module imports: anywhere in it, also as the string "overtake.module:Name"."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports hide where they lead"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                here = PACKAGE.parent / whole.replace(".", "/")
+                found.add(whole if here.is_dir() or here.with_suffix(".py").is_file() else str(node.module))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"overtake(\.\w+)+(:\w+)?", node.value):
+            name = node.value.partition(":")[0]
+            here = PACKAGE.parent / name.replace(".", "/")
+            if ":" in node.value or here.is_dir() or here.with_suffix(".py").is_file():
+                found.add(name)
+    return frozenset(name for name in found if name.split(".")[0] in ("overtake", "tools", "demo", "benchmarks", "tests"))
+
+
+def own(path: Path) -> str:
+    """The package that a module lies in."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return "" if first == "__init__.py" else first.removesuffix(".py")
+
+
+def layer(package: str) -> int:
+    return next(at for at, names in enumerate(LAYERS) if package in names)
+
+
+def test_every_package_has_its_layer() -> None:
+    assert {own(path) for path in modules()} == {name for names in LAYERS for name in names}
+
+
+def test_nothing_imports_upward() -> None:
+    upward: dict[str, set[str]] = {}
+    for path in modules():
+        for target in imports(path):
+            outside = not target.startswith("overtake")
+            if outside or layer(package_of(target)) > layer(own(path)):
+                upward.setdefault(path.relative_to(PACKAGE).as_posix(), set()).add(target)
+    assert upward == {}
+
+
+def test_no_packages_import_each_other() -> None:
+    arrows = {(own(path), package_of(target)) for path in modules() for target in imports(path)}
+    graph: dict[str, set[str]] = {}
+    for package, target in arrows:
+        if package != target:
+            graph.setdefault(package, set()).add(target)
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"these import each other: {' -> '.join(error.args[1])}")
+
+
+def test_a_task_imports_no_other_task() -> None:
+    across: dict[str, set[str]] = {}
+    for path in modules():
+        parts = path.relative_to(PACKAGE).parts
+        if parts[0] == "tasks" and parts[1] in TASKS:
+            strange = {one for one in imports(path) if one.split(".")[1:2] == ["tasks"] and one.split(".")[2:3] not in ([parts[1]], [])}
+            if strange:
+                across[path.relative_to(PACKAGE).as_posix()] = strange
+    assert across == {}
+
+
+def words(path: Path) -> set[str]:
+    """All strings and identifiers of a module."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for _, value in ast.iter_fields(node):
+            found |= {one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)}
+    return found
+
+
+def test_no_mechanism_holds_a_tasks_name() -> None:
+    name = re.compile("|".join(task.replace("_", "[_-]?") for task in TASKS), re.IGNORECASE)
+    naming = {
+        path.relative_to(PACKAGE).as_posix(): sorted(word for word in words(path) if name.search(word))
+        for path in modules()
+        if own(path) != "tasks"
+    }
+    assert {path: found for path, found in naming.items() if found} == {}
+
+
+def test_importing_the_package_loads_no_library() -> None:
+    code = "import json, sys; before = {*sys.modules}; import overtake; print(json.dumps(sorted({*sys.modules} - before)))"
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(PACKAGE.parent)}, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert loaded - set(sys.stdlib_module_names) == {"overtake"}
+
+
+def test_what_the_recipes_ask_of_a_task_and_of_the_gate_needs_no_library(tmp_path: Path) -> None:
+    """A dry run needs no installation."""
+    worse = {"mean": 0.2, "low": 0.1, "high": 0.3}
+    summary = {"against": "PPO", "differences": {"SFT": {"x_talks_to_grader": worse, "rules": worse}}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    bare = [sys.executable, "-I", "-S", "-c", f"import sys, runpy; sys.path.insert(0, {str(PACKAGE.parent)!r}); sys.argv = sys.argv[1:]; "]
+    for words, code, said in (
+        (["runpy.run_module('overtake.tasks', run_name='__main__')", "-", "medical"], 0, "medical\nmedical\n8000\n"),
+        (
+            [f"runpy.run_path({str(ROOT / 'tools/gate.py')!r}, run_name='__main__')", "-", str(tmp_path / "summary.json"), "x"],
+            1,
+            "PPO is worse",
+        ),
+    ):
+        done = subprocess.run([*bare[:-1], bare[-1] + words[0], *words[1:]], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout[: len(said)]) == (code, said), done.stderr
