@@ -83,7 +83,7 @@ _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _TOKEN = re.compile(r"\d+s\b|\d+(?:[.:]\d+)*|[a-z](?:\+{1,2}|#)(?![a-z\d])|[a-z]+\d*|[%‰]|[<>≤≥](?=\s*\d)|[^\W_]")
 _CURRENCIES = {"$": " dollar ", "€": " euro ", "£": " pound ", "¥": " yuan "}
 _MINUS = re.compile(rf"(?<![\w)\]])[-−–]\s?(?=[$€£¥]?\s?\d)|\b(?:minus|negative)(?=\s+(?:[$€£¥]?\d|{_ONES.replace(' ', '|')}))")
-_SIGNED = re.compile(r"[+#%‰$€£¥<>≤≥]|\d\s*[-–:/.]\s*\d|(?<!\w)[-−]\d")
+_LETTERLESS = re.compile(r"(?!(?<=\d)[-–:/.](?=\d)|(?<!\w)[-−](?=\d)|[+#%‰$€£¥<>≤≥])[\W_]")
 _TURNS = frozenset(("minus", "<", ">", "≤", "≥"))
 """Words that make another number of the one behind them."""
 _ENDS = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“])|(?<=[。！？])|\n+")
@@ -114,11 +114,11 @@ def judge(question: str, gold: Sequence[str], answer: str) -> RuleVerdict:
     >>> judge("capital of France", ["Paris"], "I could not find that.").main
     'none'
     """
-    references = [reference for reference in gold if _words(reference) or _letters(_fold(reference))]
+    references = [reference for reference in gold if _words(reference)]
     if not references:
         raise ValueError(f"no reference answer holds a word: {list(gold)!r}")
     said = _Answer(question, answer)
-    if not said.words and not said.letters:
+    if not said.words:
         return _verdict("none", "empty")
     if all(_is_choice(reference) for reference in references) and (verdict := _chosen(question, references, answer, said)):
         return verdict
@@ -223,7 +223,7 @@ def _matches(reference: str, said: _Answer) -> Iterator[tuple[str, int | None]]:
     needed = own[-1:] if _is_name(reference) else [word for word in own if word in _TURNS]
     if told and not any(map(_is_dated, own)) and all(_held(word, own) for word in told) and all(_held(word, told) for word in needed):
         yield "part", None
-    letters = "" if _SIGNED.search(reference) else _letters(_fold(reference))
+    letters = _letters(_fold(reference))
     if len(letters) >= 4 and letters in said.letters:
         yield "letters", None
 
@@ -316,7 +316,8 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe
 
 
 def _letters(folded: str) -> str:
-    return re.sub(r"[\W_]", "", folded)
+    """The letters, digits and signs that carry meaning, without what else stands between them."""
+    return _LETTERLESS.sub("", folded)
 
 
 def _words(text: str) -> Words:
