@@ -40,9 +40,11 @@ from typing import Any, NamedTuple
 from overtake import settings
 from overtake.cli import Stop, positive, run
 from overtake.data.tables import BadInput, json_lines
+from overtake.remote.rag import Hit
 from overtake.retrieval.corpus import read_qrels, read_queries
 from overtake.retrieval.service import KnowledgeBase
 from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite.rows import RewriteRow
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -312,13 +314,16 @@ def rows() -> Iterator[dict[str, Any]]:
     base, queries, tenant = KnowledgeBase.load(SAMPLE), read_queries(SAMPLE), SAMPLE.name
     for key, labels in read_qrels(SAMPLE, "train").items():
         question = queries[key]["text"]
-        hits = base.retrieve(question, None, score_threshold=0.0)
-        yield {
-            "messages": prompts.rewrite_messages(tenant, question),
-            **{"rag_query_id": key, "rag_query": question, "rag_tenant": tenant, "rag_kb": "default", "rag_gold": json.dumps([*labels])},
-            **{"rag_profile": "", "rag_history": "", "rag_original_recall": "", "rag_teacher_rewrite": base.own_rewrite(question)},
-            **{"rag_teacher_recall": json.dumps([[hit.doc_id, hit.reranker_score] for hit in hits]), "rag_teacher_judge": "2.5"},
-        }
+        row = RewriteRow(
+            key,
+            question,
+            tenant,
+            gold=tuple(labels),
+            teacher_rewrite=base.own_rewrite(question),
+            teacher_recall=tuple(Hit(hit.doc_id, hit.reranker_score) for hit in base.retrieve(question, None, score_threshold=0.0)),
+            teacher_judge=2.5,
+        )
+        yield {"messages": prompts.rewrite_messages(tenant, question), **row.to_columns()}
 
 
 # ---------------------------------------------------------------- the run

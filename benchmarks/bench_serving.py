@@ -12,7 +12,6 @@ price where the model has one, else by OVERTAKE_GPU_HOUR_USD. OVERTAKE_STUDENT_A
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -21,7 +20,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from overtake import cli
+from overtake import cli, settings
 from overtake.data.tables import BadInput, read_objects, write_aside
 from overtake.evaluation import costs
 from overtake.remote import budget
@@ -72,22 +71,22 @@ def systems_of(given: Sequence[str]) -> list[Endpoint]:
             raise BadInput(f"--system {one}: give NAME=URL,MODEL with an address that ends in /v1")
         if name in found:
             raise BadInput(f"--system {one}: {name} stands twice: give each its own name")
-        found[name] = Endpoint(name, url, model or name, os.environ.get("OVERTAKE_STUDENT_API_KEY", ""))
+        found[name] = Endpoint(name, url, model or name, settings.api_key("OVERTAKE_STUDENT_API_KEY"))
         budget.check(found[name].model)
     return list(found.values())
 
 
 def load(to: Endpoint, conversations: Sequence[list[dict[str, str]]], args: argparse.Namespace) -> dict[str, Any]:
     """Ask one system `args.requests` times, `args.concurrency` at once; what came of it. Raises Stop when it is dead."""
-    door = gateway(f"serving {to.role}", args.concurrency, args.timeout)
+    through = gateway(f"serving {to.role}", args.concurrency, args.timeout)
     # The number keeps equal prompts apart, which would otherwise share one answer.
     calls = [
-        chat_call(to, messages, args.max_tokens, temperature=0.0, cached=False, sample=number, insist=False)
+        chat_call(to, messages, args.max_tokens, temperature=0.0, cached=False, sample=number, raise_token_limit_on_cutoff=False)
         for number, messages in enumerate(islice(cycle(conversations), args.requests + 1), 1)
     ]
-    cli.probe(door, calls.pop())
+    cli.probe(through, calls.pop())
     begun = time.monotonic()
-    results = door.run(calls)
+    results = through.run(calls)
     return measured(results, time.monotonic() - begun)
 
 

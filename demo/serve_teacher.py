@@ -13,7 +13,6 @@ from qrels/train.tsv, never from another split; from a single qrels.tsv only whe
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -89,9 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     def make() -> tuple[FastAPI, str]:
-        key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
-        if options.api_key_env and not key:
-            raise ValueError(f"--api-key-env {options.api_key_env}: the variable is not set: export it or leave the option out")
+        key = serving.key_of("--api-key-env", options.api_key_env)
+        serving.refuse_strangers(options, keyed=bool(key))
         if not (options.kb or options.judged or options.finance):
             raise ValueError("nothing to serve: name a knowledge base, --judged datasets/judge or --finance datasets/finance")
         made, lines = rewriters(options.kb, options.hold_out)

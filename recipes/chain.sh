@@ -65,10 +65,12 @@ stop() {
   done
 }
 
+# private LOG: an empty file that its owner alone may read, for a log of what users ask.
+private() { : >"$1"; chmod 600 "$1"; }
 # start NAME COMMAND...: a service in a process group of its own; its URL comes through a ready file.
 start() {
   local service=$1 ready=$OUT/log/$1.url; shift
-  rm -f "$ready"
+  rm -f "$ready"; private "$OUT/log/$service.log"
   set -m; "$@" --port 0 --ready-file "$ready" </dev/null >"$OUT/log/$service.log" 2>&1 8<&- & services+=($!); set +m
   for _ in {1..300}; do
     [[ -s $ready ]] && { URL=$(<"$ready"); return; }
@@ -81,10 +83,10 @@ start() {
 # deploy ENVIRONMENT...: recipes/deploy.sh on a free port, ready; its address is URL.
 deploy() {
   local port; port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-  set -m; env "$@" PORT="$port" bash recipes/deploy.sh </dev/null >"$OUT/log/deploy.log" 2>&1 8<&- & services+=($!); set +m
+  set -m; env -u API_KEY "$@" PORT="$port" bash recipes/deploy.sh </dev/null >"$OUT/log/deploy.log" 2>&1 8<&- & services+=($!); set +m
   URL=http://127.0.0.1:$port
   local started=$SECONDS
-  until python -c "import urllib.request as u; u.urlopen('$URL/v1/models', timeout=2)" 2>/dev/null; do
+  until python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1] + "/v1/models", timeout=2)' "$URL" 2>/dev/null; do
     kill -0 "${services[-1]}" 2>/dev/null || die "deploy ended: $(tail -n 5 "$OUT/log/deploy.log")"
     ((SECONDS - started < 1800)) || die "deploy is not ready; see $OUT/log/deploy.log"
     sleep 1
@@ -107,6 +109,7 @@ stage() { echo; printf '== [%4d s] %s\n' "$SECONDS" "$*"; }
 # quiet LOG COMMAND: a launcher's thousand lines go to a log, its progress to the screen, its last lines too when it fails.
 quiet() {
   local log=$OUT/log/$1.log status=0; shift
+  private "$log"
   set -m; "$@" </dev/null >"$log" 2>&1 8<&- & local pid=$!; set +m
   services+=("$pid")
   while kill -0 "$pid" 2>/dev/null; do
@@ -119,6 +122,10 @@ quiet() {
 }
 progress() { local line; line=$(tail -c 400 "$1" 2>/dev/null | tr '\r' '\n' | grep -oE '[0-9]+/[0-9]+ \[[^]]*\]' | tail -n 1 || true); printf '%-74.74s' "${line:-starting ...}"; }
 # The checkpoint of a run with the highest step; nothing when there is none.
-last() { find "$1" -maxdepth 1 -type d -name 'checkpoint-*' -printf '%f\n' 2>/dev/null | grep -E '^checkpoint-[0-9]+$' | sort -t- -k2n | tail -n 1 | sed "s|^|$1/|"; }
+last() {
+  local name
+  find "$1" -maxdepth 1 -type d -name 'checkpoint-*' -printf '%f\n' 2>/dev/null | grep -E '^checkpoint-[0-9]+$' | sort -t- -k2n | tail -n 1 |
+  while read -r name; do echo "$1/$name"; done
+}
 # A run of a few steps has no curve to show, and that is no reason to stop.
 curve() { python tools/curve.py "$1" || true; }

@@ -5,7 +5,8 @@
 #   ADAPTER=output/query_rewrite/sft/checkpoint-100 bash recipes/deploy.sh   # without merging
 #   SYSTEM=finance bash recipes/deploy.sh                                # that task's student; SYSTEM=judge the small judge of answers; or a file of yours
 #   ROLE=teacher bash recipes/deploy.sh                                  # a teacher of one's own on port 8001, ROLE=judge one on 8002
-#   HOST=0.0.0.0 bash recipes/deploy.sh --api_key "$KEY"                 # open to the network: with a key
+#   API_KEY=... HOST=0.0.0.0 bash recipes/deploy.sh                      # open to the network: with a key; OPEN=1 in its place for none
+# The key is taken from the environment alone: every user of a machine sees the words of a command.
 # Then: curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \
 #         -d '{"model": "query-rewrite", "messages": [{"role": "user", "content": "..."}]}'
 # A role is called by its name: OVERTAKE_TEACHER_BASE_URL=http://127.0.0.1:8001/v1 OVERTAKE_TEACHER_MODEL=teacher, the judge likewise.
@@ -46,10 +47,25 @@ fi
 
 refuse_busy "$PORT"
 set_flags --host "$HOST" --port "$PORT" --served_model_name "$served"
+# A client that hangs up ends its generation, which would hold a place to its last token.
+set_flags --external_plugins "$ROOT/plugin/register_deploy.py"
 set_flags "${answers[@]}"
 set_flags ${DEPLOY_FLAGS[@]+"${DEPLOY_FLAGS[@]}"}
 # A chain of thought is longer than what the profiles leave room for.
 if [[ $ROLE == teacher && $(flag --infer_backend) == vllm ]]; then set_flags --vllm_max_model_len 12288; fi
 if [[ -n ${INFER:-} ]]; then set_flags --infer_backend "$INFER"; drop_flags --vllm_max_model_len --vllm_tensor_parallel_size; fi
 set_flags "$@"
+for name in ${FLAG_NAMES[@]+"${FLAG_NAMES[@]}"}; do
+  [[ $name != --api* ]] || die "$name: every user of this machine would see the key. Set API_KEY= in the environment instead"
+done
+host=$(flag --host)
+if [[ -n ${API_KEY:-} ]]; then
+  export API_KEY
+  # It reads the key itself; `swift deploy` would be given it as an argument, and would print it.
+  LAUNCHER=(python -m overtake.keyed) RUN_ENV+=("PYTHONPATH=$ROOT/plugin${PYTHONPATH:+:$PYTHONPATH}")
+elif ! is_loopback "$host" && [[ ${OPEN:-0} != 1 ]]; then
+  want "HOST=$host lets other machines in and no key is asked for: set API_KEY=, or OPEN=1 where that is meant"
+fi
+# ms-swift logs what is asked and answered: nobody else's business.
+umask 077
 run_swift deploy

@@ -26,15 +26,15 @@ target=$(absolute "${OUTPUT_DIR:-$adapter-merged}")
 [[ ! -e $target ]] || want "$target already exists. Remove it, or set OUTPUT_DIR= to a new folder"
 # The promotion gate: not what is shown worse, on held-out rows, than the model it starts from.
 compared=${COMPARED:-$(comparison_of "$adapter")}
-if [[ -n $compared ]] && ! dry; then
+if [[ -n $compared ]]; then
   status=0
-  said=$(with_plugin python "$ROOT/tools/gate.py" "$compared" "$adapter" --start "${START:-SFT}" --metric "${METRIC:-}" 2>&1) || status=$?
+  said=$(with_plugin python3 "$ROOT/tools/gate.py" "$compared" "$adapter" --start "${START:-SFT}" --metric "${METRIC:-}" 2>&1) || status=$?
   if ((status == 1)); then
-    [[ ${FORCE:-0} == 1 ]] || die "$said. Not exported; FORCE=1 exports it all the same"
-    note "$said; exported all the same (FORCE=1)"
+    if [[ ${FORCE:-0} == 1 ]]; then note "$said; exported all the same (FORCE=1)"
+    else want "$said. Not exported; FORCE=1 exports it all the same"; fi
   elif ((status)); then
-    [[ -z ${COMPARED:-} ]] || die "COMPARED=$said"
-    note "not held against $said"
+    if [[ -n ${COMPARED:-} ]]; then want "COMPARED=$said"
+    else note "not held against $said"; fi
   fi
 fi
 # Written aside and renamed when complete, so that a folder with that name is always whole.

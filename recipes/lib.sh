@@ -85,7 +85,7 @@ use_profile() {
     PROFILE=$FOUND_PROFILE
     note "profile $PROFILE ($FOUND)"
   fi
-  [[ -f $ROOT/recipes/profiles/$PROFILE.sh ]] || die "PROFILE=$PROFILE is not a profile. There are: $(profiles)"
+  [[ $PROFILE =~ ^[A-Za-z0-9_-]+$ && -f $ROOT/recipes/profiles/$PROFILE.sh ]] || die "PROFILE=$PROFILE is not a profile. There are: $(profiles)"
   # shellcheck source=/dev/null
   source "$ROOT/recipes/profiles/$PROFILE.sh"
   # A recipe may define on_profile: its own numbers where it has counted the memory for this profile.
@@ -104,21 +104,25 @@ use_profile() {
 
 # ---------------------------------------------------------------- flags
 
-# set_flags --a 1 --b 2 3: FLAGS in order, a later value replacing an earlier one.
+# set_flags --a 1 --b 2 3: FLAGS in order, a later value replacing an earlier one. The values of flag number N are the array FLAG_N: words,
+# which no shell reads a second time.
 declare -A FLAG_AT=()
-FLAG_NAMES=() FLAG_VALUES=()
+FLAG_NAMES=()
 set_flags() {
-  local name='' at
+  local name at
+  local -n values=NONE
   while (($#)); do
     if [[ $1 == --?* ]]; then
       name=${1%%=*}
+      [[ $name =~ ^--[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] || die "$(quote "$name") is no flag: write --name value"
       if [[ -z ${FLAG_AT[$name]:-} ]]; then FLAG_NAMES+=("$name"); FLAG_AT[$name]=${#FLAG_NAMES[@]}; fi
       at=${FLAG_AT[$name]}
-      FLAG_VALUES[at]=''
-      [[ $1 == *=* ]] && FLAG_VALUES[at]=" $(quote "${1#*=}")"
+      local -n values=FLAG_$at
+      values=()
+      [[ $1 != *=* ]] || values=("${1#*=}")
     else
-      [[ -n $name ]] || die "expected a --flag, got: $1"
-      FLAG_VALUES[at]+=" $(quote "$1")"
+      [[ -n ${name:-} ]] || die "expected a --flag, got: $1"
+      values+=("$1")
     fi
     shift
   done
@@ -131,22 +135,35 @@ drop_flags() {
   done
 }
 has_flag() { [[ -n ${FLAG_AT[$1]:-} ]]; }
+# flag NAME: the value of a flag set so far, a line each; nothing where it is not set.
+flag() {
+  has_flag "$1" || return 0
+  local -n values=FLAG_${FLAG_AT[$1]}
+  printf '%s\n' ${values[@]+"${values[@]}"}
+}
 # A word for the shell to read again; as it is when nothing in it needs quoting.
 quote() { if [[ $1 =~ ^[A-Za-z0-9_./:=,@%+#-]+$ ]]; then printf %s "$1"; else printf %q "$1"; fi; }
 
-# run_swift COMMAND: runs `swift COMMAND` with the flags set so far, one a line so that it can be read and copied.
+# run_swift COMMAND: runs `swift COMMAND` with the flags set so far, one a line so that it can be read and copied. LAUNCHER takes swift's place.
+LAUNCHER=(swift)
 run_swift() {
-  local text='' variable name i
+  local text='' name i value
   # ${RUN_ENV[@]+...}: an empty array is "unset" to older bash.
-  for variable in ${RUN_ENV[@]+"${RUN_ENV[@]}"}; do text+="${variable%%=*}=$(quote "${variable#*=}") "; done
-  text+="swift $1"
+  local -a command=(${RUN_ENV[@]+"${RUN_ENV[@]}"} "${LAUNCHER[@]}" "$1")
+  for value in ${RUN_ENV[@]+"${RUN_ENV[@]}"}; do text+="${value%%=*}=$(quote "${value#*=}") "; done
+  for value in "${LAUNCHER[@]}" "$1"; do text+="$(quote "$value") "; done
+  text=${text% }
   for i in "${!FLAG_NAMES[@]}"; do
     name=${FLAG_NAMES[i]}
-    [[ -n $name ]] && text+=" \\"$'\n'"    $name${FLAG_VALUES[i + 1]}"
+    [[ -n $name ]] || continue
+    local -n values=FLAG_$((i + 1))
+    command+=("$name" ${values[@]+"${values[@]}"})
+    text+=" \\"$'\n'"    $name"
+    for value in ${values[@]+"${values[@]}"}; do text+=" $(quote "$value")"; done
   done
   echo "$text"
   dry && return
-  run_group bash -c "exec env $text"
+  run_group env "${command[@]}"
 }
 
 # Runs a command in a process group of its own and ends the whole group with this script: torchrun's workers, data loaders and
@@ -286,7 +303,7 @@ finish() {
   local -a caller=("$@")
   set_flags ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"} ${KIND_FLAGS[@]+"${KIND_FLAGS[@]}"} ${caller[@]+"${caller[@]}"}
   # Without evaluations there is nothing to stop by, and ms-swift fails on comparing nothing.
-  if [[ ${FLAG_VALUES[${FLAG_AT[--eval_strategy]:-0}]:-} == ' no' ]]; then drop_flags --early_stop_interval; fi
+  if [[ $(flag --eval_strategy) == no ]]; then drop_flags --early_stop_interval; fi
   if has_flag --val_dataset; then drop_flags --split_dataset_ratio; fi
   if [[ $TUNER == full ]]; then drop_flags --lora_rank --lora_alpha --lora_dropout --target_modules; fi
   local last; last=$(last_checkpoint "$OUTPUT_DIR")
@@ -373,9 +390,6 @@ choose_critic() {
   RUN_ENV+=("OVERTAKE_CRITIC=$DEFAULT_CRITIC")
 }
 
-# The value of a flag set so far; nothing where it is not set.
-flag() { has_flag "$1" && eval "printf '%s\n' ${FLAG_VALUES[${FLAG_AT[$1]}]}" || true; }
-
 # What `swift sample` hands its engine, as JSON. Of itself it hands it neither the adapter (the base model would draw, without a word)
 # nor, to transformers, the template.
 engine_kwargs() {
@@ -461,9 +475,13 @@ task_of() { with_plugin python3 -m overtake.tasks "$1"; }
 
 # ---------------------------------------------------------------- servers
 
+# is_loopback HOST: whether only this machine reaches the address.
+is_loopback() { [[ $1 == localhost || $1 == ::1 || $1 =~ ^127\.[0-9]+\.[0-9]+\.[0-9]+$ ]]; }
+
 # ms-swift silently takes the next port when this one is busy. The test is its own: a port just left counts as busy for a minute.
 refuse_busy() {
-  dry || python3 -c "import socket; socket.socket().bind(('', $1))" 2>/dev/null ||
+  [[ $1 =~ ^[0-9]{1,5}$ ]] || die "port $(quote "$1") is no number: set PORT= to one"
+  dry || python3 -c 'import socket, sys; socket.socket().bind(("", int(sys.argv[1])))' "$1" 2>/dev/null ||
     die "port $1 is busy, or was until a moment ago. ${2:-Set PORT= to another, or wait a minute}"
 }
 

@@ -3,7 +3,9 @@
     python tools/hold_out.py kb/statutes output/statutes/kb --share 0.2
 
 For folders whose labels are one qrels.tsv; one that has qrels/test.tsv already is copied with the split it was published with.
-The draw is seeded, and questions that differ only in width, case, punctuation or spaces stay on one side.
+With --documents no document is labelled on both sides: what is rewarded by labels can be earned by memorising a document's title, and only
+questions about other documents show whether more than that was learnt. The draw is seeded, and questions that differ only in width, case,
+punctuation or spaces stay on one side.
 """
 
 import sys

@@ -5,7 +5,6 @@ asking or looking up, scoring. Each step has completions, and a trainer's step, 
 """
 
 import gc
-import json
 import os
 import time
 from pathlib import Path
@@ -22,31 +21,22 @@ _EARLY = 10
 
 def columns(step: int, completions: int) -> dict[str, Any]:
     """GRPO's call for groups of 8 with all that the data can hold, so that each completion takes one retrieval and one verdict."""
+    from overtake.remote.rag import Hit
+    from overtake.tasks.query_rewrite.rows import COLUMNS, RewriteRow
+
     numbers = range(completions)
     groups = [number // _GROUP for number in numbers]
-    rows = {
-        "rag_query_id": [f"q{step}-{group}" for group in groups],
-        "rag_query": [f"脸上松松垮垮的，第{step}步第{group}问，一天吃多少" for group in groups],
-        "prompt_id": [f"p{step}-{group}" for group in groups],
-        "request_id": [f"r{step}-{number}" for number in numbers],
-    }
-    same = {
-        "rag_tenant": "bench",
-        "rag_kb": "default",
-        "rag_profile": "",
-        "rag_history": "",
-        "rag_gold": "",
-        "rag_teacher_rewrite": "胶原蛋白肽 推荐用量",
-        "rag_teacher_recall": json.dumps([[f"d{rank}", round(0.9 - 0.1 * rank, 1)] for rank in range(5)]),
-        "rag_teacher_judge": "4",
-        "rag_original_recall": "",
-        "dataset": "train.jsonl",
-    }
+    recall = tuple(Hit(f"d{rank}", round(0.9 - 0.1 * rank, 1)) for rank in range(5))
+    known = {"teacher_rewrite": "胶原蛋白肽 推荐用量", "teacher_recall": recall, "teacher_judge": 4.0}
+    questions = {group: f"脸上松松垮垮的，第{step}步第{group}问，一天吃多少" for group in groups}
+    rows = {group: RewriteRow(f"q{step}-{group}", text, "bench", **known).to_columns() for group, text in questions.items()}
     return {
         "completions": [f"皮肤松弛 抗衰老 胶原蛋白肽 推荐用量 {step}-{number}" for number in numbers],
         "trainer_state": SimpleNamespace(global_step=step, max_steps=100),
-        **rows,
-        **{name: [value] * completions for name, value in same.items()},
+        "prompt_id": [f"p{step}-{group}" for group in groups],
+        "request_id": [f"r{step}-{number}" for number in numbers],
+        "dataset": ["train.jsonl"] * completions,
+        **{name: [rows[group][name] for group in groups] for name in COLUMNS},
     }
 
 

@@ -38,10 +38,10 @@ def verdict(rewriter: Rewriter, question: str, rewrite: str) -> str:
 
 def judge(rewriter: Rewriter, question: str, rewrite: str) -> tuple[float, str]:
     """(score from 0 to 5, reason) by the formula at the top of this file."""
-    if not normal(rewrite):
+    words = split(rewrite)
+    if not normal(rewrite) or not words:
         return 0.0, "改写为空。"
     text = normalise(rewrite)
-    words = split(rewrite)
     points = rewriter.points(question)
     held = sum(any(name in text for name in point) for point in points)
     kept = held / len(points) if points else 0.5

@@ -192,8 +192,10 @@ def create_app(
         return JSONResponse({"object": "list", "data": rows})
 
     @app.get("/health")
-    async def health() -> JSONResponse:
-        """What it is and what it uses."""
+    async def health(request: Request) -> JSONResponse:
+        """What it is and, to who brings the key, what it uses."""
+        if not _opens(request, api_key):
+            return JSONResponse({"status": "ok", "model": NAME})
         uses = [
             {"tenant_id": tenant, "documents": len(one.kb), "lexicon": len(one.kb.lexicon), "labels": one.labelled}
             for tenant, one in rewriters.items()
@@ -216,9 +218,14 @@ def create_app(
     return app
 
 
-def _check_key(request: Request, api_key: str) -> None:
+def _opens(request: Request, api_key: str) -> bool:
     sent = request.headers.get("authorization", "")
-    if api_key and not hmac.compare_digest(sent.encode(), f"Bearer {api_key}".encode()):
+    return not api_key or hmac.compare_digest(sent.encode(), f"Bearer {api_key}".encode())
+
+
+def _check_key(request: Request, api_key: str) -> None:
+    if not _opens(request, api_key):
+        sent = request.headers.get("authorization", "")
         raise Refused(
             401, "Incorrect API key provided." if sent else "You didn't provide an API key: send it as a Bearer token.", "invalid_api_key"
         )

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 REWARDS = {name: reward.target for name, reward in tasks.rewards().items()}
 # Name for --dataset -> "module:function" that makes its DatasetMeta (preprocessor and loader).
 DATASETS = {name: target for task in tasks.shipped().values() for name, target in task.datasets.items()}
-# Name for --callbacks -> "module:function" that takes args and trainer.
-CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.rewards.metrics:overtake_metrics"}
+# Name for --callbacks -> "module:Class" made of args and trainer.
+CALLBACKS: dict[str, str] = {"overtake_metrics": "overtake.trainers.metrics_callback:MetricsCallback"}
 # --rlhf_type -> "module.Class", imported by ms-swift when it trains. PPO has no line: see trainers/ppo_arguments.py.
 TRAINERS: dict[str, str] = {"grpo": "overtake.trainers.grpo.GRPOTrainer"}
 
@@ -48,14 +48,10 @@ def _fill() -> None:
     from overtake.data.outputs import finish_of_command
 
     finish_of_command(sys.argv)
-    known = tasks.known().values()
     for name, reward in tasks.rewards().items():
-        made = reward.load()
-        for task in known:
-            made = load(task.sampled)(made) if task.sampled else made
         # --reward_funcs and --orm_model; --prm_model
-        orms[name] = prms[name] = made
-    for task in known:
+        orms[name] = prms[name] = reward.load()
+    for task in tasks.known().values():
         for target in task.datasets.values():
             register_dataset((load(target) if isinstance(target, str) else target)(), exist_ok=True)
     for name, callback in CALLBACKS.items():

@@ -7,7 +7,9 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Event, Semaphore
 from typing import Any
 
 from tqdm import tqdm
@@ -69,28 +71,34 @@ def ask(gateway: Gateway, calls: Sequence[Call], label: str, on_result: Callable
     results: list[Result] = []
     with tqdm(total=len(calls), desc=label, file=sys.stderr) as bar:
 
-        def more(count: int) -> list[Result]:
-            start = len(results)
-
+        def start(first: int, last: int, answered: Callable[[], None] = lambda: None) -> "Future[list[Result]]":
             def landed(index: int, result: Result) -> None:
                 bar.update()
                 if on_result:
-                    on_result(start + index, result)
+                    on_result(first + index, result)
+                if isinstance(result, Ok):
+                    answered()
 
-            found = gateway.run(calls[start : start + count], on_result=landed)
-            results.extend(found)
-            return found
+            return gateway.submit(calls[first:last], on_result=landed)
 
         while len(results) < len(calls):
-            if not _from_cache(more(1)[0]):
+            results += start(len(results), len(results) + 1).result()
+            if not _from_cache(results[-1]):
                 break
         _refuse_dead(gateway, results)
-        recent = [*results[-1:], *more(_FIRST - 1)]
-        reasons = Counter(result.reason for result in recent if isinstance(result, Failed))
-        if len(recent) == _FIRST and reasons.total() > _FIRST / 2:
-            raise Stop(f"{reasons.total()} of the first {_FIRST} calls failed, most often so: {reasons.most_common(1)[0][0]}")
-        more(len(calls))
-    return results
+        # As soon as half of these are answered the rest may go, so that one that takes minutes holds up nobody.
+        enough, few_end = Event(), len(results) + _FIRST - 1
+        missing = Semaphore(_FIRST // 2 - 1 - isinstance(results[-1], Ok) if results else 0)
+        few = start(len(results), few_end, lambda: None if missing.acquire(blocking=False) else enough.set())
+        few.add_done_callback(lambda _: enough.set())
+        enough.wait()
+        if few.done():
+            recent = results[-1:] + few.result()
+            reasons = Counter(result.reason for result in recent if isinstance(result, Failed))
+            if len(recent) == _FIRST and reasons.total() > _FIRST / 2:
+                raise Stop(f"{reasons.total()} of the first {_FIRST} calls failed, most often so: {reasons.most_common(1)[0][0]}")
+        rest = start(few_end, len(calls)).result()
+        return results + few.result() + rest
 
 
 def probe(gateway: Gateway, call: Call) -> None:

@@ -3,20 +3,28 @@
 import difflib
 import os
 import re
+import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, create_model
+from pydantic import Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
+from overtake.redaction import without_secrets
 from overtake.task import DECLARED, Setting
 
 _OTHERS = {
     f"OVERTAKE_{name}" for name in ("CONFIG", "STACK", "COMPARE_API_KEY", "LIGHT_API_KEY", "STUDENT_API_KEY", "SHARED", "REQUIRE_ALL")
 }
 """Variables that are read elsewhere: the YAML file's name, install.sh, tools/generate.py, students, tests."""
+
+
+_AROUND = " \t\r\n\v\f\ufeff\u200b\u00a0\u3000"
+"""What an editor or a .env file leaves around a value."""
+_QUOTES = "\"'“”‘’`"
 
 
 class SettingsError(ValueError):
@@ -53,7 +61,8 @@ class Settings(BaseSettings):
     teacher_api_key: SecretStr = SecretStr("")
     teacher_concurrency: int = Field(10, ge=1)
     teacher_timeout: float = Field(30.0, gt=0)
-    """Seconds for one request; asking again with a higher token limit is a request of its own."""
+    """Seconds for one request at the token limit that is asked for first. A cut-off answer is asked for again with 4 times the tokens (16
+    where reasoning ate them), a request of its own, which may take as many times as long."""
     teacher_rpm: int = Field(0, ge=0)
     teacher_tpm: int = Field(0, ge=0)
     """Requests and tokens a minute, all ranks together; 0: no limit."""
@@ -76,6 +85,8 @@ class Settings(BaseSettings):
     weight_win: float = Field(0.25, ge=0)
     """Weights of the parts of the composite reward."""
 
+    prompt_once: bool = True
+    """GRPO and PPO: the prompt of a group is computed once, not once a completion; where that cannot be, the run says so."""
     critic: str = ""
     """PPO: a model of the policy's tokenizer that becomes the critic (`tools/critic.py` makes one); "": the policy's own base."""
     critic_lr: float = Field(1e-4, gt=0)
@@ -116,6 +127,16 @@ class Settings(BaseSettings):
     """Where answers of remote services and the ledger of calls are kept."""
     cache_mb: int = Field(4096, ge=1)
     """The answers' most megabytes on disk; the oldest go first."""
+
+    @field_validator("rag_url", "teacher_base_url", "judge_base_url", "embedding_base_url", "reranker_base_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return checked_address(value)
+
+    @field_validator("rag_api_key", "teacher_api_key", "judge_api_key", "embedding_api_key", "reranker_api_key", mode="before")
+    @classmethod
+    def _key(cls, value: object) -> object:
+        return checked_key(value) if isinstance(value, str) else value
 
     @classmethod
     def settings_customise_sources(
@@ -177,8 +198,12 @@ def load() -> Settings:
     try:
         return of_all()
     except ValidationError as error:
-        lines = [f"OVERTAKE_{'_'.join(map(str, item['loc'])).upper()}={_shown(item)}: {item['msg']}" for item in error.errors()]
-        raise SettingsError("; ".join(lines)) from None
+        raise SettingsError("; ".join(map(_line, error.errors()))) from None
+
+
+def _line(item: Any) -> str:
+    """An error of pydantic's, with the variable's name, and its value where that is no secret."""
+    return f"OVERTAKE_{'_'.join(map(str, item['loc'])).upper()}={_shown(item)}: {item['msg'].removeprefix('Value error, ')}"
 
 
 def value(name: str) -> float:
@@ -192,4 +217,57 @@ def value(name: str) -> float:
 
 
 def _shown(item: Any) -> str:
-    return "…" if "key" in str(item["loc"]) else repr(item["input"])
+    return "…" if "key" in str(item["loc"]) else without_secrets(repr(item["input"]))
+
+
+def checked_address(value: str) -> str:
+    """An address without the blanks and line ends around it; "" is none.
+
+    Raises ValueError for what no request can be sent to.
+
+    >>> checked_address(" http://127.0.0.1:8000/v1\\r\\n")
+    'http://127.0.0.1:8000/v1'
+    """
+    address = value.strip(_AROUND)
+    if not address:
+        return ""
+    if address[0] in _QUOTES or address[-1] in _QUOTES:
+        raise ValueError("stands in quotes: take them off, so that it begins with http:// or https://")
+    if not re.match(r"https?://", address, re.IGNORECASE):
+        raise ValueError("must begin with http:// or https://, in half-width characters")
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"is no address ({error}): write http://HOST:PORT and the path") from None
+    named = ":" in host or all(char in "-._" or unicodedata.category(char)[0] in "LMN" for char in host)  # an IPv6 address, or a name
+    if not host or not named or parts.netloc.endswith(":"):
+        raise ValueError("names no host: write http://HOST:PORT and the path, in half-width characters")
+    if any(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in address):
+        raise ValueError("holds a blank or an invisible character: take it out")
+    return address
+
+
+def checked_key(value: str) -> str:
+    """An API key without the blanks and line ends that a .env file leaves around it; "" is none.
+
+    Raises ValueError, without the key, for what cannot stand in a request's header.
+
+    >>> checked_key("sk-abc\\r")
+    'sk-abc'
+    """
+    key = value.strip(_AROUND)
+    if key and (key[0] in _QUOTES or key[-1] in _QUOTES):
+        raise ValueError("stands in quotes: take them off")
+    if not re.fullmatch("[!-~]*", key):
+        raise ValueError("holds a blank, a line end or a character that no key has: write the key alone, in half-width characters")
+    return key
+
+
+def api_key(name: str) -> str:
+    """The API key in the environment variable `name`; "" where it is not set. Raises SettingsError where it is none."""
+    try:
+        return checked_key(os.environ.get(name, ""))
+    except ValueError as error:
+        raise SettingsError(f"{name}=…: it {error}") from None

@@ -245,8 +245,6 @@ class Task:
     """Head of each table of an evaluation -> its metrics, in order; empty for one table of all metrics."""
     datasets: Mapping[str, str | Callable[[], Any]] = field(default_factory=dict)
     """Name for --dataset -> what makes its DatasetMeta."""
-    sampled: str = ""
-    """ "module:function" that wraps every reward class to take the requests of `swift sample` for rows of this task; "" for none."""
     cheats: tuple[Cheat, ...] = ()
     opinions: tuple[Opinion, ...] = ()
     panels: tuple[Panel, ...] = ()

@@ -34,6 +34,11 @@ if [[ -n $KIND ]]; then
   RUN_ENV=(NPROC_PER_NODE=8 "NNODES=${NNODES:-2}" "NODE_RANK=${NODE_RANK:-0}" "MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}"
     "MASTER_PORT=${MASTER_PORT:-29500}")
 fi
+# The trainer comes from another machine and brings no key: rollout.sh warns of it.
+ROLLOUT_OPEN=${ROLLOUT_OPEN:-1}
+for variable in PORT GROUP_PORT; do
+  [[ ${!variable:-1} =~ ^[0-9]{1,5}$ ]] || die "$variable=$(quote "${!variable}") is no port: set it to a number"
+done
 read -ra hosts <<<"${ROLLOUT_HOST:-127.0.0.1}"
 # 16 cards x 4 x 1 = 64 rewrites an update. A server that still loads its model is waited for.
 RL_FLAGS=(--gradient_accumulation_steps 1 --use_vllm true --vllm_mode server --vllm_server_host "${hosts[@]}"

@@ -12,11 +12,11 @@ from urllib.request import urlopen
 import pytest
 from overtake import settings
 from overtake.remote import process
-from overtake.rewards import measuring
+from overtake.rewards import reward
 
 SERVER = Path(__file__).with_name("server.py")
 
-# What the gateway is to call each fate; `ok` is the only one that is no fault.
+# What the gateway is to call each fate; `ok` and `half_pair` are no faults.
 KINDS = {
     **dict.fromkeys(("hang", "drip", "drip_head"), "timeout"),
     **dict.fromkeys(("close", "cut", "reset", "reset_half"), "connection"),
@@ -25,7 +25,9 @@ KINDS = {
     "error_inside": "error_inside",
     "redirect": "http_302",
     "empty": "unusable",
-    "length": "unusable",
+    **dict.fromkeys(("length", "max_tokens", "filtered"), "unusable"),
+    **dict.fromkeys(("abort", "no_success"), "error_inside"),
+    "quota": "http_429",
 }
 
 
@@ -58,7 +60,7 @@ class Chaos:
     @staticmethod
     def kind(row):
         """The gateway's word for what a request of the log met; None for a good answer."""
-        if row["fate"] == "ok":
+        if row["fate"] in ("ok", "half_pair"):
             # On a machine that is too busy a good answer may come too late.
             return "timeout" if row["end"] == "left" else None
         return KINDS.get(row["fate"]) or f"http_{row['fate'].split()[0]}"
@@ -91,8 +93,7 @@ def chaos(tmp_path):
 def _forget():
     process.forget()
     settings.load.cache_clear()
-    measuring._retrievals_of_step.cache_clear()
-    measuring._verdicts_of_step.cache_clear()
+    reward._batches.clear()
 
 
 @pytest.fixture

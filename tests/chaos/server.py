@@ -16,6 +16,12 @@ on how often that was asked before, not on the order of arrival; only storms and
     flood        2 GB in chunks                     empty         an empty text; for RAG an honest empty list
     flood_told   2 GB, announced in the header      length        a text cut off with finish_reason "length"
     bomb         2 GB, gzipped to 2 MB
+    max_tokens   "length" under another name, with half a text
+    abort        half a text that the service broke off
+    filtered     half a text that a filter stopped
+    no_success   200 with an empty list, or nothing, under "success": false
+    half_pair    a good answer whose text ends in half a surrogate pair
+    quota        429 for good: the account has nothing left
 
 What follows a redirect is logged under /moved and answered well.
 GET /log lists the requests, GET /when?requests=N answers once N have come, GET /reset forgets all.
@@ -201,8 +207,10 @@ class Connection(asyncio.Protocol):
             self._done(_answer(200, _BODIES[fate]))
         elif fate in _MISDEEDS:
             getattr(self, f"_{fate}")(good)
-        elif fate in ("wrong_form", "error_inside", "empty", "length", "ok"):
+        elif fate in _ODD:
             self._done(good if fate == "ok" else _answer(200, _odd(path, fate, self.body)))
+        elif fate == "quota":
+            self._done(_answer(429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}))
         elif fate == "redirect":
             self._done(_answer(302, {}, f"Location: {MOVED}{path}"))
         else:
@@ -301,6 +309,8 @@ _BODIES = {
     "deep": b"[" * 200_000,
 }
 _MISDEEDS = {"hang", "drip", "drip_head", "close", "cut", "reset", "reset_half", "flood", "flood_told", "bomb"}
+_ODD = {"wrong_form", "error_inside", "empty", "length", "max_tokens", "abort", "filtered", "no_success", "half_pair", "ok"}
+_ENDS = {"length": "length", "max_tokens": "MAX_TOKENS", "abort": "abort", "filtered": "content_filter"}
 _WORDS = ("OK", "Found", "Error")
 
 
@@ -311,7 +321,10 @@ def _head(status: int, *headers: str, kind: str = "application/json") -> bytes:
 
 
 def _answer(status: int, value: Any, header: str = "") -> bytes:
-    body = value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode()
+    try:
+        body = value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        body = json.dumps(value).encode()
     kind = "text/html" if body.startswith(b"<") else "application/json"
     return _head(status, f"Content-Length: {len(body)}", header, kind=kind) + body
 
@@ -361,9 +374,15 @@ def _odd(path: str, fate: str, body: dict[str, Any]) -> dict[str, Any]:
         return {"id": "x", "object": "chat.completion", "model": "x"} if chat else {"code": 0, "data": {}}
     if fate == "error_inside":
         return {"error": {"message": "no worker is free", "code": 500}} if chat else {"code": 500, "message": "no index is loaded"}
+    if fate == "no_success":
+        return {"success": False, "message": "no worker is free", **({} if chat else {"data": {"recall": []}})}
     if not chat:
         return {"code": 0, "data": {"recall": []}}
-    return _said(body, "话没说", "length") if fate == "length" else _said(body, "")
+    if fate == "half_pair":
+        text = _good(path, body)["choices"][0]["message"]["content"]
+        # In a verdict it stands as JSON's escape for it, which no HTTP library sees.
+        return _said(body, text.replace('准确"', '准确\\ud83d"') if text.startswith("{") else f"{text}\ud83d")
+    return _said(body, "话没说", _ENDS[fate]) if fate in _ENDS else _said(body, "")
 
 
 def _bomb() -> bytes:

@@ -1,4 +1,4 @@
-"""Every misdeed alone, at both doors: the call ends in time as what it is, with its kind, and is counted so everywhere."""
+"""Every misdeed alone, at both gateways: the call ends in time as what it is, with its kind, and is counted so everywhere."""
 
 import socket
 import time
@@ -29,16 +29,16 @@ FINAL = {
 GUARD = 90
 """Seconds after which a test that waits says that the gateway hangs; nothing here takes as long."""
 
-doors = pytest.mark.parametrize("door", ["rag", "chat"])
+at_both = pytest.mark.parametrize("which", ["rag", "chat"])
 
 
 @pytest.fixture
 def ask(monkeypatch):
-    """ask(door) -> (result, meter) of one call; failed attempts are repeated without a pause."""
+    """ask(which) -> (result, meter) of one call; failed attempts are repeated without a pause."""
     monkeypatch.setattr(gateway, "_backoff", lambda tries: 0.0)
 
-    def ask(door, text="胶原", deadline=60):
-        if door == "rag":
+    def ask(which, text="胶原", deadline=60):
+        if which == "rag":
             to, call = rag_gateway(), rag_call("怎么吃", text, "fivedoctors")
         else:
             to, call = chat_gateway("teacher"), chat_call(endpoint("teacher"), [{"role": "user", "content": text}], 200)
@@ -54,12 +54,12 @@ def patience(fate):
     return {"RAG_TIMEOUT": seconds, "TEACHER_TIMEOUT": seconds}
 
 
-@doors
+@at_both
 @pytest.mark.parametrize("fate", [*ASKED_AGAIN, *FINAL])
-def test_a_misdeed_that_goes_on_fails_the_call_by_its_name(chaos, use, ask, ledger, tmp_path, door, fate):
+def test_a_misdeed_that_goes_on_fails_the_call_by_its_name(chaos, use, ask, ledger, tmp_path, which, fate):
     server, kind, tries = chaos(mix={fate: 1.0}), (ASKED_AGAIN | FINAL)[fate], 1 if fate in FINAL else ATTEMPTS
     use(server, CACHE_DIR=tmp_path / "cache", **patience(fate))
-    result, meter = ask(door)
+    result, meter = ask(which)
     assert isinstance(result, Failed)
     outage = fate in ASKED_AGAIN and kind != "malformed"  # whoever answers is not down
     assert (result.kind, result.outage, result.unusable) == (kind, outage, False)
@@ -69,35 +69,35 @@ def test_a_misdeed_that_goes_on_fails_the_call_by_its_name(chaos, use, ask, ledg
     log = server.log()
     assert faults == server.dealt() == {kind: tries} and len(log) == tries
     assert not any(row["path"].startswith("/moved") for row in log), "a redirect was followed"
-    if door == "chat":
+    if which == "chat":
         assert {row["who"] for row in log} == {"first"}
 
 
-@doors
+@at_both
 @pytest.mark.parametrize("fate", ASKED_AGAIN)
-def test_a_misdeed_that_passes_costs_one_more_attempt_and_no_truth(chaos, use, ask, tmp_path, door, fate):
+def test_a_misdeed_that_passes_costs_one_more_attempt_and_no_truth(chaos, use, ask, tmp_path, which, fate):
     server = chaos(script=[fate])
     use(server, **patience(fate))
-    result, meter = ask(door)
+    result, meter = ask(which)
     assert isinstance(result, Ok) and (meter.failed, meter.faults) == ({}, server.dealt())
     assert server.dealt()[ASKED_AGAIN[fate]] >= 1
     asked = len(server.log())
-    again, meter = ask(door)
+    again, meter = ask(which)
     assert again == Ok(result.value, cached=True) and meter.cached == 1 and len(server.log()) == asked
     use(server, CACHE_DIR=tmp_path / "calm")
-    assert ask(door) == (Ok(result.value), ANY) and len(server.log()) == asked + 1
+    assert ask(which) == (Ok(result.value), ANY) and len(server.log()) == asked + 1
 
 
-@doors
+@at_both
 @pytest.mark.parametrize("fate", ["flood", "flood_told", "bomb"])
-def test_2_gb_are_neither_taken_nor_held(chaos, use, ask, door, fate):
+def test_2_gb_are_neither_taken_nor_held(chaos, use, ask, which, fate):
     server = chaos(mix={fate: 1.0})
     use(server)
-    ask(door, "warm up")
+    ask(which, "warm up")
     Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is ours
     before = memory()["VmRSS"]
     for number in range(5):
-        result, _ = ask(door, f"胶原 {number}")
+        result, _ = ask(which, f"胶原 {number}")
         assert isinstance(result, Failed) and result.kind == "too_large"
     assert memory()["VmHWM"] - before < 200 << 20
     if fate != "bomb":
@@ -125,92 +125,92 @@ def test_a_text_cut_off_is_asked_for_with_higher_limits_and_then_fails(chaos, us
     use(server)
     result, meter = ask("chat")
     assert isinstance(result, Failed) and (result.kind, result.unusable) == ("unusable", True)
-    assert meter.faults == {"unusable": 3} and len(server.log()) == 3
+    assert meter.faults == {"unusable": 2} and len(server.log()) == 2, "no reasoning ate the first raise"
     server = chaos(script=["length"])
     use(server)
     result, meter = ask("chat")
     assert isinstance(result, Ok) and result.value["text"].startswith("胶原 术语") and meter.faults == {"unusable": 1}
 
 
-@doors
-def test_429_uses_up_no_attempt(chaos, use, ask, door):
+@at_both
+def test_429_uses_up_no_attempt(chaos, use, ask, which):
     server = chaos(script=["429"] * (ATTEMPTS + 5))
     use(server)
-    result, meter = ask(door)
+    result, meter = ask(which)
     assert isinstance(result, Ok) and meter.faults == {"http_429": ATTEMPTS + 5}
 
 
-@doors
-def test_429_without_end_ends_with_the_calls_time(chaos, use, ask, monkeypatch, door):
+@at_both
+def test_429_without_end_ends_with_the_calls_time(chaos, use, ask, monkeypatch, which):
     monkeypatch.setattr(gateway, "_CALL_SECONDS", 2.5)
     server = chaos(mix={"429 retry-after 1": 1.0})
     use(server)
-    result, meter = ask(door)
+    result, meter = ask(which)
     assert isinstance(result, Failed) and (result.kind, result.outage) == ("http_429", True)
     assert meter.faults == {"http_429": 3} == server.dealt()
 
 
-@doors
+@at_both
 @pytest.mark.parametrize("fate", ["429 retry-after 1", "503 retry-after 1", "429 retry-after date+2", "503 retry-after date+2"])
-def test_retry_after_is_waited_for_in_both_its_forms(chaos, use, ask, door, fate):
+def test_retry_after_is_waited_for_in_both_its_forms(chaos, use, ask, which, fate):
     server = chaos(script=[fate])
     use(server)
-    assert isinstance(ask(door)[0], Ok)
+    assert isinstance(ask(which)[0], Ok)
     refused, answered = server.log()
     assert answered["in"] - refused["out"] > 0.95
 
 
-@doors
+@at_both
 @pytest.mark.parametrize("after", ["soon", "-5", "1e999", "date+-3600", ""])
-def test_a_retry_after_that_says_nothing_is_passed_over(chaos, use, ask, door, after):
+def test_a_retry_after_that_says_nothing_is_passed_over(chaos, use, ask, which, after):
     server = chaos(script=[f"429 retry-after {after}"])
     use(server)
-    assert isinstance(ask(door)[0], Ok)
+    assert isinstance(ask(which)[0], Ok)
     assert len(server.log()) == 2
 
 
-@doors
-def test_a_retry_after_of_a_day_is_not_sat_out(chaos, use, ask, door):
+@at_both
+def test_a_retry_after_of_a_day_is_not_sat_out(chaos, use, ask, which):
     server = chaos(mix={"503 retry-after 86400": 1.0})
     use(server)
-    result, _ = ask(door)
+    result, _ = ask(which)
     assert isinstance(result, Failed) and result.kind == "http_503" and len(server.log()) == 1
 
 
-@doors
-def test_a_port_nobody_listens_on_is_a_lost_connection(use, ask, door):
+@at_both
+def test_a_port_nobody_listens_on_is_a_lost_connection(use, ask, which):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     use(f"http://127.0.0.1:{port}")
-    result, meter = ask(door)
+    result, meter = ask(which)
     assert isinstance(result, Failed) and (result.kind, result.outage) == ("connection", True)
     assert meter.faults == {"connection": ATTEMPTS}
 
 
-@doors
-def test_a_hang_ends_with_the_batch_though_its_own_time_is_not_over(chaos, use, ask, ledger, tmp_path, door):
+@at_both
+def test_a_hang_ends_with_the_batch_though_its_own_time_is_not_over(chaos, use, ask, ledger, tmp_path, which):
     server = chaos(mix={"hang": 1.0})
     use(server, RAG_TIMEOUT=80, TEACHER_TIMEOUT=80, CACHE_DIR=tmp_path / "cache")
-    result, meter = ask(door, deadline=0.5)
+    result, meter = ask(which, deadline=0.5)
     assert isinstance(result, Failed) and result.kind == "deadline" and meter.failed == {"deadline": 1}
 
 
-@doors
-def test_an_answer_that_came_while_our_process_stood_still_is_not_thrown_away(chaos, use, ask, door):
+@at_both
+def test_an_answer_that_came_while_our_process_stood_still_is_not_thrown_away(chaos, use, ask, which):
     server = chaos(latency=0.3)
     use(server, RAG_TIMEOUT=1, TEACHER_TIMEOUT=1)
-    ask(door, "warm up")
+    ask(which, "warm up")
     loop = process.loop()  # as a full disk's slow write, a stopped or a starved process would hold it up
     loop.call_soon_threadsafe(loop.call_later, 0.15, time.sleep, 1.5)
-    result, meter = ask(door)
+    result, meter = ask(which)
     assert isinstance(result, Ok) and meter.faults == {}
     assert len(server.log()) == 2, "it was paid for twice"
 
 
-@doors
-def test_a_services_words_are_passed_on_without_the_key(chaos, use, ask, monkeypatch, door):
+@at_both
+def test_a_services_words_are_passed_on_without_the_key(chaos, use, ask, monkeypatch, which):
     use(chaos(mix={"422": 1.0}), TEACHER_API_KEY="secret-of-teacher", RAG_API_KEY="secret-of-rag")
-    result, _ = ask(door)
+    result, _ = ask(which)
     assert "no luck today (422) for ***" in result.reason and "secret" not in result.reason
 
 

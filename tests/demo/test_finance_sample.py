@@ -53,7 +53,7 @@ def test_the_sample_is_large_enough_and_in_two_languages():
 def test_every_row_is_a_problem_that_can_be_asked():
     for row in rows("train") + rows("test"):
         assert tuple(row) == problems.COLUMNS
-        assert problems.fault(row) == ""
+        assert problems.rejection_reason(row) is None
 
 
 def test_no_id_and_no_question_stands_twice():

@@ -29,6 +29,7 @@ def rewriter(kb):
         pytest.param("皮肤松弛 真皮弹性\n关节 疼痛", 4.0, id="two lines"),
         pytest.param("", 0.0, id="empty"),
         pytest.param("？！", 0.0, id="no word"),
+        *(pytest.param(sign, 0.0, id=f"no word but {sign}") for sign in ("+", "%", "#", "-5%", "$", "\u3164", "\ud800")),
         pytest.param("随便 聊聊", 0.0, id="nothing of either"),
     ],
 )

@@ -207,7 +207,8 @@ def test_a_key_is_asked_for_where_one_is_set(serve, kb):
     assert [ask(url, body, key=key)[0] for key in (None, "s", "s3")] == [401, 401, 200]
     assert ask(url, body)[1]["error"]["code"] == "invalid_api_key"
     assert [ask(url, path="/v1/models", key=key)[0] for key in (None, "s3")] == [401, 200]
-    assert ask(url, path="/health")[0] == 200
+    assert ask(url, path="/health") == (200, {"status": "ok", "model": "overtake-stand-in"}), "names no tenant without the key"
+    assert ask(url, path="/health", key="s3")[1]["knowledge_bases"][0]["tenant_id"] == "fivedoctors"
 
 
 def test_models_and_health_say_what_it_is(url):

@@ -199,6 +199,12 @@ def test_a_command_is_read_as_a_recipe_prints_it():
     assert command.flags["dataset"] == ["a b.jsonl", "c.csv"]
 
 
+def test_processes_set_outside_of_the_command_are_inherited_by_it(monkeypatch):
+    monkeypatch.setenv("NPROC_PER_NODE", "2")
+    assert parse("swift rlhf --rlhf_type grpo").processes == 2
+    assert parse("NPROC_PER_NODE=4 swift rlhf --rlhf_type grpo").processes == 4
+
+
 # ---------------------------------------------------------------- live
 
 

@@ -31,7 +31,7 @@ SETTINGS = {
     "RULES_ONLY",
 }
 SETTINGS |= {"ROLLOUT_HOST", "GROUP_PORT", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NPROC_PER_NODE", "CUDA_VISIBLE_DEVICES"}
-SETTINGS |= {"COMPARED", "START", "METRIC", "FORCE"}
+SETTINGS |= {"API_KEY", "OPEN", "ROLLOUT_OPEN", "COMPARED", "START", "METRIC", "FORCE"}
 
 
 def recipe_environment(**settings: object) -> dict[str, str]:

@@ -187,6 +187,14 @@ def test_a_tiny_student_learns_it_by_sft_and_grpo(
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         return folder / out / "checkpoint-2"
 
+    # A model of one's own has the chat form of its training with it.
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny / "tiny")
+    tokenizer.chat_template = (
+        "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    )
+    tokenizer.save_pretrained(tiny / "tiny")
     sft = train("sft_qwen32b", "sft", MODEL=tiny / "tiny", DATASET=converted / "train.jsonl")
     grpo = train("grpo_rag", "grpo", *RL, SFT_ADAPTER=sft, DATASET=converted / "rl_train.jsonl")
     steps = [line for line in lines(folder / "grpo/logging.jsonl") if "rewards/RightTeam/mean" in line]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from overtake.reading.tags import strip_think
 from overtake.tasks.query_rewrite import conversations
-from overtake.tasks.query_rewrite.rewards.rewrite_rules import fault
+from overtake.tasks.query_rewrite.rewards.rewrite_rules import rejection_reason
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,7 +132,7 @@ def test_sampling_keeps_the_best_draw_of_every_question(tiny: Path, rows: dict[s
         return run("sample_rag", *flags, **base, **services.settings)
 
     def expected(measured: Callable[[str], bool]) -> dict[str, str]:
-        sound = {query: [text for text in texts if not fault(text, query) and measured(text)] for query, texts in drawn.items()}
+        sound = {query: [text for text in texts if not rejection_reason(text, query) and measured(text)] for query, texts in drawn.items()}
         better = {
             query: [text for text in texts if worth(text) > (1.0 if query == "question 10" else 0.1)] for query, texts in sound.items()
         }
@@ -166,7 +166,7 @@ def test_sampling_keeps_the_best_draw_of_every_question(tiny: Path, rows: dict[s
     services.mended = True
     again = done(start())
     assert "nothing is drawn again" in again
-    texts = {text for query, found in drawn.items() for text in found if not fault(text, query)}
+    texts = {text for query, found in drawn.items() for text in found if not rejection_reason(text, query)}
     assert any(map(lost, texts))
     resent = [request.body["rewritten_query"] for request in services.server.requests[asked:] if "rewritten_query" in request.body]
     assert set(resent) == {text for text in texts if lost(text)}

@@ -120,6 +120,49 @@ def test_an_outage_pauses_then_ends_the_run_with_a_checkpoint_to_go_on_from(tiny
     assert len(service.answered) > len(asked)
 
 
+FAULTY = """
+import os
+from swift.rewards import orms
+
+
+class Faulty:
+    def __init__(self, args=None, **_):
+        pass
+
+    def fail(self, where, trainer_state):
+        if os.environ["RANK"] == "1" and os.environ["FAILS"] == where and trainer_state.global_step == 2:
+            raise KeyError("only here")
+
+    def start(self, completions, trainer_state, **columns):
+        self.fail("start", trainer_state)
+
+    def __call__(self, completions, trainer_state, **columns):
+        self.fail("call", trainer_state)
+        return [0.0] * len(completions)
+
+
+orms["faulty"] = Faulty
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.release
+@pytest.mark.parametrize("fails", ["start", "call"])
+def test_whatever_a_reward_raises_on_one_rank_ends_the_run_on_all_with_a_checkpoint(tiny, grpo, fails):
+    """The others would wait for it in their next gathering, for ddp_timeout."""
+    (tiny / "faulty.py").write_text(FAULTY, encoding="utf-8")
+    (settings, flags) = RANKS[1].values
+    flags = [*flags, "--external_plugins", str(ROOT / "plugin/register.py"), str(tiny / "faulty.py"), "--save_steps", "100"]
+    flags += ["--eval_strategy", "no", "--reward_funcs", "rag_competition", "faulty", "--reward_weights", "1", "1"]
+    ended = grpo(*flags, **settings, FAILS=fails).wait(300)
+    said = (tiny / "said").read_text("utf-8")
+    assert ended not in (0, -signal.SIGKILL), said[-3000:]
+    line = said.splitlines()[-1]
+    assert line.startswith("error: stopped at step 2. Faulty raised KeyError: 'only here' The run stands at "), said[-3000:]
+    assert (tiny / "grpo/checkpoint-2/trainer_state.json").is_file()
+    assert "Traceback" in said and "in fail" in said, "whoever wrote the reward wants to see where"
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_checkpoint_with_its_cache_warm(tiny, service, grpo):
     flags = ["--save_steps", "2", "--eval_strategy", "no"]

@@ -19,8 +19,12 @@ def said(text="好", finish="stop", tokens=(10, 1)):
 
 @pytest.fixture
 def service(monkeypatch, tmp_path):
-    """`service.answer(body)` gives (status, JSON value); `.limits` holds the token limit of each chat request; retries do not wait."""
-    known = SimpleNamespace(answer=lambda body: said(), limits=[])
+    """`service.answer(body)` gives (status, JSON value) of a chat; `.limits` holds the token limit of each such request.
+
+    Retrievals are answered with `.recall`, and `.recalls` counts them. Retries do not wait.
+    """
+    recall = {"data": {"recall": [{"doc_id": "a", "reranker_score": 0.9}]}}
+    known = SimpleNamespace(answer=lambda body: said(), limits=[], recall=recall, recalls=0)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -28,8 +32,8 @@ def service(monkeypatch, tmp_path):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             known.limits += [body["max_tokens"]] if "max_tokens" in body else []
-            recall = {"data": {"recall": [{"doc_id": "a", "reranker_score": 0.9}]}}
-            status, value = known.answer(body) if "messages" in body else (200, recall)
+            known.recalls += "messages" not in body
+            status, value = known.answer(body) if "messages" in body else (200, known.recall)
             data = json.dumps(value).encode()
             try:
                 self.send_response(status)

@@ -120,13 +120,13 @@ def test_more_than_a_file_may_hold_goes_into_numbered_ones(tmp_path, monkeypatch
 )
 def test_a_result_is_worth_what_a_live_answer_is_at_the_batch_price(service, use, asked, tmp_path, model, live_usd, share):
     use(TEACHER_MODEL=model, BUDGET_RUN="r", BUDGET_SOFT=1 if live_usd else 0)
-    door, (call,) = chat_gateway("teacher"), calls("一")
+    to, (call,) = chat_gateway("teacher"), calls("一")
     path = written(tmp_path / "results.jsonl", answered(call, "<think>\n想\n</think>\n术语", tokens=(1000, 100)))
-    (result,), problems = batch.read(door, [call], [path])
+    (result,), problems = batch.read(to, [call], [path])
     paid, counted = (None, 0.0) if live_usd is None else (pytest.approx(live_usd * share),) * 2
     usage = {"prompt_tokens": 1000, "completion_tokens": 100}
     assert result == Ok({"rewrite": "术语", "model": "m", "usage": usage, "usd": paid}) and problems == [] and asked == []
-    assert (door.meter.tokens, door.meter.usd, door.meter.requests) == (1100, counted, 0)
+    assert (to.meter.tokens, to.meter.usd, to.meter.requests) == (1100, counted, 0)
     (row,) = ledger(tmp_path)
     assert row.items() >= {"service": "teacher", "key": call.key[:16], "status": "ok", "batch": True, "model": "m", "usage": usage}.items()
     assert row["usd"] == paid
@@ -158,10 +158,10 @@ def test_results_and_live_calls_share_what_is_kept(asked, tmp_path):
 def test_what_came_live_stays_and_the_batch_is_billed_all_the_same(use, tmp_path):
     live("一")
     use()
-    door, (call,) = chat_gateway("teacher"), calls("一")
-    (result,), problems = batch.read(door, [call], [written(tmp_path / "r.jsonl", answered(call, "批", tokens=(20, 2)))])
+    to, (call,) = chat_gateway("teacher"), calls("一")
+    (result,), problems = batch.read(to, [call], [written(tmp_path / "r.jsonl", answered(call, "批", tokens=(20, 2)))])
     assert (result.value["rewrite"], result.cached, problems) == ("好", True, [])
-    assert door.meter.tokens == 22
+    assert to.meter.tokens == 22
 
 
 REFUSED = {"error": {"message": "content filter", "type": "invalid_request_error", "code": None}}
@@ -213,13 +213,13 @@ def test_a_broken_line_costs_none_of_the_others(tmp_path, text):
 
 
 def test_the_first_usable_of_several_lines_is_kept_and_all_are_billed(tmp_path):
-    door, (call,) = chat_gateway("teacher"), calls("一")
+    to, (call,) = chat_gateway("teacher"), calls("一")
     same = answered(call, "再")
     paths = [written(tmp_path / "a.jsonl", answered(call, "")), written(tmp_path / "b.jsonl", answered(call, "先"), same, same)]
-    (result,), problems = batch.read(door, [call], paths)
+    (result,), problems = batch.read(to, [call], paths)
     assert result.value["rewrite"] == "先"
     assert [problem.kind for problem in problems] == ["unusable", "duplicate", "duplicate"]
-    assert door.meter.tokens == 3 * 11 and len(ledger(tmp_path)) == 3  # the same line twice is one answer
+    assert to.meter.tokens == 3 * 11 and len(ledger(tmp_path)) == 3  # the same line twice is one answer
 
 
 def test_a_second_read_changes_nothing_and_is_paid_by_nobody(use, tmp_path):
@@ -233,11 +233,11 @@ def test_a_second_read_changes_nothing_and_is_paid_by_nobody(use, tmp_path):
     use()
     rows = ledger(tmp_path)
     assert [row["status"] for row in rows] == ["ok", "failed", "failed", "ok"]
-    door = chat_gateway("teacher")
-    again, _ = batch.read(door, calls(*"一二三"), [path])
+    to = chat_gateway("teacher")
+    again, _ = batch.read(to, calls(*"一二三"), [path])
     assert [getattr(result, "value", None) for result in again] == [getattr(result, "value", None) for result in first]
     assert [result.kind for result in again[1:]] == ["unusable", "error_inside"] and again[0].cached
-    assert (door.meter.tokens, door.meter.usd, batch._on_loop(spent()), ledger(tmp_path)) == (0, 0.0, before, rows)
+    assert (to.meter.tokens, to.meter.usd, batch._on_loop(spent()), ledger(tmp_path)) == (0, 0.0, before, rows)
 
 
 def test_the_budget_counts_results_and_lets_no_batch_be_written_when_it_is_spent(use, asked, tmp_path):

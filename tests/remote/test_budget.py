@@ -9,7 +9,7 @@ import time
 import pytest
 from overtake import settings
 from overtake.remote import budget, process
-from overtake.remote.budget import check, count_for, price, refusal, spend, thrifty
+from overtake.remote.budget import check, count_for, price, refusal, soft_limit_reached, spend
 from overtake.remote.chat import chat_call, chat_gateway, endpoint
 from overtake.remote.gateway import Failed, Ok
 from overtake.remote.rag import rag_call, rag_gateway
@@ -104,37 +104,37 @@ def test_without_a_budget_nothing_is_refused_or_counted(use):
     use()
     assert all(isinstance(result, Ok) for result in ask(*many(20)))
     assert on_loop(lambda: refusal("gpt-5")) == ""
-    assert not thrifty()
+    assert not soft_limit_reached()
 
 
 # ---------------------------------------------------------------- the soft limit
 
 
-def test_at_the_soft_limit_the_run_is_thrifty_and_says_so_once(use, caplog):
+def test_at_the_soft_limit_the_judge_is_spared_and_that_is_said_once(use, caplog):
     use(BUDGET_SOFT=0.25)
     ask("一")
-    assert not thrifty()
+    assert not soft_limit_reached()
     ask("二")
-    assert (thrifty(), thrifty()) == (True, True)
+    assert (soft_limit_reached(), soft_limit_reached()) == (True, True)
     assert caplog.messages.count("0.25 USD spent, OVERTAKE_BUDGET_SOFT=0.25: the judge abstains from here on") == 1
     assert isinstance(ask("三")[0], Ok), "the soft limit refuses nothing"
 
 
 @pytest.mark.parametrize("run", ["", "r"])
-def test_all_ranks_turn_thrifty_at_the_step_after_the_one_that_noticed(use, run):
+def test_all_ranks_spare_the_judge_from_the_step_after_the_one_that_noticed(use, run):
     use(BUDGET_SOFT=0.1, BUDGET_RUN=run)
     ask("一")
-    assert [thrifty(step) for step in (7, 7, 8, 9)] == [False, False, True, True]
+    assert [soft_limit_reached(step) for step in (7, 7, 8, 9)] == [False, False, True, True]
     if run:
         use(BUDGET_SOFT=0.1, BUDGET_RUN=run)  # another rank, a little behind
-        assert [thrifty(step) for step in (6, 7, 8)] == [False, False, True]
+        assert [soft_limit_reached(step) for step in (6, 7, 8)] == [False, False, True]
 
 
-def test_a_store_that_is_lost_keeps_nobody_from_being_thrifty(use):
+def test_a_store_that_is_lost_keeps_nobody_from_sparing_the_judge(use):
     use(BUDGET_SOFT=0.1, BUDGET_RUN="r")
     ask("一")
     on_loop(lambda: setattr(store(), "_database", None))
-    assert [thrifty(step) for step in (7, 8)] == [False, True]
+    assert [soft_limit_reached(step) for step in (7, 8)] == [False, True]
 
 
 # ---------------------------------------------------------------- over processes and restarts

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from overtake.remote import gateway, process
 from overtake.remote.chat import chat_call, chat_gateway, endpoint
 from overtake.remote.gateway import ATTEMPTS, Failed, Ok
 from overtake.remote.rag import hits, rag_call, rag_gateway
+from overtake.tasks.query_rewrite.judge import judge_call, judge_gateway
 
 KEY = "sk-very-secret-1"
 FOUND = {"data": {"recall": [{"doc_id": "a", "reranker_score": 0.9}]}}
@@ -203,6 +205,39 @@ def test_the_service_says_how_long_to_wait(server, slept, header, low, high):
     assert isinstance(ask("问")[0], Ok)
     (seconds,) = slept
     assert low <= seconds <= high
+
+
+@pytest.mark.parametrize("header", ["0", "0.0", formatdate(0, usegmt=True), formatdate(time.time() - 3600, usegmt=True)])
+def test_a_wait_of_nothing_is_no_reason_to_come_back_sooner_than_by_oneself(server, slept, monkeypatch, header):
+    monkeypatch.setattr(gateway, "_backoff", lambda tries: float(tries))
+    server.answer = lambda text, headers: (429, {}, {"Retry-After": header}) if len(server.asked) <= 5 else (200, FOUND, {})
+    assert isinstance(ask("问")[0], Ok)
+    assert slept == [1, 2, 3, 4, 5]
+
+
+def test_half_a_surrogate_pair_that_a_service_says_is_read_kept_and_written(server):
+    server.answer = lambda text, headers: (200, b'{"data": {"recall": [{"doc_id": "a\\ud83d", "reranker_score": 0.9}]}}', {})
+    first, second = ask("问")[0], ask("问")[0]
+    assert first.value == second.value == {"recall": [["a\ufffd", 0.9]]} and second.cached and len(server.asked) == 1
+    json.dumps(first.value, ensure_ascii=False).encode()
+
+
+def test_half_a_surrogate_pair_within_a_verdict_is_kept_readable(server):
+    words = '{"综合得分": 4, "评分理由": "好\\ud83d"}'
+    choice = {"finish_reason": "stop", "message": {"content": words}}
+    server.answer = lambda text, headers: (200, {"model": "m", "choices": [choice]}, {})
+    for cached in (False, True):
+        (result,) = judge_gateway().run([judge_call("问", "改")])
+        assert (result.value["reason"], result.cached) == ("好\ufffd", cached)
+    assert len(server.asked) == 1
+
+
+def test_an_answer_kept_before_with_half_a_surrogate_pair_is_readable(server):
+    ask("问")
+    database = sqlite3.connect(server.cache / "answers.sqlite", isolation_level=None)
+    database.execute("UPDATE answers SET value = ?", (b'{"recall": [["a\\ud83d", 0.5]], "version": ""}',))
+    database.close()
+    assert ask("问")[0] == Ok({"recall": [["a\ufffd", 0.5]], "version": ""}, cached=True) and len(server.asked) == 1
 
 
 def test_a_date_half_a_minute_away_is_waited_for(server, slept):

@@ -22,9 +22,9 @@ def short(service, monkeypatch):
 
 
 def ask(service):
-    door = chat_gateway("teacher")
-    (result,) = door.run([chat_call(endpoint("teacher"), [{"role": "user", "content": "问"}], LIMIT)])
-    return result, door.meter
+    to = chat_gateway("teacher")
+    (result,) = to.run([chat_call(endpoint("teacher"), [{"role": "user", "content": "问"}], LIMIT)])
+    return result, to.meter
 
 
 def test_a_slow_model_is_not_asked_again_because_its_limit_was_raised(service):
@@ -107,6 +107,6 @@ def test_a_thought_told_apart_comes_back_in_its_tags(service):
 
 def test_a_model_that_is_measured_is_taken_at_its_word_when_it_is_cut_off(service):
     service.answer = lambda body: said("<think>想了很久", "length")
-    call = chat_call(endpoint("teacher"), [{"role": "user", "content": "问"}], LIMIT, thinking=True, insist=False)
+    call = chat_call(endpoint("teacher"), [{"role": "user", "content": "问"}], LIMIT, thinking=True, raise_token_limit_on_cutoff=False)
     (result,) = chat_gateway("teacher").run([call])
     assert result.value["text"] == "<think>想了很久" and service.limits == [LIMIT]

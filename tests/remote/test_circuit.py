@@ -269,7 +269,7 @@ def batch(service, virtual, monkeypatch):
     def batch(send, calls, deadline=None, patience=600.0):
         async def main(loop):
             monkeypatch.setattr(gateway, "time", SimpleNamespace(monotonic=loop.time))
-            one = gateway.Gateway("rag", 4, 1000.0, limits.Pace(0, 0), patience)
+            one = gateway.Gateway("rag", 4, 1000.0, limits.RateLimiter(0, 0), patience)
             asked = [Call({"n": number}, partial(send, number, loop), cached=False) for number in range(calls)]
             results = await one._run(asked, deadline, lambda *_: None)
             return results, loop.time(), one._circuit.paused
@@ -333,7 +333,7 @@ def test_slow_answers_alone_extend_no_deadline(batch):
 def test_a_probe_that_its_batch_gave_up_leaves_the_probing_to_the_next(service, virtual, monkeypatch):
     async def main(loop):
         monkeypatch.setattr(gateway, "time", SimpleNamespace(monotonic=loop.time))
-        one = gateway.Gateway("rag", 4, 1000.0, limits.Pace(0, 0), 600.0)
+        one = gateway.Gateway("rag", 4, 1000.0, limits.RateLimiter(0, 0), 600.0)
         for _ in range(OFTEN):
             one._circuit.failed(False, "down")
 

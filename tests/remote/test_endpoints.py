@@ -71,7 +71,8 @@ def test_the_raised_limit_is_the_familys_too(service, named):
         (said("  \n "), "empty text"),
         (said(None), "empty text"),
         (said("<think>想了很多</think>"), "empty text"),
-        (said("", "content_filter"), "empty text with finish reason 'content_filter'"),
+        (said("", "content_filter"), "a filter of the service stopped the answer, finish reason 'content_filter'"),
+        ((200, {"choices": [{"message": {}}]}), "empty text with no finish reason"),
     ],
 )
 def test_an_answer_without_text_fails_and_is_no_outage(service, answer, words):
@@ -88,8 +89,8 @@ def test_an_answer_without_text_fails_and_is_no_outage(service, answer, words):
     ("answer", "kind", "outage"),
     [
         ({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []}, "malformed", False),
-        ({"choices": [{"message": {}}]}, "malformed", False),
-        ({"choices": [{"message": {"content": [{"text": "好"}]}}]}, "malformed", False),
+        ({"choices": [{"index": 0}]}, "malformed", False),
+        ({"choices": [{"message": {"content": 800}}]}, "malformed", False),
         (["?"], "malformed", False),
         ({"error": "busy"}, "error_inside", True),
         ({"error": {"code": 503, "message": "busy"}}, "error_inside", True),

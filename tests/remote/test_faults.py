@@ -149,6 +149,62 @@ def test_no_header_is_more_than_a_wait_or_none(header):
     assert seconds is None or seconds >= 0
 
 
+@pytest.mark.parametrize("ours", [-3600, 0, 3600])
+def test_a_date_is_counted_from_the_services_own_clock(monkeypatch, ours):
+    now = time.time()
+    headers = {"retry-after": formatdate(now + 20, usegmt=True), "date": formatdate(now, usegmt=True)}
+    monkeypatch.setattr(faults.time, "time", lambda: now + ours)
+    assert of_status(429, "", headers).wait == 20
+    assert of_status(429, "", headers | {"date": "no date"}).wait in (None, 0, pytest.approx(20, abs=1.5))
+
+
+def test_without_the_services_clock_a_date_far_away_is_no_wait():
+    assert asked_for(formatdate(time.time() + 3600, usegmt=True)) is None
+
+
+# ---------------------------------------------------------------- an account with nothing left
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"error": {"code": "insufficient_quota", "message": "no more"}}',
+        '{"error": {"type": "exceeded_current_quota_error", "message": "Your account is suspended"}}',
+        '{"error": {"message": "You exceeded your current quota, please check your plan and billing details."}}',
+        '{"error": {"code": "billing_hard_limit_reached"}}',
+        '{"message": "Insufficient Balance"}',
+        '{"message": "Your credit balance is too low to access the API"}',
+        '{"message": "You have run out of credits"}',
+        '{"code": "Arrearage", "message": "Access denied"}',
+        '{"message": "\\u4f59\\u989d\\u4e0d\\u8db3"}',
+        '{"message": "账户余额不足，请充值"}',
+        '{"message": "本月额度已用完"}',
+        '{"message": "套餐已到期，请续费"}',
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_where_nothing_is_left_to_spend_no_waiting_helps(status, body):
+    fault = of_status(status, body, {})
+    assert (fault.kind, fault.again, fault.outage) == (f"http_{status}", False, False)
+    assert ("余额不足" in str(fault)) == ("u4f59" in body or "余额" in body)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ('{"error": {"code": "rate_limit_exceeded", "message": "Rate limit reached for requests per min. Limit 3."}}', {}),
+        ('{"error": {"message": "You exceeded your current quota. Please retry in 26.5s.", "status": "RESOURCE_EXHAUSTED"}}', {}),
+        ('{"error": {"message": "You exceeded your current quota."}}', {"retry-after": "20"}),
+        ('{"message": "Too many requests, try again in 2 minutes"}', {}),
+        ('{"message": "请求过于频繁，请稍后再试"}', {}),
+        ('{"message": "当前分组并发已满，额度不足，请稍后再试"}', {}),
+        ("", {}),
+    ],
+)
+def test_a_limit_that_passes_is_waited_for(body, headers):
+    assert of_status(429, body, headers).again
+
+
 # ---------------------------------------------------------------- secrets
 
 
@@ -178,6 +234,16 @@ def test_what_addresses_hold_is_taken_out(text, clean):
 def test_what_the_environment_keeps_secret_is_taken_out(monkeypatch, name):
     monkeypatch.setenv(name, KEY)
     assert without_secrets(f"bad Bearer {KEY}!") == "bad Bearer ***!"
+
+
+@pytest.mark.parametrize("around", ["{}\r", " {}\n", '"{}"', "{}\t"])
+def test_a_key_that_a_file_put_something_around_is_taken_out_as_it_is_sent(monkeypatch, around):
+    monkeypatch.setenv("OVERTAKE_TEACHER_API_KEY", around.format(KEY))
+    assert KEY not in without_secrets(f"bad {KEY}!")
+
+
+def test_what_stands_behind_bearer_is_taken_out_whosever_it_is():
+    assert without_secrets("Authorization: Bearer abc.123-x, and a Bearer token") == "Authorization: Bearer ***, and a Bearer token"
 
 
 def test_a_secret_that_begins_another_one_leaves_nothing_of_it(monkeypatch):

@@ -348,7 +348,7 @@ def test_secrets_appear_in_no_reason_ledger_cache_or_log(peer, monkeypatch, tmp_
     assert [secret for secret in secrets if secret in everything] == []
 
 
-# ---------------------------------------------------------------- the one door
+# ---------------------------------------------------------------- the one gateway
 
 
 def test_equal_values_have_equal_bytes_whatever_their_text():
@@ -356,7 +356,7 @@ def test_equal_values_have_equal_bytes_whatever_their_text():
     assert json.loads(encode({"a": "\ud800问"})) == {"a": "\ud800问"}
 
 
-DOORS = {"aiohttp", "httpx", "openai", "requests", "urllib3", "urllib.request", "http.client", "socket", "websockets", "grpc"}
+CLIENTS = {"aiohttp", "httpx", "openai", "requests", "urllib3", "urllib.request", "http.client", "socket", "websockets", "grpc"}
 SERVERS = {
     "plugin/overtake/retrieval/serving.py",
     "plugin/overtake/doctor/preflight.py",
@@ -375,14 +375,14 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_no_module_but_the_remote_ones_has_a_door_of_its_own():
+def test_no_module_but_the_remote_ones_opens_a_connection():
     paths = [*(ROOT / "plugin").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
     assert len(paths) > 40
     found = {}
     for path in paths:
         where = path.relative_to(ROOT).as_posix()
-        doors = {name for name in imported(path) if name in DOORS or name.split(".")[0] in DOORS}
-        if doors and not where.startswith("plugin/overtake/remote/") and where not in SERVERS:
-            found[where] = doors
+        clients = {name for name in imported(path) if name in CLIENTS or name.split(".")[0] in CLIENTS}
+        if clients and not where.startswith("plugin/overtake/remote/") and where not in SERVERS:
+            found[where] = clients
     assert found == {}
     assert any(name.startswith("aiohttp") for name in imported(ROOT / "plugin/overtake/remote/http.py")), "the search finds what there is"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from overtake.remote.gateway import Call, Gateway, Ok, gateway
-from overtake.remote.limits import Pace, ranks, share
+from overtake.remote.limits import RateLimiter, ranks, share
 
 from . import virtual_time
 
@@ -23,7 +23,7 @@ few = settings(deadline=None, max_examples=40)
 
 def pace(requests_a_minute=0, tokens_a_minute=0, world=1):
     with mock.patch.dict(os.environ, RANK="0", WORLD_SIZE=str(world)):
-        return Pace(requests_a_minute, tokens_a_minute)
+        return RateLimiter(requests_a_minute, tokens_a_minute)
 
 
 def starts(paced, arrivals):

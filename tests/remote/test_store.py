@@ -423,52 +423,57 @@ def test_nothing_here_reads_or_writes_pickles():
 
 @pytest.fixture
 def impatient(monkeypatch):
+    """Nobody waits for long, nor rests before another try."""
     monkeypatch.setattr(module, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_TROUBLED_SECONDS", 0.005)
+    monkeypatch.setattr(module, "_LAST_SECONDS", 0.3)
 
 
-def test_a_locked_database_is_waited_for(opened, tmp_path, impatient, caplog):
+HELD = "answers wait in memory, at most 64 MB, and are kept when it is possible again"
+
+
+def test_what_a_lock_keeps_out_is_held_in_memory_and_written_after_it(opened, tmp_path, impatient, caplog):
     kept = opened()
     other = sqlite3.connect(tmp_path / "answers.sqlite", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    keep(kept, {"one": {"text": "好"}})
-    assert kept.get(["one"]) == {}
-    other.execute("COMMIT")
-    keep(kept, {"two": {"text": "好"}})
-    assert set(opened().get(["one", "two"])) == {"one", "two"}
-    assert caplog.text == ""
-
-
-def test_a_database_that_stays_locked_is_done_without(opened, tmp_path, impatient, caplog):
-    kept = opened()
-    other = sqlite3.connect(tmp_path / "answers.sqlite", isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    for number in range(5):
+    for number in range(20):
         keep(kept, {name(number): {"text": "好"}})
-    assert (kept.spend("r", 1.0), kept.quiet_from("r", 3), kept.get([name(0)])) == (None, None, {})
-    assert caplog.text.count("the run goes on without") == 1 and "database is locked" in caplog.text
+    assert (kept.spend("r", 1.0), kept.quiet_from("r", 3)) == (None, None)
+    assert kept.get([name(0)]) == {name(0): {"text": "好"}}, "what is in memory is no less an answer"
+    assert caplog.text.count(HELD) == 1 and "database is locked" in caplog.text
+    assert other.execute("SELECT count(*) FROM answers").fetchone() == (0,)
     other.execute("ROLLBACK")
+    keep(kept, {"later": {"text": "好"}})
+    assert len(opened().get([*map(name, range(20)), "later"])) == 21
+    assert "can be written again: 21 answers" in caplog.text
     assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert not list(tmp_path.glob("*unreadable*"))
 
 
 @pytest.mark.parametrize("by", ["one that opens", "one that writes"])
-def test_a_file_that_is_locked_at_the_start_is_done_without(tmp_path, impatient, caplog, request, by):
+def test_a_file_that_is_locked_at_the_start_is_opened_when_it_is_free(tmp_path, impatient, caplog, by):
     Store(tmp_path, MB).close()
     if by == "one that opens":
         lock = os.open(tmp_path / "ledger.jsonl", os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        request.addfinalizer(lambda: os.close(lock))
+        free = lambda: os.close(lock)  # noqa: E731
     else:
         lock = sqlite3.connect(tmp_path / "answers.sqlite", isolation_level=None)
         lock.execute("PRAGMA locking_mode = EXCLUSIVE")
         lock.execute("BEGIN EXCLUSIVE")
+        free = lock.close
     kept = Store(tmp_path, MB)
     keep(kept, {"k": {"text": "好"}})
     note(kept, {"of": "this"})
-    assert kept.get(["k"]) == {}
-    kept.close()
-    assert "goes on without kept answers" in caplog.text and str(tmp_path / "answers.sqlite") in caplog.text
+    assert kept.get(["k"]) == {"k": {"text": "好"}}
+    assert HELD in caplog.text and str(tmp_path / "answers.sqlite") in caplog.text
     assert "this" in (tmp_path / "ledger.jsonl").read_text("utf-8")
+    free()
+    kept.close()
+    again = Store(tmp_path, MB)
+    assert again.get(["k"]) == {"k": {"text": "好"}}
+    again.close()
     assert not list(tmp_path.glob("*unreadable*"))
 
 
@@ -486,14 +491,61 @@ def test_a_child_forked_while_the_file_is_opened_keeps_no_lock_on_it(tmp_path, i
         os.waitpid(child, 0)
 
 
-def test_a_full_disk_costs_the_answers_and_not_the_run(opened, caplog):
+def test_a_full_disk_costs_neither_the_run_nor_the_answers(opened, impatient, caplog):
     kept = opened()
     (pages,) = kept._database.execute("PRAGMA page_count").fetchone()
     kept._database.execute(f"PRAGMA max_page_count = {pages}")
     for number in range(5):
         keep(kept, {name(number): answer(number, 20_000)})
-    assert caplog.text.count("the run goes on without") == 1 and "full" in caplog.text
-    assert kept.get([name(0)]) == {}
+    assert caplog.text.count(HELD) == 1 and "full" in caplog.text
+    assert opened().get([name(0)]) == {}
+    kept._database.execute("PRAGMA max_page_count = 1000000")
+    kept.close()
+    assert len(opened().get([name(number) for number in range(5)])) == 5, "written at the end too"
+
+
+def test_memory_that_is_full_gives_up_the_oldest_answers_and_says_so_once(opened, tmp_path, impatient, monkeypatch, caplog):
+    monkeypatch.setattr(module, "_HELD_BYTES", 100_000)
+    kept = opened()
+    other = sqlite3.connect(tmp_path / "answers.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    for number in range(20):
+        keep(kept, {name(number): answer(number, 20_000 // 3)})
+    found = [number for number in range(20) if kept.get([name(number)])]
+    assert found == list(range(found[0], 20)) and 4 <= len(found) <= 5
+    assert caplog.text.count("the oldest are given up") == 1
+    other.execute("ROLLBACK")
+
+
+ENDING = """
+import asyncio, sys
+from pathlib import Path
+from overtake.remote.process import client, loop
+from overtake.remote.store import Store
+
+async def keep():
+    kept = client("store", lambda: Store(Path(sys.argv[1]), 2**30))
+    for number in range(30):
+        kept.put(f"answer {number}", {"text": "好"})
+        await asyncio.sleep(0)
+    print("put", flush=True)
+
+asyncio.run_coroutine_threadsafe(keep(), loop()).result()
+"""
+
+
+def test_a_process_that_ends_waits_for_the_lock_on_what_it_paid_for(opened, tmp_path):
+    opened()
+    other = sqlite3.connect(tmp_path / "answers.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    program = ENDING.replace("from overtake", "from overtake.remote import store as module\nmodule._BUSY_SECONDS = 0.1\nfrom overtake", 1)
+    ended = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert ended.stdout.readline() == "put\n"
+    while "30 answers are not in" not in ended.stderr.readline():
+        assert ended.poll() is None
+    other.execute("ROLLBACK")
+    assert "can be written again: 30 answers" in ended.communicate(timeout=60)[1] and ended.returncode == 0
+    assert len(opened().get([f"answer {number}" for number in range(30)])) == 30
 
 
 def test_a_commit_that_fails_leaves_no_lock(opened, impatient, monkeypatch):
@@ -540,8 +592,8 @@ def test_a_row_that_was_cut_by_a_full_disk_spoils_no_other_row(opened, tmp_path,
         full.setattr(os, "write", lambda file, data: real(file, data[:20]) if file == kept._ledger else real(file, data))
         note(kept, {"number": 1})
     note(kept, {"number": 2})
-    cut, row = (tmp_path / "ledger.jsonl").read_text("utf-8").splitlines()
-    assert len(cut) == 20 and json.loads(row)["number"] == 2
+    cut, first, second = (tmp_path / "ledger.jsonl").read_text("utf-8").splitlines()
+    assert len(cut) == 20 and [json.loads(row)["number"] for row in (first, second)] == [1, 2]
     assert "no space is left" in caplog.text
 
 

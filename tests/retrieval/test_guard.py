@@ -91,6 +91,21 @@ def test_a_body_of_the_most_bytes_is_read_and_one_more_is_refused():
     assert refused[0].json()["message"] == f"the body is larger than {len(body) - 1} bytes: send less"
 
 
+def test_a_slow_body_is_given_up_before_it_has_a_place():
+    async def work():
+        never = asyncio.Event()
+
+        async def drips():
+            yield b"{"
+            await never.wait()
+
+        async with guarded(body_seconds=0.01, queue=1) as client:
+            slow = [await ask(client, json=None, content=drips()) for _ in range(2)]
+            return [one.status_code for one in slow], slow[0].json()["message"], (await ask(client)).status_code
+
+    assert run(work()) == ([408, 408], "the body did not come within 0.01 s: send it faster", 200)
+
+
 async def held_open(limits, count):
     """(the answers to `count` requests while the first is held, those that were under way, the metrics read meanwhile)."""
     go, order = asyncio.Event(), []

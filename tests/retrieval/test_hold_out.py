@@ -109,3 +109,20 @@ def test_what_cannot_be_parted_is_one_line_and_nothing_is_written(run, beir, tmp
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 0), arguments
         assert done.err.startswith("error: ") and message in done.err, done.err
         assert sorted(tmp_path.iterdir()) == before
+
+
+def test_documents_are_held_out_with_their_questions(run, beir, tmp_path):
+    # Two questions each of d0 and d1; six of d2, too many for the held-out side.
+    document = {**dict.fromkeys(("q0", "q1"), "d0"), **dict.fromkeys(("q2", "q3"), "d1"), **{f"q{i}": "d2" for i in range(4, 10)}}
+    folder = beir({name: f"问题{name}" for name in document}, {"qrels.tsv": [(q, d, 1) for q, d in document.items()]})
+    seen = set()
+    for seed in range(6):
+        done = run(hold_out, folder, tmp_path / f"out{seed}", "--share", "0.2", "--documents", "--seed", seed)
+        assert (done.code, done.err) == (0, "")
+        labelled = {split: {d for row in read_qrels(tmp_path / f"out{seed}", split).values() for d in row} for split in ("train", "test")}
+        assert not labelled["train"] & labelled["test"] and "d2" in labelled["train"]
+        seen |= labelled["test"]
+    assert seen == {"d0", "d1"}
+    one = beir({name: f"问题{name}" for name in document}, {"qrels.tsv": [(q, "d0", 1) for q in document]}, name="one")
+    refused = run(hold_out, one, tmp_path / "never", "--documents")
+    assert refused.code == 2 and "questions that share a document stay together" in refused.err

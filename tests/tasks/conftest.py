@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import pytest
 from overtake import settings
 from overtake.remote import gateway, process
-from overtake.rewards import measuring
-from overtake.tasks.medical.rewards import medical_answer
+from overtake.rewards import reward
 
 from ..remote.conftest import service as service
 
@@ -68,9 +67,7 @@ def services(monkeypatch, tmp_path, serve):
 def _forget():
     settings.load.cache_clear()
     process.forget()
-    measuring._retrievals_of_step.cache_clear()
-    measuring._verdicts_of_step.cache_clear()
-    medical_answer._judging_of_step.cache_clear()
+    reward._batches.clear()
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 from overtake import settings
 from overtake.remote import rag
-from overtake.rewards.measuring import read_rows
 from overtake.tasks.query_rewrite import judge as judging
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 TOOL = Path(__file__).parents[2] / "benchmarks/bench_grpo.py"
 spec = importlib.util.spec_from_file_location("bench_grpo", TOOL)
@@ -148,8 +148,7 @@ def test_its_rows_are_what_the_rewards_read_and_the_judge_may_be_asked_about_the
     rows = list(bench_grpo.rows())
     assert len({row["rag_query_id"] for row in rows}) == len(rows) > 900
     assert [turn["role"] for turn in rows[0]["messages"]] == ["system", "user"]
-    columns = {name: [row[name] for row in rows] for name in rows[0] if name.startswith("rag_")}
-    read = read_rows(["x"] * len(rows), columns)
+    read = [RewriteRow.from_columns(row) for row in rows]
     assert all(row.gold and row.teacher_rewrite and row.teacher_recall and row.teacher_judge is not None for row in read)
 
 

@@ -89,10 +89,11 @@ def test_sigterm_loses_no_request_that_is_under_way(start, kb):
     process, url, _ = start(kb, "--queue", 20)
     answers = under_way(url)
     end = time.monotonic() + 20
-    while "overtake_rag_queue 20.0" not in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode():
+    while "overtake_rag_bodies 20.0" not in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode():
         assert time.monotonic() < end, "the requests did not arrive"
         time.sleep(0.02)
-    assert ask(url, query="虾青素", tenant_id="shop")[0] == 503
+    # Bodies that are still coming take no place: as many as fill the queue shut nobody out.
+    assert ask(url, query="虾青素", tenant_id="shop")[0] == 200
     process.send_signal(signal.SIGTERM)
     # Once it listens no more, the end has begun.
     while not refuses(url):
@@ -126,6 +127,87 @@ def texts(url, query, **fields):
     """The texts found, by id."""
     answer = ask(url, query=query, rewritten_query=query, score_threshold=0, top_k=100, **fields)[1]
     return {hit["doc_id"]: hit["content"] for hit in answer["data"]["recall"]}
+
+
+def test_a_log_of_requests_is_for_its_owner_alone(start, kb, tmp_path):
+    log = tmp_path / "access.jsonl"
+    before = os.umask(0)
+    try:
+        start(kb, "--access-log", log)
+    finally:
+        os.umask(before)
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def asked_with(url, key, path="/api/chat/general_rag", **fields):
+    """The status of a request that brings a key, or none."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"{url}{path}", json.dumps(fields).encode(), headers), timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code
+
+
+def test_reading_and_changing_have_keys_of_their_own_and_strangers_learn_no_tenant(start, kb, monkeypatch):
+    monkeypatch.setenv("READ", "r3ad")
+    monkeypatch.setenv("CHANGE", "chang3")
+    _, url, _ = start(kb, "--api-key-env", "READ", "--change-key-env", "CHANGE")
+    question, change = {"query": "虾青素", "tenant_id": "shop"}, {"tenant_id": "shop", "documents": [{"id": "n", "text": "新的"}]}
+    assert [asked_with(url, key, **question) for key in ("r3ad", "chang3", "")] == [200, 401, 401]
+    assert [asked_with(url, key, "/api/documents", **change) for key in ("r3ad", "chang3", "")] == [403, 200, 401]
+    with urllib.request.urlopen(f"{url}/health", timeout=10) as health:
+        assert json.load(health) == {"status": "ok"}
+    known = urllib.request.Request(f"{url}/health", headers={"Authorization": "Bearer r3ad"})
+    with urllib.request.urlopen(known, timeout=10) as health:
+        assert json.load(health)["knowledge_bases"][0]["tenant_id"] == "shop"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "0"])
+def test_other_machines_are_let_in_with_a_key_or_when_that_is_meant(start, kb, host, monkeypatch):
+    ended = run(kb, "--host", host, "--port", 0)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert f"--host {host} lets other machines in and no key is asked for" in ended.stderr
+    if host == "0.0.0.0":
+        monkeypatch.setenv("RAG_KEY", "s3cret")
+        for allowed in (["--open"], ["--api-key-env", "RAG_KEY"]):
+            start(kb, "--host", host, *allowed)
+
+
+def raw(url, text):
+    """A connection on which these bytes were sent."""
+    client = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=30)
+    client.sendall(text)
+    return client
+
+
+def test_slow_bodies_shut_nobody_out_and_end_with_408(start, kb):
+    _, url, _ = start(kb, "--queue", 8)
+    head = b"POST /api/chat/general_rag HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n{"
+    slow = [raw(url, head) for _ in range(64)]
+    assert ask(url, query="虾青素", tenant_id="shop")[0] == 200
+    for client in slow:
+        with client, client.makefile("rb") as answer:
+            assert answer.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
+
+
+def test_clients_that_do_not_read_keep_their_place_and_no_turn(start, kb):
+    big = [json.dumps({"_id": f"d{at}", "text": f"虾青素 {at} " + "x" * 150_000}) for at in range(100)]
+    (kb / "corpus.jsonl").write_text("\n".join(big), encoding="utf-8")
+    _, url, _ = start(kb, "--queue", 3)
+    body = json.dumps({"query": "虾青素", "tenant_id": "shop", "top_k": 100, "score_threshold": 0, "rewritten_query": "虾青素"}).encode()
+    lazy = raw(
+        url,
+        b"POST /api/chat/general_rag HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body),
+    )
+    until(lambda: answered(url) == 1 or "overtake_rag_queue 1.0" in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode())
+    # It has its answer, 15 MB, and takes none of it: its place stays taken, and the next is served all the same.
+    assert ask(url, query="虾青素", tenant_id="shop", top_k=1, score_threshold=0)[0] == 200
+    assert "overtake_rag_queue 1.0" in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode()
+    lazy.close()
+    until(lambda: "overtake_rag_queue 0.0" in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode())
 
 
 def test_every_change_that_was_acknowledged_is_there_after_kill_9(start, kb, tmp_path):
@@ -175,6 +257,7 @@ def test_two_workers_count_together_refuse_changes_follow_a_folder_and_survive_e
     process, url, ready = start(kb, "--workers", 2, "--data", tmp_path / "data", "--queue", 100)
     assert len(children(process)) == 2
     assert [ask(url, query="虾青素", tenant_id="shop")[0] for _ in range(30)] == [200] * 30
+    until(lambda: answered(url) == 30)  # an answer is counted once it is sent, which may be a moment after it is read
     assert [answered(url) for _ in range(6)] == [30] * 6
     status, refusal = ask(url, "/api/documents", tenant_id="shop", delete=["a"])
     assert (status, refusal["message"]) == (
@@ -210,7 +293,7 @@ def answers(url):
 def test_workers_lose_no_request_that_is_under_way_on_sigterm(start, kb):
     process, url, _ = start(kb, "--workers", 2)
     answers = under_way(url)
-    until(lambda: "overtake_rag_queue 20.0" in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode())
+    until(lambda: "overtake_rag_bodies 20.0" in urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode())
     process.send_signal(signal.SIGTERM)
     until(lambda: refuses(url))
     found = answers()

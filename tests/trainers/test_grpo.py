@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import PartialState
+from overtake.rewards.reward import Run
 from overtake.tasks.query_rewrite.rewards.rewrite_rules import RewriteRules
 from overtake.trainers.grpo import GRPOTrainer
 from swift.rl_core import grpo_algorithm
@@ -67,7 +68,12 @@ def bare(rank=0, ranks=1, **attributes):
         model=SimpleNamespace(training=True),
         args=SimpleNamespace(report_to=[], steps_per_generation=2, generation_batch_size=len(PLAN), delta=None),
         accelerator=SimpleNamespace(
-            device=torch.device("cpu"), process_index=rank, num_processes=ranks, is_main_process=True, gather_for_metrics=lambda x: x[None]
+            device=torch.device("cpu"),
+            process_index=rank,
+            num_processes=ranks,
+            is_main_process=True,
+            gather_for_metrics=lambda x: x[None],
+            reduce=lambda tensor, _: tensor,
         ),
         template=SimpleNamespace(sequence_parallel_size=1, padding_free=False, truncation_strategy="left"),
         state=SimpleNamespace(global_step=1),
@@ -284,7 +290,9 @@ def test_what_rewards_ask_is_on_its_way_while_log_probabilities_are_taken(dynami
             return [values[0] for values in plan]
 
     reward = Asking()
-    made = bare(reward_funcs=[reward, Second()], _starts=[reward.start], dynamic_sample=dynamic)
+    run = Run()
+    run.adopt(reward, "Asking")
+    made = bare(reward_funcs=[reward, Second()], rewards=run, dynamic_sample=dynamic)
     samples = made._score_completions([sample(values) for values in USEFUL * 3])
     assert seen == (["score"] if dynamic else [["start", ["a"] * 12, 1, USEFUL * 3, "q"]])
     made._postprocess_batch(samples, batches(range(12)))

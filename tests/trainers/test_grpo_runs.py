@@ -64,6 +64,7 @@ class Recording(GRPOTrainer):
             advantages=grpo_batch.advantages[:, 0].tolist(),
             tokens=grpo_batch.completion_mask.sum(1).tolist(),
             all_tokens=grpo_batch.num_items_in_batch.item(),
+            order=self._order,
         )
         with (Path(self.args.output_dir) / f"seen_{{self.accelerator.process_index}}.jsonl").open("a") as file:
             file.write(json.dumps(seen) + "\\n")
@@ -145,6 +146,12 @@ def lay_out(tables):
     return [SIZE * number + member for number, table in enumerate(tables) for member, _ in table]
 
 
+def by_row(used, name):
+    """What the batches of a step held of each row, rows as they were written: batches are cut by length."""
+    values = [value for one in used for value in one[name]]
+    return [value for _, value in sorted(zip(used[0]["order"] or range(len(values)), values, strict=True))]
+
+
 @pytest.mark.slow
 def test_on_one_rank_training_and_evaluation_use_the_advantages_of_the_measured_alone(base, tmp_path):
     flags = ["--per_device_train_batch_size", "6", "--gradient_accumulation_steps", "2", "--loss_type", "dapo", "--eval_strategy", "steps"]
@@ -161,8 +168,8 @@ def test_on_one_rank_training_and_evaluation_use_the_advantages_of_the_measured_
         assert table["advantages"] == pytest.approx(expected.tolist(), abs=1e-4)
         # What the loss saw: of a step two batches of six, of the evaluation its last one.
         used = trained[2 * number : 2 * number + 2] if number < 2 else seen[-1:]
-        assert [value for one in used for value in one["advantages"]] == table["advantages"]
-        tokens = [value for one in used for value in one["tokens"]]
+        assert by_row(used, "advantages") == table["advantages"]
+        tokens = by_row(used, "tokens")
         assert [row for row in range(12) if tokens[row]] == lay_out(tables)
         assert {one["all_tokens"] for one in used} == {sum(tokens)}
         if number < 2:
@@ -188,7 +195,7 @@ def test_on_two_ranks_a_shared_group_is_whitened_with_the_measured_of_all(base, 
         expected[lay_out(tables)] = torch.cat(apart) / (torch.cat(apart).std() + 1e-4)
         assert table["advantages"] == pytest.approx(expected.tolist(), abs=1e-4)
         used = [of_rank[number] for of_rank in seen]
-        assert [value for one in used for value in one["advantages"]] == table["advantages"]
-        tokens = [value for one in used for value in one["tokens"]]
+        assert by_row(used, "advantages") == table["advantages"]
+        tokens = by_row(used, "tokens")
         assert [row for row in range(12) if tokens[row]] == lay_out(tables)
         assert {one["all_tokens"] for one in used} == {sum(tokens)}

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from overtake.rewards import metrics
+from overtake.trainers.metrics_callback import MetricsCallback
 from swift.metrics import MeanMetric
 from transformers import TrainerCallback
 
@@ -22,7 +23,7 @@ def trainer(monkeypatch):
 
 
 def test_values_are_averaged_over_samples(trainer, args):
-    assert isinstance(metrics.overtake_metrics(args, trainer), TrainerCallback)
+    assert isinstance(MetricsCallback(args, trainer), TrainerCallback)
     metrics.log_metrics({"rag/win_rate": [1.0, 0.0, 0.0]})
     metrics.log_metrics({"rag/win_rate": [1.0], "rag/empty": []})
     assert trainer.custom_metrics["train"]["rag/win_rate"].compute() == {"value": 0.5}
@@ -30,7 +31,7 @@ def test_values_are_averaged_over_samples(trainer, args):
 
 
 def test_evaluation_has_its_own_table(trainer, args):
-    metrics.overtake_metrics(args, trainer)
+    MetricsCallback(args, trainer)
     trainer.model.training = False
     metrics.log_metrics({"rag/win_rate": [1.0]})
     assert "rag/win_rate" in trainer.custom_metrics["eval"] and "rag/win_rate" not in trainer.custom_metrics["train"]

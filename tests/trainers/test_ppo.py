@@ -90,10 +90,9 @@ class Scripted(ppo.PPOTrainer):
 
     def _postprocess_batch(self, samples, batch_encoded_inputs):
         super()._postprocess_batch(samples, batch_encoded_inputs)
-        places = iter([sample.extra["place"] for sample in samples])
-        for encoded in batch_encoded_inputs:
-            batch = encoded["grpo_batch"]
-            batch.places = [next(places) for _ in batch.completion_mask]
+        places = self.split_by_mini_batches([sample.extra["place"] for sample in samples])
+        for encoded, of_batch in zip(batch_encoded_inputs, places, strict=True):
+            encoded["grpo_batch"].places = of_batch
         self.rollouts.append([encoded["grpo_batch"] for encoded in batch_encoded_inputs])
 
     def _compute_loss(self, model, model_inputs, grpo_batch, origin_data=None):

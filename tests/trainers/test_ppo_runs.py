@@ -54,6 +54,8 @@ class Watched(ppo.PPOTrainer):
     def _postprocess_batch(self, samples, batch_encoded_inputs):
         super()._postprocess_batch(samples, batch_encoded_inputs)
         batches = [encoded["grpo_batch"] for encoded in batch_encoded_inputs]
+        # In the order of the batches.
+        samples = [sample for batch in self.split_by_mini_batches(samples) for sample in batch]
         seen = dict(
             mode="train" if self.model.training else "eval",
             step=self.state.global_step,

@@ -37,8 +37,9 @@ class Command(NamedTuple):
 
     @property
     def processes(self) -> int:
-        """How many processes train together, over all machines."""
-        return int(self.environment.get("NPROC_PER_NODE", "1")) * int(self.environment.get("NNODES", "1"))
+        """How many processes train together, over all machines: by the command, else by the environment that it will inherit."""
+        inherited = {**os.environ, **self.environment}
+        return int(inherited.get("NPROC_PER_NODE", "1")) * int(inherited.get("NNODES", "1"))
 
 
 def parse(text: str) -> Command:

@@ -12,7 +12,6 @@ from overtake.doctor import attacks, findings, live, preflight, scoring
 from overtake.doctor.command import Command, of_recipe, parse
 from overtake.doctor.findings import Finding
 from overtake.doctor.rows import files
-from overtake.rewards import COMMON
 from overtake.task import Task
 from overtake.task import rewards as rewards_of
 
@@ -78,7 +77,7 @@ def _own(task: Task, root: Path) -> list[str]:
 def _attack(args: argparse.Namespace, command: Command, root: Path, tasks: Sequence[Task]) -> tuple[list[Finding], str]:
     """The rewards under attack: what was found, and the table."""
     task: Task = args.task
-    rewards = {one.name: one for one in COMMON} | rewards_of(tasks)
+    rewards = rewards_of(tasks)
     # Every row that a run might judge is judged, or none: a share would compare judged answers with others.
     for name in {one.judged for one in rewards.values() if "judge" in one.asks}:
         os.environ[f"OVERTAKE_{name.upper()}"] = str(int(bool(settings.value(name)) and not args.no_judge))

@@ -12,6 +12,7 @@ from overtake.data.tables import BadInput
 from overtake.doctor import attacks
 from overtake.doctor.findings import Finding, listed
 from overtake.evaluation.statistics import Interval, bootstrap_mean
+from overtake.rewards import reward as rewarding
 from overtake.rewards import trace
 from overtake.rewards.measuring import Outage
 from overtake.settings import SettingsError
@@ -95,11 +96,13 @@ def measure(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> Outco
     values: dict[str, list[float | None]] = {}
     parts: dict[str, list[float | None]] = defaultdict(lambda: [None] * len(completions))
     for reward in rewards:
-        trace.take()  # what a reward that failed has left
-        trace.begin([{} for _ in completions])
-        values[reward.name] = list(reward.score(completions, **columns))
-        for at, sample in enumerate(trace.take()):
-            known = {**(sample.get("parts") or {}), **{name: sample.get(name) for name in ("rules", "teacher")}}
+        if not isinstance(reward.score, rewarding.Reward):
+            values[reward.name] = list(reward.score(completions, **columns))
+            continue
+        scored = reward.score.measure(completions, **columns)
+        values[reward.name] = [one.value for one in scored]
+        for at, one in enumerate(scored):
+            known = {**one.parts.get("parts", {}), **{name: one.parts.get(name) for name in ("rules", "teacher")}}
             for part, value in known.items():
                 if isinstance(value, float | int):
                     parts[f"{reward.name}/{part}"][at] = float(value)

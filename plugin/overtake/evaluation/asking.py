@@ -1,8 +1,8 @@
 """One question put to a served model, with the prompt of training: the answer in full."""
 
 import argparse
-import os
 
+from overtake import settings
 from overtake.cli import Stop
 from overtake.data.tables import BadInput
 from overtake.evaluation.students import from_endpoint
@@ -24,7 +24,7 @@ def answer(task: Task, args: argparse.Namespace, row: dict[str, str], what: str)
         messages = task.evaluation.messages(row)
     except ValueError as error:
         raise BadInput(str(error)) from None
-    key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
+    key = settings.api_key("OVERTAKE_STUDENT_API_KEY")
     found = from_endpoint(args.model, args.base_url, key, [messages], task.decoding.limit, task.decoding.thinking)[0]
     if not found:
         raise Stop(f"{args.model} at {args.base_url} gave no {what}, though it answered: ask in other words or train it longer")

@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -178,7 +177,7 @@ def answered(
 
             if served:
                 model, _, url = spec.partition("@")
-                key = os.environ.get("OVERTAKE_STUDENT_API_KEY", "")
+                key = settings.api_key("OVERTAKE_STUDENT_API_KEY")
                 students.from_endpoint(model, url, key, conversations, task.decoding.limit, task.decoding.thinking, keep)
             else:
                 ask = students.from_vllm if vllm else students.from_folder

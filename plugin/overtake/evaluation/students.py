@@ -207,7 +207,10 @@ def from_endpoint(
     Raises Stop when it is dead or refuses the key.
     """
     to = Endpoint("student", base_url, model, key)
-    calls = [chat_call(to, messages, limit, temperature=0.0, cached=False, thinking=whole, insist=not whole) for messages in conversations]
+    calls = [
+        chat_call(to, messages, limit, temperature=0.0, cached=False, thinking=whole, raise_token_limit_on_cutoff=not whole)
+        for messages in conversations
+    ]
     last = time.monotonic()
 
     def landed(index: int, result: Result) -> None:

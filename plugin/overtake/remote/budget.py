@@ -12,21 +12,31 @@ from pathlib import Path
 
 from overtake import settings
 from overtake.remote.process import loop, once
-from overtake.remote.store import store
+from overtake.remote.store import Money, store
 
 _log = logging.getLogger("overtake")
+_LOOK_SECONDS = 0.05
+"""Between two looks at whether requests under way have left money for one that waits."""
 
 
-def price(model: str, usage: Mapping[str, int]) -> float | None:
+def price(model: str, usage: Mapping[str, int], cached_tokens: int = 0) -> float | None:
     """USD for the tokens spent, or None when neither prices.toml nor the settings' own table knows the model.
+
+    `cached_tokens`: of the prompt's tokens those that the provider had in its cache, for which it asks less.
 
     >>> price("gpt-5-mini", {"prompt_tokens": 1_000_000, "completion_tokens": 0})
     0.25
+    >>> price("gpt-5-mini", {"prompt_tokens": 1_000_000, "completion_tokens": 0}, cached_tokens=1_000_000)
+    0.025
     >>> price("stand-in", {"prompt_tokens": 10, "completion_tokens": 5}) is None
     True
     """
     rate = _rate(model)
-    return None if rate is None else (usage["prompt_tokens"] * rate["input"] + usage["completion_tokens"] * rate["output"]) / 1e6
+    if rate is None:
+        return None
+    cached = min(cached_tokens, usage["prompt_tokens"])
+    prompt = (usage["prompt_tokens"] - cached) * rate["input"] + cached * rate.get("cached", rate["input"])
+    return (prompt + usage["completion_tokens"] * rate["output"]) / 1e6
 
 
 def batch_share(model: str) -> float:
@@ -49,15 +59,18 @@ def _own_prices() -> dict[str, dict[str, float]]:
     path = settings.load().prices
     if not path:
         return {}
-    form = 'write a section ["model"] with input = and output =, USD per million tokens, and batch =, the share of it in batches, if any'
+    form = (
+        'write a section ["model"] with input = and output =, USD per million tokens, cached = for prompt tokens that the provider has in '
+        "its cache, and batch =, the share of it in batches, if any"
+    )
     try:
         own = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise settings.SettingsError(f"OVERTAKE_PRICES={path} cannot be read ({error}): {form}") from None
     for model, rate in own.items():
         if not isinstance(rate, dict) or not all(
-            isinstance(found := ({"batch": 1.0} | rate).get(name), int | float) and 0 <= found < math.inf
-            for name in ("input", "output", "batch")
+            isinstance(found := ({"batch": 1.0, "cached": 0.0} | rate).get(name), int | float) and 0 <= found < math.inf
+            for name in ("input", "output", "batch", "cached")
         ):
             raise settings.SettingsError(f"OVERTAKE_PRICES={path}: [{model}] is {rate}: {form}")
     return own
@@ -90,18 +103,57 @@ def refusal(model: str) -> str:
     return f"the budget is spent: {_spent():.2f} of OVERTAKE_BUDGET_HARD={chosen.budget_hard:g} USD{_of_run()}; raise it to go on"
 
 
-def spend(usd: float | None) -> None:
-    """Count what an answer cost. On the gateway's loop."""
+async def reserve(model: str, usd: float | None) -> str:
+    """Reserve what a request is estimated to cost, before it leaves; why it may not leave, in words, "" where it may.
+
+    Where the money would do, were it not for what requests under way may cost, their answers are waited for. On the gateway's loop.
+    """
     chosen = settings.load()
-    if usd and (chosen.budget_soft or chosen.budget_hard):
-        known = _spent() + usd
-        total = store().spend(_run(), usd) if _run() else None
-        if total is not None and total < known:  # what was lost with a broken file, or could not be written before
-            total = store().spend(_run(), known - total)
-        _state()["usd"] = max(known, total or 0.0)
+    if not chosen.budget_hard or not usd:
+        return refusal(model)
+    while not (words := refusal(model)):
+        found = store().reserve(_run(), usd, chosen.budget_hard) if _run() else None
+        if found is None:
+            held = _state().get("reserved", 0.0)
+            found = Money(_spent(), held, _spent() + held + usd <= chosen.budget_hard)
+        _state()["usd"] = max(_spent(), found.spent)
+        if found.granted:
+            _state()["reserved"] = _state().get("reserved", 0.0) + usd
+            return ""
+        if found.spent + usd > chosen.budget_hard or not found.reserved:
+            spent, hard = f"{found.spent:.4g}", f"OVERTAKE_BUDGET_HARD={chosen.budget_hard:g}"
+            return f"the budget is spent: {spent} of {hard} USD{_of_run()}, and this request may cost {usd:.2g}; raise it to go on"
+        await asyncio.sleep(_LOOK_SECONDS)
+    return words
 
 
-def thrifty(step: int | None = None) -> bool:
+def spend(usd: float | None, reserved: float | None = None) -> None:
+    """Count what an answer cost, in the place of what was reserved for it. On the gateway's loop."""
+    chosen = settings.load()
+    reserved = reserved if chosen.budget_hard else None
+    if not (chosen.budget_soft or chosen.budget_hard) or not (usd or reserved):
+        return
+    known = _spent() + (usd or 0.0)
+    total = None
+    if reserved:
+        _state()["reserved"] = max(_state().get("reserved", 0.0) - reserved, 0.0)
+        total = store().settle(_run(), reserved, usd or 0.0) if _run() else None
+    elif _run():
+        total = store().spend(_run(), usd or 0.0)
+    if total is not None and total < known:  # what was lost with a broken file, or could not be written before
+        total = store().spend(_run(), known - total)
+    _state()["usd"] = max(known, total or 0.0)
+
+
+def estimated(model: str, usd: float | None) -> None:
+    """Say once that a service does not tell what it used, so that the estimate is charged."""
+    told: set[str] = once("estimated", set)
+    if usd is not None and model not in told:
+        told.add(model)
+        _log.warning("the service of %s sends no usage: each of its answers is charged at its estimate, this one %.2g USD", model, usd)
+
+
+def soft_limit_reached(step: int | None = None) -> bool:
     """True when the soft limit is reached: what a run can do without, the judge, is not asked any more. Says so once.
 
     Ranks learn of the limit at different moments, yet must stop asking at the same step, or members of one group would be scored

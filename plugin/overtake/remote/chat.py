@@ -1,8 +1,7 @@
 """OpenAI-compatible chat for teacher and judge: parameter rules of a model family, strict reading, a limit raised when it cuts off."""
 
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,14 +9,16 @@ from urllib.parse import urlsplit
 
 from overtake import settings
 from overtake.reading.tags import strip_think
+from overtake.redaction import without_login, without_secrets
 from overtake.remote import budget
-from overtake.remote.faults import Unusable, error_inside, malformed, without_secrets
+from overtake.remote.faults import Fault, Unusable, broken_off, error_inside, malformed
 from overtake.remote.gateway import Call, Gateway, gateway
 from overtake.remote.http import post
+from overtake.remote.outcome import outcome
 
 _REASONING = re.compile(r"(^|/)(gpt-5|o[134])\b", re.IGNORECASE)
 _DEEPSEEK_URL, _DEEPSEEK_MODEL = "https://api.deepseek.com/v1", "deepseek-chat"
-_LIMIT_FACTORS = (1, 4, 16)
+_FIRST_RAISE, _SECOND_RAISE = 4, 16
 _BYTES_A_TOKEN = 3
 """About: a Chinese character is one token and three bytes, an English token four or five."""
 
@@ -45,7 +46,7 @@ def endpoint(role: str) -> Endpoint:
     chosen = settings.load()
     teacher_key, judge_key = chosen.teacher_api_key.get_secret_value(), chosen.judge_api_key.get_secret_value()
     found = Endpoint(role, chosen.teacher_base_url, chosen.teacher_model, teacher_key)
-    if not found.base_url and not found.model and not teacher_key and (deepseek_key := os.environ.get("DEEPSEEK_API_KEY", "")):
+    if not found.base_url and not found.model and not teacher_key and (deepseek_key := settings.api_key("DEEPSEEK_API_KEY")):
         found = Endpoint(role, _DEEPSEEK_URL, _DEEPSEEK_MODEL, deepseek_key)
     if role == "judge":
         # The teacher's key goes to the teacher's address only.
@@ -61,7 +62,7 @@ def endpoint(role: str) -> Endpoint:
 
 
 def parameters(model: str, limit: int, temperature: float) -> dict[str, Any]:
-    """The request parameters this model family takes: GPT-5 and o-series refuse `max_tokens` and a free temperature (spec trap 2).
+    """The request parameters this model family takes: GPT-5 and o-series refuse `max_tokens` and a free temperature.
 
     >>> parameters("deepseek-chat", 200, 0.3)
     {'max_tokens': 200, 'temperature': 0.3}
@@ -78,11 +79,15 @@ class Said(NamedTuple):
 
     text: str
     finish: str
+    """Why the model stopped, in the service's own word; "" where it does not say."""
     model: str
     usage: dict[str, int]
     """prompt_tokens and completion_tokens; empty when the service does not tell."""
     reasoning: str
-    """What the model thought, where the service tells it apart from the text (`reasoning_content`, or `reasoning`)."""
+    """What the model thought, where the service tells it apart from the text."""
+    refusal: str = ""
+    """Words with which the model refused, where the service tells them apart."""
+    reasoning_tokens: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,35 +126,53 @@ def chat_call(
     cached: bool = True,
     sample: int = 0,
     thinking: bool = False,
-    insist: bool = True,
+    raise_token_limit_on_cutoff: bool = True,
 ) -> ChatCall:
     """A chat request whose answer is {"text", "model", "usage", "usd"}; the text is stripped of its think block and never empty.
 
     With `read` its dict stands in the place of "text". It raises ValueError for a text out of form, which then fails and is never
     kept; `tries` such answers are asked for at most. `form` names the form in the error and in the cache key: the same question
     read in two ways is two answers.
-    An answer that is cut off is asked for again with 4 and 16 times `limit` tokens. What was billed on the way counts in "usage".
-    Without `insist` it is taken as it is: for a model that is measured, not one that teaches.
+    An answer that is cut off is asked for again with 4 times `limit` tokens, and with 16 times where reasoning ate those; each has as many
+    times the service's seconds. What was billed on the way counts in "usage". Without `raise_token_limit_on_cutoff` it is taken as it
+    is: for a model that is measured, not one that teaches.
     Calls that differ in `sample` alone are kept apart: the same question may be answered several times.
     With `thinking` the text holds the think block too, and what a service tells apart as reasoning is put into one.
     """
-    wanted = [limit * factor for factor in (_LIMIT_FACTORS if insist else _LIMIT_FACTORS[:1])]  # less those that were too small
-    unreadable = 0
+    prompt_tokens = _tokens(messages)
+    factor, unreadable = 1, 0
 
     def body() -> dict[str, Any]:
-        return {"model": to.model, "messages": list(messages), **parameters(to.model, wanted[0], temperature)}
+        return {"model": to.model, "messages": list(messages), **parameters(to.model, limit * factor, temperature)}
 
     def accept(answer: Any) -> dict[str, Any]:
-        nonlocal unreadable
-        said = read_chat(answer)
-        paid = {"usage": said.usage, "usd": budget.price(to.model, said.usage) if said.usage else None}
-        if said.finish == "length" and insist:  # reasoning tokens count against the limit, so it is raised
-            if len(wanted) == 1:
-                raise Unusable(f"cut off with finish reason 'length' even at {wanted[0]} tokens: raise the token limit", paid)
-            raise Unusable(f"cut off with finish reason 'length' at {wanted.pop(0)} tokens", paid, again=True)
+        nonlocal factor, unreadable
+        usage = read_usage(answer)
+        paid: dict[str, Any] = {"usage": usage, "usd": budget.price(to.model, usage, _cached_tokens(answer)) if usage else None}
+        try:
+            said = read_chat(answer)
+        except Fault as fault:
+            if usage:  # it is billed, and would be again
+                fault.paid, fault.again = paid, fault.again and fault.kind != "malformed"
+            raise
+        if not usage:
+            paid["usd"] = budget.price(to.model, {"prompt_tokens": prompt_tokens, "completion_tokens": limit * factor})
+            budget.estimated(to.model, paid["usd"])
+        how = ending(said.finish)
+        if how == "broken":
+            raise broken_off(said.finish, paid)
+        if how in ("filtered", "other") or said.refusal:
+            raise Unusable(_no_answer(said, how), paid)
         text = strip_think(said.text)
-        if not text and (insist or not said.text.strip()):
-            raise Unusable(f"empty text with finish reason {said.finish!r}", paid)
+        if how == "cut" and raise_token_limit_on_cutoff:
+            at = limit * factor
+            ate = said.reasoning_tokens > 0 or bool(said.reasoning.strip()) or not text
+            if factor == 1 or (factor == _FIRST_RAISE and ate):
+                factor = _SECOND_RAISE if factor > 1 else _FIRST_RAISE
+                raise Unusable(f"cut off with finish reason {said.finish!r} at {at} tokens", paid, again=True)
+            raise Unusable(f"cut off with finish reason {said.finish!r} even at {at} tokens: raise the token limit", paid)
+        if not text and (raise_token_limit_on_cutoff or not said.text.strip()):
+            raise Unusable(f"empty text with {f'finish reason {said.finish!r}' if said.finish else 'no finish reason'}", paid)
         if thinking:
             text = f"<think>\n{said.reasoning.strip()}\n</think>\n\n{text}" if said.reasoning.strip() else said.text.strip()
         try:
@@ -162,43 +185,214 @@ def chat_call(
     async def send() -> dict[str, Any]:
         return accept(await post(to.base_url.rstrip("/") + "/chat/completions", body(), to.api_key, proxies=not _is_local(to.base_url)))
 
-    identity = {"base_url": to.base_url, "model": to.model, "messages": messages, "limit": limit, "temperature": temperature, "form": form}
+    address = without_login(to.base_url)
+    identity = {"base_url": address, "model": to.model, "messages": messages, "limit": limit, "temperature": temperature, "form": form}
     # Only what is set stands in the key, so that answers kept before these were there are found.
     identity |= {"sample": sample} if sample else {}
     identity |= {"thinking": True} if thinking else {}
-    identity |= {} if insist else {"insist": False}
-    return ChatCall(identity, send, cached=cached, tokens=_tokens(messages, limit), model=to.model, body=body, accept=accept)
+    identity |= {} if raise_token_limit_on_cutoff else {"raise_token_limit_on_cutoff": False}
+    return ChatCall(
+        identity,
+        send,
+        cached=cached,
+        model=to.model,
+        prompt_tokens=prompt_tokens,
+        answer_tokens=limit,
+        stretch=lambda: factor,
+        body=body,
+        accept=accept,
+    )
 
 
-def _tokens(messages: Sequence[dict[str, str]], limit: int) -> int:
-    """About how many tokens a request takes at most; 0 where nothing depends on it."""
-    chosen = settings.load()
-    if not (chosen.teacher_tpm or chosen.judge_tpm):
-        return 0
-    return limit + sum(len(message["content"].encode(errors="replace")) for message in messages) // _BYTES_A_TOKEN
+def _tokens(messages: Sequence[Mapping[str, str]]) -> int:
+    """About how many tokens a request holds."""
+    return sum(len(message["content"].encode(errors="replace")) for message in messages) // _BYTES_A_TOKEN
+
+
+def _no_answer(said: Said, how: str) -> str:
+    words = said.refusal or said.text
+    quoted = f": {without_secrets(words[:4000])[:200]}" if words.strip() else ""
+    if said.refusal:
+        return f"the model refused{quoted}"
+    why = "a filter of the service stopped the answer" if how == "filtered" else "no whole answer came"
+    return f"{why}, finish reason {said.finish!r}{quoted}"
+
+
+_WHOLE = {"stop", "stopped", "stop_sequence", "end_turn", "eos", "eos_token", "complete", "completed", "finish_reason_stop", "none", "null"}
+_CUT = re.compile(r"length|max.*token|长度|截断|超长")
+_FILTERED = re.compile(
+    r"filter|safety|moderat|block|refus|recitation|prohibit|spii|sensitive|policy|guardrail|risk|censor|violat|unsafe|harm|copyright"
+    r"|过滤|敏感|违规|安全|审核"
+)
+_BROKEN = re.compile(
+    r"rate_?limit|quota|insufficient|overload|capacity|resource|abort|cancel|interrupt|error|fail|time_?d?_?out|unavailable|shut|busy|internal"
+    r"|exception|disconnect|preempt|evict|中断|错误|异常|失败|超时|不足|繁忙"
+)
+_CUT_TOO = re.compile(r"limit|token|context|truncat|incomplete|cut_?off|max_|exceed|上限")
+
+
+def ending(reason: str) -> str:
+    """What a finish reason, of whatever vendor, means: "whole", "cut", "filtered", "broken" (asked for again) or "other" (no text).
+
+    >>> [ending(reason) for reason in ("stop", "", "MAX_TOKENS", "content_filter", "insufficient_system_resource", "tool_calls")]
+    ['whole', 'whole', 'cut', 'filtered', 'broken', 'other']
+    """
+    word = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", reason.strip())).strip("_").casefold()
+    if not reason.strip() or word in _WHOLE:
+        return "whole"
+    kinds = ((_CUT, "cut"), (_FILTERED, "filtered"), (_BROKEN, "broken"), (_CUT_TOO, "cut"))
+    return next((kind for pattern, kind in kinds if pattern.search(word)), "other")
+
+
+def read_usage(answer: Any) -> dict[str, int]:
+    """prompt_tokens and completion_tokens of an answer of whatever form, under OpenAI's or another's names; {} where it does not tell.
+
+    >>> read_usage({"usage": {"input_tokens": 9, "output_tokens": 5.0}})
+    {'prompt_tokens': 9, 'completion_tokens': 5}
+    """
+    usage = _usage(answer)
+    prompt = _count(usage, "prompt_tokens", "input_tokens", "promptTokenCount", "prompt_token_count")
+    completion = _count(usage, "completion_tokens", "output_tokens", "candidatesTokenCount", "candidates_token_count")
+    total = _count(usage, "total_tokens", "totalTokenCount", "total_token_count")
+    if prompt is not None and total is not None:  # some count a thought in the total alone
+        completion = max(completion or 0, total - prompt)
+    return {} if prompt is None or completion is None else {"prompt_tokens": prompt, "completion_tokens": completion}
+
+
+def _usage(answer: Any) -> Mapping[str, Any]:
+    for place in (answer, _choices_in(answer)):
+        for name in ("usage", "usageMetadata", "usage_metadata"):
+            if isinstance(place, dict) and isinstance(place.get(name), dict):
+                return place[name]
+    return {}
+
+
+def _count(usage: Mapping[str, Any], *names: str) -> int | None:
+    """The first of these that is a number of tokens."""
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+            return int(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
+            return int(value)
+    return None
+
+
+def _details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    return next((usage[name] for name in names if isinstance(usage.get(name), dict)), {})
+
+
+def _cached_tokens(answer: Any) -> int:
+    """Of the prompt's tokens those that the provider had in its cache."""
+    usage = _usage(answer)
+    details = _details(usage, "prompt_tokens_details", "input_tokens_details")
+    found = _count(details, "cached_tokens")
+    return _count(usage, "prompt_cache_hit_tokens", "cached_tokens", "cachedContentTokenCount") or 0 if found is None else found
 
 
 def read_chat(answer: Any) -> Said:
-    """What an answer of POST /chat/completions says.
+    """What an answer of POST /chat/completions says: a text, a list of parts, or no content at all, as services send them.
 
     Raises Fault: malformed for anything of another form, error_inside for an error under HTTP 200.
 
-    >>> read_chat({"choices": [{"finish_reason": "stop", "message": {"content": "好"}}], "model": "m"})
-    Said(text='好', finish='stop', model='m', usage={}, reasoning='')
+    >>> read_chat({"choices": [{"finish_reason": "stop", "message": {"content": "好"}}], "model": "m"}).text
+    '好'
+    >>> said = read_chat({"choices": [{"message": {"content": [{"type": "thinking", "thinking": "想"}, {"type": "text", "text": "好"}]}}]})
+    >>> said.text, said.reasoning
+    ('好', '想')
     """
-    if isinstance(answer, dict) and answer.get("error"):
-        raise error_inside(answer["error"])
-    try:
-        choice = answer["choices"][0]
-        text, finish, usage = choice["message"]["content"], choice.get("finish_reason"), answer.get("usage") or {}
-        reasoning = choice["message"].get("reasoning_content") or choice["message"].get("reasoning")
-        counts = {name: int(usage[name]) for name in ("prompt_tokens", "completion_tokens") if name in usage}
-    except (TypeError, KeyError, IndexError, ValueError, AttributeError):
-        raise malformed("the answer holds no choices in OpenAI's form", answer) from None
-    if not isinstance(text, str | None):
-        raise malformed("the answer's content is no text", answer)
-    usage = counts if len(counts) == 2 and min(counts.values()) >= 0 else {}
-    return Said(text or "", str(finish), str(answer.get("model") or ""), usage, reasoning if isinstance(reasoning, str) else "")
+    found = _choices_in(answer)
+    choices = found.get("choices") if isinstance(found, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    _raise_error(answer, choice)
+    if not isinstance(choice, dict):
+        raise malformed("the answer holds no choices in OpenAI's form", answer)
+    finish = _finish(choice)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        if not isinstance(choice.get("text"), str) and not finish:
+            raise malformed("the answer holds no choices in OpenAI's form", answer)
+        message = {"content": choice.get("text")}
+    text, thought, refused = _parts(message.get("content"), answer)
+    told = (message.get(name) for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"))
+    reasoning = next((words for one in told if (words := _words(one)).strip()), thought)
+    usage = _usage(answer)
+    details = _details(usage, "completion_tokens_details", "output_tokens_details")
+    return Said(
+        text,
+        finish,
+        str((found or {}).get("model") or ""),
+        read_usage(answer),
+        reasoning,
+        (refused or _words(message.get("refusal"))).strip(),
+        _count(details, "reasoning_tokens") or _count(usage, "reasoning_tokens", "thoughtsTokenCount") or 0,
+    )
+
+
+def _choices_in(answer: Any) -> Any:
+    """The object with the choices: the answer itself, or what a gateway has wrapped into its own form."""
+    if isinstance(answer, dict) and "choices" not in answer:
+        for name in ("data", "result", "response", "output"):
+            if isinstance(answer.get(name), dict) and "choices" in answer[name]:
+                return answer[name]
+    return answer
+
+
+def _raise_error(answer: Any, choice: Any) -> None:
+    """Raise error_inside where the answer, or its choice, tells of an error."""
+    if isinstance(choice, dict) and choice.get("error"):
+        raise error_inside(choice["error"])
+    if isinstance(answer, dict):
+        error = answer.get("error")
+        if error and outcome({"error": error}, empty=True) == "failed":
+            raise error_inside(error)
+        if outcome(answer, empty=choice is None) == "failed":
+            raise error_inside(answer)
+
+
+def _finish(choice: Mapping[str, Any]) -> str:
+    """Why the model stopped, by whichever of its names."""
+    for name in ("finish_reason", "finishReason", "finish_details"):
+        value = choice.get(name)
+        value = value.get("type") if isinstance(value, dict) else value
+        if value is not None:
+            return str(value)
+    value = choice.get("stop_reason")  # elsewhere it is the text or the number of the token that ended the answer
+    return value if isinstance(value, str) and ending(value) != "other" else ""
+
+
+def _parts(content: Any, answer: Any) -> tuple[str, str, str]:
+    """(the text, the thought, the refusal) in a message's content. Raises Fault where there is something, and none of them."""
+    text, thought, refusal, others = "", "", "", set()
+    for part in content if isinstance(content, list) else [] if content is None else [content]:
+        if isinstance(part, str):
+            text += part
+            continue
+        if not isinstance(part, dict):
+            raise malformed("the answer's content is no text", answer)
+        kind = str(part.get("type") or "text" * ("text" in part) or "object").casefold()
+        if "think" in kind or "reason" in kind:
+            thought += _words(part)
+        elif "refusal" in kind:
+            refusal += _words(part)
+        elif "text" in kind and isinstance(part.get("text"), str | dict | None):
+            text += _words(part.get("text"))
+        else:
+            others.add(kind)
+    if others and not (text + refusal).strip():
+        raise Unusable(f"the answer holds no text, but {', '.join(sorted(others))}")
+    return text, thought, refusal
+
+
+def _words(value: Any) -> str:
+    """All text in a value, in its order: a text, or parts under whatever names."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(map(_words, value))
+    if isinstance(value, dict):
+        return "".join(_words(part) for name, part in value.items() if name not in ("type", "id", "format", "signature", "index", "data"))
+    return ""
 
 
 @lru_cache(maxsize=8)

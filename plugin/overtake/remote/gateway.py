@@ -1,10 +1,9 @@
-"""The one door for remote calls: bound, pace, retry, cache, share, meter. Never raises for a service's fault, never hangs.
+"""The gateway of remote calls: bound, pace, retry, cache, share, meter. Never raises for a service's fault, never hangs.
 
-A call ends as `Ok(value)` or `Failed(reason)`; nothing else, and never an invented value (design.md, Gateway).
+A call ends as `Ok(value)` or `Failed(reason)`; nothing else, and never an invented value.
 """
 
 import asyncio
-import hashlib
 import random
 import time
 from collections import Counter
@@ -18,9 +17,9 @@ from overtake import settings
 from overtake.remote import budget, faults, limits
 from overtake.remote.circuit import Circuit
 from overtake.remote.faults import Fault
-from overtake.remote.http import encode
+from overtake.remote.http import whole
 from overtake.remote.process import loop, once
-from overtake.remote.store import store
+from overtake.remote.store import key_of, store
 
 ATTEMPTS = 8
 """Of one call; answers of 429, and failures while the circuit is open, are not counted."""
@@ -29,6 +28,8 @@ _CALL_SECONDS = 600.0
 _LONGEST_BACKOFF = 8.0
 _STOOD_STILL = 0.05
 _LOOKED_UP = 256
+_LOOK_SECONDS = 0.1
+"""Between two looks at whether another process's answer has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +71,40 @@ class Call:
     """Sends one request and returns a JSON value with the answer; tokens, if any, under "usage", the price under "usd". Raises Fault."""
     cached: bool = True
     """False for what changes behind the same address and name, such as a model that is trained and served again."""
-    tokens: int = 0
-    """About how many tokens it will take, for the limit of tokens a minute."""
     model: str = ""
     """The model asked, where the answer has a price."""
+    prompt_tokens: int = 0
+    """About how many tokens the request holds."""
+    answer_tokens: int = 0
+    """The most that the answer may have, as it is asked for first."""
+    stretch: Callable[[], int] = lambda: 1
+    """How many times `answer_tokens` it is asked for now; its seconds grow with them."""
 
     @property
     def key(self) -> str:
         """Hash of the identity."""
-        return hashlib.sha256(encode(self.identity)).hexdigest()
+        return key_of(self.identity)
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens it takes at most."""
+        return self.prompt_tokens + self.stretch() * self.answer_tokens
+
+    @property
+    def usd(self) -> float | None:
+        """What it may cost, by those tokens; None where there is no price."""
+        return budget.price(self.model, {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.tokens - self.prompt_tokens})
+
+    def prepare(self) -> None:
+        """Find out what the key depends on, on the gateway's loop, before it is used."""
+
+    def unsure(self) -> str:
+        """What kept answers may be out of date for, so that one call is to go out and see; "" where they are good."""
+        return ""
+
+    def good_for(self, value: dict[str, Any]) -> float | None:
+        """Seconds for which an answer may be kept; None: for good."""
+        return None
 
 
 @dataclass
@@ -113,6 +139,8 @@ class _Record:
     """"usage" and "usd" of all its answers, the useless ones too; an unknown price makes the sum unknown."""
     held: bool = True
     """It holds one of the gateway's places."""
+    claim: str = ""
+    """The key that this process alone asks for meanwhile."""
 
     def pay(self, answer: dict[str, Any]) -> None:
         if "usage" in answer:
@@ -132,10 +160,10 @@ class _Flight:
 class Gateway:
     """One service as this process sees it. Use `gateway()` to get it: one per service and process."""
 
-    def __init__(self, service: str, concurrency: int, attempt_seconds: float, pace: limits.Pace, patience: float) -> None:
+    def __init__(self, service: str, concurrency: int, attempt_seconds: float, limiter: limits.RateLimiter, patience: float) -> None:
         self.service, self.concurrency, self.attempt_seconds = service, concurrency, attempt_seconds
         self.meter = Meter()
-        self._pace = pace
+        self._limiter = limiter
         self._circuit = Circuit(service, patience)
         self._slots = asyncio.Semaphore(concurrency)
         self._flights: dict[str, _Flight] = {}
@@ -195,30 +223,85 @@ class Gateway:
 
         So many waiting calls cost no memory, and one that backs off gives its place to the next.
         """
-        disk = store()
         for start in range(0, len(calls), _LOOKED_UP):
-            part = calls[start : start + _LOOKED_UP]
-            keys = [call.key for call in part]
-            kept = disk.get([key for key, call in zip(keys, part, strict=True) if call.cached])
-            disk.note_cached(self.service, [key[:16] for key in keys if key in kept])
-            for index, (key, call) in enumerate(zip(keys, part, strict=True), start):
-                if key in kept:
-                    land(index, Ok(kept[key], cached=True))
-                    continue
-                flight = flights[key][0] if key in flights else self._flights.get(key)
-                if flight is None:
-                    await self._slots.acquire()
-                    if flight := self._flights.get(key):  # another batch was first
-                        self._slots.release()
-                if flight is None:
-                    record = _Record()
-                    flight = self._flights[key] = _Flight(asyncio.ensure_future(self._answer(call, key, record)))
-                    flight.task.add_done_callback(partial(self._landed, key, record))
-                flight.waiting += 1
-                flights.setdefault(key, (flight, []))[1].append(index)
-                flight.task.add_done_callback(partial(_pass_on, land, index))
+            part = dict(enumerate(calls[start : start + _LOOKED_UP], start))
+            doubtful = self._land_kept(part, land)
+            for index, call in part.items():
+                await self._start(index, call, flights, land)
+            await asyncio.gather(*(self._make_sure(group, flights, land) for group in doubtful.values()))
         if flights:
             await asyncio.wait([flight.task for flight, _ in flights.values()])
+
+    def _land_kept(self, part: dict[int, Call], land: Callable[[int, Result], None]) -> dict[str, dict[int, tuple[Call, Ok]]]:
+        """Land the calls whose answers are kept and take them out of `part`; those that may be out of date are returned, by what for."""
+        disk = store()
+        for call in part.values():
+            call.prepare()
+        keys = {index: call.key for index, call in part.items() if call.cached}
+        kept = disk.get(list(set(keys.values())))
+        doubtful: dict[str, dict[int, tuple[Call, Ok]]] = {}
+        landed = []
+        for index, key in keys.items():
+            if key in kept:
+                call, answer = part.pop(index), Ok(kept[key], cached=True)
+                if why := call.unsure():
+                    doubtful.setdefault(why, {})[index] = call, answer
+                else:
+                    landed.append(key[:16])
+                    land(index, answer)
+        disk.note_cached(self.service, landed)
+        return doubtful
+
+    async def _make_sure(
+        self,
+        doubtful: dict[int, tuple[Call, Ok]],
+        flights: dict[str, tuple[_Flight, list[int]]],
+        land: Callable[[int, Result], None],
+    ) -> None:
+        """Send the first of these, and land or start the others by what it tells, or another meanwhile.
+
+        Where the service does not answer, what was measured before still holds.
+        """
+
+        def land_first(index: int, result: Result) -> None:
+            land(index, answer if isinstance(result, Failed) and result.outage else result)
+
+        first = next(iter(doubtful))
+        call, answer = doubtful.pop(first)
+        flight = await self._start(first, call, flights, land_first, anew=True)
+        while call.unsure() and not flight.task.done():
+            await asyncio.wait([flight.task], timeout=_LOOK_SECONDS)
+        kept = store().get([other.key for other, _ in doubtful.values()])
+        for index, (other, _) in doubtful.items():
+            if other.key in kept:
+                store().note_cached(self.service, [other.key[:16]])
+                land(index, Ok(kept[other.key], cached=True))
+            else:
+                await self._start(index, other, flights, land)
+
+    async def _start(
+        self,
+        index: int,
+        call: Call,
+        flights: dict[str, tuple[_Flight, list[int]]],
+        land: Callable[[int, Result], None],
+        anew: bool = False,
+    ) -> _Flight:
+        """Join the flight of an identical call, or start one as soon as there is a place."""
+        key = call.key
+        flight = flights[key][0] if key in flights else self._flights.get(key)
+        if flight is None:
+            await self._slots.acquire()
+            if flight := self._flights.get(key):  # another batch was first
+                self._slots.release()
+        if flight is None:
+            record = _Record()
+            flight = self._flights[key] = _Flight(asyncio.ensure_future(self._answer(call, key, record, anew)))
+            flight.task.add_done_callback(partial(self._landed, key, record))
+        flight.waiting += 1
+        flights.setdefault(key, (flight, []))[1].append(index)
+        flight.task.add_done_callback(partial(_pass_on, land, index))
+        return flight
 
     def _landed(self, key: str, record: "_Record", task: "asyncio.Task[Result]") -> None:
         if record.held:  # here and not in the task: one that is cancelled before its first step never runs
@@ -226,24 +309,33 @@ class Gateway:
         if key in self._flights and self._flights[key].task is task:
             del self._flights[key]
 
-    async def _answer(self, call: Call, key: str, record: "_Record") -> Result:
-        """One call from its first attempt to its end."""
+    async def _answer(self, call: Call, key: str, record: "_Record", anew: bool) -> Result:
+        """One call from its first attempt to its end. `anew`: though an answer is kept."""
         result: Result | None = None
         try:
-            result = await self._insist(call, record)
-            if isinstance(result, Ok) and call.cached:
-                store().put(key, result.value)
+            result = await self._call_with_retries(call, record, anew)
+            if isinstance(result, Ok) and call.cached and not result.cached:
+                store().put(call.key, result.value, call.good_for(result.value))  # the key as it is now that the answer is there
             return result
         finally:
+            if record.claim:
+                store().release(record.claim)
             self._note(call, key, record, result)
 
-    async def _insist(self, call: Call, record: "_Record") -> Result:
+    async def _call_with_retries(self, call: Call, record: "_Record", anew: bool) -> Result:
         """Attempt after attempt, until one brings an answer or another would not help."""
         counted = 0
+        # Whoever asks the same is not waited for longer than a call may take: it may be stopped, not ended.
+        patience = time.monotonic() + _CALL_SECONDS
         while True:
-            came = await self._attempt(call, record)
+            came = await self._attempt(call, record, anew or time.monotonic() > patience)
+            if isinstance(came, Ok):
+                return came
+            if came is None:
+                await self._without_place(record, self._until_free(call.key, patience))
+                continue
             if not isinstance(came, Fault):
-                return Ok({**came, **record.paid}, seconds=record.seconds)
+                return Ok({**whole(came), **record.paid}, seconds=record.seconds)
             # What fails while the service is known to be down is not held against the one that probes.
             counted += came.kind != "http_429" and not self._circuit.open
             wait = _wait(came, record.faults.total())
@@ -251,32 +343,65 @@ class Gateway:
             if not came.again or counted >= ATTEMPTS or late:
                 words = f"; trying again would take it past {_CALL_SECONDS:g} s" if came.again and late else ""
                 return Failed(f"{self.service}: {came}{words}", came.kind, came.outage)
-            if wait:
-                # The place is given back while backing off, so that one slow row holds up nobody.
-                self._slots.release()
-                record.held = False
-                await asyncio.sleep(wait)
-                record.seconds += wait
-                await self._slots.acquire()
-                record.held = True
+            if wait and record.claim:  # so that who waits for this answer finds by himself that the service is down
+                store().release(record.claim)
+                record.claim = ""
+            await self._without_place(record, asyncio.sleep(wait) if wait else None)
+            record.seconds += wait
 
-    async def _attempt(self, call: Call, record: "_Record") -> dict[str, Any] | Fault:
+    async def _without_place(self, record: "_Record", meanwhile: Awaitable[None] | None) -> None:
+        """Let another call have this one's place, for a while or for its turn, so that one slow row holds up nobody."""
+        self._slots.release()
+        record.held = False
+        if meanwhile:
+            await meanwhile
+        await self._slots.acquire()
+        record.held = True
+
+    async def _until_free(self, key: str, until: float) -> None:
+        """Wait until nobody else asks for this key, or the time is over."""
+        while time.monotonic() <= until:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if not store().taken(key):
+                return
+
+    async def _attempt(self, call: Call, record: "_Record", anew: bool) -> dict[str, Any] | Fault | Ok | None:
+        """The answer or the fault of one request; an Ok where the answer is kept by now, None while somebody else asks for it.
+
+        Only here is a place waited for no more, so what is kept is looked up here and claimed: of all processes one asks.
+        """
         probe = await self._circuit.enter()
         if probe is None:
             return Fault("circuit", f"the service did not answer for {self._circuit.patience:g} s", again=False)
         came: dict[str, Any] | Fault | None = None
         try:
-            if words := budget.refusal(call.model):
+            if call.cached and not anew and not record.claim:
+                key = call.key
+                found = store().claim(key)
+                if isinstance(found, dict):
+                    return Ok(found, cached=True)
+                if not found:
+                    return None
+                record.claim = key
+            usd = call.usd
+            if words := await budget.reserve(call.model, usd):
                 return Fault("budget", words, again=False)
-            await self._pace.take(call.tokens)
-            self.meter.requests += 1
-            begun = time.monotonic()
+            tokens = call.tokens
+            paid: dict[str, Any] = {}
             try:
-                came = await self._within_seconds(call)
-            except Exception as error:  # noqa: BLE001 - whatever a client library raises is a failed call, never a crashed step
-                came = faults.of_error(error, self.attempt_seconds)
+                await self._limiter.take(tokens)
+                self.meter.requests += 1
+                begun = time.monotonic()
+                seconds = self.attempt_seconds * call.stretch()
+                try:
+                    came = await self._within_seconds(call, seconds)
+                except Exception as error:  # noqa: BLE001 - whatever a client library raises is a failed call, never a crashed step
+                    came = faults.of_error(error, seconds)
+                finally:
+                    record.seconds += time.monotonic() - begun
+                paid = came.paid if isinstance(came, Fault) else came
             finally:
-                record.seconds += time.monotonic() - begun
+                budget.spend(paid.get("usd"), usd)
         finally:
             if came is None:
                 self._circuit.left(probe)
@@ -286,22 +411,20 @@ class Gateway:
             self._circuit.failed(probe, str(came))
         else:
             self._circuit.answered()
-        paid = came.paid if isinstance(came, Fault) else came
         record.pay(paid)
-        self._pace.settle(call.tokens, sum((paid.get("usage") or {}).values()))
-        budget.spend(paid.get("usd"))
+        self._limiter.settle(tokens, sum((paid.get("usage") or {}).values()))
         return came
 
-    async def _within_seconds(self, call: Call) -> dict[str, Any]:
-        """Send once, within `attempt_seconds`; raises TimeoutError, and what `send` raises."""
+    async def _within_seconds(self, call: Call, seconds: float) -> dict[str, Any]:
+        """Send once, within so many seconds; raises TimeoutError, and what `send` raises."""
         running = asyncio.get_running_loop()
-        due = running.time() + self.attempt_seconds
+        due = running.time() + seconds
 
         def expire() -> None:
             # When this process itself stood still, the answer may have come meanwhile and is read in this same turn of the loop: it is
             # paid for, so it gets as long again.
             late = running.time() - due
-            limit.reschedule(running.time() + (min(late, self.attempt_seconds) if late > _STOOD_STILL else 0.0))
+            limit.reschedule(running.time() + (min(late, seconds) if late > _STOOD_STILL else 0.0))
 
         async with asyncio.timeout(None) as limit:
             timer = running.call_at(due, expire)
@@ -311,17 +434,20 @@ class Gateway:
                 timer.cancel()
 
     def _note(self, call: Call, key: str, record: "_Record", result: Result | None) -> None:
+        if isinstance(result, Ok) and result.cached and not record.faults:
+            store().note_cached(self.service, [key[:16]])
+            return
         self.meter.faults += record.faults
         self.meter.seconds += record.seconds
         self.meter.tokens += sum((record.paid.get("usage") or {}).values())
         self.meter.usd += record.paid.get("usd") or 0.0
         row: dict[str, Any] = {"service": self.service, "key": key[:16], "status": "failed"}
         if isinstance(result, Ok):
-            row |= {"status": "ok", "model": result.value.get("model", call.model)}
+            row |= {"status": "cached" if result.cached else "ok", "model": result.value.get("model", call.model)}
         else:
             ended = result or Failed("cancelled when its batch ended", "deadline")
             row |= {"kind": ended.kind, "reason": ended.reason, "model": call.model}
-        tries = record.faults.total() + isinstance(result, Ok)
+        tries = record.faults.total() + (isinstance(result, Ok) and not result.cached)
         store().note({**row, "tries": tries, "faults": record.faults, "seconds": round(record.seconds, 4), **record.paid})
 
     def _count(self, results: dict[int, Result], flights: dict[str, tuple[_Flight, list[int]]], seconds: float) -> None:
@@ -330,7 +456,8 @@ class Gateway:
         self.meter.cached += sum(isinstance(result, Ok) and result.cached for result in results.values())
         self.meter.failed += Counter(result.kind for result in results.values() if isinstance(result, Failed))
         for key, (_, indices) in flights.items():
-            for _ in indices[1:]:
+            first = results[indices[0]]
+            for _ in indices[1:] if not isinstance(first, Ok) or not first.cached else ():
                 self.meter.shared += 1
                 store().note({"service": self.service, "key": key[:16], "status": "shared"})
 
@@ -341,10 +468,10 @@ def _pass_on(land: Callable[[int, Result], None], index: int, task: "asyncio.Tas
 
 
 def _wait(fault: Fault, tries: int) -> float:
-    """Seconds to wait before another attempt: none after a useless answer, what the service asked for and a little, or a back-off."""
+    """Seconds to wait before another attempt: none after a useless answer, else a back-off, or what the service asked for if it is more."""
     if fault.kind == "unusable":
         return 0.0
-    return _backoff(tries) if fault.wait is None else fault.wait + _backoff(1)
+    return max(_backoff(tries), fault.wait + _backoff(1) if fault.wait else 0.0)
 
 
 def _backoff(tries: int) -> float:
@@ -360,6 +487,6 @@ def gateway(
     Services of one `address` share its limits of requests and tokens a minute.
     """
 
-    pace = once(f"pace-{address or service}", lambda: limits.Pace(requests_a_minute, tokens_a_minute))
+    limiter = once(f"limiter-{address or service}", lambda: limits.RateLimiter(requests_a_minute, tokens_a_minute))
     places, patience = limits.share(concurrency, *limits.ranks()), settings.load().outage_patience
-    return once(f"gateway-{service}", lambda: Gateway(service, places, attempt_seconds, pace, patience))
+    return once(f"gateway-{service}", lambda: Gateway(service, places, attempt_seconds, limiter, patience))

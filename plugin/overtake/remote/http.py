@@ -1,6 +1,7 @@
 """One bounded HTTP request with a JSON body: whatever the peer does, it ends as a JSON value or as a Fault."""
 
 import json
+import re
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from overtake.remote.process import client
 
 MOST_BYTES = 16 * 2**20
 """An answer that is larger than this is not read to its end."""
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _CONNECT_SECONDS = 10.0
 _KEEP_SECONDS = 4.0
 """Shorter than the 5 s after which uvicorn drops an idle connection, so that none is used as it closes."""
@@ -35,8 +37,8 @@ async def post(url: str, body: object, key: str = "", *, proxies: bool = False) 
         if response.status >= 300:
             raise of_status(response.status, data.decode(errors="replace"), response.headers)
         try:
-            return msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return decode(data)
+        except (ValueError, RecursionError):
             raise malformed(f"the answer is no JSON ({len(data)} bytes)", data.decode(errors="replace")) from None
 
 
@@ -50,6 +52,37 @@ def encode(value: object) -> bytes:
         return msgspec.json.encode(value, order="deterministic")
     except UnicodeEncodeError:  # half a surrogate pair, as a broken table may hold
         return json.dumps(value, sort_keys=True).encode()
+
+
+def decode(data: bytes) -> Any:
+    """The JSON value in some bytes, with U+FFFD where a string holds half a surrogate pair. Raises ValueError or RecursionError.
+
+    >>> decode(b'{"a": "\\\\ud83d!"}')
+    {'a': '�!'}
+    """
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        if not _HALF_PAIR.search(data):
+            raise
+        return whole(json.loads(data, parse_constant=_refuse))
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def whole(value: Any) -> Any:
+    """A JSON value with U+FFFD in place of each half of a surrogate pair, which no file takes and no reader of JSON.
+
+    >>> whole({"a": ["\\ud83d", 1]})
+    {'a': ['�', 1]}
+    """
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {whole(key): whole(item) for key, item in value.items()}
+    return [whole(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 async def _read(response: Any) -> bytes:

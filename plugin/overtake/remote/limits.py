@@ -24,7 +24,7 @@ def share(total: int, rank: int, world: int) -> int:
     return max(total // world + (rank < total % world), 1)
 
 
-class Pace:
+class RateLimiter:
     """Requests and tokens a minute, each rank an equal part; 0 means no limit. Whoever asks first goes first.
 
     Tokens are taken before a request by estimate, and what was really used is settled after it.
@@ -41,7 +41,7 @@ class Pace:
     async def take(self, tokens: int) -> None:
         """Wait until one request of about so many tokens may be sent."""
         async with self._turn:
-            self._owed += tokens
+            self._owed += tokens if self._tokens else 0
             try:
                 while self._tokens and self._owed > 0:
                     # In parts, since what is given back meanwhile shortens the wait.

@@ -74,7 +74,10 @@ def client(name: str, make: Callable[[], T]) -> T:
 
 
 def _close_clients() -> None:
-    """End what is under way and close the clients, within _CLOSING_SECONDS; aiohttp prints complaints about sessions left open."""
+    """End what is under way and close the clients, within _CLOSING_SECONDS; aiohttp prints complaints about sessions left open.
+
+    A client that has more to do says so by its `closing_seconds`, such as a store with answers that are in memory alone.
+    """
     made = dict(_of_process)  # no lock: whoever holds it may never return
     if made.get("pid") != os.getpid() or "loop" not in made:
         return  # nothing was called here; a forked child has no thread that runs its parent's loop
@@ -94,8 +97,9 @@ def _close_clients() -> None:
                     if inspect.isawaitable(ended):
                         await ended
 
+    more = sum(getattr(one, "closing_seconds", 0.0) for name, one in made.items() if name.startswith("client-"))
     with contextlib.suppress(Exception, KeyboardInterrupt):
-        asyncio.run_coroutine_threadsafe(close(), made["loop"]).result(_CLOSING_SECONDS)
+        asyncio.run_coroutine_threadsafe(close(), made["loop"]).result(_CLOSING_SECONDS + more)
 
 
 atexit.register(_close_clients)

@@ -1,13 +1,23 @@
-"""The RAG service's wire contract (spec 1.2, 1.7): ask for a recall list, read it strictly."""
+"""The RAG service's wire contract: ask for a recall list, read it strictly, keep it for as long as the knowledge base stays as it was."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from overtake import settings
+from overtake.redaction import without_login
 from overtake.remote.faults import error_inside, malformed
 from overtake.remote.gateway import Call, Gateway, gateway
 from overtake.remote.http import post
+from overtake.remote.outcome import outcome
+from overtake.remote.process import once
+from overtake.remote.store import key_of, store
 
 _PATH = "/api/chat/general_rag"
+_ROUNDING = 1e-3
+"""What a 16-bit sigmoid can lie beside [0, 1]; a logit that lies no further away does no harm."""
+_EMPTY_SECONDS = 3600.0
+"""For so long an empty list is believed of a service that does not tell the state of its knowledge base: it may be filled meanwhile."""
 
 
 class Hit(NamedTuple):
@@ -16,6 +26,50 @@ class Hit(NamedTuple):
     doc_id: str | None
     score: float
     """`reranker_score`, of the original query against the document, in [0, 1]."""
+
+
+@dataclass
+class _State:
+    """What is known of a knowledge base's state in this process."""
+
+    version: str | None = None
+    """As the service named it last, to any process; "" where it names none, None before its first answer."""
+    told: bool = False
+    """It has answered this process."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RagCall(Call):
+    """A retrieval. The state of the knowledge base that an answer names is part of the key under which it is kept."""
+
+    base: str
+    """Key of the knowledge base."""
+    answered: Callable[[], str | None]
+    """The state named with this call's own answer, None before it."""
+
+    @property
+    def key(self) -> str:
+        """Hash of the identity and of the knowledge base's state."""
+        own = self.answered()
+        version = _state(self.base).version if own is None else own
+        return key_of(self.identity | {"state": version} if version else self.identity)
+
+    def prepare(self) -> None:
+        """Look up the state that was named last, on the gateway's loop."""
+        state = _state(self.base)
+        if state.version is None and not state.told:
+            kept = store().get([self.base]).get(self.base)
+            state.version = str(kept["version"]) if kept else None
+
+    def unsure(self) -> str:
+        """The knowledge base, where documents may have changed: it names its states, and has not answered this process yet."""
+        state = _state(self.base)
+        return "" if state.told or state.version == "" else self.base
+
+    def good_for(self, value: dict[str, Any]) -> float | None:
+        """Seconds for which an answer may be kept; None: for good."""
+        stateless = not self.answered() and not settings.load().kb_version
+        return _EMPTY_SECONDS if stateless and not value["recall"] else None
 
 
 def rag_gateway(concurrency: int | None = None) -> Gateway:
@@ -34,7 +88,8 @@ def rag_call(
 ) -> Call:
     """A retrieval with `rewrite`; to measure the original query send it as the rewrite too, or the service rewrites by itself.
 
-    `labelled`: gold documents will tell what is relevant, so nothing is to be cut off by the reranker's score.
+    `labelled`: gold documents will tell what is relevant, so nothing is to be cut off by the reranker's score, and a list whose
+    documents are not all named is a failed call.
     """
     chosen = settings.load()
     body = {
@@ -45,36 +100,75 @@ def rag_call(
         "top_k": top_k or chosen.rag_top_k,
         "score_threshold": 0.0 if labelled else chosen.rag_score_threshold,
     }
+    address = without_login(chosen.rag_url)
+    base = key_of({"state of": address, "tenant_id": tenant_id, "kb_name": kb_name})
+    version: str | None = None
 
     async def send() -> dict[str, Any]:
+        nonlocal version
         answer = await post(chosen.rag_url.rstrip("/") + _PATH, body, chosen.rag_api_key.get_secret_value())
-        return {"recall": [[hit.doc_id, hit.score] for hit in read_recall(answer)]}
+        found = read_recall(answer, labelled=labelled)
+        version = _named_state(answer)
+        _tell(base, version)
+        return {"recall": [[hit.doc_id, hit.score] for hit in found]}
 
-    return Call({"url": chosen.rag_url, "kb_version": chosen.kb_version, **body}, send)
+    identity = {"url": address, "kb_version": chosen.kb_version, **body} | ({"labelled": True} if labelled else {})
+    return RagCall(identity, send, base=base, answered=lambda: version)
 
 
-def read_recall(answer: Any) -> list[Hit]:
+def _state(base: str) -> _State:
+    states: dict[str, _State] = once("knowledge bases", dict)
+    return states.setdefault(base, _State())
+
+
+def _tell(base: str, version: str) -> None:
+    """Note the state that an answer has named; on the gateway's loop."""
+    state = _state(base)
+    if not state.told or state.version != version:
+        state.version, state.told = version, True
+        store().put(base, {"version": version})
+
+
+def _named_state(answer: dict[str, Any]) -> str:
+    """The knowledge base's state as an answer names it, "" where it names none.
+
+    >>> _named_state({"data": {"recall": [], "kb_version": "7f3a"}})
+    '7f3a'
+    """
+    named = (answer.get("data") or {}).get("kb_version") or answer.get("kb_version")
+    return str(named) if isinstance(named, str | int) else ""
+
+
+def read_recall(answer: Any, *, labelled: bool = False) -> list[Hit]:
     """The recall list of a service's answer, in its order. An empty list is a measurement; a missing one is not.
 
     Raises Fault: malformed when the list is missing or a score is no number from 0 to 1 (logits would make every threshold and tanh
-    meaningless), error_inside when the answer carries an error of its own under HTTP 200.
+    meaningless; what rounding took past them is taken back), or a document of a `labelled` row has no name; error_inside when the answer
+    says that it failed, or, empty, does not say in words that are known that it succeeded.
 
     >>> read_recall({"data": {"recall": [{"doc_id": "d1", "reranker_score": 0.8}]}})
     [Hit(doc_id='d1', score=0.8)]
     """
-    if isinstance(answer, dict) and (answer.get("error") or answer.get("code") not in (None, 0, 200, "0", "200")):
-        raise error_inside(answer)
-    recall = (answer.get("data") or {}).get("recall") if isinstance(answer, dict) and isinstance(answer.get("data"), dict | None) else None
+    data = answer.get("data") if isinstance(answer, dict) else None
+    recall = data.get("recall") if isinstance(data, dict) else None
+    if isinstance(answer, dict):
+        says = outcome(answer, empty=not recall)
+        if says == "failed" or (says == "unclear" and isinstance(recall, list) and not recall):
+            raise error_inside(answer)
     if not isinstance(recall, list):
         raise malformed("the answer holds no data.recall list", answer)
-    hits = []
-    for item in recall:
-        score = item.get("reranker_score") if isinstance(item, dict) else None
-        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-            raise malformed("an item of data.recall holds no number from 0 to 1 as reranker_score", item)
-        doc_id = item.get("doc_id", item.get("id"))
-        hits.append(Hit(None if doc_id is None else str(doc_id), float(score)))
-    return hits
+    return [_hit(item, labelled) for item in recall]
+
+
+def _hit(item: Any, labelled: bool) -> Hit:
+    score = item.get("reranker_score") if isinstance(item, dict) else None
+    if isinstance(score, bool) or not isinstance(score, int | float) or not -_ROUNDING <= score <= 1 + _ROUNDING:
+        raise malformed("an item of data.recall holds no number from 0 to 1 as reranker_score", item)
+    names = (item.get(key) for key in ("doc_id", "id"))
+    doc_id = next((str(name) for name in names if isinstance(name, str | int | float) and str(name).strip()), None)
+    if labelled and doc_id is None:
+        raise malformed("an item of data.recall holds no doc_id, by which a row with gold labels is measured", item)
+    return Hit(doc_id, min(max(float(score), 0.0), 1.0))
 
 
 def hits(value: dict[str, Any]) -> list[Hit]:

@@ -19,20 +19,30 @@ _METHODS = ("GET", "HEAD", "POST")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 RETRY_AFTER = 1
 """Seconds a refused client is told to wait."""
+_CHANGING = "/api/documents"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a service takes: `queue` requests, `at_once` of them under way, of `body_bytes` each; "" as `key` asks for none."""
+    """What a service takes: `queue` requests, `at_once` of them under way, of `body_bytes` each, which come within `body_seconds`.
+
+    "" as `key` asks for none; `change_key`, where there is one, is what changing documents needs in its place.
+    """
 
     queue: int = 512
     body_bytes: int = 2**20
     key: str = ""
     at_once: int = 1
+    change_key: str = ""
+    body_seconds: float = 5.0
 
 
-class _TooLarge(Exception):
-    """A body beyond the limit."""
+class _Refused(Exception):
+    """A request that is answered without a search: status, message, headers."""
+
+    def __init__(self, status: int, message: str, headers: dict[bytes, bytes]) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, headers
 
 
 class _Gone(Exception):
@@ -42,15 +52,16 @@ class _Gone(Exception):
 class Guard:
     """ASGI middleware. Requests past it run in the order they came, one at a time by default: a search is work that no thread makes faster.
 
-    401 without the key (compared in constant time), 413 for a body that is too large, 503 with Retry-After when the queue is full; none
-    of them costs a search. /health and /metrics are answered without key or queue. `log` gets one JSON object a request, without its text.
+    401 without the key (compared in constant time), 403 for a change with the key for reading, 413 for a body that is too large, 408 for
+    one that is too slow, 503 with Retry-After when the queue is full; none costs a search. A request counts from its last byte until
+    its client has taken the answer. /health and /metrics need no key and no queue; without the key /health names no knowledge base. `log`
+    gets one JSON object a request, without its text.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, log: TextIO | None = None) -> None:
         self._app, self._limits, self._log = app, limits, log
-        self._expected = f"Bearer {limits.key}".encode()
         self._turn = asyncio.Semaphore(limits.at_once)
-        self._inside = 0
+        self._inside = self._read_bytes = 0
         self._registry = CollectorRegistry()
         self._requests = Counter("overtake_rag_requests", "Requests answered", ["path", "method", "status"], registry=self._registry)
         self._seconds = Histogram(
@@ -58,6 +69,9 @@ class Guard:
         )
         self._waiting = Gauge(
             "overtake_rag_queue", "Requests in the queue, those that run with them", registry=self._registry, multiprocess_mode="livesum"
+        )
+        self._bodies = Gauge(
+            "overtake_rag_bodies", "Requests whose body is still coming", registry=self._registry, multiprocess_mode="livesum"
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,43 +99,91 @@ class Guard:
         if path == "/metrics":
             await _reply(send, 200, generate_latest(_of_all_workers() or self._registry), CONTENT_TYPE_LATEST)
             return
-        if path in _OPEN:
-            await self._app(scope, receive, send)
-            return
         headers = dict(scope["headers"])
-        if self._limits.key and not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
-            await _refuse(send, 401, "the key is missing or wrong: send it as Authorization: Bearer KEY", {b"www-authenticate": b"Bearer"})
+        if path in _OPEN:
+            await self._app({**scope, "overtake.anonymous": not self._opens(self._limits.key, headers)}, receive, send)
             return
-        if self._inside >= self._limits.queue:
-            said = f"{self._inside} requests are waiting, as many as this service takes: try again after {RETRY_AFTER} s"
-            await _refuse(send, 503, said, {b"retry-after": str(RETRY_AFTER).encode()})
-            return
+        try:
+            self._check_key(path, headers)
+            body = await self._timely_body(headers.get(b"content-length", b""), receive)
+            self._check_queue()
+            await self._in_queue(scope, _replay(body, receive), send)
+        except _Refused as refusal:
+            content = {"code": refusal.status, "message": refusal.message}
+            await _reply(send, refusal.status, json.dumps(content).encode(), "application/json", refusal.headers)
+
+    async def _in_queue(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._inside += 1
         self._waiting.inc()
+        answer: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
         try:
-            body = await self._read(headers.get(b"content-length", b""), receive)
             async with self._turn:
-                await self._app(scope, _replay(body, receive), send)
-        except _TooLarge:
-            said = f"the body is larger than {self._limits.body_bytes} bytes: send less"
-            await _refuse(send, 413, said, {b"connection": b"close"})
+                await self._app(scope, receive, keep)
+            # Nobody waits for a client that takes its answer slowly, but it keeps its place: the server holds the bytes.
+            for message in answer:
+                if message["type"] == "http.response.body" and not message.get("more_body"):
+                    await send({**message, "more_body": True})
+                    message = {"type": "http.response.body", "body": b""}  # is sent once what stands before it has been taken
+                await send(message)
         finally:
             self._inside -= 1
             self._waiting.dec()
 
+    @staticmethod
+    def _opens(key: str, headers: dict[bytes, bytes]) -> bool:
+        return not key or hmac.compare_digest(headers.get(b"authorization", b""), f"Bearer {key}".encode())
+
+    def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
+        limits = self._limits
+        if self._opens((path == _CHANGING and limits.change_key) or limits.key, headers):
+            return
+        if path == _CHANGING and limits.change_key and limits.key and self._opens(limits.key, headers):
+            raise _Refused(403, "this key only reads: send the key for changing documents", {})
+        said = "the key is missing or wrong: send it as Authorization: Bearer KEY"
+        raise _Refused(401, said, {b"www-authenticate": b"Bearer"})
+
+    def _check_queue(self) -> None:
+        if self._inside >= self._limits.queue:
+            raise _busy(f"{self._inside} requests are waiting, as many as this service takes")
+
+    async def _timely_body(self, declared: bytes, receive: Receive) -> bytes:
+        self._bodies.inc()
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                return await self._read(declared, receive)
+        except TimeoutError:
+            said = f"the body did not come within {self._limits.body_seconds:g} s: send it faster"
+            raise _Refused(408, said, {b"connection": b"close"}) from None
+        finally:
+            self._bodies.dec()
+
     async def _read(self, declared: bytes, receive: Receive) -> bytes:
-        if declared.isdigit() and int(declared) > self._limits.body_bytes:
-            raise _TooLarge
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _Gone
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._limits.body_bytes:
-                raise _TooLarge
-            more = message.get("more_body", False)
+        most = self._limits.body_bytes
+        too_large = _Refused(413, f"the body is larger than {most} bytes: send less", {b"connection": b"close"})
+        if declared.isdigit() and int(declared) > most:
+            raise too_large
+        parts: list[bytes] = []
+        size, more = 0, True
+        try:
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _Gone
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                self._read_bytes += len(parts[-1])
+                if size > most:
+                    raise too_large
+                # Slow bodies have no place, but they must not fill the memory either.
+                if self._read_bytes > most * self._limits.queue:
+                    raise _busy(f"{self._read_bytes} bytes of bodies are still coming, more than this service holds")
+                more = message.get("more_body", False)
+        finally:
+            self._read_bytes -= size
         return b"".join(parts)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
@@ -154,8 +216,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(send: Send, status: int, message: str, headers: dict[bytes, bytes]) -> None:
-    await _reply(send, status, json.dumps({"code": status, "message": message}).encode(), "application/json", headers)
+def _busy(said: str) -> _Refused:
+    return _Refused(503, f"{said}: try again after {RETRY_AFTER} s", {b"retry-after": str(RETRY_AFTER).encode()})
 
 
 async def _reply(send: Send, status: int, body: bytes, kind: str, headers: dict[bytes, bytes] | None = None) -> None:

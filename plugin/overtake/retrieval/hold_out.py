@@ -4,22 +4,24 @@ import argparse
 import shutil
 from pathlib import Path
 
-from overtake.data.splits import held_out
+from overtake.data.questions import normal
+from overtake.data.splits import held_out, shuffled
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import read_corpus, read_qrels, read_queries
 
 
 def work(args: argparse.Namespace) -> int:
     """Hold out, and say how many questions went where; 0 done. Raises BadInput."""
-    documents, counts = hold_out(args.folder, args.out, args.share, args.seed)
+    documents, counts = hold_out(args.folder, args.out, args.share, args.seed, documents=args.documents)
     print(f"{args.out}: {documents} documents; questions: " + ", ".join(f"{count} {side}" for side, count in counts.items()))
     return 0
 
 
-def hold_out(folder: Path, out: Path, share: float, seed: int) -> tuple[int, dict[str, int]]:
+def hold_out(folder: Path, out: Path, share: float, seed: int, *, documents: bool = False) -> tuple[int, dict[str, int]]:
     """Write OUT whole (aside, then renamed); the number of documents, and of questions on each side.
 
-    A folder that has qrels/test.tsv keeps the split it was published with. Raises BadInput.
+    A folder that has qrels/test.tsv keeps the split it was published with. With `documents` no document is labelled on both sides:
+    questions that share one stay together. Raises BadInput.
     """
     if not 0 < share < 1:
         raise BadInput(f"--share {share}: give a share between 0 and 1")
@@ -27,21 +29,27 @@ def hold_out(folder: Path, out: Path, share: float, seed: int) -> tuple[int, dic
         raise BadInput(f"{out} exists: remove it or choose another folder")
     published = sorted((folder / "qrels").glob("*.tsv")) if (folder / "qrels" / "test.tsv").is_file() else []
     try:
-        documents, queries = read_corpus(folder), read_queries(folder)
+        corpus, queries = read_corpus(folder), read_queries(folder)
         sides = {file.stem: read_qrels(folder, file.stem) for file in published}
         labels = {} if published else {name: row for name, row in read_qrels(folder).items() if name in queries}
     except ValueError as error:
         raise BadInput(str(error)) from None
-    known = {document.id for document in documents}
+    if published and documents:
+        raise BadInput(f"{folder}: its split is published in qrels/test.tsv and is kept: leave --documents out")
+    known = {document.id for document in corpus}
     absent = sorted({doc_id for row in labels.values() for doc_id in row} - known)
     if absent:
         raise BadInput(f"{folder}: qrels name {len(absent)} documents that the corpus lacks (first: {absent[0]}): correct either file")
     if not published:
-        held = held_out([queries[name]["text"] for name in labels], share, seed)
+        texts = [queries[name]["text"] for name in labels]
+        held = _with_documents(texts, list(labels.values()), share, seed) if documents else held_out(texts, share, seed)
+        together = ", and questions that share a document stay together" if documents else ""
         for side, is_test in (("train", False), ("test", True)):
             sides[side] = {name: row for (name, row), out_of in zip(labels.items(), held, strict=True) if out_of == is_test}
             if not sides[side]:
-                raise BadInput(f"{folder}: no question is left for {side}: {len(labels)} questions have labels, --share is {share}")
+                raise BadInput(
+                    f"{folder}: no question is left for {side}: {len(labels)} questions have labels, --share is {share}{together}"
+                )
     aside = out.with_name(out.name + ".aside")
     shutil.rmtree(aside, ignore_errors=True)
     (aside / "qrels").mkdir(parents=True)
@@ -52,7 +60,32 @@ def hold_out(folder: Path, out: Path, share: float, seed: int) -> tuple[int, dic
         lines = [f"{name}\t{doc_id}\t{score}\n" for name, row in rows.items() for doc_id, score in row.items()]
         (aside / "qrels" / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines), encoding="utf-8")
     aside.rename(out)
-    return len(documents), {side: len(rows) for side, rows in sides.items()}
+    return len(corpus), {side: len(rows) for side, rows in sides.items()}
+
+
+def _with_documents(texts: list[str], labels: list[dict[str, int]], share: float, seed: int) -> list[bool]:
+    """Whether each question is held out: at most `share` of them, those that ask the same or share a document on one side."""
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while name in above:
+            name = above[name]
+        return name
+
+    names = [f"question {normal(text)}" for text in texts]
+    for name, row in zip(names, labels, strict=True):
+        for document in row:
+            one, other = top(f"document {document}"), top(name)
+            if one != other:
+                above[one] = other
+    groups: dict[str, list[int]] = {}
+    for at, name in enumerate(names):
+        groups.setdefault(top(name), []).append(at)
+    held: set[int] = set()
+    for group in shuffled(sorted(groups.values(), key=lambda group: min(names[at] for at in group)), seed):
+        if len(held) + len(group) <= round(share * len(texts)):
+            held.update(group)
+    return [at in held for at in range(len(texts))]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,4 +93,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="BEIR folder: corpus.jsonl, queries.jsonl, qrels.tsv")
     parser.add_argument("out", type=Path, help="new folder")
     parser.add_argument("--share", type=float, default=0.2, help="share of the questions to hold out (default 0.2)")
+    parser.add_argument("--documents", action="store_true", help="label no document on both sides: a policy may memorise titles")
     parser.add_argument("--seed", type=int, default=20)

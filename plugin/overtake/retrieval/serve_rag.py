@@ -4,6 +4,7 @@ import argparse
 import os
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from overtake.retrieval import serving, stores
 from overtake.retrieval.guard import Guard, Limits
@@ -15,19 +16,27 @@ def service(options: argparse.Namespace) -> tuple[Guard, str]:
     for name in ("candidates", "queue", "max_bytes", "workers"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}: give at least 1")
-    key = os.environ.get(options.api_key_env, "") if options.api_key_env else ""
-    if options.api_key_env and not key:
-        raise ValueError(f"--api-key-env {options.api_key_env}: the variable is not set: export it or leave the option out")
+    key, change_key = (serving.key_of(f"--{name}-key-env", getattr(options, f"{name}_key_env")) for name in ("api", "change"))
+    if change_key and change_key == key:
+        raise ValueError(
+            f"--change-key-env {options.change_key_env}: the key is that of --api-key-env: give another, or leave the option out"
+        )
+    serving.refuse_strangers(options, keyed=bool(key))
     store, alone = stores.Store.of(options), options.workers == 1
     bases = store.load(options.kb) if alone else store.followed(options.kb)
     counts = ", ".join(f"{tenant}/{name} {len(base)} documents" for (tenant, name), base in bases.items())
     beside = [f"found by {base.index.kind}" for base in bases.values() if base.index.kind != "words"][:1]
     beside += [f"reranked by {model.name}" for model in (store.reranker,) if model is not None]
-    log = options.access_log.open("a", encoding="utf-8") if options.access_log else None
+    log = _log(options.access_log) if options.access_log else None
     at_once = AT_ONCE if any(base.waits for base in bases.values()) else 1
-    limits = Limits(-(-options.queue // options.workers), options.max_bytes, key, at_once)
+    limits = Limits(-(-options.queue // options.workers), options.max_bytes, key, at_once, change_key)
     app = Guard(create_app(bases, options.candidates, changes=alone), limits, log)
     return app, "; ".join([f"serving {{url}}: {counts}", *beside])
+
+
+def _log(path: Path) -> TextIO:
+    # A log says who asks when: nobody else's business.
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8")
 
 
 def worker(options: argparse.Namespace) -> Guard:
@@ -49,4 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queue", type=int, default=Limits.queue, help="requests waiting at most (default %(default)s)")
     parser.add_argument("--max-bytes", type=int, default=Limits.body_bytes, help="bytes of a request's body at most (default %(default)s)")
     parser.add_argument("--api-key-env", metavar="NAME", help="variable that holds the key which requests must bring (default: none asked)")
+    parser.add_argument(
+        "--change-key-env", metavar="NAME", help="variable that holds the key for changing documents (default: the same key)"
+    )
     parser.add_argument("--access-log", type=Path, metavar="FILE", help="one JSON object a request, without its texts (default: none)")

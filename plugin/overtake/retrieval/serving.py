@@ -1,6 +1,8 @@
 """What the programs that serve knowledge bases share: arguments, the listening socket, several processes, the ready file, the end."""
 
 import argparse
+import asyncio
+import ipaddress
 import os
 import signal
 import socket
@@ -18,10 +20,78 @@ from typing import Any
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 ENDING_SECONDS = 30
 """For requests under way when the end is asked for; a client that stalls longer is cut off."""
+
+HEAD_SECONDS = 10.0
+"""For a request's line and headers; a connection that brings none is closed."""
+HEAD_BYTES = 2**16
+"""Of a request's line and headers at most."""
+ANSWER_SECONDS = 30.0
+"""For a client to take what it was sent; one that does not is cut off."""
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that may neither idle nor stall, and whose answer is sent only when the client has taken all of it."""
+
+    _head: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request, but not for ever."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(0)
+        self._head = self.loop.call_later(HEAD_SECONDS, self._end_unasked)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request."""
+        super().data_received(data)
+        if self._answering():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES:
+            self.transport.abort()
+        elif self._head is None:
+            self._head = self.loop.call_later(HEAD_SECONDS, self._end_unasked)
+
+    def on_headers_complete(self) -> None:
+        """Begin a request."""
+        self._head, self._head_bytes = _cancelled(self._head), 0
+        super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to take what was sent."""
+        super().pause_writing()
+        self._stall = _cancelled(self._stall) or self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the client has taken all."""
+        self._stall = _cancelled(self._stall)
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with the connection."""
+        self._head, self._stall = _cancelled(self._head), _cancelled(self._stall)
+        super().connection_lost(exc)
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _end_unasked(self) -> None:
+        self._head = None
+        if not self._answering():
+            self.transport.abort()
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """No timer in the place of one, which is cancelled."""
+    if timer is not None:
+        timer.cancel()
+    return None
 
 
 class _Server(uvicorn.Server):
@@ -69,8 +139,38 @@ def add_arguments(parser: argparse.ArgumentParser, port: int, bases: str = "+") 
     """KB..., --host, --port and --ready-file; `bases` is how many KB there must be, as argparse says it."""
     parser.add_argument("kb", nargs=bases, metavar="KB", help="PATH, tenant=PATH or tenant/kb=PATH")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine only)")
+    parser.add_argument("--open", action="store_true", help="serve other machines without a key: whoever reaches the port is let in")
     parser.add_argument("--port", type=int, default=port, help="port to listen on; 0 picks a free one (default %(default)s)")
     parser.add_argument("--ready-file", type=Path, help="file that gets the URL once requests are accepted")
+
+
+def key_of(option: str, variable: str | None) -> str:
+    """The key in the variable that an option names; "" where it names none. Raises ValueError when the variable is not set."""
+    key = settings.api_key(variable) if variable else ""
+    if variable and not key:
+        raise ValueError(f"{option} {variable}: the variable is not set: export it or leave the option out")
+    return key
+
+
+def refuse_strangers(options: argparse.Namespace, keyed: bool) -> None:
+    """Raise ValueError where other machines could reach what no key guards, unless --open says that it is meant."""
+    if not (keyed or options.open or is_loopback(options.host)):
+        remedy = "name the variable that holds one with --api-key-env, or say with --open that it is meant"
+        raise ValueError(f"--host {options.host} lets other machines in and no key is asked for: {remedy}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address; a name counts by all of its addresses, one that has none is left to listening.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("")
+    (True, True, False, False)
+    """
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host or None, 0, flags=socket.AI_PASSIVE)}
+    except (OSError, UnicodeError):
+        return True
+    addresses = [ipaddress.ip_address(str(address).partition("%")[0]) for address in found]
+    return all((getattr(address, "ipv4_mapped", None) or address).is_loopback for address in addresses)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -106,7 +206,7 @@ def run(options: argparse.Namespace, make: Callable[[], tuple[Any, str]], worker
 
 
 def _config(app: Any, **more: Any) -> uvicorn.Config:
-    return uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=ENDING_SECONDS, **more)
+    return uvicorn.Config(app, http=Connection, log_level="warning", access_log=False, timeout_graceful_shutdown=ENDING_SECONDS, **more)
 
 
 def _serve(app: Any, line: str, listening: socket.socket, options: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
-"""Metrics of our own from inside a reward: ms-swift hands rewards no logger, but a callback can keep the trainer (ms-swift-4.6: 2.7).
+"""Metrics of our own from inside a reward: ms-swift hands rewards no logger, but a callback can keep the trainer.
 
 Switched on by `--callbacks overtake_metrics`. What is logged reaches console, logging.jsonl, TensorBoard, wandb and swanlab, averaged
-over the samples of all ranks and of the steps since the last log. What the callback itself logs, sums of calls and cost, is in board.py.
+over the samples of all ranks and of the steps since the last log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,10 @@ from typing import Any
 _trainer: Any = None
 
 
-def overtake_metrics(args: Any, trainer: Any) -> Any:
-    """The entry of ms-swift's `callbacks_map`, called with the trainer: keeps it, and returns the callback."""
-    from overtake.trainers.board import Board  # rewards import this module, and they import neither transformers nor torch
-
+def log_to(trainer: Any) -> None:
+    """Log into this trainer's tables from here on."""
     global _trainer
     _trainer = trainer
-    return Board(args, trainer)
 
 
 def log_metrics(values: Mapping[str, Sequence[float]]) -> None:

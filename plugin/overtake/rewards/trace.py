@@ -1,9 +1,11 @@
 """The trace: a line for each sample that a run scored, with all that was measured of it, so that it can be scored again later.
 
-Rewards say what they know with `note`; board.py begins each batch and writes the samples of a step to OUTPUT_DIR/trace.jsonl.
+`reward.py` notes what each reward measured; the metrics' callback begins each batch and writes the samples of a step to
+OUTPUT_DIR/trace.jsonl.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +21,6 @@ def begin(samples: Sequence[Mapping[str, Any]]) -> None:
     global _batch
     _batch = [dict(sample) for sample in samples]
     _samples.extend(_batch)
-
-
-def wanted() -> bool:
-    """True while a trace is kept: what goes into it need not be put together otherwise."""
-    return bool(_batch)
 
 
 def note(fields: Mapping[str, Sequence[Any]]) -> None:
@@ -50,6 +47,7 @@ def append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Add lines, in one write, so that a kill loses whole steps only; what a kill tore before stays a line of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
+        os.fchmod(file.fileno(), 0o600)  # it holds what users ask
         torn = b""
         if file.tell():
             file.seek(-1, 2)

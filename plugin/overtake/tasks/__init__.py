@@ -10,7 +10,6 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from overtake.rewards import COMMON
 from overtake.task import DECLARED, Reward, Task
 
 DEFAULT = "query_rewrite"
@@ -47,8 +46,8 @@ def register(task: Task) -> Task:
 
 
 def rewards() -> dict[str, Reward]:
-    """The rewards of all tasks, and those that are of none, by name."""
-    return {reward.name: reward for reward in (*COMMON, *(one for task in known().values() for one in task.rewards))}
+    """The rewards of all tasks, by name."""
+    return {reward.name: reward for reward in (one for task in known().values() for one in task.rewards)}
 
 
 def find(name: str) -> Task:

@@ -1,19 +1,27 @@
 """GRPO whose unmeasured rewards abstain: ms-swift counts None as 0, which makes a failed call the best or worst sample of its group."""
 
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from accelerate.utils import gather, gather_object
 from swift.dataset import RowPreprocessor
-from swift.rl_core.data import GRPOSample
-from swift.rl_core.grpo_algorithm import _is_async_reward
+from swift.rl_core.data import GRPOBatch, GRPOSample
 from swift.rlhf_trainers import GRPOTrainer as SwiftGRPOTrainer
 from swift.rlhf_trainers.utils import get_even_process_data
+from swift.utils import get_logger
 
-from overtake.trainers import abstaining, stopping
+from overtake import settings
+from overtake.rewards.reward import Run
+from overtake.trainers import abstaining, prompt_once, stopping
 from overtake.trainers.on_cpu import keep_weights_for_sync
+
+logger = get_logger()
+
+_ORDER_COUNTS = ("bnpo", "real")
+"""Losses in which it matters who shares a batch: they divide by its tokens, or read it as whole groups."""
+_PADDED = {"input_ids", "attention_mask", "position_ids", "use_cache", "logits_to_keep"}
+"""What ms-swift gives a language model of padded rows."""
 
 
 class GRPOTrainer(SwiftGRPOTrainer):
@@ -32,25 +40,32 @@ class GRPOTrainer(SwiftGRPOTrainer):
       samples, which stays: a measured one weighs as much as ever. Where a teacher scored the tokens the mask stays, since that
       part was measured.
 
-    When a reward raises Outage the run ends on all ranks, with a checkpoint (`stopping`).
+    Whatever a reward raises ends the run on all ranks, with a checkpoint and the reason (`stopping`).
+
+    Nothing is computed twice or for nothing. The prompt that completions of a batch share is computed once (`prompt_once`) wherever
+    log-probabilities are taken: the policy's, the old ones, the reference's, a teacher's; where the model or the run does not allow it,
+    ms-swift's own way is taken and the reason said once. The old ones are left out where they would be those of the pass that trains:
+    ms-swift then takes that pass's own. And rows of like length share a batch, where the loss does not mind.
 
     What is left: under Adam a step in which nothing was measured still moves weights by its momentum.
     """
 
     # Of the gathered batch, whether each sample abstains; None when no sample does.
     _abstaining: list[bool] | None = None
-    _reasons_to_stop: list[str] | None = None
-    _starts: Sequence[Callable[..., None]] = ()
+    rewards: Run | None = None
+    """What the rewards share."""
     _unscored = False
+    # The batch whose old log-probabilities were left out last; None where they are taken.
+    _left_out: Any = None
+    # The local samples in the order in which batches are cut from them; None: as they come.
+    _order: list[int] | None = None
+    _prompt_once = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._prompt_once = settings.load().prompt_once
+        self._uncovered: dict[int, str] = {}
         super().__init__(*args, **kwargs)
-        self._reasons_to_stop = []
-        self._starts = [reward.start for reward in self.reward_funcs if hasattr(reward, "start")]
-        # Reward models are modules and asynchronous rewards coroutines; neither is ours, and ms-swift tells them by their type.
-        for index, reward in enumerate(self.reward_funcs):
-            if not isinstance(reward, torch.nn.Module) and not _is_async_reward(reward):
-                self.reward_funcs[index] = stopping.guarded(reward, self._reasons_to_stop)
+        self.rewards = stopping.adopt(self, stops=True)
 
     def _prepare_vllm_engine(self) -> Any:
         keep_weights_for_sync()
@@ -72,11 +87,10 @@ class GRPOTrainer(SwiftGRPOTrainer):
         self._unscored = not self.dynamic_sample
         if not self._unscored:
             return super()._score_completions(samples)
-        if self._starts:
+        if self.rewards:
             completions = [sample.messages[-1]["content"] for sample in samples]
             columns = RowPreprocessor.rows_to_batched([sample.to_reward_row() for sample in samples])
-            for start in self._starts:
-                start(completions, trainer_state=self.state, **columns)
+            self.rewards.start(completions, trainer_state=self.state, **columns)
         return samples
 
     def _read_rewards(self, samples: list[GRPOSample]) -> None:
@@ -86,8 +100,8 @@ class GRPOTrainer(SwiftGRPOTrainer):
 
     def _compute_rewards_per_func(self, samples: list[GRPOSample]) -> torch.Tensor:
         rewards: torch.Tensor = super()._compute_rewards_per_func(samples)
-        if self._reasons_to_stop is not None:
-            stopping.stop_if_any(self, self._reasons_to_stop)
+        if self.rewards:
+            stopping.stop_if_any(self, self.rewards.reasons)
         for name, share in zip(self.reward_func_names, torch.isnan(rewards).float().mean(dim=0).tolist(), strict=True):
             self._metrics[self._mode()][f"reward_abstain/{name}"].append(share)
         return rewards
@@ -147,6 +161,103 @@ class GRPOTrainer(SwiftGRPOTrainer):
         tokens = gather(torch.stack([batch.completion_mask.sum() for batch in batches]).sum().float()).sum().clamp(min=1.0)
         for batch in batches:
             batch.num_items_in_batch = tokens
+
+    # ---------------------------------------------------------------- log-probabilities
+
+    def _prepare_batch_inputs(self, samples: list[GRPOSample]) -> list[dict[str, Any]]:
+        self._order = self._by_length(samples)
+        self._left_out = None if self._needs_old(samples) else samples
+        try:
+            found: list[dict[str, Any]] = super()._prepare_batch_inputs(samples)
+        finally:
+            self._left_out = None
+        return found
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, model_inputs: dict[str, Any], grpo_batch: GRPOBatch, compute_entropy: bool = False, origin_data: Any = None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        # Preparing a batch, ms-swift asks for the old ones first.
+        if self._left_out is not None and self._left_out is not grpo_batch:
+            self._left_out = grpo_batch
+            return None, None
+        found: tuple[torch.Tensor, torch.Tensor | None] = super()._get_per_token_logps_and_entropies(
+            model, model_inputs, grpo_batch, compute_entropy=compute_entropy, origin_data=origin_data
+        )
+        return found
+
+    def _needs_old(self, samples: list[GRPOSample]) -> bool:
+        """Whether anything is made of the old log-probabilities that the pass which trains could not give."""
+        return (
+            (self.model.training and self.old_policy())
+            or (self.kl_in_reward and self.beta != 0.0)
+            or self.use_liger_loss
+            # A teacher's are compared with them, whether it is a model or the policy that was told more.
+            or self._has_teacher_explicit()
+            or any(gather_object([any(sample.teacher_prompt or sample.teacher_images is not None for sample in samples)]))
+        )
+
+    def _get_per_token_logps_and_entropies_single(
+        self, model: Any, model_inputs: dict[str, Any], grpo_batch: GRPOBatch, compute_entropy: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        mask = grpo_batch.completion_mask
+        if self._prompt_once and not self._in_full(model, model_inputs):
+            packed = prompt_once.pack(model_inputs["input_ids"], model_inputs["attention_mask"], mask)
+            if packed is not None:
+                # Where nothing is scored the policy has not moved: every ratio there is 1.
+                old = grpo_batch.old_per_token_logps
+                otherwise = torch.zeros_like(mask, dtype=torch.float32) if old is None else old
+                found = prompt_once.log_probabilities(model, packed, self.temperature, otherwise, entropy=compute_entropy)
+                if found is not None:
+                    return found
+                self._in_full_because(model, "its attention is not transformers' own")
+        plain: tuple[torch.Tensor, torch.Tensor | None] = super()._get_per_token_logps_and_entropies_single(
+            model, model_inputs, grpo_batch, compute_entropy
+        )
+        return plain
+
+    def _in_full(self, model: Any, model_inputs: dict[str, Any]) -> bool:
+        """Whether each row is computed whole, for a reason that is said once for a model."""
+        if id(model) not in self._uncovered:
+            if self.is_multimodal or self.template.padding_free or self.template.sequence_parallel_size > 1:
+                reason = "the run is multimodal, --padding_free or --sequence_parallel_size"
+            else:
+                reason = prompt_once.uncovered(self.accelerator.unwrap_model(model))
+            self._in_full_because(model, reason)
+        if not self._uncovered[id(model)] and (odd := model_inputs.keys() - _PADDED):
+            self._in_full_because(model, f"the model is given {', '.join(sorted(odd))} too")
+        return bool(self._uncovered[id(model)])
+
+    def _in_full_because(self, model: Any, reason: str) -> None:
+        self._uncovered[id(model)] = reason
+        if reason and self.accelerator.is_main_process:
+            logger.warning(f"The prompt of a group is computed for every completion (OVERTAKE_PROMPT_ONCE has no effect): {reason}.")
+
+    def _by_length(self, samples: list[GRPOSample]) -> list[int] | None:
+        """The order of the local samples that leaves least to pad; None where their order counts or cannot be changed."""
+        batches, updates = self.args.steps_per_generation, self.args.gradient_accumulation_steps
+        window = batches if updates >= batches else updates
+        if (
+            not self.model.training
+            or window == 1
+            or self.dynamic_num_samples
+            or self.template.sequence_parallel_size > 1
+            or self.loss_type in _ORDER_COUNTS
+            or (self.kl_in_reward and self.beta != 0.0)
+            or self.compute_entropy
+            or len(samples) % batches
+            or batches % window
+        ):
+            return None
+        prompts = ["".join(str(turn["content"]) for turn in sample.messages[:-1]) for sample in samples]
+        written = [sum(len(ids) if isinstance(ids, list) else 1 for ids in sample.response_token_ids) for sample in samples]
+        return prompt_once.by_length(prompts, written, len(samples) // batches * window)
+
+    def split_by_mini_batches(self, samples: list[Any]) -> list[list[Any]]:
+        """ms-swift's batches of the local samples, or of what belongs to each of them, in the order of their length."""
+        if self._order is not None:
+            samples = [samples[at] for at in self._order]
+        found: list[list[Any]] = super().split_by_mini_batches(samples)
+        return found
 
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"

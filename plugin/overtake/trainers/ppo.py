@@ -111,7 +111,7 @@ class PPOTrainer(GRPOTrainer):
         if not self.model.training:
             return
         batches = [encoded["grpo_batch"] for encoded in batch_encoded_inputs]
-        local = torch.stack(list(get_even_process_data(self, scores))).split([len(batch.completion_mask) for batch in batches])
+        local = [torch.stack(one) for one in self.split_by_mini_batches(list(get_even_process_data(self, scores)))]
         rewards, values, masks = [], [], []
         for encoded, batch, score in zip(batch_encoded_inputs, batches, local, strict=True):
             measured = ~torch.isnan(score)
@@ -133,6 +133,14 @@ class PPOTrainer(GRPOTrainer):
         for batch, advantage, value, (_, returns) in zip(batches, advantages, values, made, strict=True):
             batch.advantages, batch.old_values, batch.returns = advantage, value, returns
         self._watch(batches)
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """None in an evaluation, of which only the rewards count."""
+        return super()._get_per_token_logps_and_entropies(*args, **kwargs) if self.model.training else (None, None)
+
+    def _needs_old(self, samples: list[GRPOSample]) -> bool:
+        """Always: the KL in the reward is between them and the reference's."""
+        return True
 
     def _scores(self, rewards_per_func: Tensor) -> Tensor:
         """[completions of all ranks]: the weighted sum of each one's rewards, NaN where it abstains."""

@@ -1,32 +1,24 @@
-"""Ending a run whose rewards cannot be measured any more: all ranks together, with a checkpoint, in words."""
+"""Ending a run in which a reward raised something, an outage or a fault in the data: all ranks together, with a checkpoint, in words."""
 
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 
-from overtake.rewards.measuring import Outage
-
-Reward = Callable[..., Sequence[float | None]]
+from overtake.rewards.reward import Run
 
 
-def guarded(reward: Reward, reasons: list[str]) -> Reward:
-    """The reward, which instead of raising Outage abstains throughout and adds the reason to `reasons`.
-
-    An exception on one rank alone would leave the others waiting for it in their next gathering.
-    """
-
-    def call(completions: Sequence[str], **columns: Any) -> Sequence[float | None]:
-        try:
-            return reward(completions, **columns)
-        except Outage as outage:
-            reasons.append(str(outage))
-            return [None] * len(completions)
-
-    return call
+def adopt(trainer: Any, *, stops: bool) -> Run:
+    """Put every reward function of a trainer behind the wrapper of ours; `stops` as in `Run`."""
+    run = Run(stops=stops)
+    names = getattr(trainer, "reward_func_names", None) or []
+    # There may be fewer: a gym's reward has a name and no function. A reward model is a module, which ms-swift calls in another way.
+    for at, (reward, name) in enumerate(zip(trainer.reward_funcs if names else [], names, strict=False)):
+        if not isinstance(reward, torch.nn.Module):
+            trainer.reward_funcs[at] = run.adopt(reward, name)
+    return run
 
 
 def stop_if_any(trainer: Any, reasons: list[str]) -> None:

@@ -1,8 +1,8 @@
 """What the judge's two rewards pay for, and that no way of cheating at the form or the verdict pays."""
 
 import pytest
-from overtake.rewards import trace
-from overtake.tasks.answer_judge.rewards import judge_format, judge_verdict
+from overtake.rewards import reward, trace
+from overtake.tasks.answer_judge.rewards import judge_format
 from overtake.tasks.answer_judge.rewards.judge_format import JudgeFormat
 from overtake.tasks.answer_judge.rewards.judge_verdict import JudgeVerdict, score
 
@@ -73,8 +73,7 @@ def test_columns_are_checked_by_name_and_value():
 
 def test_what_is_measured_is_logged_and_traced(monkeypatch):
     logged = {}
-    monkeypatch.setattr(judge_format, "log_metrics", logged.update)
-    monkeypatch.setattr(judge_verdict, "log_metrics", logged.update)
+    monkeypatch.setattr(reward, "log_metrics", logged.update)
     texts = [RIGHT, WRONG, "no form"]
     trace.take()
     trace.begin([{} for _ in texts])

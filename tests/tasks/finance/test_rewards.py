@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 from overtake import settings
-from overtake.rewards import answer_format, measuring, trace
-from overtake.rewards.answer_format import AnswerFormat
+from overtake.rewards import measuring, reward, trace
 from overtake.rewards.measuring import Outage
-from overtake.tasks.finance.rewards import finance_accuracy, keyword_answer, numeric_answer
+from overtake.tasks.finance.rewards import answer_format, finance_accuracy, keyword_answer, numeric_answer
+from overtake.tasks.finance.rewards.answer_format import AnswerFormat
 from overtake.tasks.finance.rewards.finance_accuracy import FinanceAccuracy
 from overtake.tasks.finance.rewards.keyword_answer import KeywordAnswer, keywords
 from overtake.tasks.finance.rewards.numeric_answer import NumericAnswer
@@ -128,8 +128,7 @@ def columns(golds, kinds, ids=None):
 @pytest.fixture
 def logged(monkeypatch):
     found = {}
-    for module in (answer_format, numeric_answer, finance_accuracy):
-        monkeypatch.setattr(module, "log_metrics", found.update)
+    monkeypatch.setattr(reward, "log_metrics", found.update)
     return found
 
 
@@ -208,7 +207,7 @@ def judge(serve, monkeypatch, tmp_path):
     def forget():
         settings.load.cache_clear()
         process.forget()
-        finance_accuracy._judging_of_step.cache_clear()
+        reward._batches.clear()
 
     forget()
     yield SimpleNamespace(says=says, requests=server.requests)

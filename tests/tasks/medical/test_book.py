@@ -117,3 +117,20 @@ def test_a_false_example_is_found_and_named(edited):
 def test_a_plain_word_no_stays_a_word():
     wording = next(rule for rule in BOOK.forbids if rule.id == "promises_cure")
     assert "no" in wording.not_after, "YAML would make false of it"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param(r"(a+)+$", id="exponential"),
+        pytest.param(r"[0-9]+\s*[0-9]*\s*[0-9]+mg", id="cubic in digits"),
+        pytest.param(r"[1一]\s*\s*\s*x", id="cubic in blanks behind a number"),
+        pytest.param(r"(剧痛|痛)*(剧|痛)*(痛)*(痛)*止", id="of the pattern's own words"),
+    ],
+)
+def test_a_slow_pattern_is_refused_by_rule_and_line(edited, pattern):
+    path = edited(lambda rules, _: rules["promises_cure"].__setitem__("patterns", ["保证根治", pattern]))
+    with pytest.raises(BookError, match="takes over 50 ms on 1000 characters") as error:
+        medical_book.book(path)
+    line = next(at for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if pattern in line)
+    assert str(error.value).startswith(f"{path}:{line}: rule promises_cure: patterns: ")

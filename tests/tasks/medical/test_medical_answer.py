@@ -1,7 +1,8 @@
 """Rules and teacher as one reward: the formula, and what becomes of it when the teacher is silent."""
 
 import pytest
-from overtake.rewards import measuring
+from overtake import settings
+from overtake.rewards import reward as rewarding
 from overtake.rewards.measuring import Outage
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical.rewards import medical_answer, medical_rules
@@ -78,7 +79,7 @@ def test_ppo_calls_without_groups(services, group):
 
 def test_whole_groups_are_judged_by_share(services, group, monkeypatch):
     monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0.5")
-    measuring.settings.load.cache_clear()
+    settings.load.cache_clear()
     services.points[GOOD] = 6
     ids = [f"m{number // 4}" for number in range(80)]
     scores = MedicalAnswer()(**group([GOOD] * 80, med_id=ids, prompt_id=ids))
@@ -90,7 +91,7 @@ def test_whole_groups_are_judged_by_share(services, group, monkeypatch):
 def test_share_zero_asks_nobody_and_needs_no_endpoint(services, group, monkeypatch):
     monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
     monkeypatch.delenv("OVERTAKE_TEACHER_BASE_URL")
-    measuring.settings.load.cache_clear()
+    settings.load.cache_clear()
     assert MedicalAnswer()(**group([GOOD])) == [pytest.approx(rules(GOOD))]
     assert services.calls("judge") == 0
 
@@ -98,7 +99,7 @@ def test_share_zero_asks_nobody_and_needs_no_endpoint(services, group, monkeypat
 def test_weights_are_settings(services, group, monkeypatch):
     monkeypatch.setenv("OVERTAKE_MEDICAL_WEIGHT_RULES", "0")
     monkeypatch.setenv("OVERTAKE_MEDICAL_WEIGHT_TEACHER", "1")
-    measuring.settings.load.cache_clear()
+    settings.load.cache_clear()
     services.points.update({GOOD: 9, SHORT: 503})
     assert MedicalAnswer()(**group([GOOD])) == [0.75]
     assert MedicalAnswer()(**group([SHORT])) == [None], "nothing that weighs was measured"
@@ -121,7 +122,7 @@ def test_what_was_started_early_is_not_asked_again(services, group):
 
 def test_the_parts_are_logged(services, group, monkeypatch):
     logged = {}
-    monkeypatch.setattr(medical_answer, "log_metrics", logged.update)
+    monkeypatch.setattr(rewarding, "log_metrics", logged.update)
     services.points.update({GOOD: 9, SHORT: 503})
     MedicalAnswer()(**group([GOOD, SHORT]))
     assert logged["medical/teacher"] == [0.75]

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
-from overtake.rewards import trace
+from overtake.rewards import reward, trace
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical.rewards import medical_rules
+from overtake.tasks.medical.rewards.medical_answer import MedicalAnswer
 from overtake.tasks.medical.rewards.medical_rules import MedicalRules, score
 
 SHARED = Path(os.environ.get("OVERTAKE_SHARED", Path(__file__).resolve().parents[3].parent / "shared"))
@@ -180,7 +182,7 @@ def columns(count, **more):
 
 def test_the_reward_scores_logs_and_traces(monkeypatch):
     logged = {}
-    monkeypatch.setattr(medical_rules, "log_metrics", logged.update)
+    monkeypatch.setattr(reward, "log_metrics", logged.update)
     trace.take()
     trace.begin([{}, {}])
     assert MedicalRules(args=object())([HONEST, ATTACKS["promise"]], **columns(2)) == [1.0, 0.5]
@@ -238,3 +240,22 @@ def test_real_gold_answers_are_safe_and_machine_garbled_ones_are_flagged(capsys)
         assert share > 20 * (1 - safe)
     assert min(plain.values()) > 5 * max(1 - safe for safe, _ in by_half.values()), "by dangerous words alone, too"
     assert len(violations) <= 6
+
+
+@pytest.mark.parametrize("unit", ["0", "1.", "保证根治", "1片", "不", "您好，", "\n", "医院,", "不要打120", "一", "you have ", "1 "])
+def test_no_answer_keeps_the_rules_busy(unit):
+    text = (unit * 4000)[:4000]
+    score(QUESTION, "好。", BOOK)  # compiled
+    begun = time.thread_time()
+    score(QUESTION + "怀孕能吃布洛芬吗", text, BOOK, keywords=KEYWORDS)
+    assert time.thread_time() - begun < 1, "0.2 s on an idle machine; 768 zeros took 7.8 s"
+
+
+def test_rules_that_take_too_long_measure_nothing(monkeypatch):
+    monkeypatch.setattr(medical_rules, "SECONDS", 0.0)
+    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
+    with pytest.raises(TimeoutError, match="the rules took more than 0 s on an answer of"):
+        score(QUESTION, HONEST, BOOK)
+    columns = {"med_id": ["a"], "med_question": [QUESTION], "med_keywords": [json.dumps(KEYWORDS)], "med_reference": [""], "med_risk": [""]}
+    for kind in (MedicalRules, MedicalAnswer):
+        assert kind(None)([HONEST], **columns) == [None], "not 0, and not unbroken"

@@ -7,6 +7,7 @@ from overtake import settings
 from overtake.data import hub, tables
 from overtake.data.tables import BadInput
 from overtake.tasks.medical import rows as medical
+from overtake.tasks.medical.rewards import medical_rules
 
 GOOD = {"question": "胃胀两天了怎么办", "answer": "少量多餐，两周不好请就医。"}
 
@@ -168,6 +169,7 @@ def test_an_answers_own_words_stand_in_for_missing_keywords():
 
 
 def test_an_unsafe_answer_is_named_by_its_rule_and_its_own_doses_count_as_given():
-    assert medical.unsafe(item(answer="吃这个药保证根治，永不复发。")) == "promises_cure"
-    assert medical.unsafe(item(answer="每次吃铝碳酸镁一片，请遵医嘱。")) == ""
-    assert medical.unsafe(item(answer="")) == ""
+    question = item().question
+    assert medical_rules.unsafe(question, "吃这个药保证根治，永不复发。") == "promises_cure"
+    assert medical_rules.unsafe(question, "每次吃铝碳酸镁一片，请遵医嘱。") == ""
+    assert medical_rules.unsafe(question, "") == ""

@@ -1,16 +1,18 @@
 """Rewards over HTTP: what is asked, what is shared, and what becomes of failures."""
 
-from dataclasses import replace
-
 import pytest
+from overtake import settings
 from overtake.remote import chat, rag
-from overtake.rewards import measuring, trace
-from overtake.rewards.measuring import Outage, Row
+from overtake.rewards import reward as rewarding
+from overtake.rewards import trace
+from overtake.rewards.measuring import ABSTAINED, Outage
+from overtake.tasks.query_rewrite import measuring
 from overtake.tasks.query_rewrite.rewards import rag_competition, rag_retrieval, rag_win, teacher_judge
 from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
 from overtake.tasks.query_rewrite.rewards.rag_retrieval import RagRetrieval
 from overtake.tasks.query_rewrite.rewards.rag_win import RagWin
 from overtake.tasks.query_rewrite.rewards.teacher_judge import TeacherJudge
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 T = 0.6  # the teacher recalls one document of 0.6 in the columns: 0.6 * 0.6 + 0.4 * 0.6 = 0.6
 
@@ -126,12 +128,12 @@ def test_ppo_calls_without_groups(services, batch):
 def test_share_zero_and_weight_zero_ask_no_judge(services, batch, monkeypatch):
     services.recalls["好"] = [("a", 0.9)]
     monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
-    measuring.settings.load.cache_clear()
+    settings.load.cache_clear()
     assert RagCompetition()(**batch(["好"])) == [expected(0.9)]
     assert TeacherJudge()(**batch(["好"])) == [None]
     monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "1")
     monkeypatch.setenv("OVERTAKE_WEIGHT_JUDGE", "0")
-    measuring.settings.load.cache_clear()
+    settings.load.cache_clear()
     # (.40 * tanh(.9) + .25 * .5) * .65 / .65
     assert RagCompetition()(**batch(["好"], step=2)) == [pytest.approx(0.40 * rag_retrieval.score(0.9, T) + 0.125)]
     assert services.calls("judge") == 0
@@ -139,8 +141,8 @@ def test_share_zero_and_weight_zero_ask_no_judge(services, batch, monkeypatch):
 
 def rows(count, **fields):
     """`count` members of the group of one query."""
-    plain = Row("改", "p", "q", "问", "t", "default", (), "师", (), 4.0)
-    return [replace(plain, **fields) for _ in range(count)]
+    plain = RewriteRow("q", "问", "t", teacher_rewrite="师", teacher_recall=(), teacher_judge=4.0)
+    return [plain._replace(**fields) for _ in range(count)]
 
 
 def test_the_judge_sample_is_whole_groups_about_as_many_as_asked_for():
@@ -181,6 +183,37 @@ def test_a_service_that_refuses_everything_stops_the_run_too(services, batch):
         RagWin()(**batch(list(services.recalls)))
 
 
+def test_one_question_that_the_judge_refuses_is_scored_without_it_and_several_stop_the_run(services, batch):
+    """Only its group may be drawn, and a resumed run draws it again."""
+    texts = [f"改{number}" for number in range(8)]
+    services.recalls.update({text: [("a", 0.9)] for text in texts})
+    services.points.update(dict.fromkeys(texts, 400))
+    assert RagCompetition()(**batch(texts)) == [expected(0.9)] * 8
+    assert TeacherJudge()(**batch(texts, step=2)) == [None] * 8
+    with pytest.raises(Outage, match=r"8 of 8 verdicts.*HTTP 400"):
+        RagCompetition()(**batch(texts, step=3, rag_query_id=["q1", "q2"] * 4))
+
+
+@pytest.mark.parametrize("reward", [RagCompetition, RagRetrieval, RagWin])
+def test_a_document_without_a_name_beside_gold_labels_is_a_failed_call(services, batch, reward):
+    services.recalls.update({"好": [("g", 0.9)], "无名": [("g", 0.9), (None, 0.5)]})
+    services.points.update({"好": 5, "无名": 5})
+    assert [score is None for score in reward()(**batch(["好", "无名"], rag_gold='["g"]'))] == [False, True]
+    assert reward()(**batch(["无名"], step=2)) != [None], "without labels the reranker's scores do"
+    unnamed = batch(["好"], step=3, rag_gold='["g"]', rag_teacher_recall="[[null, 0.6]]")
+    assert reward()(**unnamed) == [None], "nor is there a baseline in such a row"
+
+
+def test_documents_without_names_are_logged_as_malformed_and_stop_a_run_that_has_no_other(services, batch, logged):
+    texts = [f"改{number}" for number in range(8)]
+    services.recalls.update({text: [(None, 0.9)] for text in texts})
+    services.points.update(dict.fromkeys(texts, 5))
+    RagCompetition()(**batch(texts[:2], rag_gold='["g"]'))
+    assert reasons(logged) == {"malformed": [1, 1]}
+    with pytest.raises(Outage, match=r"8 of 8 retrievals.*no doc_id"):
+        RagCompetition()(**batch(texts, step=2, rag_gold='["g"]', rag_query_id=["q1", "q2"] * 4))
+
+
 @pytest.mark.parametrize("reward", [RagCompetition, RagRetrieval, RagWin, TeacherJudge])
 def test_columns_out_of_form_are_named(services, batch, reward):
     call = batch(["好", "差"])
@@ -202,7 +235,7 @@ def test_columns_out_of_form_are_named(services, batch, reward):
 def logged(monkeypatch):
     """What the composite logs, by name."""
     found = {}
-    monkeypatch.setattr(rag_competition, "log_metrics", found.update)
+    monkeypatch.setattr(rewarding, "log_metrics", found.update)
     return found
 
 
@@ -229,7 +262,7 @@ def test_why_samples_abstain_is_logged_by_reason(services, batch, logged):
     services.points.update({"好": 5, "断": 5, "拒": 5, "满": 5, "乱": 500})
     RagCompetition()(**batch(["好", "断", "拒", "乱"], prompt_id=["p0", "p1", "p2", "p3"]))
     assert reasons(logged) == {"http_5xx": [0, 1, 0, 0], "http_4xx": [0, 0, 1, 0], "malformed": [0, 0, 0, 1]}
-    assert {f"abstain/{reason}" for reason in measuring.ABSTAINED} <= logged.keys(), "every rank logs the same names"
+    assert {f"abstain/{reason}" for reason in ABSTAINED} <= logged.keys(), "every rank logs the same names"
     RagCompetition()(**batch(["好", "好"], step=2, rag_teacher_recall=["[]", ""], rag_teacher_rewrite=""))
     assert reasons(logged) == {"no_baseline": [0, 1]}
     services.recalls["差"] = [("a", 0.5)]
@@ -242,7 +275,7 @@ def test_nothing_that_weighs_is_a_reason_of_its_own(services, batch, logged, mon
     services.recalls["好"] = [("a", 0.9)]
     for name, weight in {"RETRIEVAL": "0", "WIN": "0", "JUDGE": "1"}.items():
         monkeypatch.setenv(f"OVERTAKE_WEIGHT_{name}", weight)
-    measuring.settings.load.cache_clear()
+    settings.load.cache_clear()
     assert RagCompetition()(**batch(["好"], rag_teacher_judge="")) == [None]
     assert reasons(logged) == {"no_weight": [1]}
 

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from overtake.rewards import trace
+from overtake.rewards import reward, trace
 from overtake.tasks.query_rewrite.rewards import rewrite_rules
-from overtake.tasks.query_rewrite.rewards.rewrite_rules import RewriteRules, fault, overlap
+from overtake.tasks.query_rewrite.rewards.rewrite_rules import RewriteRules, overlap, rejection_reason
 
 SHARED = Path(os.environ.get("OVERTAKE_SHARED", Path(__file__).resolve().parents[3].parent / "shared"))
 
@@ -45,16 +45,16 @@ CASES = [
 
 @pytest.mark.parametrize(("rewrite", "expected", "odd"), CASES)
 def test_faults(rewrite, expected, odd):
-    assert fault(rewrite, QUERY) == expected, odd
+    assert rejection_reason(rewrite, QUERY) == (expected or None), odd
 
 
 def test_a_copy_is_told_across_width_and_case():
-    assert fault("Ｎ９５口罩ABC", "n95口罩abc?") == "copy"
+    assert rejection_reason("Ｎ９５口罩ABC", "n95口罩abc?") == "copy"
 
 
 def test_a_word_may_be_said_as_often_as_the_question_says_it():
     query = "保证人甲和保证人乙都是保证人，谁先还钱"
-    assert fault("保证人甲 保证人乙 保证人 清偿顺序", query) == ""
+    assert rejection_reason("保证人甲 保证人乙 保证人 清偿顺序", query) is None
 
 
 def test_a_list_of_everything_is_stuffing():
@@ -62,7 +62,7 @@ def test_a_list_of_everything_is_stuffing():
     lexicon += "飞机火车汽车轮船地铁手机电脑电视冰箱空调医生老师律师警察司机北京上海广州深圳杭州成都重庆"
     rewrite = " ".join(lexicon[i : i + 2] for i in range(0, len(lexicon), 2))
     assert len(rewrite) <= 150
-    assert fault(rewrite, QUERY) == "stuffing"
+    assert rejection_reason(rewrite, QUERY) == "stuffing"
 
 
 def test_the_reward_reads_behind_the_think_block():
@@ -88,7 +88,7 @@ def test_overlap_is_the_share_of_character_pairs_of_the_question(rewrite, share,
 
 def test_shares_length_and_overlap_are_logged_and_traced(monkeypatch):
     logged = {}
-    monkeypatch.setattr(rewrite_rules, "log_metrics", logged.update)
+    monkeypatch.setattr(reward, "log_metrics", logged.update)
     texts = ["<think>想</think>胶原蛋白肽 功效", QUERY, ""]
     trace.take()
     trace.begin([{} for _ in texts])
@@ -116,5 +116,5 @@ def test_laymens_questions_pass_as_rewrites():
     """Of 1,235 real questions less than one in a hundred would be refused if it stood as the rewrite of a question like it."""
     lines = (SHARED / "data/query_rewrite/stard_zh/queries.jsonl").read_text(encoding="utf-8").splitlines()
     questions = [json.loads(line)["text"] for line in lines]
-    refused = [text for text in questions if fault(text, text + "请问")]
+    refused = [text for text in questions if rejection_reason(text, text + "请问")]
     assert len(refused) / len(questions) < 0.01

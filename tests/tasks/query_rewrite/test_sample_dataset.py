@@ -4,7 +4,8 @@ import json
 
 import overtake
 import pytest
-from overtake.tasks.query_rewrite import conversations, sampling
+from overtake.rewards import sampling
+from overtake.tasks.query_rewrite import conversations
 from swift.dataset import load_dataset
 
 
@@ -43,7 +44,8 @@ def test_the_teachers_rewrite_stands_where_ms_swift_wants_an_answer(rows, tmp_pa
 
 def test_the_rewards_find_every_row_again(rows, tmp_path):
     found, _ = load_dataset([f"overtake/sample:{tmp_path}/rl.jsonl"])
-    assert [sampling._rows[conversations.key(messages)] for messages in found["messages"]] == rows
+    kept = [sampling._rows[sampling.key(messages)] for messages in found["messages"]]
+    assert kept == [(row["rag_query_id"], conversations.cells(row)) for row in rows]
 
 
 def test_a_number_behind_the_name_fills_the_last_batch_with_rows_again(rows, tmp_path):

@@ -6,8 +6,10 @@ import math
 import numpy as np
 import overtake
 import pytest
+from overtake.rewards import sampling
 from overtake.rewards.measuring import Outage
-from overtake.tasks.query_rewrite import conversations, sampling
+from overtake.rewards.sampling import Sampled
+from overtake.tasks.query_rewrite import conversations
 from overtake.tasks.query_rewrite.rewards import rag_competition, rag_retrieval, rag_win, teacher_judge
 from swift.infer_engine import InferRequest
 from swift.pipelines.sampling.utils import get_reward
@@ -24,8 +26,13 @@ def row(monkeypatch, batch):
     monkeypatch.setattr(sampling, "_rows", {})
     columns = {name: values[0] for name, values in batch(["x"]).items() if name in conversations.COLUMNS}
     made = {"messages": [{"role": "system", "content": "改写"}, {"role": "user", "content": columns["rag_query"]}], **columns}
-    sampling.remember({conversations.key(made["messages"]): made})
+    remember(made)
     return made
+
+
+def remember(row):
+    """As `--dataset overtake/sample:` does."""
+    sampling.remember({sampling.key(row["messages"]): Sampled(row["rag_query_id"], conversations.cells(row))})
 
 
 def requests(row, *texts):
@@ -72,7 +79,7 @@ def test_a_question_that_was_measured_in_part_is_left_out_and_named(services, ro
 def test_other_questions_of_a_call_keep_their_scores(services, row):
     services.recalls.update({"好": [("a", 0.9)], "断": 503})
     other = {**row, "rag_query_id": "q2", "messages": [{"role": "user", "content": "别的"}]}
-    sampling.remember({conversations.key(other["messages"]): other})
+    remember(other)
     asked = [
         InferRequest(messages=[*one["messages"], {"role": "assistant", "content": text}]) for one, text in ((row, "断"), (other, "好"))
     ]
@@ -93,10 +100,9 @@ def test_a_conversation_without_a_row_is_refused(services, row):
 
 
 def test_two_files_that_disagree_on_a_conversation_are_refused(row):
-    key = conversations.key(row["messages"])
-    sampling.remember({key: dict(row)})
+    remember(dict(row))
     with pytest.raises(ValueError, match="'q1' and 'q7', of two files, are one conversation with different columns"):
-        sampling.remember({key: {**row, "rag_query_id": "q7"}})
+        remember({**row, "rag_query_id": "q7"})
 
 
 def test_grpos_call_is_left_as_it_was(services, batch, row):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from overtake.rewards import measuring
+from overtake.rewards import reward
 from overtake.tasks.query_rewrite import conversations, select
 
 T = [["t", 0.5]]
@@ -24,8 +24,7 @@ def again(again):
 
     def all_of_it():
         again()
-        measuring._retrievals_of_step.cache_clear()
-        measuring._verdicts_of_step.cache_clear()
+        reward._batches.clear()
 
     all_of_it()
     return all_of_it
@@ -244,7 +243,7 @@ def test_a_check_asks_each_service_once_and_needs_no_draws(finds, judges, run, k
 
 
 REFUSED = [
-    pytest.param({"rag_original_recall": "0.2"}, r"q1: rag_original_recall is '0.2', no recall list as JSON", id="the question's recall"),
+    pytest.param({"rag_original_recall": "0.2"}, r"rag_original_recall of 'q1' is no JSON list: '0.2'", id="the question's recall"),
     pytest.param({"rag_gold": "d1"}, r"rag_gold of 'q1' is no JSON list", id="the labels"),
     pytest.param({"rag_teacher_judge": "9"}, r"rag_teacher_judge of 'q1' is '9'", id="the teacher's points"),
     pytest.param({"rag_teacher_recall": "", "rag_teacher_rewrite": ""}, r"q1: neither rag_teacher_recall nor", id="no baseline"),

@@ -203,8 +203,8 @@ def test_an_unreadable_verdict_is_asked_once_more_and_then_blank(run, rag, teach
 def test_judge_call_is_what_rewards_rely_on(teacher):
     answers = iter(["不是 JSON", '{"综合得分": 4, "评分理由": "好"}', "不是 JSON", "还不是"])
     teacher(lambda question, body: {"text": next(answers), "tokens": (10, 1)}, model="gpt-5-mini")
-    door = judging.judge_gateway()
-    (good,) = door.run([judging.judge_call("问", "改")])
+    to = judging.judge_gateway()
+    (good,) = to.run([judging.judge_call("问", "改")])
     assert isinstance(good, Ok)
     assert good.value == {
         "score": 4.0,
@@ -214,9 +214,9 @@ def test_judge_call_is_what_rewards_rely_on(teacher):
         "model": "stand-in",
     }
     assert judging.verdict(good.value) == (4.0, "好")
-    (bad,) = door.run([judging.judge_call("问", "另一个改")])
+    (bad,) = to.run([judging.judge_call("问", "另一个改")])
     assert isinstance(bad, Failed) and bad.outage is False and "no usable verdict on a rewrite" in bad.reason
-    assert door.meter.tokens == 44  # useless verdicts are billed too
+    assert to.meter.tokens == 44  # useless verdicts are billed too
 
 
 BAD = [

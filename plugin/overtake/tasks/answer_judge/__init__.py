@@ -1,6 +1,7 @@
 """A small judge of RAG answers: verdicts on a generated answer against reference answers, with a reason."""
 
 from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Task, lazy
+from overtake.tasks.answer_judge.columns import JUDGE_ID, JUDGE_QUESTION, READ
 
 _HERE = "overtake.tasks.answer_judge"
 
@@ -11,7 +12,7 @@ TASK = Task(
     recipe="grpo_judge",
     rewards=(
         Reward("judge_format", f"{_HERE}.rewards.judge_format:JudgeFormat"),
-        Reward("judge_verdict", f"{_HERE}.rewards.judge_verdict:JudgeVerdict", ("judge_main", "judge_secondary")),
+        Reward("judge_verdict", f"{_HERE}.rewards.judge_verdict:JudgeVerdict", READ),
     ),
     datasets={"overtake/judge": f"{_HERE}.dataset:judge"},
     main="main",
@@ -25,11 +26,11 @@ TASK = Task(
     tables={MEANS: ("main", "secondary", "format", "readable", "passed")},
     decoding=Decoding(limit=1024, thinking=True),
     evaluation=Evaluation(
-        id="judge_id",
+        id=JUDGE_ID,
         answer="verdict",
         texts=("question", "answer", "answer_hat"),
         shown={
-            "id": "judge_id",
+            "id": JUDGE_ID,
             **{name: name for name in ("question", "answer", "answer_hat")},
             "known_main": "main",
             "known_secondary": "secondary",
@@ -40,8 +41,8 @@ TASK = Task(
         measure=lazy(f"{_HERE}.evaluate:measure"),
     ),
     attacks=Attacks(
-        id="judge_id",
-        question="judge_question",
+        id=JUDGE_ID,
+        question=JUDGE_QUESTION,
         rows=lazy(f"{_HERE}.attacks:rows"),
         honest=lazy(f"{_HERE}.attacks:honest"),
         tricks=lazy(f"{_HERE}.attacks:tricks"),

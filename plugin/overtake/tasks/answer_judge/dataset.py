@@ -15,8 +15,9 @@ from swift.dataset import DatasetMeta
 from overtake.data import cells as texts
 from overtake.data import files
 from overtake.tasks.answer_judge import prompts
+from overtake.tasks.answer_judge.columns import JUDGE_MAIN, JUDGE_REASON
 from overtake.tasks.answer_judge.judgements import Judgement, write_judgement
-from overtake.tasks.answer_judge.rows import alternatives, columns_of, judge_row, reward_columns
+from overtake.tasks.answer_judge.rows import alternatives, columns_of, judge_row
 
 
 def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -37,17 +38,17 @@ def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
     if judged.main is None:
         return None
     messages = prompts.judge_messages(judged.question, judged.gold, judged.answer_hat)
-    reason = cells.get("judge_reason", "").strip()
-    if reason and judged.secondary and cells.get("judge_main", judged.main) == judged.main:
+    reason = cells.get(JUDGE_REASON, "").strip()
+    if reason and judged.secondary and cells.get(JUDGE_MAIN, judged.main) == judged.main:
         text = write_judgement(Judgement(judged.main, judged.secondary, reason))
         messages.append({"role": "assistant", "content": text})
-    return {"messages": messages, **reward_columns(judged, cells.get("judge_facts", ""))}
+    return {"messages": messages, **judged.to_columns()}
 
 
 def check(names: Sequence[str]) -> None:
     """Raise ValueError naming the column that a table lacks."""
     if "main" not in columns_of(dict.fromkeys(names)):
-        raise ValueError("no column holds the verdict on the answer: name it label or judge_main")
+        raise ValueError(f"no column holds the verdict on the answer: name it label or {JUDGE_MAIN}")
 
 
 def judge() -> DatasetMeta:

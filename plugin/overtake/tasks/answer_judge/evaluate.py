@@ -19,6 +19,7 @@ from overtake.task import Row
 from overtake.tasks.answer_judge import prompts
 from overtake.tasks.answer_judge import rows as judged
 from overtake.tasks.answer_judge.agreement import substring
+from overtake.tasks.answer_judge.columns import JUDGE_ID
 from overtake.tasks.answer_judge.judgements import Judgement, read_judgement, write_judgement
 from overtake.tasks.answer_judge.rewards import judge_format
 
@@ -38,7 +39,7 @@ def read(args: argparse.Namespace) -> list[Row]:
     constant = write_judgement(Judgement(main, secondary, "The most frequent verdict."))
     found = [
         {
-            "judge_id": row.id,
+            JUDGE_ID: row.id,
             "question": row.question,
             "answer": cell(list(row.gold)),
             "answer_hat": row.answer_hat,
@@ -51,9 +52,9 @@ def read(args: argparse.Namespace) -> list[Row]:
     ]
     seen: set[str] = set()
     for row in found:
-        if row["judge_id"] in seen:
-            raise BadInput(f"{args.test}: id {row['judge_id']!r} stands twice: correct it or delete the row")
-        seen.add(row["judge_id"])
+        if row[JUDGE_ID] in seen:
+            raise BadInput(f"{args.test}: id {row[JUDGE_ID]!r} stands twice: correct it or delete the row")
+        seen.add(row[JUDGE_ID])
     return found
 
 
@@ -66,19 +67,19 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     """What is right of each verdict; `secondary` where the row knows it, `passed` where the answer is not correct."""
     scores: Scores = {}
     for row in rows:
-        text = answers[row["judge_id"]]
+        text = answers[row[JUDGE_ID]]
         if text is None:
             continue
         said = _read(text)
-        scores[row["judge_id"]] = {
+        scores[row[JUDGE_ID]] = {
             "main": float(said is not None and said.main == row["main"]),
             "format": judge_format.score(text),
             "readable": float(said is not None),
         }
         if row["secondary"]:
-            scores[row["judge_id"]]["secondary"] = float(said is not None and said.secondary == row["secondary"])
+            scores[row[JUDGE_ID]]["secondary"] = float(said is not None and said.secondary == row["secondary"])
         if row["main"] != "correct":
-            scores[row["judge_id"]]["passed"] = float(said is not None and said.main == "correct")
+            scores[row[JUDGE_ID]]["passed"] = float(said is not None and said.main == "correct")
     return scores
 
 

@@ -11,7 +11,6 @@ without these, than what the rules are sure of, is no row: OUTPUT.disagreed.json
 """
 
 import argparse
-import os
 import re
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from overtake import cli
+from overtake import cli, settings
 from overtake import generation as teachers
 from overtake.data import tables
 from overtake.data.tables import BadInput
@@ -29,6 +28,7 @@ from overtake.remote.gateway import Failed, Ok
 from overtake.tasks.answer_judge import judge as grading
 from overtake.tasks.answer_judge import rows as judged
 from overtake.tasks.answer_judge import rule_judge
+from overtake.tasks.answer_judge.columns import JUDGE_FACTS, JUDGE_MAIN, JUDGE_REASON, JUDGE_SECONDARY
 from overtake.tasks.answer_judge.judgements import VALUES
 from overtake.tasks.answer_judge.negatives import Right, negatives
 from overtake.tasks.answer_judge.prompts import answer_messages
@@ -46,7 +46,7 @@ def light_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
     if not found:
         raise BadInput(f"--light {wanted!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
     base_url = found[2] or teacher.base_url
-    key = os.environ.get("OVERTAKE_LIGHT_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
+    key = settings.api_key("OVERTAKE_LIGHT_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
     budget.check(found[1])
     return chat.Endpoint("light model", base_url, found[1], key)
 
@@ -72,7 +72,7 @@ def read(path: Path) -> tuple[list[Row], list[Row]]:
             rejected.append({"row": tables.row_number(path, index), "reason": str(error)})
             continue
         given = bool(row.answer_hat) or row.main is not None
-        whole.append(_row(row, row.answer_hat if given else None, "given", row.main, row.secondary, cells.get("judge_facts", "")))
+        whole.append(_row(row, row.answer_hat if given else None, "given", row.main, row.secondary, cells.get(JUDGE_FACTS, "")))
     return whole, rejected
 
 
@@ -85,7 +85,7 @@ def _row(row: JudgeRow, answer_hat: str | None, made_by: str, main: str | None, 
         "made_by": made_by,
         "main": main,
         "secondary": secondary,
-        "judge_facts": facts,
+        JUDGE_FACTS: facts,
     }
 
 
@@ -104,7 +104,7 @@ def with_negatives(rows: Sequence[Row], seed: int = 0) -> list[Row]:
         others = [one for place, one in right.items() if place != at]
         lenders = Random(f"{seed} {row['id']}").sample(others, min(_LENDERS, len(others)))
         for number, made in enumerate(negatives(right[at], lenders, seed), 1):
-            verdict = {"main": made.main, "secondary": made.secondary, "judge_facts": list(made.facts)}
+            verdict = {"main": made.main, "secondary": made.secondary, JUDGE_FACTS: list(made.facts)}
             found.append({**row, "id": f"{row['id']}-{number}", "answer_hat": made.answer_hat, "made_by": made.kind, **verdict})
     return found
 
@@ -139,11 +139,11 @@ def balanced(rows: Sequence[Row], most: float, seed: int = 0) -> list[Row]:
     >>> [row["judge_main"] for row in balanced(rows, 1.5)].count("correct")
     3
     """
-    counts = Counter(row["judge_main"] for row in rows)
+    counts = Counter(row[JUDGE_MAIN] for row in rows)
     limit = int(most * min(counts.values(), default=0))
     kept: set[int] = set()
     for main in counts:
-        places = [at for at, row in enumerate(rows) if row["judge_main"] == main]
+        places = [at for at, row in enumerate(rows) if row[JUDGE_MAIN] == main]
         kept.update(Random(f"{seed} {main}").sample(places, min(limit, len(places))))
     return [row for at, row in enumerate(rows) if at in kept]
 
@@ -195,7 +195,7 @@ def work(args: argparse.Namespace) -> int:
             continue
         verdict = grading.judgement(result.value)
         line = {name: value for name, value in row.items() if name not in ("main", "secondary")}
-        line |= {"judge_main": verdict.main, "judge_secondary": verdict.secondary, "judge_reason": verdict.reason}
+        line |= {JUDGE_MAIN: verdict.main, JUDGE_SECONDARY: verdict.secondary, JUDGE_REASON: verdict.reason}
         line["teacher_model"] = result.value["model"]
         if against := disagreement(row, verdict.main, verdict.secondary):
             disagreed.append({**line, "disagreement": against})
@@ -205,7 +205,7 @@ def work(args: argparse.Namespace) -> int:
     if done:
         tables.write_rows(args.output, done)
     files = teachers.write_lists(args.output, rejected, failed) + cli.write_beside(args.output, "disagreed", disagreed)
-    for name in ("judge_main", "judge_secondary"):
+    for name in (JUDGE_MAIN, JUDGE_SECONDARY):
         counts = Counter(row[name] for row in done)
         print(f"{name}: " + ", ".join(f"{counts[value]} {value} ({counts[value] / max(1, len(done)):.0%})" for value in VALUES))
     print(

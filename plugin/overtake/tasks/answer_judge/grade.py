@@ -25,6 +25,7 @@ from overtake.remote import chat
 from overtake.remote.gateway import Ok, Result
 from overtake.tasks.answer_judge import judge as grading
 from overtake.tasks.answer_judge import rows as judged
+from overtake.tasks.answer_judge.columns import JUDGE_MAIN, JUDGE_REASON, JUDGE_SECONDARY
 from overtake.tasks.answer_judge.judgements import Judgement
 from overtake.tasks.answer_judge.rows import JudgeRow
 
@@ -54,7 +55,7 @@ def work(args: argparse.Namespace) -> int:
     for (cells, row), result in zip(pairs, results, strict=True):
         if isinstance(result, Ok):
             verdict = grading.judgement(result.value)
-            added = {"judge_main": verdict.main, "judge_secondary": verdict.secondary, "judge_reason": verdict.reason}
+            added = {JUDGE_MAIN: verdict.main, JUDGE_SECONDARY: verdict.secondary, JUDGE_REASON: verdict.reason}
             done.append({**cells, **added, "judge_model": result.value["model"]})
         else:
             failed.append({"id": row.id, "reason": result.reason, "question": row.question, "answer_hat": row.answer_hat[:200]})

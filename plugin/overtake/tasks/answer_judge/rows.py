@@ -4,21 +4,30 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from overtake.data import tables
 from overtake.data.cells import Structured, plain, structure
 from overtake.data.options import with_options
 from overtake.data.tables import BadInput
+from overtake.tasks.answer_judge.columns import (
+    JUDGE_ANSWER,
+    JUDGE_ANSWER_HAT,
+    JUDGE_FACTS,
+    JUDGE_ID,
+    JUDGE_MAIN,
+    JUDGE_QUESTION,
+    JUDGE_SECONDARY,
+)
 from overtake.tasks.answer_judge.judgements import VALUES, Value
 
-GOLD = ("golden_answers", "golden_answer", "judge_answer", "标准答案", "参考答案", "真实答案", "answer")
-ANSWER_HAT = ("answer_hat", "judge_answer_hat", "生成答案", "模型答案", "回答", "预测答案")
-QUESTION = ("question", "judge_question", "问题", "query")
-LABEL = ("label", "judge", "标签", "人工判断", "主要答案判断", "judge_main")
-SECONDARY = ("label_secondary", "次要答案判断", "judge_secondary")
+GOLD = ("golden_answers", "golden_answer", JUDGE_ANSWER, "标准答案", "参考答案", "真实答案", "answer")
+ANSWER_HAT = ("answer_hat", JUDGE_ANSWER_HAT, "生成答案", "模型答案", "回答", "预测答案")
+QUESTION = ("question", JUDGE_QUESTION, "问题", "query")
+LABEL = ("label", "judge", "标签", "人工判断", "主要答案判断", JUDGE_MAIN)
+SECONDARY = ("label_secondary", "次要答案判断", JUDGE_SECONDARY)
 MODEL = ("model", "模型")
-ID = ("judge_id", "id", "_id", "编号")
+ID = (JUDGE_ID, "id", "_id", "编号")
 
 _LABELS: dict[str, Value] = {
     **dict.fromkeys(("correct", "true", "1", "1.0", "yes", "right", "正确", "对", "是"), "correct"),
@@ -42,6 +51,36 @@ class JudgeRow(NamedTuple):
     secondary: Value | None
     model: str
     """Who wrote the answer; "" where the table does not say."""
+    facts: tuple[str, ...] = ()
+    """What a reason should name."""
+
+    @classmethod
+    def from_columns(cls, cells: Mapping[str, str]) -> Self:
+        """The row in a training file's columns; one that is not there is as one that is empty.
+
+        Raises ValueError naming the column for what is no verdict.
+        """
+        of = {name: cells.get(name, "") for name in (JUDGE_ID, JUDGE_QUESTION, JUDGE_ANSWER, JUDGE_ANSWER_HAT, JUDGE_FACTS)}
+        gold, facts = alternatives(of[JUDGE_ANSWER]), alternatives(of[JUDGE_FACTS])
+        main, secondary = (_verdict(cells, name) for name in (JUDGE_MAIN, JUDGE_SECONDARY))
+        return cls(of[JUDGE_ID], of[JUDGE_QUESTION], gold, of[JUDGE_ANSWER_HAT], main, secondary, "", facts)
+
+    def to_columns(self) -> dict[str, str]:
+        """The same as text columns, which `from_columns` reads back but for the model; what is not known is "".
+
+        >>> row = JudgeRow("j1", "who", ("Ann", "Anne"), "It was Ann.", "correct", None, "", ("Ann",))
+        >>> JudgeRow.from_columns(row.to_columns()) == row, row.to_columns()["judge_answer"]
+        (True, '["Ann", "Anne"]')
+        """
+        return {
+            JUDGE_ID: self.id,
+            JUDGE_QUESTION: self.question,
+            JUDGE_ANSWER: tables.cell(list(self.gold)),
+            JUDGE_ANSWER_HAT: self.answer_hat,
+            JUDGE_MAIN: self.main or "",
+            JUDGE_SECONDARY: self.secondary or "",
+            JUDGE_FACTS: tables.cell(list(self.facts)) if self.facts else "",
+        }
 
 
 def columns_of(names: Mapping[str, Any]) -> dict[str, str]:
@@ -92,20 +131,16 @@ def judge_row(cells: Mapping[str, Any], columns: Mapping[str, str]) -> JudgeRow:
         _label(text.get("main", "")),
         _label(text.get("secondary", "")),
         text.get("model", ""),
+        alternatives(tables.cell(cells.get(JUDGE_FACTS)).strip()),
     )
 
 
-def reward_columns(row: JudgeRow, facts: str = "") -> dict[str, str]:
-    """What the rewards read of a row whose verdict is known; an unknown secondary verdict is ""."""
-    return {
-        "judge_id": row.id,
-        "judge_question": row.question,
-        "judge_answer": tables.cell(list(row.gold)),
-        "judge_answer_hat": row.answer_hat,
-        "judge_main": row.main or "",
-        "judge_secondary": row.secondary or "",
-        "judge_facts": facts,
-    }
+def _verdict(cells: Mapping[str, str], name: str) -> Value | None:
+    text = cells.get(name, "")
+    known = next((value for value in VALUES if value == text), None)
+    if text and known is None:
+        raise ValueError(f"{name} is {text[:40]!r} in a row: it must be {', '.join(VALUES)} or empty")
+    return known
 
 
 def alternatives(text: str, cut: bool = False) -> tuple[str, ...]:

@@ -1,23 +1,25 @@
 """Financial reasoning: answers that are right, with their reasoning."""
 
 from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Setting, Task, lazy
+from overtake.tasks.finance.columns import GRADED, ID, QUESTION, READ
 
 _HERE = "overtake.tasks.finance"
-_GOLD = ("fin_gold", "fin_question")
 
 TASK = Task(
     name="finance",
+    row=f"{_HERE}.rows:FinanceRow",
     recipe="grpo_finance",
     rewards=(
+        Reward("answer_format", f"{_HERE}.rewards.answer_format:AnswerFormat"),
         Reward(
             "finance_accuracy",
             f"{_HERE}.rewards.finance_accuracy:FinanceAccuracy",
-            (*_GOLD, "fin_id", "fin_type"),
+            READ,
             asks=("judge",),
             judged="finance_judge_share",
         ),
-        Reward("keyword_answer", f"{_HERE}.rewards.keyword_answer:KeywordAnswer", _GOLD),
-        Reward("numeric_answer", f"{_HERE}.rewards.numeric_answer:NumericAnswer", _GOLD),
+        Reward("keyword_answer", f"{_HERE}.rewards.keyword_answer:KeywordAnswer", GRADED),
+        Reward("numeric_answer", f"{_HERE}.rewards.numeric_answer:NumericAnswer", GRADED),
     ),
     # Share of the questions answered in words that the judge scores in training; 0: rules only.
     settings=(Setting("finance_judge_share", 0.0, most=1.0),),
@@ -47,8 +49,8 @@ TASK = Task(
         measure=lazy(f"{_HERE}.evaluate:measure"),
     ),
     attacks=Attacks(
-        id="fin_id",
-        question="fin_question",
+        id=ID,
+        question=QUESTION,
         rows=lazy(f"{_HERE}.attacks:rows"),
         honest=lazy(f"{_HERE}.attacks:honest"),
         tricks=lazy(f"{_HERE}.attacks:tricks"),

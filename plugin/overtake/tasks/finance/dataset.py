@@ -39,18 +39,12 @@ def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
     of = problems.columns(list(row), {})
     cells = texts.cells(row)
     problem = problems.problem(cells, of, "")
-    if problems.fault(problem):
+    if problems.rejection_reason(problem):
         return None
     solution = _solution(cells)
     learnt = [{"role": "assistant", "content": solution}] if "<answer>" in solution else []
-    return {
-        "messages": [*prompts.finance_messages(problem["question"]), *learnt],
-        "fin_id": problem["id"],
-        "fin_question": problem["question"],
-        "fin_gold": problem["gold_answer"],
-        "fin_type": problem["type"],
-        "fin_source": problem["source"],
-    }
+    messages = [*prompts.finance_messages(problem["question"]), *learnt]
+    return {"messages": messages, **problems.FinanceRow.of(problem).to_columns()}
 
 
 def _solution(cells: dict[str, str]) -> str:

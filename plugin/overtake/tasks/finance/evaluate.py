@@ -16,12 +16,11 @@ from overtake.evaluation.comparing import Answers, Scores
 from overtake.reading.tags import last_answer
 from overtake.remote import chat
 from overtake.remote.gateway import Ok
-from overtake.rewards import answer_format
 from overtake.task import Row
 from overtake.tasks.finance import prompts
 from overtake.tasks.finance import rows as problems
 from overtake.tasks.finance.judge import reasoning_call
-from overtake.tasks.finance.rewards import finance_accuracy
+from overtake.tasks.finance.rewards import answer_format, finance_accuracy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def read(args: argparse.Namespace) -> list[Row]:
     seen: dict[str, int] = {}
     for index, row in enumerate(rows):
         number = row_number(args.test, index)
-        reason = problems.fault(row)
+        reason = problems.rejection_reason(row)
         if not reason and row["id"] in seen:
             reason = f"id {row['id']!r} stands already in row {seen[row['id']]}"
         if not reason and accuracy(f"<answer>{row['gold_answer']}</answer>", row) is None:

@@ -16,11 +16,10 @@ from overtake.data.splits import held_out
 from overtake.data.tables import BadInput
 from overtake.remote import chat
 from overtake.remote.gateway import Ok, Result
-from overtake.rewards import answer_format
 from overtake.tasks.finance import prompts
 from overtake.tasks.finance import rows as problems
 from overtake.tasks.finance.judge import CRITERIA, reasoning_call
-from overtake.tasks.finance.rewards import finance_accuracy
+from overtake.tasks.finance.rewards import answer_format, finance_accuracy
 
 ALSO = ("teacher_output", "sample")
 RIGHT = 0.6

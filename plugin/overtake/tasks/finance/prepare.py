@@ -47,7 +47,9 @@ def read_input(name: str, columns: Mapping[str, str]) -> list[Entry]:
         wrong = {gold.id for gold in wrong_golds(worked)}
         for index, cells in enumerate(table):
             row = problems.problem(cells, of, source)
-            reason = "the gold answer contradicts its own calculation" if str(index) in wrong else finance_accuracy.fault(row)
+            reason = (
+                "the gold answer contradicts its own calculation" if str(index) in wrong else finance_accuracy.rejection_reason(row) or ""
+            )
             entries.append(Entry(f"{file.name}: row {tables.row_number(file, index)}", row, reason))
     return entries
 

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from overtake.data import tables
 from overtake.data.cells import no_text, plain
@@ -12,6 +13,7 @@ from overtake.data.questions import normal
 from overtake.data.tables import BadInput
 from overtake.reading.boxed import boxed
 from overtake.reading.numbers import read_quantity
+from overtake.tasks.finance.columns import GOLD, ID, QUESTION, SOURCE, TYPE
 from overtake.tasks.finance.golds import gold_of_solution
 from overtake.tasks.finance.question_types import question_type
 
@@ -37,6 +39,34 @@ _TYPE_NAMES = {
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 Row = dict[str, str]
+
+
+class FinanceRow(NamedTuple):
+    """A problem of a training file as the rewards read it."""
+
+    id: str
+    question: str
+    gold: str
+    type: str
+    source: str = ""
+
+    @classmethod
+    def from_columns(cls, cells: Mapping[str, str]) -> Self:
+        """The row in a file's columns; one that is not there is as one that is empty."""
+        return cls(*(cells.get(name, "") for name in (ID, QUESTION, GOLD, TYPE, SOURCE)))
+
+    @classmethod
+    def of(cls, problem: Row) -> Self:
+        """A row of the finance tools."""
+        return cls(*(problem[name] for name in COLUMNS))
+
+    def problem(self) -> Row:
+        """The same as the finance tools write it."""
+        return dict(zip(COLUMNS, self, strict=True))
+
+    def to_columns(self) -> dict[str, str]:
+        """The same as text columns, which `from_columns` reads back."""
+        return dict(zip((ID, QUESTION, GOLD, TYPE, SOURCE), self, strict=True))
 
 
 def columns(names: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
@@ -124,11 +154,11 @@ def read(path: Path, also: Sequence[str] = ()) -> list[Row]:
     return rows
 
 
-def fault(row: Row) -> str:
-    """Why a row is no problem that can be asked and scored, or "".
+def rejection_reason(row: Row) -> str | None:
+    """Why a row is no problem that can be asked and scored; None for one that is.
 
-    >>> fault({"id": "a", "question": "2022年营收？", "gold_answer": "800", "type": "calculation", "source": "x"})
-    ''
+    >>> rejection_reason({"id": "a", "question": "2022年营收？", "gold_answer": "", "type": "calculation", "source": "x"})
+    'the gold answer is blank'
     """
     for what in ("question", "gold_answer"):
         if why := no_text(row[what]):
@@ -145,7 +175,7 @@ def fault(row: Row) -> str:
         return "the id is blank"
     if row["type"] not in TYPES:
         return f"the type is {row['type'][:40]!r}, none of {', '.join(TYPES)}"
-    return ""
+    return None
 
 
 def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tuple[list[Row], list[dict[str, str | int]]]:
@@ -155,7 +185,7 @@ def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tup
     rejected: list[dict[str, str | int]] = []
     for index, row in enumerate(rows):
         number, mark = tables.row_number(path, index), tuple(row[name] for name in key)
-        reason = fault(row)
+        reason = rejection_reason(row)
         if not reason and mark in seen:
             reason = f"{' '.join(key)} {' '.join(mark)!r} stands already in row {seen[mark]}"
         if reason:

@@ -1,23 +1,23 @@
 """Medical answers: safe and complete by a rule book and a teacher's checklist."""
 
 from overtake.task import Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Setting, Task, lazy
+from overtake.tasks.medical.columns import ID, QUESTION, READ, REFERENCE, RISK
 
 _HERE = "overtake.tasks.medical"
-_ROW = ("med_id", "med_question", "med_keywords", "med_risk", "med_reference")
 
 TASK = Task(
     name="medical",
-    row="overtake.tasks.medical.rows:Item",
+    row=f"{_HERE}.rows:MedicalRow",
     recipe="grpo_medical",
     rewards=(
         Reward(
             "medical_answer",
             f"{_HERE}.rewards.medical_answer:MedicalAnswer",
-            _ROW,
+            READ,
             asks=("judge",),
             judge_weight="medical_weight_teacher",
         ),
-        Reward("medical_rules", f"{_HERE}.rewards.medical_rules:MedicalRules", _ROW),
+        Reward("medical_rules", f"{_HERE}.rewards.medical_rules:MedicalRules", READ),
     ),
     # Weights of the rule book and of the teacher's checklist in the reward.
     settings=(Setting("medical_weight_rules", 0.6), Setting("medical_weight_teacher", 0.4)),
@@ -39,19 +39,19 @@ TASK = Task(
     # As many as RL gives an answer, which holds its reasoning.
     decoding=Decoding(limit=768, temperature=0.7, top_p=0.9, thinking=True),
     evaluation=Evaluation(
-        id="med_id",
+        id=ID,
         answer="answer",
-        texts=("med_question",),
-        shown={"med_id": "med_id", "question": "med_question", "reference": "med_reference", "risk": "med_risk", "split": "split"},
+        texts=(QUESTION,),
+        shown={ID: ID, "question": QUESTION, "reference": REFERENCE, "risk": RISK, "split": "split"},
         read=lazy(f"{_HERE}.evaluate:read"),
         messages=lazy(f"{_HERE}.evaluate:messages"),
         measure=lazy(f"{_HERE}.evaluate:measure"),
     ),
     attacks=Attacks(
-        id="med_id",
-        question="med_question",
+        id=ID,
+        question=QUESTION,
         rows=lazy(f"{_HERE}.attacks:rows"),
-        honest=lambda row: row["med_reference"],
+        honest=lambda row: row[REFERENCE],
         tricks=lazy(f"{_HERE}.attacks:tricks"),
         least=0.6,
         sample="medical/questions.jsonl",

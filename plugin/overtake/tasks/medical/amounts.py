@@ -3,6 +3,8 @@
 import re
 from functools import cache
 
+import regex
+
 _SAME = (
     "mg 毫克 milligram milligrams",
     "ug μg 微克 mcg microgram micrograms",
@@ -39,14 +41,14 @@ def read(text: str) -> set[tuple[float, str]]:
 
 
 @cache
-def right_at(words: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def right_at(words: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
     """Expressions for one of `words` right before an amount, and right behind one.
 
     >>> before, _ = right_at("盐|温水")
     >>> bool(before.search("食盐每天不超过")), bool(before.search("温水送服布洛芬"))
     (True, False)
     """
-    return re.compile(f"(?:{words}){_BETWEEN}$"), re.compile(f"{_BETWEEN}(?:{words})")
+    return regex.compile(f"(?:{words}){_BETWEEN}$"), regex.compile(f"{_BETWEEN}(?:{words})")
 
 
 def _value(text: str) -> float:

@@ -1,7 +1,6 @@
 """The medical rule book and the lexicon of risks: two YAML files that a doctor edits, read strictly. Imports neither torch nor ms-swift."""
 
-import re
-import unicodedata
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -9,8 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import regex
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from overtake.reading.normal_forms import for_rules, half_width
 
 RULES = "medical_rules.yaml"
 RISKS = "medical_risks.yaml"
@@ -18,6 +20,14 @@ _NEAR = 4
 """A word of `not_now` counts when it ends at most so many characters before what it denies."""
 _LONGEST = 16
 """How far back such a phrase is looked for."""
+_SLOW = 0.05
+"""Seconds that a pattern may take on a text made to be slow; whole answers have some hundred such searches."""
+_HARD = ("0", "1.", "a", " ", "\n", "的", "一", "，", "a, ")
+"""What is repeated to be slow, beside the words of the pattern itself."""
+_HARD_LENGTH = 1000
+"""Characters of such a text."""
+_LEADS = ("", "1", "的")
+"""What stands before blanks."""
 
 
 class BookError(ValueError):
@@ -151,7 +161,7 @@ class Risk(_Entry):
     examples: RiskExamples
 
     @cached_property
-    def matchers(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    def matchers(self) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
         """Words and patterns, each as one expression on lower-case text."""
         return any_of(tuple(map(literal, self.words))), any_of(self.patterns)
 
@@ -170,7 +180,7 @@ class Risks(_Entry):
         >>> lexicon().of("没有胸痛，怀孕5个月能吃布洛芬吗，剂量多大")
         ['pregnancy', 'drug_dose']
         """
-        text = unicodedata.normalize("NFKC", question).casefold()
+        text = half_width(for_rules(question)).casefold()
         textbook, past = (bool(any_of(tuple(map(literal, words))).search(text)) for words in (self.textbook, self.past))
         found = []
         for kind in self.kinds:
@@ -180,21 +190,21 @@ class Risks(_Entry):
                 found.append(kind.id)
         return found
 
-    def _holds(self, matcher: re.Pattern[str], text: str) -> bool:
+    def _holds(self, matcher: regex.Pattern[str], text: str) -> bool:
         # 不 stands in 不小心 too, so a single character counts only directly before the phrase.
-        denied = any_of(tuple(rf"{re.escape(word)}[^，。,.;；!?]{{0,{_NEAR if len(word) > 1 else 0}}}$" for word in self.not_now))
+        denied = any_of(tuple(rf"{regex.escape(word)}[^，。,.;；!?]{{0,{_NEAR if len(word) > 1 else 0}}}$" for word in self.not_now))
         return any(not denied.search(text[max(0, found.start() - _LONGEST) : found.start()]) for found in matcher.finditer(text))
 
 
 @cache
-def any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+def any_of(patterns: tuple[str, ...]) -> regex.Pattern[str]:
     """One expression for any of the patterns; of none, one that matches nothing."""
-    return re.compile("|".join(f"(?:{one})" for one in patterns) or "(?!)")
+    return regex.compile("|".join(f"(?:{one})" for one in patterns) or "(?!)")
 
 
 def literal(word: str) -> str:
     """A phrase as an expression: English ones only as whole words."""
-    exact = re.escape(word.casefold())
+    exact = regex.escape(word.casefold())
     return rf"(?<![a-z0-9]){exact}(?![a-z0-9])" if word.isascii() else exact
 
 
@@ -319,6 +329,40 @@ def _unique(path: Path, ids: Sequence[str], what: str) -> None:
 def _compile(path: Path, who: str, name: str, patterns: Sequence[str]) -> None:
     for pattern in patterns:
         try:
-            re.compile(pattern)
-        except re.error as error:
+            slow = _slow_on(regex.compile(pattern))
+        except regex.error as error:
             raise BookError(f"{path}: rule {who}: {name}: {pattern!r} is no regular expression ({error}): correct it") from None
+        if slow:
+            where = f"{path}:{_line(path, who, pattern)}"
+            remedy = "let no two repetitions (*, +) match the same text one behind the other, and bound them, as in {0,8}"
+            said = f"takes over {1000 * _SLOW:.0f} ms on {_HARD_LENGTH} characters that begin {slow!r}"
+            raise BookError(f"{where}: rule {who}: {name}: {pattern!r} {said}: {remedy}")
+
+
+def _slow_on(pattern: regex.Pattern[str]) -> str:
+    """What a pattern is slow on when it is repeated; "" for a pattern that is not."""
+    words = dict.fromkeys(regex.findall(r"[\w\s]{1,12}", regex.sub(r"\\.|\{[^}]*\}", "", pattern.pattern)))
+    # What ends such a text breaks the repetition, and holds what the pattern may look for before it begins.
+    end = "\x01" + "\x01".join(words)
+    texts = [unit * (_HARD_LENGTH // len(unit)) for unit in (*_HARD, *list(words)[:4])] + [lead + " " * _HARD_LENGTH for lead in _LEADS]
+    return next((text[:8] for text in texts if all(_is_slow(pattern, text + end) for _ in range(3))), "")
+
+
+def _is_slow(pattern: regex.Pattern[str], text: str) -> bool:
+    begun = time.thread_time()  # of this thread: a busy machine makes no pattern slow
+    try:
+        for _ in pattern.finditer(text, timeout=20 * _SLOW):
+            if time.thread_time() - begun > _SLOW:
+                return True
+    except TimeoutError:
+        return True
+    return time.thread_time() - begun > _SLOW
+
+
+def _line(path: Path, who: str, pattern: str) -> int:
+    """The line of the file on which a rule's pattern begins."""
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    entries = [entry for _, listed in root.value if isinstance(listed, yaml.SequenceNode) for entry in listed.value]
+    (rule,) = [entry for entry in entries if any((key.value, value.value) == ("id", who) for key, value in entry.value)]
+    listed = [node for _, value in rule.value if isinstance(value, yaml.SequenceNode) for node in value.value]
+    return next(node.start_mark.line + 1 for node in listed if node.value == pattern)

@@ -26,11 +26,11 @@ from overtake.remote.gateway import Ok
 from overtake.task import MEANS, Row
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import prompts
+from overtake.tasks.medical.columns import ID, OWED, QUESTION, READ, REFERENCE, RISK, TOOL
 from overtake.tasks.medical.judge import medical_judge_call, medical_verdict
 from overtake.tasks.medical.rewards import medical_answer, medical_rules
-from overtake.tasks.medical.rows import PLAIN
+from overtake.tasks.medical.rows import PLAIN, MedicalRow
 
-_NEEDED = ("med_id", "med_question", "med_reference", "med_keywords", "med_risk")
 _HELD_OUT = "held_out"
 _WIDE = 6
 """Columns of a table that still fit a screen."""
@@ -55,20 +55,20 @@ def read(args: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     seen: dict[str, str] = {}
     for path in filter(None, (args.test, args.red_team)):
-        for index, row in enumerate(found := read_rows(path, required=_NEEDED)):
+        for index, row in enumerate(found := read_rows(path, required=READ)):
             where = f"{path}: row {row_number(path, index)}"
-            if not row["med_id"] or not row["med_question"].strip():
-                raise BadInput(f"{where}: med_id or med_question is blank: make the file with tools/prepare_medical.py")
+            if not row[ID] or not row[QUESTION].strip():
+                raise BadInput(f"{where}: {ID} or {QUESTION} is blank: make the file with {TOOL}")
             if row.get("split", "") not in ("", _HELD_OUT):
                 continue
-            if row["med_id"] in seen:
-                raise BadInput(f"{where}: med_id {row['med_id']!r} stands already in {seen[row['med_id']]}: delete one of the two")
+            if row[ID] in seen:
+                raise BadInput(f"{where}: {ID} {row[ID]!r} stands already in {seen[row[ID]]}: delete one of the two")
             try:
-                medical_rules.read_keywords(row["med_keywords"], row["med_id"])
+                MedicalRow.from_columns(row)
             except ValueError as error:
                 raise BadInput(f"{where}: {error}") from None
-            seen[row["med_id"]] = where
-            rows.append({"split": "", "med_owed": "", **row})
+            seen[row[ID]] = where
+            rows.append({"split": "", OWED: "", **row})
         if not any(row.get("split", "") in ("", _HELD_OUT) for row in found):
             raise BadInput(f"{path}: no row has split {_HELD_OUT}, and what was trained on measures nothing: name another file")
     if args.judge:
@@ -78,38 +78,39 @@ def read(args: argparse.Namespace) -> list[Row]:
 
 def messages(row: Row) -> list[dict[str, str]]:
     """The prompt of training."""
-    return prompts.medical_messages(row["med_question"])
+    return prompts.medical_messages(row[QUESTION])
 
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
     """What the book and, unless --no-judge, the teacher give each answer; under the names of its risk and of the red team once more."""
-    given = [(row, strip_think(text).strip()) for row in rows if (text := answers[row["med_id"]]) is not None]
-    scores: Scores = {row["med_id"]: _by_book(row, text) for row, text in given}
+    given = [(row, strip_think(text).strip()) for row in rows if (text := answers[row[ID]]) is not None]
+    scores: Scores = {row[ID]: _by_book(row, text) for row, text in given}
     if args.judge:
         written = [(row, text) for row, text in given if text]
         to = chat.endpoint("judge")
-        calls = [medical_judge_call(row["med_question"], text, row["med_reference"], to) for row, text in written]
-        marks = {row["med_id"]: 0.0 for row, text in given if not text}
+        calls = [medical_judge_call(row[QUESTION], text, row[REFERENCE], to) for row, text in written]
+        marks = {row[ID]: 0.0 for row, text in given if not text}
         for (row, _), result in zip(written, ask(chat.chat_gateway("judge"), calls, f"judging {name}"), strict=True):
             if isinstance(result, Ok):
                 verdict = medical_verdict(result.value)
-                marks[row["med_id"]] = round(verdict.score, 4)
-                scores[row["med_id"]] |= {"judge_items": verdict.items, "judge_says": verdict.reason}
+                marks[row[ID]] = round(verdict.score, 4)
+                scores[row[ID]] |= {"judge_items": verdict.items, "judge_says": verdict.reason}
         weights = settings.value("medical_weight_rules"), settings.value("medical_weight_teacher")
         for row, _ in given:
-            if row["med_id"] in marks:
-                judged, rules = marks[row["med_id"]], scores[row["med_id"]]["rules"]
+            if row[ID] in marks:
+                judged, rules = marks[row[ID]], scores[row[ID]]["rules"]
                 found: dict[str, object] = {"judge": judged, "reward": medical_answer.score(rules, judged, weights)}
-                scores[row["med_id"]] |= found | ({f"red_{name}": one for name, one in found.items()} if row["split"] else {})
+                scores[row[ID]] |= found | ({f"red_{name}": one for name, one in found.items()} if row["split"] else {})
     return scores
 
 
 def _by_book(row: Row, text: str) -> dict[str, object]:
     """Numbers and, for the details, the broken rules with their reasons."""
     book = medical_book.shipped()
-    question, reference, risk = row["med_question"], row["med_reference"], row["med_risk"]
-    keywords = medical_rules.read_keywords(row["med_keywords"], row["med_id"])
-    verdict = medical_rules.score(question, text, book, keywords=keywords, reference=reference, risk=risk)
+    question, reference, risk = row[QUESTION], row[REFERENCE], row[RISK]
+    verdict = medical_rules.verdict(MedicalRow.from_columns(row), text)
+    if verdict is None:  # the rules took too long: not measured
+        return {"unreadable": float(not text), "characters": float(len(text))}
     broken = {point.rule: float(point.broken) for point in verdict.points}
     total, safe = verdict.total, float(bool(text) and not book.safety & set(verdict.broken))
     found: dict[str, object] = {"rules": total, "safe": safe, "unreadable": float(not text), "characters": float(len(text))}
@@ -120,7 +121,7 @@ def _by_book(row: Row, text: str) -> dict[str, object]:
         found["declined"] = 1 - broken["declines_illicit"]
     if row["split"]:
         found |= {"red_rules": total, "red_safe": safe}
-        if rule := next((rule for rule in book.rules if rule.id == _OWED.get(row["med_owed"])), None):
+        if rule := next((rule for rule in book.rules if rule.id == _OWED.get(row[OWED])), None):
             example = medical_book.Example(question=question, answer=text, reference=reference)
             found["owed"] = float(bool(text) and medical_rules.holds(rule, example))
     found["broken"] = {point.rule: point.reason for point in verdict.points if point.broken}

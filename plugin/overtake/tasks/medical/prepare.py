@@ -12,6 +12,7 @@ from overtake.data.splits import shuffled
 from overtake.data.tables import BadInput
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import rows as medical
+from overtake.tasks.medical.columns import OWED
 from overtake.tasks.medical.rewards import medical_rules
 from overtake.tasks.medical.rows import Item, Row, Source
 
@@ -27,7 +28,7 @@ def usable(sources: Sequence[Source], red: Sequence[Source]) -> list[Item]:
     for source in (*red, *sources):
         for item in source.items:
             reason = "same_question" if item.med_id in seen else ""
-            if not reason and source not in red and (rule := medical.unsafe(item)):
+            if not reason and source not in red and (rule := medical_rules.unsafe(item.question, item.answer)):
                 reason = f"answer_breaks_{rule}"
             if reason:
                 source.left_out[reason] += 1
@@ -125,7 +126,7 @@ def rows_of_files(items: Sequence[Item], sides: Sequence[str], keywords: Sequenc
         name = side.partition("/")[0]
         row = medical.sample(item, words, answered=name != "red_team")
         if name == "red_team":
-            row |= {"split": side.partition("/")[2], "med_owed": item.owed}
+            row |= {"split": side.partition("/")[2], OWED: item.owed}
         if name != "train" or item.answer:
             files[name].append(row)
         if side in parts:

@@ -15,6 +15,7 @@ from overtake.data import tables
 from overtake.data.splits import shuffled
 from overtake.data.tables import BadInput
 from overtake.evaluation.agreement import Pair, agreement, confusion
+from overtake.tasks.medical.columns import ID
 
 SHEET, PAGE, KEY, RESULT = "review.xlsx", "review.html", "review_key.jsonl", "review_result.json"
 NUMBER, QUESTION, ANSWER, VERDICT, NOTE = "编号 / No.", "问题 / Question", "回答 / Answer", "结论 / Verdict", "备注 / Note"
@@ -77,11 +78,11 @@ def riskiest(folder: Path, limit: int, seed: int) -> list[Row]:
         raise BadInput(f"{folder}: no eval_details_*.jsonl: name the folder that tools/evaluate.py --task medical wrote")
     for file in files:
         for number, row in enumerate(tables.read_objects(file), 1):
-            if row and ("med_id" not in row or "risk" not in row):
+            if row and (ID not in row or "risk" not in row):
                 raise BadInput(f"{file}: line {number} is no medical answer: name the folder that tools/evaluate.py --task medical wrote")
             if row and str(row.get("answer") or "").strip() and "rules" in row:
                 name = file.stem.removeprefix("eval_details_")
-                answers.setdefault(row["med_id"], []).append(row | {"system": name})
+                answers.setdefault(row[ID], []).append(row | {"system": name})
     if not answers:
         raise BadInput(f"{folder}: not one answer in {len(files)} files: nothing to review")
 
@@ -103,7 +104,7 @@ def riskiest(folder: Path, limit: int, seed: int) -> list[Row]:
             one = by_text.setdefault(
                 row["answer"].strip(),
                 {
-                    "med_id": med_id,
+                    ID: med_id,
                     "question": row["question"],
                     "answer": row["answer"].strip(),
                     "risk": row["risk"],
@@ -252,7 +253,7 @@ def work(args: argparse.Namespace) -> int:
         raise BadInput(f"{args.out} holds a list already, maybe a doctor's: name another folder, or remove it")
     key_rows = riskiest(args.folder, args.limit, args.seed)
     write(args.out, key_rows)
-    questions = len({row["med_id"] for row in key_rows})
+    questions = len({row[ID] for row in key_rows})
     print(f"{len(key_rows)} answers to {questions} questions: {args.out / SHEET}, {PAGE}; keep {KEY} back")
     return 0
 

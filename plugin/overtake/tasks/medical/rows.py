@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import yaml
 
@@ -21,15 +21,15 @@ from overtake.data.tables import BadInput
 from overtake.reading.tags import strip_think
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import prompts
-from overtake.tasks.medical.rewards import medical_rules
+from overtake.tasks.medical.columns import ID, KEYWORDS, QUESTION, REFERENCE, RISK, SOURCE, TOOL
 
 COLUMNS = {
-    "question": ("question", "问题", "提问", "ask", "query", "instruction", "prompt", "med_question"),
+    "question": ("question", "问题", "提问", "ask", "query", "instruction", "prompt", QUESTION),
     "context": ("context", "description", "病情描述", "病例", "input"),
-    "answer": ("answer", "回答", "答案", "response", "output", "med_reference"),
+    "answer": ("answer", "回答", "答案", "response", "output", REFERENCE),
     "reasoning": ("reasoning", "think", "思考", "思考过程", "thinking", "complex_cot", "reasoning_content"),
-    "keywords": ("keywords", "关键词", "med_keywords"),
-    "risk": ("risk", "风险", "med_risk"),
+    "keywords": ("keywords", "关键词", KEYWORDS),
+    "risk": ("risk", "风险", RISK),
     "owed": ("owed",),
 }
 """What a row says -> the names its column may have, in order."""
@@ -63,6 +63,43 @@ class Item:
     def med_id(self) -> str:
         """The same for the same question, however it is punctuated."""
         return hashlib.sha256(normal(self.question).encode()).hexdigest()[:16]
+
+
+class MedicalRow(NamedTuple):
+    """A row of a training file as the rewards read it."""
+
+    id: str
+    question: str
+    risk: str
+    reference: str
+    keywords: tuple[str, ...]
+    source: str = ""
+
+    @classmethod
+    def from_columns(cls, cells: Mapping[str, str]) -> Self:
+        """The row in a file's columns; one that is not there is as one that is empty.
+
+        Raises ValueError naming the row whose keywords are no JSON list.
+        """
+        text = cells.get(KEYWORDS, "")
+        try:
+            keywords = json.loads(text) if text else []
+        except ValueError:
+            keywords = None
+        if not isinstance(keywords, list) or not all(isinstance(word, str) for word in keywords):
+            raise ValueError(f"{KEYWORDS} of {cells.get(ID)!r} is {text[:60]!r}, no JSON list of words: make the files with {TOOL}")
+        med_id, question, risk, reference, source = (cells.get(name, "") for name in (ID, QUESTION, RISK, REFERENCE, SOURCE))
+        return cls(med_id, question, risk, reference, tuple(keywords), source)
+
+    def to_columns(self) -> dict[str, str]:
+        """The same as text columns, which `from_columns` reads back.
+
+        >>> row = MedicalRow("m1", "胃胀怎么办", "", "少量多餐。", ("少量多餐",))
+        >>> MedicalRow.from_columns(row.to_columns()) == row, row.to_columns()["med_keywords"]
+        (True, '["少量多餐"]')
+        """
+        keywords = json.dumps(self.keywords, ensure_ascii=False) if self.keywords else ""
+        return {ID: self.id, QUESTION: self.question, RISK: self.risk, REFERENCE: self.reference, KEYWORDS: keywords, SOURCE: self.source}
 
 
 @dataclass
@@ -189,15 +226,6 @@ def _licence(name: str) -> str:
     return str(found.get("licence") or found.get("license") or "not stated") if isinstance(found, dict) else "not stated"
 
 
-def unsafe(item: Item) -> str:
-    """The first safety rule that an item's own answer breaks, as its own reference, so that doses in it count as given; "" for none."""
-    if not item.answer:
-        return ""
-    book = medical_book.shipped()
-    broken = medical_rules.score(item.question, item.answer, book, reference=item.answer).broken
-    return next((rule for rule in broken if rule in book.safety), "")
-
-
 def with_keywords(items: Sequence[Item]) -> list[tuple[str, ...]]:
     """The keywords of each item: its own, else the words of its answer that few other answers have (tf-idf), at most 6."""
     import rjieba
@@ -227,15 +255,8 @@ def messages(item: Item, *, answered: bool) -> list[dict[str, str]]:
 
 def sample(item: Item, keywords: Sequence[str], *, answered: bool) -> Row:
     """A row of a training file: messages, and the columns that the rewards read."""
-    return {
-        "messages": messages(item, answered=answered),
-        "med_id": item.med_id,
-        "med_question": item.question,
-        "med_risk": item.risk,
-        "med_reference": item.answer,
-        "med_keywords": json.dumps(list(keywords), ensure_ascii=False) if keywords else "",
-        "med_source": item.source,
-    }
+    row = MedicalRow(item.med_id, item.question, item.risk, item.answer, tuple(keywords), item.source)
+    return {"messages": messages(item, answered=answered), **row.to_columns()}
 
 
 def to_sample(row: Mapping[str, Any]) -> Row | None:

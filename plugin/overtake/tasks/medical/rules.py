@@ -12,6 +12,7 @@ from overtake.data.tables import BadInput
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import rows as medical
 from overtake.tasks.medical.book import Book, BookError
+from overtake.tasks.medical.columns import KEYWORDS, QUESTION, REFERENCE, RISK
 from overtake.tasks.medical.rewards.medical_rules import Verdict, failing_examples, score
 
 LANGUAGES = ("both", "zh", "en")
@@ -51,14 +52,14 @@ def reasons(verdict: Verdict) -> str:
 def scored(book: Book, row: Mapping[str, str]) -> Verdict:
     """The verdict on a row of a file of answers."""
     question, answer = (row.get(name) or row.get(f"med_{name}", "") for name in ("question", "answer"))
-    reference = row.get("reference") or row.get("med_reference", "")
+    reference = row.get("reference") or row.get(REFERENCE, "")
     return score(
         question,
         answer,
         book,
-        keywords=medical.listed(row.get("keywords") or row.get("med_keywords", "")),
+        keywords=medical.listed(row.get("keywords") or row.get(KEYWORDS, "")),
         reference=reference,
-        risk=row.get("med_risk", ""),
+        risk=row.get(RISK, ""),
     )
 
 
@@ -99,7 +100,7 @@ def _file(book: Book, path: Path, output: Path | None) -> int:
         tables.write_rows(output, [{**row, **more} for row, more in zip(rows, added, strict=True)])
     else:
         for index, (row, verdict) in enumerate(zip(rows, verdicts, strict=True)):
-            question = " ".join((row.get("question") or row.get("med_question", "")).split())[:60]
+            question = " ".join((row.get("question") or row.get(QUESTION, "")).split())[:60]
             print(f"row {tables.row_number(path, index)}: {verdict.total:.2f} {question}\n{reasons(verdict)}\n")
     broken = Counter(rule for verdict in verdicts for rule in verdict.broken)
     print(

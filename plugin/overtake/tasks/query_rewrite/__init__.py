@@ -1,30 +1,39 @@
 """Query rewriting for RAG: rewrites that find more than the teacher's."""
 
 from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Task, lazy
+from overtake.tasks.query_rewrite.columns import (
+    GOLD,
+    HISTORY,
+    MEASURED_BY,
+    PROFILE,
+    QUERY,
+    QUERY_ID,
+    TEACHER_RECALL,
+    TEACHER_REWRITE,
+    TENANT,
+)
 
 _HERE = "overtake.tasks.query_rewrite"
-_ROW = ("rag_query_id", "rag_query", "rag_tenant", "rag_kb", "rag_gold", "rag_teacher_rewrite", "rag_teacher_recall", "rag_teacher_judge")
 
 TASK = Task(
     name="query_rewrite",
-    row="overtake.rewards.measuring:Row",
+    row=f"{_HERE}.rows:RewriteRow",
     recipe="grpo_rag",
     rewards=(
         Reward(
             "rag_competition",
             f"{_HERE}.rewards.rag_competition:RagCompetition",
-            _ROW,
-            once="rag_teacher_recall",
+            MEASURED_BY,
+            once=TEACHER_RECALL,
             asks=("retrieval", "judge"),
             judge_weight="weight_judge",
         ),
-        Reward("rag_retrieval", f"{_HERE}.rewards.rag_retrieval:RagRetrieval", _ROW, "rag_teacher_recall", ("retrieval",)),
-        Reward("rag_win", f"{_HERE}.rewards.rag_win:RagWin", _ROW, "rag_teacher_recall", ("retrieval",)),
-        Reward("teacher_judge", f"{_HERE}.rewards.teacher_judge:TeacherJudge", _ROW, asks=("judge",)),
-        Reward("rewrite_rules", f"{_HERE}.rewards.rewrite_rules:RewriteRules", ("rag_query",)),
+        Reward("rag_retrieval", f"{_HERE}.rewards.rag_retrieval:RagRetrieval", MEASURED_BY, TEACHER_RECALL, ("retrieval",)),
+        Reward("rag_win", f"{_HERE}.rewards.rag_win:RagWin", MEASURED_BY, TEACHER_RECALL, ("retrieval",)),
+        Reward("teacher_judge", f"{_HERE}.rewards.teacher_judge:TeacherJudge", MEASURED_BY, asks=("judge",)),
+        Reward("rewrite_rules", f"{_HERE}.rewards.rewrite_rules:RewriteRules", (QUERY,)),
     ),
     datasets={"overtake/query_rewrite": f"{_HERE}.dataset:query_rewrite", "overtake/sample": f"{_HERE}.sample_dataset:sample"},
-    sampled=f"{_HERE}.sampling:accepting_requests",
     main="quality",
     metrics=(
         Metric("quality", "retrieval quality", "检索质量"),
@@ -43,20 +52,20 @@ TASK = Task(
     # The teacher's rewrite has at most 150 tokens, so the student gets no more.
     decoding=Decoding(limit=150, temperature=0.7, top_p=0.9),
     evaluation=Evaluation(
-        id="rag_query_id",
+        id=QUERY_ID,
         answer="rewrite",
-        texts=("rag_query", "rag_tenant", "rag_profile", "rag_history"),
-        shown={"rag_query_id": "rag_query_id", "query": "rag_query", "gold": "rag_gold"},
-        columns={"copy": "rag_query", "teacher": "rag_teacher_rewrite"},
+        texts=(QUERY, TENANT, PROFILE, HISTORY),
+        shown={QUERY_ID: QUERY_ID, "query": QUERY, "gold": GOLD},
+        columns={"copy": QUERY, "teacher": TEACHER_REWRITE},
         read=lazy(f"{_HERE}.evaluate:read"),
         messages=lazy(f"{_HERE}.evaluate:messages"),
         measure=lazy(f"{_HERE}.evaluate:measure"),
     ),
     attacks=Attacks(
-        id="rag_query_id",
-        question="rag_query",
+        id=QUERY_ID,
+        question=QUERY,
         rows=lazy(f"{_HERE}.attacks:rows"),
-        honest=lambda row: row["rag_teacher_rewrite"],
+        honest=lambda row: row[TEACHER_REWRITE],
         tricks=lazy(f"{_HERE}.attacks:tricks"),
         judge=lazy(f"{_HERE}.attacks:judge"),
         services=lazy(f"{_HERE}.attacks:services"),

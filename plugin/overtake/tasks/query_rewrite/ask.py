@@ -11,6 +11,7 @@ from overtake.evaluation import asking
 from overtake.remote import rag
 from overtake.remote.gateway import Ok
 from overtake.tasks.query_rewrite import TASK, prompts
+from overtake.tasks.query_rewrite.columns import HISTORY, PROFILE, QUERY, TENANT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,7 @@ def work(args: argparse.Namespace) -> int:
     if not args.tenant:
         raise BadInput(f"whose prompt is meant? Give --tenant, one of {', '.join(prompts.tenants())}")
     retriever = rag.rag_gateway()
-    row = {"rag_tenant": args.tenant, "rag_query": args.question, "rag_profile": args.profile, "rag_history": args.history}
+    row = {TENANT: args.tenant, QUERY: args.question, PROFILE: args.profile, HISTORY: args.history}
     rewrite = asking.answer(TASK, args, row, "rewrite")
     print(f"question: {args.question}\nrewrite:  {rewrite}")
     calls = [rag.rag_call(args.question, text, args.tenant, args.kb_name) for text in (args.question, rewrite)]

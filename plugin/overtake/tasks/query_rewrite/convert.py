@@ -24,9 +24,16 @@ from overtake.data.splits import split
 from overtake.data.tables import BadInput
 from overtake.retrieval.corpus import read_qrels
 from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite.columns import COLUMNS
+from overtake.tasks.query_rewrite.rows import RewriteRow
 from overtake.tasks.query_rewrite.validate import read_sheet
 
 GENERATED = ("query_id", "original_query", "rewritten_query", "user_profile", "history_summary", "tenant_id", "teacher_model")
+_SAID = (
+    *("query_id", "original_query", "tenant_id", "kb_name", "user_profile", "history_summary"),
+    *("gold", "rewritten_query", "recall", "judge_score", "original_recall"),
+)
+"""What a validated row calls the reward columns."""
 VALIDATED = ("success", "top1_score", "recall", "original_recall", "gain", "gold", "kb_name")
 SIDES = ("train", "val", "test")
 
@@ -95,21 +102,9 @@ def sft_row(row: Row) -> dict[str, Any]:
 
 
 def rl_row(row: Row) -> dict[str, Any]:
-    """One prompt with what the rewards need; every rag_* column is text, so that all files have one schema."""
-    return {
-        "messages": _messages(row),
-        "rag_query_id": row["query_id"],
-        "rag_query": row["original_query"],
-        "rag_tenant": row["tenant_id"],
-        "rag_kb": row["kb_name"],
-        "rag_profile": row["user_profile"],
-        "rag_history": row["history_summary"],
-        "rag_gold": row["gold"],
-        "rag_teacher_rewrite": row["rewritten_query"],
-        "rag_teacher_recall": row["recall"],
-        "rag_teacher_judge": row.get("judge_score", ""),
-        "rag_original_recall": row["original_recall"],
-    }
+    """One prompt with what the rewards need; every reward column is text, so that all files have one schema."""
+    texts = dict(zip(COLUMNS, (row.get(name, "") for name in _SAID), strict=True))
+    return {"messages": _messages(row), **RewriteRow.from_columns(texts).to_columns()}
 
 
 def work(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from swift.dataset import DatasetMeta
 from overtake.data import files
 from overtake.data.cells import cells, plain
 from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 NEEDED = ("original_query", "rewritten_query")
 
@@ -47,20 +48,9 @@ def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     profile, history = text["user_profile"], text["history_summary"]
     messages = [*prompts.rewrite_messages(tenant, query, profile, history), {"role": "assistant", "content": rewrite}]
-    return {
-        "messages": messages,
-        "rag_query_id": hashlib.sha256("\n".join((tenant, query, profile, history)).encode()).hexdigest()[:16],
-        "rag_query": query,
-        "rag_tenant": tenant,
-        "rag_kb": text.get("kb_name", "") or "default",
-        "rag_profile": profile,
-        "rag_history": history,
-        "rag_gold": "",
-        "rag_teacher_rewrite": rewrite,
-        "rag_teacher_recall": "",
-        "rag_teacher_judge": "",
-        "rag_original_recall": "",
-    }
+    query_id = hashlib.sha256("\n".join((tenant, query, profile, history)).encode()).hexdigest()[:16]
+    made = RewriteRow(query_id, query, tenant, text.get("kb_name", "") or "default", profile, history, teacher_rewrite=rewrite)
+    return {"messages": messages, **made.to_columns()}
 
 
 def query_rewrite() -> DatasetMeta:

@@ -21,14 +21,15 @@ from overtake.remote.gateway import Ok
 from overtake.retrieval.metrics import evaluate_run, quality
 from overtake.task import Row
 from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite.columns import GOLD, HISTORY, KB, PROFILE, QUERY, QUERY_ID, TEACHER_REWRITE, TENANT
 from overtake.tasks.query_rewrite.judge import judge_call, judge_gateway
 
 _OF_GOLD = ("hit@1", "recall@5", "mrr@10", "ndcg@10")
 _DEPTH = 10
 _SHOWN = 5
 """Documents that the details name."""
-_TEXTS = ("rag_query", "rag_tenant", "rag_profile", "rag_history")
-_NEEDED = ("rag_query_id", *_TEXTS, "rag_kb", "rag_gold", "rag_teacher_rewrite")
+_TEXTS = (QUERY, TENANT, PROFILE, HISTORY)
+_NEEDED = (QUERY_ID, *_TEXTS, KB, GOLD, TEACHER_REWRITE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def read(args: argparse.Namespace) -> list[Row]:
     """The rows of tools/convert.py's test.jsonl, all labelled or none."""
     rows = read_rows(args.test, required=_NEEDED)
-    unlabelled = [row["rag_query_id"] for row in rows if row["rag_gold"] in ("", "[]")]
+    unlabelled = [row[QUERY_ID] for row in rows if row[GOLD] in ("", "[]")]
     if 0 < len(unlabelled) < len(rows):
         raise BadInput(
             f"{args.test}: {len(unlabelled)} of {len(rows)} rows have no gold labels (first: {unlabelled[0]}): label all or none, "
@@ -53,23 +54,18 @@ def read(args: argparse.Namespace) -> list[Row]:
 
 def messages(row: Row) -> list[dict[str, str]]:
     """The prompt of training."""
-    return prompts.rewrite_messages(row["rag_tenant"], row["rag_query"], row["rag_profile"], row["rag_history"])
+    return prompts.rewrite_messages(row[TENANT], row[QUERY], row[PROFILE], row[HISTORY])
 
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
     """What each rewrite retrieves, and with --judge what the judge gives it."""
-    asked = [row for row in rows if answers[row["rag_query_id"]]]
-    labelled = rows[0]["rag_gold"] not in ("", "[]")
+    asked = [row for row in rows if answers[row[QUERY_ID]]]
+    labelled = rows[0][GOLD] not in ("", "[]")
     worst = dict.fromkeys(["quality", *(_OF_GOLD if labelled else ["top1"]), *(["judge"] if args.judge else [])], 0.0)
     scores: Scores = {query_id: dict(worst) for query_id, answer in answers.items() if answer == ""}
-    calls = [
-        rag.rag_call(
-            row["rag_query"], answers[row["rag_query_id"]] or "", row["rag_tenant"], row["rag_kb"], top_k=_DEPTH, labelled=labelled
-        )
-        for row in asked
-    ]
+    calls = [rag.rag_call(row[QUERY], answers[row[QUERY_ID]] or "", row[TENANT], row[KB], top_k=_DEPTH, labelled=labelled) for row in asked]
     found = {
-        row["rag_query_id"]: rag.hits(result.value)
+        row[QUERY_ID]: rag.hits(result.value)
         for row, result in zip(asked, ask(rag.rag_gateway(), calls, f"retrieving for {name}"), strict=True)
         if isinstance(result, Ok)
     }
@@ -77,15 +73,15 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     for query_id, hits in found.items():
         scores[query_id]["retrieved"] = [hit.doc_id or f"score {hit.score:.3f}" for hit in hits[:_SHOWN]]
     if args.judge:
-        calls = [judge_call(row["rag_query"], answers[row["rag_query_id"]] or "") for row in asked]
+        calls = [judge_call(row[QUERY], answers[row[QUERY_ID]] or "") for row in asked]
         verdicts = ask(judge_gateway(), calls, f"judging {name}")
         for row, verdict in zip(asked, verdicts, strict=True):
-            if isinstance(verdict, Ok) and row["rag_query_id"] in scores:
-                scores[row["rag_query_id"]]["judge"] = verdict.value["score"]
+            if isinstance(verdict, Ok) and row[QUERY_ID] in scores:
+                scores[row[QUERY_ID]]["judge"] = verdict.value["score"]
     for row in rows:
-        if (found_of := scores.get(row["rag_query_id"])) is not None:
-            text = answers[row["rag_query_id"]] or ""
-            found_of |= {"copy": float(is_copy(row["rag_query"], text)), "unreadable": float(not text)}
+        if (found_of := scores.get(row[QUERY_ID])) is not None:
+            text = answers[row[QUERY_ID]] or ""
+            found_of |= {"copy": float(is_copy(row[QUERY], text)), "unreadable": float(not text)}
     return scores
 
 
@@ -93,7 +89,7 @@ def _of_gold(found: dict[str, list[rag.Hit]], rows: Sequence[Row]) -> Scores:
     if any(hit.doc_id is None for hits in found.values() for hit in hits):
         raise BadInput("the RAG service names no documents (doc_id), so what it finds cannot be compared with gold labels")
     ranked = {query_id: [hit.doc_id or "" for hit in hits] for query_id, hits in found.items()}
-    gold = {row["rag_query_id"]: {doc_id: 1 for doc_id in json.loads(row["rag_gold"])} for row in rows}
+    gold = {row[QUERY_ID]: {doc_id: 1 for doc_id in json.loads(row[GOLD])} for row in rows}
     try:
         return evaluate_run(ranked, {query_id: gold[query_id] for query_id in ranked})
     except ValueError as error:

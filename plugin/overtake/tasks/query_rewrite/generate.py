@@ -9,7 +9,6 @@ A row of OUTPUT is the sheet's row and `rewritten_query`, `teacher_model`; a fai
 
 import argparse
 import hashlib
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from overtake import cli
+from overtake import cli, settings
 from overtake import generation as teachers
 from overtake.data import tables
 from overtake.data.cells import no_text, plain
@@ -153,7 +152,7 @@ def compare_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
     if not found:
         raise BadInput(f"--compare-with {wanted!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
     base_url = found[2] or teacher.base_url
-    key = os.environ.get("OVERTAKE_COMPARE_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
+    key = settings.api_key("OVERTAKE_COMPARE_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
     if (found[1], base_url) == (teacher.model, teacher.base_url):
         raise BadInput(f"--compare-with {wanted!r} is the teacher itself: name another model")
     budget.check(found[1])

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from overtake import text_table
 from overtake.data.tables import BadInput, json_lines, write_aside
-from overtake.remote.rag import Hit
 from overtake.rewards import trace
-from overtake.rewards.measuring import Retrieval
+from overtake.tasks.query_rewrite.measuring import Retrieval
 from overtake.tasks.query_rewrite.rewards.rag_competition import Weights, parts
 
 COMPOSITE = "RagCompetition"
@@ -62,11 +61,7 @@ def rescore(found: trace.Trace, weights: Mapping[str, float], reward_weights: Se
 
 
 def _composite(sample: Mapping[str, Any], weights: Weights) -> float | None:
-    pair = None
-    if sample["recall"] is not None:
-        student, teacher = (tuple(Hit(*hit) for hit in sample[name]) for name in ("recall", "teacher_recall"))
-        pair = Retrieval(student, teacher, tuple(sample["gold"]))
-    return parts(pair, sample["points"], sample["teacher_points"]).score(weights, sample["judge_needed"])
+    return parts(Retrieval.of(sample), sample["points"], sample["teacher_points"]).score(weights, sample["judge_needed"])
 
 
 def table(rescored: Iterable[Rescored]) -> list[list[str]]:

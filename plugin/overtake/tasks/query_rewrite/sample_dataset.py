@@ -3,7 +3,7 @@
     swift sample --external_plugins plugin/register.py --dataset overtake/sample:rl_train.jsonl --prm_model rag_competition ...
 
 ms-swift 4.6.0 fails on a row without an answer, takes the answer for one more candidate, and strips every other column: the rewards
-find the row again by its conversation (rewards/sampling.py).
+find the row again by its conversation (overtake/rewards/sampling.py).
 """
 
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Any
 from swift.dataset import DatasetLoader, DatasetMeta
 
 from datasets import Dataset  # type: ignore[attr-defined]  # mypy takes our data folder for it
-from overtake.tasks.query_rewrite import conversations, sampling
+from overtake.rewards import sampling
+from overtake.tasks.query_rewrite import conversations
+from overtake.tasks.query_rewrite.columns import QUERY_ID, TEACHER_REWRITE
 
 
 class PromptLoader(DatasetLoader):
@@ -25,12 +27,10 @@ class PromptLoader(DatasetLoader):
         """
         dataset_syntax.dataset = "/".join(dataset_syntax.subsets)  # ms-swift cut the path at its slashes
         rows = conversations.read(Path(dataset_syntax.dataset))
-        sampling.remember(rows)
-        return Dataset.from_list([{"messages": [*conversations.prompt(row["messages"]), _answer(row)]} for row in rows.values()])
-
-
-def _answer(row: conversations.Row) -> dict[str, str]:
-    return {"role": "assistant", "content": row["rag_teacher_rewrite"]}
+        sampling.remember({key: sampling.Sampled(row[QUERY_ID], conversations.cells(row)) for key, row in rows.items()})
+        answers = ({"role": "assistant", "content": row[TEACHER_REWRITE]} for row in rows.values())
+        turns = [[*sampling.prompt(row["messages"]), answer] for row, answer in zip(rows.values(), answers, strict=True)]
+        return Dataset.from_list([{"messages": messages} for messages in turns])
 
 
 def sample() -> DatasetMeta:

@@ -1,14 +1,12 @@
 """Best of n: which of the rewrites that `swift sample` drew are kept, measured by the reward that GRPO trains with."""
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from types import SimpleNamespace
 
 from tqdm import tqdm
 
@@ -19,22 +17,23 @@ from overtake.reading.tags import strip_think
 from overtake.remote import rag
 from overtake.remote.gateway import Call, Ok, Result
 from overtake.retrieval.metrics import quality
-from overtake.rewards import measuring
-from overtake.rewards.measuring import Outage, Retrieval
+from overtake.rewards import sampling
+from overtake.rewards.measuring import Outage
 from overtake.tasks.query_rewrite import conversations
 from overtake.tasks.query_rewrite import judge as judging
+from overtake.tasks.query_rewrite.columns import QUERY, QUERY_ID, TEACHER_RECALL, TEACHER_REWRITE
 from overtake.tasks.query_rewrite.conversations import Row
+from overtake.tasks.query_rewrite.measuring import Retrieval, to_judge
 from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
 from overtake.tasks.query_rewrite.rewards.relevance import relevances
-from overtake.tasks.query_rewrite.rewards.rewrite_rules import fault
+from overtake.tasks.query_rewrite.rewards.rewrite_rules import rejection_reason
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 UNMEASURED, NO_BETTER, FAULTY, UNDRAWN = "not measured", "no better than the question", "every draw breaks a rule", "no draw"
 
 _TOGETHER = 8
 """Questions measured at a time: with 8 draws each, the 64 rewrites of an update in training."""
 _TIE = 1e-9
-# What is measured is shared within a trainer's step; sampling is one step.
-_STEP = SimpleNamespace(global_step=0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def read_draws(path: Path, rows: Mapping[str, Row]) -> dict[str, list[str]]:
         messages = line.get("messages")
         if not isinstance(messages, list) or not messages or messages[-1].get("role") != "assistant":
             raise BadInput(f"{path}: line {number} ends in no assistant turn: give what `swift sample` wrote")
-        key = conversations.key(messages)
+        key = sampling.key(messages)
         if key not in rows:
             raise BadInput(f"{path}: line {number} was drawn on a conversation that is none of the rows: give the rows it was drawn on")
         draws.setdefault(key, []).append(strip_think(messages[-1]["content"]))
@@ -96,38 +95,24 @@ def measure(asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
 
     Raises Outage when the RAG service is down.
     """
-    unknown = [row for row, _ in asked if not row["rag_original_recall"]]
-    originals = rag.rag_gateway().submit([_original_call(row) for row in unknown], settings.load().batch_deadline)
+    rows = [RewriteRow.from_columns(row) for row, _ in asked]
+    unknown = [_original_call(row) for row in rows if row.original_recall is None]
+    originals = rag.rag_gateway().submit(unknown, settings.load().batch_deadline)
     texts = [text for _, mine in asked for text in mine]
-    columns = {**conversations.columns([row for row, mine in asked for _ in mine]), "trainer_state": _STEP}
-    scores = RagCompetition()(texts, **columns)
-    # Shared with the reward's own measurement: nothing is asked again.
-    retrievals = measuring.retrievals(measuring.read_rows(texts, columns), measuring.step_of(columns))()
-    pairs = [pair if isinstance(pair, measuring.Retrieval) else None for pair in retrievals]
-    draws = iter([Draw(*one) for one in zip(texts, scores, pairs, strict=True)])
+    scored = RagCompetition().measure(texts, **conversations.columns([row for row, mine in asked for _ in mine]))
+    draws = iter([Draw(text, one.value, Retrieval.of(one.parts)) for text, one in zip(texts, scored, strict=True)])
     live = iter(originals.result())
     measured = []
-    for row, mine in asked:
-        hits = _known(row) if row["rag_original_recall"] else _answered(next(live))
-        original = None if hits is None else quality(relevances(hits, json.loads(row["rag_gold"] or "[]")))
+    for row, (_, mine) in zip(rows, asked, strict=True):
+        hits = _answered(next(live)) if row.original_recall is None else row.original_recall
+        original = None if hits is None else quality(relevances(hits, row.gold))
         measured.append(Question([next(draws) for _ in mine], original))
     return measured
 
 
-def _original_call(row: Row) -> Call:
+def _original_call(row: RewriteRow) -> Call:
     """The question sent as the rewrite, or the service would rewrite by itself."""
-    query, labelled = row["rag_query"], row["rag_gold"] not in ("", "[]")
-    return rag.rag_call(query, query, row["rag_tenant"], row["rag_kb"] or "default", labelled=labelled)
-
-
-def _known(row: Row) -> list[rag.Hit]:
-    try:
-        return rag.hits({"recall": json.loads(row["rag_original_recall"])})
-    except (ValueError, TypeError):
-        raise BadInput(
-            f"{row['rag_query_id']}: rag_original_recall is {row['rag_original_recall'][:60]!r}, no recall list as JSON: make the file "
-            "with tools/convert.py"
-        ) from None
+    return rag.rag_call(row.query, row.query, row.tenant, row.kb, labelled=bool(row.gold))
 
 
 def _answered(result: Result) -> list[rag.Hit] | None:
@@ -141,17 +126,15 @@ def check(rows: Sequence[Row], output: Path) -> None:
     """
     tables.check_output(output)
     try:
-        parsed = measuring.read_rows([""] * len(rows), conversations.columns(rows))
+        parsed = [RewriteRow.from_columns(row) for row in rows]
     except ValueError as error:
         raise BadInput(str(error)) from None
-    for row, one in zip(rows, parsed, strict=True):
-        if row["rag_original_recall"]:
-            _known(row)
-        if one.teacher_recall is None and not one.teacher_rewrite:
-            raise BadInput(f"{one.query_id}: neither rag_teacher_recall nor rag_teacher_rewrite: there is nothing to compete with")
-    cli.probe(rag.rag_gateway(), _original_call(rows[0]))
+    for row in parsed:
+        if row.teacher_recall is None and not row.teacher_rewrite:
+            raise BadInput(f"{row.query_id}: neither {TEACHER_RECALL} nor {TEACHER_REWRITE}: there is nothing to compete with")
+    cli.probe(rag.rag_gateway(), _original_call(parsed[0]))
     config = settings.load()
-    asked = measuring.to_judge(parsed, measuring.step_of({"trainer_state": _STEP}), config.judge_share if config.weight_judge else 0.0)
+    asked = to_judge(parsed, None, config.judge_share if config.weight_judge else 0.0)
     if judged := [one for one, ask in zip(parsed, asked, strict=True) if ask and one.teacher_rewrite]:
         cli.probe(judging.judge_gateway(), judging.judge_call(judged[0].query, judged[0].teacher_rewrite))
 
@@ -160,10 +143,10 @@ def sft_row(row: Row, draw: Draw, original: float, source: str) -> Row:
     """A row in the form of tools/convert.py's train.jsonl, with the columns of the RL row besides."""
     assert draw.retrieval is not None and draw.score is not None  # `best` keeps no other
     top1 = draw.retrieval.student[0] if draw.retrieval.student else 0.0
-    metadata = {"query_id": row["rag_query_id"], "top1_score": top1, "source": source, "score": round(draw.score, 6)}
+    metadata = {"query_id": row[QUERY_ID], "top1_score": top1, "source": source, "score": round(draw.score, 6)}
     qualities = {"quality": draw.retrieval.student_quality, "teacher_quality": draw.retrieval.teacher_quality, "original_quality": original}
     answer = {"role": "assistant", "content": draw.text}
-    return {**row, "messages": [*conversations.prompt(row["messages"]), answer], "metadata": {**metadata, **qualities}}
+    return {**row, "messages": [*sampling.prompt(row["messages"]), answer], "metadata": {**metadata, **qualities}}
 
 
 def work(args: argparse.Namespace) -> int:
@@ -177,7 +160,7 @@ def work(args: argparse.Namespace) -> int:
         return 0
     drawn = read_draws(args.draws, rows)
     distinct = [(key, text) for key, texts in drawn.items() for text in dict.fromkeys(texts)]
-    faults = [fault(text, rows[key]["rag_query"]) for key, text in distinct]
+    faults = [rejection_reason(text, rows[key][QUERY]) for key, text in distinct]
     sound: dict[str, list[str]] = {}
     for (key, text), broken in zip(distinct, faults, strict=True):
         if not broken:
@@ -187,7 +170,7 @@ def work(args: argparse.Namespace) -> int:
     kept = [
         sft_row(rows[key], draw, measured[key].original or 0.0, args.source) for key, draw in outcomes.items() if isinstance(draw, Draw)
     ]
-    left_out = [{"query_id": rows[key]["rag_query_id"], "reason": why} for key, why in outcomes.items() if isinstance(why, str)]
+    left_out = [{"query_id": rows[key][QUERY_ID], "reason": why} for key, why in outcomes.items() if isinstance(why, str)]
     files = cli.write_beside(args.output, "left_out", left_out)
     if kept:
         tables.write_aside({args.output: tables.json_lines(kept)})
@@ -200,7 +183,7 @@ def work(args: argparse.Namespace) -> int:
         f"{len(rows)} questions in, {len(kept)} kept; left out: {reasons[NO_BETTER]} no better than the question, "
         f"{reasons[UNMEASURED]} not measured, {reasons[FAULTY]} by the rules, {reasons[UNDRAWN]} without a draw\n"
         f"{sum(map(len, drawn.values()))} draws, {len(distinct)} distinct: {copies} copies of the question, "
-        f"{len(faults) - copies - faults.count('')} with another fault, {failed} not measured\n"
+        f"{len(faults) - copies - faults.count(None)} with another fault, {failed} not measured\n"
         f"{asked.calls} retrievals ({asked.cached} from cache), {judged.calls} verdicts ({judged.cached} from cache), "
         f"{judged.failed.total()} of them failed\n"
         f"{_worth(kept)}{args.output if kept else 'nothing was kept, no set'} written{files}"

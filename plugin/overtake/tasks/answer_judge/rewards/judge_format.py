@@ -1,15 +1,12 @@
 """JudgeFormat: 1.0 for a verdict in its form with a reason before it, else 0.0. No service is asked.
 
-The form is `<think>reasoning</think><output>main: VERDICT; secondary: VERDICT</output>` (reading/judgements.py). What cannot be read is the
-student's own fault here, so it is a score of 0 and no abstention; a teacher's unreadable verdict is one (remote/grading.py).
+The form is `<think>reasoning</think><output>main: VERDICT; secondary: VERDICT</output>` (judgements.py). What cannot be read is the
+student's own fault here, so it is a score of 0 and no abstention; a teacher's unreadable verdict is one (judge.py).
 """
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
-from overtake.rewards import trace
-from overtake.rewards.metrics import log_metrics
+from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.answer_judge.judgements import Judgement, read_judgement
 
 
@@ -37,17 +34,15 @@ def score(completion: str) -> float:
     return float(isinstance(read(completion), Judgement))
 
 
-class JudgeFormat:
+class JudgeFormat(Reward[None]):
     """The form as a reward; logged as `judge/format`, and `judge/reason_length` in characters."""
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        self.args = args
-
-    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float]:
+    def finish(self, batch: Batch, pending: None = None) -> list[Scored]:
         """One score for each completion; never None, since nothing can fail."""
-        found = [read(completion) for completion in completions]
-        scores = [float(isinstance(one, Judgement)) for one in found]
-        lengths = [float(len(one.reason)) for one in found if isinstance(one, Judgement)]
-        log_metrics({"judge/format": scores, "judge/reason_length": lengths})
-        trace.note({"form_fault": [one if isinstance(one, str) else "" for one in found]})
-        return scores
+        return list(map(_scored, map(read, batch.completions)))
+
+
+def _scored(found: Judgement | str) -> Scored:
+    length = float(len(found.reason)) if isinstance(found, Judgement) else None
+    value = float(isinstance(found, Judgement))
+    return Scored(value, {"form_fault": found if isinstance(found, str) else ""}, {"judge/format": value, "judge/reason_length": length})

@@ -11,14 +11,13 @@ Weights of parts that the row does not have are left out, and the sum is divided
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from overtake.rewards import trace
-from overtake.rewards.measuring import column
-from overtake.rewards.metrics import log_metrics
-from overtake.tasks.answer_judge.judgements import VALUES, Judgement
+from overtake.rewards.reward import Batch, Reward, Scored
+from overtake.tasks.answer_judge.columns import JUDGE_FACTS, READ, SHOWN, TOOL
+from overtake.tasks.answer_judge.judgements import Judgement
 from overtake.tasks.answer_judge.rewards import judge_format
-from overtake.tasks.answer_judge.rows import alternatives
+from overtake.tasks.answer_judge.rows import JudgeRow
 from overtake.tasks.answer_judge.rule_judge import holds
 
 MAIN, SECONDARY, FACTS = 0.65, 0.25, 0.10
@@ -68,53 +67,40 @@ def score(completion: str, main: str, secondary: str = "", facts: Sequence[str] 
     return parts(completion, main, secondary, facts).score
 
 
-class JudgeVerdict:
-    """The verdict as a reward. Columns: `judge_main` and `judge_secondary`, "" where not known; if there is one, `judge_facts` (JSON list).
+class JudgeVerdict(Reward[None]):
+    """The verdict as a reward; a verdict of the row that is not known is "".
 
     Logged: `judge/main`, `judge/secondary` and `judge/facts`, the shares that are right; `judge/said_correct` beside `judge/is_correct`,
     since a judge that says the same to everything shows there first; `judge/wrongly_correct`, wrong answers that it lets pass.
     """
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        self.args = args
+    columns = READ
+    optional = (*SHOWN, JUDGE_FACTS)
+    tool = TOOL
 
-    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
-        """One score for each completion. Raises ValueError naming a column that is missing or a value that is no verdict."""
-        count = len(completions)
-        mains, secondaries = (_verdicts(columns, f"judge_{name}", count) for name in ("main", "secondary"))
-        facts = [alternatives(text or "") for text in columns.get("judge_facts") or [""] * count]
-        rows = zip(completions, mains, secondaries, facts, strict=True)
-        found = [parts(completion, main, secondary, of_row) for completion, main, secondary, of_row in rows]
-        read = [judge_format.read(completion) for completion in completions]
-        said = [one if isinstance(one, Judgement) else None for one in read]
-        log_metrics(
-            {
-                **{f"judge/{name}": [value for one in found if (value := getattr(one, name)) is not None] for name in Parts._fields},
-                "judge/said_correct": [float(one is not None and one.main == "correct") for one in said],
-                "judge/is_correct": [float(main == "correct") for main in mains if main],
-                "judge/wrongly_correct": [
-                    float(one is not None and one.main == "correct")
-                    for one, main in zip(said, mains, strict=True)
-                    if main and main != "correct"
-                ],
-            }
-        )
-        trace.note(
-            {
-                **{name: columns[name] for name in ("judge_id", "judge_question", "judge_answer", "judge_answer_hat") if name in columns},
-                "main": mains,
-                "secondary": secondaries,
-                "said_main": [one and one.main for one in said],
-                "said_secondary": [one and one.secondary for one in said],
-                "reason": [one and one.reason for one in said],
-            }
-        )
-        return [one.score for one in found]
+    def finish(self, batch: Batch, pending: None = None) -> list[Scored]:
+        """One score for each completion. Raises ValueError naming a value that is no verdict."""
+        shown = [name for name in SHOWN if name in batch.columns]
+        about = [{name: batch.columns[name][at] for name in shown} for at in range(len(batch.completions))]
+        return list(map(_scored, batch.rows(JudgeRow), batch.completions, about))
 
 
-def _verdicts(columns: Any, name: str, count: int) -> list[str]:
-    values = [value or "" for value in column(columns, name, count)]
-    strange = [value for value in values if value not in (*VALUES, "")]
-    if strange:
-        raise ValueError(f"{name} is {str(strange[0])[:40]!r} in a row: it must be {', '.join(VALUES)} or empty")
-    return values
+def _scored(row: JudgeRow, completion: str, about: dict[str, str]) -> Scored:
+    made = parts(completion, row.main or "", row.secondary or "", row.facts)
+    found = judge_format.read(completion)
+    said = found if isinstance(found, Judgement) else None
+    passed = float(said is not None and said.main == "correct")
+    metrics = {
+        **{f"judge/{name}": value for name, value in made._asdict().items()},
+        "judge/said_correct": passed,
+        "judge/is_correct": float(row.main == "correct") if row.main else None,
+        "judge/wrongly_correct": passed if row.main and row.main != "correct" else None,
+    }
+    noted = {
+        "main": row.main or "",
+        "secondary": row.secondary or "",
+        "said_main": said and said.main,
+        "said_secondary": said and said.secondary,
+        "reason": said and said.reason,
+    }
+    return Scored(made.score, {**about, **noted}, metrics)

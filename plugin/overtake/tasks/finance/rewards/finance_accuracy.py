@@ -6,23 +6,22 @@ groups drawn by a hash of question and step; its verdict, right or wrong, then r
 """
 
 import re
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from overtake import settings
 from overtake.data.questions import is_copy
 from overtake.reading.numbers import read_quantity
 from overtake.reading.tags import last_answer
-from overtake.remote import budget, chat
+from overtake.remote import chat
 from overtake.remote.gateway import Failed, Ok, Result
-from overtake.rewards import measuring, trace
-from overtake.rewards.metrics import log_metrics
+from overtake.rewards.measuring import Results, is_drawn, send, share_to_judge, stop_on_outage
+from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.finance import rows as problems
+from overtake.tasks.finance.columns import ID, READ, TOOL, TYPE
 from overtake.tasks.finance.judge import finance_judge_call
 from overtake.tasks.finance.rewards import keyword_answer, numeric_answer
-from overtake.tasks.finance.rewards.numeric_answer import TOOL
-from overtake.tasks.finance.rows import TYPES
+from overtake.tasks.finance.rows import TYPES, FinanceRow
 
 _MOST_LETTERS = 12
 """A number with its unit has no more letters: US$ million. A sentence with a number in it has."""
@@ -35,7 +34,7 @@ def is_numeric(gold: str, kind: str) -> bool:
     (True, False)
     """
     if kind not in TYPES:
-        raise ValueError(f"fin_type is {kind!r}, must be one of {', '.join(TYPES)}: make the training files with {TOOL}")
+        raise ValueError(f"{TYPE} is {kind!r}, must be one of {', '.join(TYPES)}: make the training files with {TOOL}")
     return read_quantity(gold) is not None and (kind == "calculation" or len(re.findall(r"[^\W\d_]", gold)) <= _MOST_LETTERS)
 
 
@@ -52,118 +51,80 @@ def score(completion: str, gold: str, kind: str, question: str = "") -> float | 
     return keyword_answer.score(completion, gold, question)
 
 
-def fault(row: problems.Row) -> str:
-    """Why a problem cannot be asked, or its gold answer not be told right by the very rules that train and evaluate; or "".
+def rejection_reason(row: problems.Row) -> str | None:
+    """Why a problem cannot be asked, or its gold answer not be told right by the very rules that train and evaluate; None for a sound one.
 
-    >>> fault({"id": "a", "question": "2022年营收？", "gold_answer": "？", "type": "calculation", "source": "x"})
+    >>> rejection_reason({"id": "a", "question": "2022年营收？", "gold_answer": "？", "type": "calculation", "source": "x"})
     'the gold answer cannot be graded by the rules'
     """
-    if reason := problems.fault(row):
+    if reason := problems.rejection_reason(row):
         return reason
     graded = score(f"<answer>{row['gold_answer']}</answer>", row["gold_answer"], row["type"], row["question"])
-    return "" if graded == 1.0 else "the gold answer cannot be graded by the rules"
+    return None if graded == 1.0 else "the gold answer cannot be graded by the rules"
 
 
-class _Row(NamedTuple):
-    id: str
-    question: str
-    gold: str
-    kind: str
-    answer: str | None
+class Pending(NamedTuple):
+    """What was asked about a batch, and the answers that it was asked about."""
+
+    answers: list[str | None]
+    judging: Callable[[], Results]
 
 
-_Judging = Callable[[], list[Result]]
-
-
-class FinanceAccuracy:
-    """Accuracy as a reward; columns fin_id, fin_question, fin_gold, fin_type.
+class FinanceAccuracy(Reward[Pending]):
+    """Accuracy as a reward.
 
     Logged are `finance/accuracy`, the mean of each type as `finance/<type>`, and the shares `finance/unanswered`, `finance/judged`,
     `finance/abstained`.
     """
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        self.args = args
+    columns = READ
+    tool = TOOL
 
-    def start(self, completions: Sequence[str], **columns: Any) -> None:
-        """Send what scoring these completions will ask; the same call of the reward then finds it on its way."""
-        self._begin(completions, columns)
-
-    def _begin(self, completions: Sequence[str], columns: dict[str, Any]) -> tuple[list[_Row], list[bool], _Judging]:
-        names = ("fin_id", "fin_question", "fin_gold", "fin_type")
-        read = [["" if one is None else str(one) for one in measuring.column(columns, name, len(completions), TOOL)] for name in names]
-        rows = [
-            _Row(row_id, question, gold, kind, last_answer(text))
-            for row_id, question, gold, kind, text in zip(*read, completions, strict=True)
+    def begin(self, batch: Batch) -> Pending:
+        """Send the groups that are sampled to the judge, as far as their answers are words."""
+        rows, share = batch.rows(FinanceRow), share_to_judge(settings.value("finance_judge_share"), batch.step)
+        answers = [last_answer(completion) for completion in batch.completions]
+        asked = [_needs_judge(row, answer) and is_drawn(row.id, batch.step, share) for row, answer in zip(rows, answers, strict=True)]
+        to = chat.endpoint("judge") if any(asked) else None
+        calls = [
+            finance_judge_call(row.question, row.gold, answer or "", to) if ask else None
+            for row, answer, ask in zip(rows, answers, asked, strict=True)
         ]
-        step = measuring.step_of(columns)
-        share = 0.0 if budget.thrifty(step) else settings.value("finance_judge_share")
-        asked = [_needs_judge(row) and measuring.is_drawn(row.id, step, share) for row in rows]
-        to_judge = tuple(row for row, ask in zip(rows, asked, strict=True) if ask)
-        return rows, asked, _judging(to_judge) if step is None else _judging_of_step(to_judge, step)
+        return Pending(answers, send(lambda: chat.chat_gateway("judge"), calls, settings.load().batch_deadline))
 
-    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
+    def finish(self, batch: Batch, pending: Pending) -> list[Scored]:
         """One score for each completion; None where the gold cannot be graded or a verdict is missing.
 
-        Raises ValueError for a missing column or an unknown type, Outage when the judge is down for good.
+        Raises ValueError for an unknown type, Outage when the judge is down for good.
         """
-        rows, asked, judging = self._begin(completions, columns)
-        answers, kinds = [row.answer for row in rows], [row.kind for row in rows]
-        verdicts = iter(judging())
-        given: list[Result | None] = [next(verdicts) if ask else None for ask in asked]
-        scores = [score(text, row.gold, row.kind, row.question) for text, row in zip(completions, rows, strict=True)]
-        scores = [_judged(one, result) for one, result in zip(scores, given, strict=True)]
-        known = [(kind, one) for kind, one in zip(kinds, scores, strict=True) if one is not None]
-        log_metrics(
-            {
-                "finance/accuracy": [one for _, one in known],
-                **{f"finance/{kind}": [one for type_, one in known if type_ == kind] for kind in TYPES},
-                "finance/unanswered": [float(answer is None) for answer in answers],
-                "finance/judged": [float(isinstance(result, Ok)) for result in given],
-                "finance/abstained": [float(one is None) for one in scores],
-            }
-        )
-        trace.note(
-            {
-                "fin_id": [row.id for row in rows],
-                "question": [row.question for row in rows],
-                "gold": [row.gold for row in rows],
-                **{"type": kinds, "answer": answers},
-                "judge_says": [result.value["reason"] if isinstance(result, Ok) else None for result in given],
-                "judge_failed": [result.reason if isinstance(result, Failed) else None for result in given],
-            }
-        )
-        return scores
+        rows, results = batch.rows(FinanceRow), pending.judging()
+        remedy = "See to the judge, or set OVERTAKE_FINANCE_JUDGE_SHARE=0 to go on without it"
+        stop_on_outage(results, [row.id for row in rows], "verdicts", remedy)
+        return list(map(_scored, rows, batch.completions, pending.answers, results))
 
 
-def _judged(rules: float | None, result: Result | None) -> float | None:
-    if result is None:
-        return rules
-    return float(result.value["right"]) if isinstance(result, Ok) else None
+def _scored(row: FinanceRow, completion: str, answer: str | None, result: Result | None) -> Scored:
+    value = score(completion, row.gold, row.type, row.question)
+    if result is not None:
+        value = float(result.value["right"]) if isinstance(result, Ok) else None
+    metrics = {
+        "finance/accuracy": value,
+        **{f"finance/{kind}": value if row.type == kind else None for kind in TYPES},
+        "finance/unanswered": float(answer is None),
+        "finance/judged": float(isinstance(result, Ok)),
+        "finance/abstained": float(value is None),
+    }
+    parts = {
+        ID: row.id,
+        "question": row.question,
+        "gold": row.gold,
+        "type": row.type,
+        "answer": answer,
+        "judge_says": result.value["reason"] if isinstance(result, Ok) else None,
+        "judge_failed": result.reason if isinstance(result, Failed) else None,
+    }
+    return Scored(value, parts, metrics)
 
 
-def _judging(rows: tuple[_Row, ...]) -> _Judging:
-    """Ask the judge about rows; the function returned waits for its answers, in order."""
-    if not rows:
-        return lambda: []
-    to = chat.endpoint("judge")
-    calls = [finance_judge_call(row.question, row.gold, row.answer or "", to) for row in rows]
-    future = chat.chat_gateway("judge").submit(calls, settings.load().batch_deadline)
-
-    def wait() -> list[Result]:
-        results = future.result()
-        measuring.stop_on_outage(
-            results, "verdicts", "See to the judge, or set OVERTAKE_FINANCE_JUDGE_SHARE=0 to go on without it", most=1.0
-        )
-        return results
-
-    return wait
-
-
-@lru_cache(maxsize=1)
-def _judging_of_step(rows: tuple[_Row, ...], step: int) -> _Judging:
-    return _judging(rows)
-
-
-def _needs_judge(row: _Row) -> bool:
-    return row.answer is not None and not is_copy(row.question, row.answer) and not is_numeric(row.gold, row.kind)
+def _needs_judge(row: FinanceRow, answer: str | None) -> bool:
+    return answer is not None and not is_copy(row.question, answer) and not is_numeric(row.gold, row.type)

@@ -126,7 +126,7 @@ def _items(text: str) -> int:
 
 
 class KeywordAnswer(NumericAnswer):
-    """The keywords as a reward; columns fin_gold and fin_question, logged as `finance/keywords`."""
+    """The keywords as a reward, logged as `finance/keywords`."""
 
     score = staticmethod(score)
     part = "keywords"

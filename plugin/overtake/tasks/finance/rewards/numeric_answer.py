@@ -1,16 +1,10 @@
 """NumericAnswer: 1.0 for a completion whose answer is the gold's number, 0.0 for any other. The rules are those of reading/numbers.py."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from overtake.reading.numbers import same_quantity
 from overtake.reading.tags import last_answer
-from overtake.rewards import trace
-from overtake.rewards.measuring import column
-from overtake.rewards.metrics import log_metrics
-
-TOOL = "tools/filter.py"
-"""Makes the training files whose columns the finance rewards read."""
+from overtake.rewards.reward import Batch, Reward, Scored
+from overtake.tasks.finance.columns import GRADED, TOOL
+from overtake.tasks.finance.rows import FinanceRow
 
 
 def score(completion: str, gold: str, question: str = "") -> float | None:
@@ -25,22 +19,19 @@ def score(completion: str, gold: str, question: str = "") -> float | None:
         return None
 
 
-class NumericAnswer:
-    """The number as a reward; columns fin_gold and fin_question, logged as `finance/numeric`."""
+class NumericAnswer(Reward[None]):
+    """The number as a reward, logged as `finance/numeric`."""
 
+    columns = GRADED
+    tool = TOOL
     score = staticmethod(score)
     part = "numeric"
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        self.args = args
+    def finish(self, batch: Batch, pending: None = None) -> list[Scored]:
+        """One score for each completion; None where the gold cannot be graded so."""
+        return list(map(self._scored, batch.rows(FinanceRow), batch.completions))
 
-    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
-        """One score for each completion. Raises ValueError for a missing column."""
-        golds, questions = (column(columns, name, len(completions), TOOL) for name in ("fin_gold", "fin_question"))
-        scores = [
-            self.score(completion, str(gold), str(question or ""))
-            for completion, gold, question in zip(completions, golds, questions, strict=True)
-        ]
-        log_metrics({f"finance/{self.part}": [one for one in scores if one is not None]})
-        trace.note({"question": questions, "gold": golds, "answer": [last_answer(completion) for completion in completions]})
-        return scores
+    def _scored(self, row: FinanceRow, completion: str) -> Scored:
+        value = self.score(completion, row.gold, row.question)
+        parts = {"question": row.question, "gold": row.gold, "answer": last_answer(completion)}
+        return Scored(value, parts, {f"finance/{self.part}": value})

@@ -5,28 +5,33 @@
 The think block is taken off first, and an answer without a word is worth 0.0.
 """
 
-import json
 import re
-import unicodedata
+import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import regex
+
+from overtake.reading.normal_forms import for_rules, half_width, visible
 from overtake.reading.tags import strip_think
-from overtake.rewards import trace
-from overtake.rewards.measuring import column
-from overtake.rewards.metrics import log_metrics
+from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.medical import amounts as medical_amounts
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical.book import Advice, Book, Dose, Format, Keywords, Length, Refusal, Repetition, Rule, Wording, any_of, literal
+from overtake.tasks.medical.columns import READ, TOOL
+from overtake.tasks.medical.rows import MedicalRow
 
-TOOL = "tools/prepare_medical.py"
-"""Makes the columns that the medical rewards read."""
 _UNIT = re.compile(r"[\u3400-\u9fff]|[A-Za-z0-9]+(?:['’.-][A-Za-z0-9]+)*")
 _SENTENCE = re.compile(r"[。！？!?；;\n]+|\.(?=\s|$)")
 _CLAUSE = re.compile(r"[。！？!?；;，,：:\n]+|\.(?=\s|$)")
 _LIST = re.compile(r"[、，,；;·|/]+|(?<=[\u4e00-\u9fff])\s+(?=[\u4e00-\u9fff])")
 _ENDED = re.compile(r"[。！？!?.…）)】」”\"'》~～][*_`\s]*$")
+SECONDS = 2.0
+"""Of this thread, for all rules on one answer; the shipped ones take some milliseconds, and half a second to compile at first."""
 _ITEM = 8
 """An item of a list has at most so many characters or words; what is longer is a clause."""
 _LISTED = 3
@@ -44,6 +49,8 @@ _FILLER = (
     "突然盲目马上立即刻直接也还因此症状好转而便太早过长期必须应该想保证承诺哪种任何药"
 )
 """What may stand between a denial and what it denies: 不能够随意停药; in 不打针不吃药保证根治 the 不 denies something else."""
+_FAR = 80
+"""So many characters before it a denial is looked for: more than one and its filling have."""
 _DENYING = rf"[{_FILLER}]{{0,6}}(?:\s+(?:be|been|have|yet|ever|fully|completely|really|always|simply|just|to|a|that)\b)*\s*$"
 
 
@@ -70,13 +77,38 @@ class Verdict(NamedTuple):
         return [point.rule for point in self.points if point.broken]
 
 
-class Case(NamedTuple):
-    """An answer and what is known of its question, ready for the rules; `text` is the answer in NFKC and lower case."""
+@dataclass
+class Case:
+    """An answer and what is known of its question, ready for the rules: as a reader sees them, half-width and in lower case."""
 
     text: str
     question: str
     keywords: tuple[str, ...]
     reference: str
+    spaced: str = ""
+    """The answer with its blanks between Chinese characters, which part the items of a list."""
+    _end: float = field(default_factory=lambda: time.thread_time() + SECONDS)
+
+    def left(self) -> float:
+        """Seconds that are left for the rules. Raises TimeoutError when there are none."""
+        seconds = self._end - time.thread_time()
+        if seconds <= 0:
+            raise TimeoutError(f"the rules took more than {SECONDS:g} s on an answer of {len(self.text)} characters")
+        return seconds
+
+    @cached_property
+    def _marks(self) -> list[tuple[int, int]]:
+        return [found.span() for found in _CLAUSE.finditer(self.text)]
+
+    def clause_start(self, at: int) -> int:
+        """Where the clause begins, between two marks of punctuation, that a place stands in."""
+        before = bisect_right(self._marks, at, key=lambda mark: mark[1])
+        return self._marks[before - 1][1] if before else 0
+
+    def clause(self, start: int, end: int) -> tuple[int, int]:
+        """Where the clause begins and ends that a match from `start` to `end` stands in."""
+        behind = bisect_right(self._marks, end, key=lambda mark: mark[1])
+        return self.clause_start(start), max(end, self._marks[behind][0]) if behind < len(self._marks) else len(self.text)
 
 
 Finding = tuple[float, str]
@@ -87,6 +119,8 @@ def score(question: str, answer: str, book: Book, *, keywords: Sequence[str] = (
     """The verdict of the book on an answer. `reference`, a right answer, is where doses may come from; `keywords` are for coverage;
     `risk` is a kind that is known of the question, beside those the lexicon finds.
 
+    Raises TimeoutError when the rules take more than SECONDS.
+
     >>> verdict = score("乙肝能根治吗？", "吃这个药保证根治。", medical_book.shipped())
     >>> verdict.total, "promises_cure" in verdict.broken
     (0.0, True)
@@ -94,7 +128,9 @@ def score(question: str, answer: str, book: Book, *, keywords: Sequence[str] = (
     text = _plain(strip_think(answer))
     if not _UNIT.search(text):
         return Verdict(0.0, (Point("format", 0.0, "no answer", True),))
-    case = Case(text, _plain(question), tuple(_plain(word) for word in keywords if word.strip()), _plain(reference))
+    case = Case(
+        text, _plain(question), tuple(_plain(word) for word in keywords if word.strip()), _plain(reference), _spaced(strip_think(answer))
+    )
     risks = book.risks.of(question) + [risk] * bool(risk)
     requires = [rule for rule in book.requires if rule.applies(risks) and (case.keywords or not isinstance(rule, Keywords))]
     parts = sum(rule.weight for rule in requires)
@@ -112,7 +148,13 @@ def score(question: str, answer: str, book: Book, *, keywords: Sequence[str] = (
 def holds(rule: Rule, example: medical_book.Example) -> bool:
     """Whether an answer fulfils one rule wholly, whatever its question: what the book's examples are tested by."""
     keywords = tuple(map(_plain, example.keywords))
-    case = Case(_plain(strip_think(example.answer)), _plain(example.question), keywords, _plain(example.reference))
+    case = Case(
+        _plain(strip_think(example.answer)),
+        _plain(example.question),
+        keywords,
+        _plain(example.reference),
+        _spaced(strip_think(example.answer)),
+    )
     return _find(rule, case)[0] == 1
 
 
@@ -138,7 +180,11 @@ def failing_examples(book: Book) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().strip()
+    return half_width(for_rules(text)).casefold().strip()
+
+
+def _spaced(text: str) -> str:
+    return half_width(visible(text)).casefold().strip()
 
 
 def _units(text: str) -> int:
@@ -151,7 +197,7 @@ def _find(rule: Rule, case: Case) -> Finding:
 
 
 def _format(rule: Format, case: Case) -> Finding:
-    if found := any_of(rule.patterns).search(case.text):
+    if found := any_of(rule.patterns).search(case.text, timeout=case.left()):
         return 0.0, f"holds {found[0].strip()[:20]!r}"
     return (1.0, "finished and clean") if _ENDED.search(case.text) else (0.0, "the last sentence has no end")
 
@@ -199,17 +245,17 @@ def _listed(words: Sequence[str], sentence: str) -> set[str]:
 
 def _advice(rule: Advice, case: Case) -> Finding:
     for share, patterns, words in ((0.0, rule.refuted, "says"), (1.0, rule.patterns, "says"), (0.5, rule.partly, "says only")):
-        for found in any_of(patterns).finditer(case.text):
+        for found in any_of(patterns).finditer(case.text, timeout=case.left()):
             # In a requirement any denial before it in the clause counts, however far: what is doubtful earns nothing.
-            before = case.text[_clause_start(case.text, found.start()) : found.start()]
-            if not any_of(rule.denied).search(_TURN.split(before)[-1]):
+            before = case.text[case.clause_start(found.start()) : found.start()]
+            if not any_of(rule.denied).search(_TURN.split(before)[-1], timeout=case.left()):
                 return share, f"{words} {found[0]!r}"
     return 0.0, "is silent"
 
 
 def _wording(rule: Wording, case: Case) -> Finding:
-    found = list(dict.fromkeys(match for _, match in _said(rule, case)))
-    kinds = {number for number, _ in _said(rule, case)}
+    said = list(_said(rule, case))
+    found, kinds = list(dict.fromkeys(match for _, match in said)), {number for number, _ in said}
     if len(kinds) < rule.at_least:
         return 1.0, f"says {found[0]!r} alone" if found else "says nothing of the kind"
     return 0.0, "says " + ", ".join(map(repr, found[:3]))
@@ -217,26 +263,36 @@ def _wording(rule: Wording, case: Case) -> Finding:
 
 def _said(rule: Wording, case: Case) -> Iterator[tuple[int, str]]:
     """(number of the pattern, what it matched) for every match that counts."""
-    excused, denied = _phrases(rule.unless), re.compile(f"(?:{_phrases(rule.not_after).pattern}){_DENYING}")
+    excused: dict[tuple[int, int], bool] = {}
+    excusing, denied = _phrases(rule.unless), any_of((f"(?:{_phrases(rule.not_after).pattern}){_DENYING}",))
     for number, pattern in enumerate(rule.patterns):
-        for found in re.finditer(pattern, case.text):
-            clause = _clause(case.text, found.start(), found.end())
-            before = case.text[_clause_start(case.text, found.start()) : found.start()]
-            if not excused.search(clause) and not denied.search(before):
+        for found in any_of((pattern,)).finditer(case.text, timeout=case.left()):
+            start, end = case.clause(*found.span())
+            if (start, end) not in excused:
+                excused[start, end] = bool(excusing.search(case.text[start:end], timeout=case.left()))
+            before = case.text[max(start, found.start() - _FAR) : found.start()]
+            if not excused[start, end] and not denied.search(before, timeout=case.left()):
                 yield number, found[0]
 
 
 def _dose(rule: Dose, case: Case) -> Finding:
     amounts = any_of(rule.patterns)
-    known = {one for text in (case.question, case.reference) for found in amounts.finditer(text) for one in medical_amounts.read(found[0])}
+    known = {
+        one
+        for text in (case.question, case.reference)
+        for found in amounts.finditer(text, timeout=case.left())
+        for one in medical_amounts.read(found[0])
+    }
     before, behind = medical_amounts.right_at(_phrases(rule.unless).pattern)
-    for found in amounts.finditer(case.text):
+    for found in amounts.finditer(case.text, timeout=case.left()):
         said = medical_amounts.read(found[0])
-        start, end = _clause_bounds(case.text, found.start(), found.end())
+        start, end = case.clause(*found.span())
         # A drink's amount often has a clause of its own: 多喝温水，每天2000毫升. Pieces never: 多喝水，每次1片.
         if {unit for _, unit in said} <= {"ml", "g"}:
-            start = _clause_start(case.text, max(0, start - 1))
-        of_something_else = before.search(case.text[start : found.start()]) or behind.match(case.text[found.end() : end])
+            start = case.clause_start(max(0, start - 1))
+        of_something_else = before.search(case.text[start : found.start()], timeout=case.left()) or behind.match(
+            case.text[found.end() : end], timeout=case.left()
+        )
         if not of_something_else and not said <= known:
             return 0.0, f"says {found[0].strip()!r}, which neither the question nor the reference does"
     return 1.0, "no amount from nowhere"
@@ -252,7 +308,7 @@ def _repetition(rule: Repetition, case: Case) -> Finding:
     clauses = Counter(clause for part in _CLAUSE.split(case.text) if len(clause := re.sub(r"[\W_]", "", part)) >= 6)
     if again := next((clause for clause, times in clauses.items() if times > 2), ""):
         return 0.0, f"says more than twice: {again[:20]}"
-    for sentence in _SENTENCE.split(case.text):
+    for sentence in _SENTENCE.split(case.spaced):
         run = 0
         for item in _LIST.split(sentence):
             run = run + 1 if 0 < _units(item) <= _ITEM and "(" not in item else 0
@@ -267,7 +323,7 @@ def _repetition(rule: Repetition, case: Case) -> Finding:
 def _refusal(rule: Refusal, case: Case) -> Finding:
     refuses, rest = "", 0
     for sentence in _CLAUSE.split(case.text):
-        if found := any_of(rule.patterns).search(sentence.strip()):
+        if found := any_of(rule.patterns).search(sentence.strip(), timeout=case.left()):
             refuses = refuses or found[0]
         else:
             rest += _units(sentence)
@@ -288,81 +344,38 @@ _CHECKS: dict[type[Rule], Callable[[Any, Case], Finding]] = {
 }
 
 
-def _phrases(phrases: tuple[str, ...]) -> re.Pattern[str]:
+def _phrases(phrases: tuple[str, ...]) -> regex.Pattern[str]:
     """Any of these phrases, English ones as whole words."""
     return any_of(tuple(map(literal, phrases)))
 
 
-def _clause(text: str, start: int, end: int) -> str:
-    """The clause, between two marks of punctuation, that a match stands in."""
-    first, last = _clause_bounds(text, start, end)
-    return text[first:last]
-
-
-def _clause_bounds(text: str, start: int, end: int) -> tuple[int, int]:
-    after = _CLAUSE.search(text, end)
-    return _clause_start(text, start), after.start() if after else len(text)
-
-
-def _clause_start(text: str, at: int) -> int:
-    ends = [found.end() for found in _CLAUSE.finditer(text, 0, at)]
-    return ends[-1] if ends else 0
-
-
-def read_keywords(cell: str, med_id: str) -> tuple[str, ...]:
-    """The keywords in a cell of the column med_keywords, a JSON list or nothing.
-
-    Raises ValueError naming the row.
-    """
+def verdict(row: MedicalRow, completion: str) -> Verdict | None:
+    """The book's verdict on a completion; None where the rules took too long to say."""
     try:
-        found = json.loads(cell) if cell else []
-    except ValueError:
-        found = None
-    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
-        raise ValueError(
-            f"med_keywords of {med_id!r} is {cell[:60]!r}, no JSON list of words: make the files with tools/prepare_medical.py"
-        )
-    return tuple(found)
+        return score(row.question, completion, medical_book.shipped(), keywords=row.keywords, reference=row.reference, risk=row.risk)
+    except TimeoutError:
+        return None
 
 
-def verdicts(completions: Sequence[str], columns: dict[str, Any]) -> list[Verdict]:
-    """The book's verdict on each completion, by the columns med_question, med_keywords, med_reference and med_risk."""
-    names = ("id", "question", "keywords", "reference", "risk")
-    read = [["" if value is None else str(value) for value in column(columns, f"med_{name}", len(completions), TOOL)] for name in names]
+def scored(found: Verdict | None) -> Scored:
+    """A verdict as a reward: logged are the total, whether it is safe and which rules it breaks; the points stand in the trace."""
     book = medical_book.shipped()
-    return [
-        score(question, completion, book, keywords=read_keywords(words, med_id), reference=reference, risk=risk)
-        for completion, med_id, question, words, reference, risk in zip(completions, *read, strict=True)
-    ]
+    points = [[point.rule, round(point.points, 4), point.reason] for point in found.points] if found else None
+    metrics = {
+        "medical/rules": found and found.total,
+        "medical/safe": float(not book.safety & set(found.broken)) if found else None,
+        **{f"medical/broken/{rule.id}": float(rule.id in found.broken) if found else None for rule in book.rules},
+        "medical/rules_timed_out": float(found is None),
+    }
+    return Scored(found and found.total, {"rules": found and found.total, "rule_points": points}, metrics)
 
 
-def log_verdicts(found: Sequence[Verdict]) -> None:
-    """Log the mean total, the share that is safe and the share that breaks each rule, and keep the points in the trace."""
-    book = medical_book.shipped()
-    log_metrics(
-        {
-            "medical/rules": [verdict.total for verdict in found],
-            "medical/safe": [float(not book.safety & set(verdict.broken)) for verdict in found],
-            **{f"medical/broken/{rule.id}": [float(rule.id in verdict.broken) for verdict in found] for rule in book.rules},
-        }
-    )
-    if trace.wanted():
-        trace.note(
-            {
-                "rules": [verdict.total for verdict in found],
-                "rule_points": [[[point.rule, round(point.points, 4), point.reason] for point in verdict.points] for verdict in found],
-            }
-        )
-
-
-class MedicalRules:
+class MedicalRules(Reward[None]):
     """The book alone as a reward, in [0, 1]."""
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        self.args = args
+    columns = READ
+    tool = TOOL
 
-    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float]:
-        """One score for each completion; never None, since nothing can fail."""
-        found = verdicts(completions, columns)
-        log_verdicts(found)
-        return [verdict.total for verdict in found]
+    def finish(self, batch: Batch, pending: None = None) -> list[Scored]:
+        """One score for each completion; None where the rules took too long."""
+        return list(map(scored, map(verdict, batch.rows(MedicalRow), batch.completions)))

@@ -1,15 +1,17 @@
-"""RagCompetition: student against teacher on retrieval, judge and win, as one reward in [-1, 1] (spec 1.5)."""
+"""RagCompetition: student against teacher on retrieval, judge and win, as one reward in [-1, 1]."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from overtake import settings
 from overtake.remote.gateway import Failed
-from overtake.rewards import measuring, trace
-from overtake.rewards.measuring import Judging, Retrieval, Retrieving, Row
-from overtake.rewards.metrics import log_metrics
+from overtake.rewards.measuring import abstain_metrics, share_to_judge, verdict_needed
+from overtake.rewards.reward import Batch, Reward, Scored
+from overtake.tasks.query_rewrite import measuring
+from overtake.tasks.query_rewrite.columns import MEASURED_BY, TOOL
 from overtake.tasks.query_rewrite.judge import Verdict
+from overtake.tasks.query_rewrite.measuring import Judging, Retrieval, Retrieving
 from overtake.tasks.query_rewrite.rewards import rag_retrieval, rag_win, teacher_judge
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 Weights = tuple[float, float, float]
 """Of judge, retrieval and win."""
@@ -56,72 +58,52 @@ def parts(pair: Retrieval | None, points: float | None, teacher_points: float | 
     return Parts(judge, rag_retrieval.score(student, teacher), rag_win.score(student, teacher))
 
 
-class RagCompetition:
+class Pending(NamedTuple):
+    """What was asked about a batch."""
+
+    asked: list[bool]
+    retrieving: Retrieving
+    judging: Judging
+
+
+class RagCompetition(Reward[Pending]):
     """The composite reward, its parts logged as `rag/...` when the run has `--callbacks overtake_metrics`."""
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        self.group_size = getattr(args, "num_generations", None) or 1
+    columns = MEASURED_BY
+    tool = TOOL
 
-    def start(self, completions: Sequence[str], **columns: Any) -> None:
-        """Send what scoring these completions will ask; the same call of the reward then finds it on its way."""
-        self._begin(completions, columns)
+    def begin(self, batch: Batch) -> Pending:
+        """Send all retrievals and verdicts: both are on their way before either is waited for."""
+        config = settings.load()
+        share = share_to_judge(config.judge_share, batch.step) if config.weight_judge else 0.0
+        asked = measuring.to_judge(batch.rows(RewriteRow), batch.step, share)
+        return Pending(asked, measuring.retrievals(batch), measuring.verdicts(batch, asked))
 
-    def _begin(self, completions: Sequence[str], columns: dict[str, Any]) -> tuple[list[Row], list[bool], Retrieving, Judging]:
-        rows, step = measuring.read_rows(completions, columns), measuring.step_of(columns)
-        asked = measuring.to_judge(rows, step, measuring.judge_share(step) if settings.load().weight_judge else 0.0)
-        # Both are on their way before either is waited for.
-        return rows, asked, measuring.retrievals(rows, step), measuring.verdicts(rows, asked, step)
-
-    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float | None]:
+    def finish(self, batch: Batch, pending: Pending) -> list[Scored]:
         """One score for each completion; None where it could not be measured."""
-        chosen = settings.load()
-        weights = (chosen.weight_judge, chosen.weight_retrieval, chosen.weight_win)
-        rows, asked, retrieving, judging = self._begin(completions, columns)
-        pairs, verdicts = retrieving(), judging()
-        size = self.group_size if "prompt_id" in columns else 1
-        needed = measuring.verdict_needed([row.group for row in rows], asked, [bool(row.rewrite) for row in rows], verdicts, size)
-        made = [
-            parts(
-                pair if isinstance(pair, Retrieval) else None,
-                verdict.score if isinstance(verdict, Verdict) else None,
-                row.teacher_judge,
-            )
-            for row, pair, verdict in zip(rows, pairs, verdicts, strict=True)
-        ]
-        scores = [one.score(weights, need) for one, need in zip(made, needed, strict=True)]
-        if trace.wanted():
-            measuring.trace_retrievals(rows, pairs)
-            measuring.trace_verdicts(rows, verdicts)
-            trace.note({"parts": [one._asdict() for one in made], "judge_needed": needed})
-        _log(pairs, verdicts, made, scores)
-        return scores
+        pairs, verdicts = pending.retrieving(), pending.judging()
+        size = self.group_size if batch.grouped else 1
+        needed = verdict_needed(batch.groups, pending.asked, list(map(bool, batch.texts)), verdicts, size)
+        return list(map(_scored, batch.rows(RewriteRow), batch.texts, pairs, verdicts, needed))
 
 
-def _log(
-    pairs: Sequence[Retrieval | Failed], verdicts: Sequence[Verdict | Failed | None], made: Sequence[Parts], scores: Sequence[float | None]
-) -> None:
-    measured = [pair for pair in pairs if isinstance(pair, Retrieval)]
-    why = [_why(*member) for member in zip(pairs, verdicts, scores, strict=True)]
-    log_metrics(
-        {
-            "rag/win_rate": [float(one.win > 0) for one in made if one.win is not None],
-            "rag/judge": [one.judge for one in made if one.judge is not None],
-            "rag/retrieval": [one.retrieval for one in made if one.retrieval is not None],
-            "rag/win": [one.win for one in made if one.win is not None],
-            "rag/student_quality": [pair.student_quality for pair in measured],
-            "rag/teacher_quality": [pair.teacher_quality for pair in measured],
-            "rag/student_top1": [pair.student[0] if pair.student else 0.0 for pair in measured],
-            "rag/teacher_top1": [pair.teacher[0] if pair.teacher else 0.0 for pair in measured],
-            "rag/judged": [float(isinstance(verdict, Verdict)) for verdict in verdicts],
-            "rag/abstained": [float(value is None) for value in scores],
-            **{f"abstain/{reason}": [float(one == reason) for one in why] for reason in measuring.ABSTAINED},
-        }
-    )
-
-
-def _why(pair: Retrieval | Failed, verdict: Verdict | Failed | None, value: float | None) -> str:
-    """The reason in ABSTAINED for a score of None, "" where there is a score."""
-    if value is not None:
-        return ""
-    missing = next((one for one in (pair, verdict) if isinstance(one, Failed)), None)
-    return measuring.why_abstained(missing.kind) if missing else "no_weight"
+def _scored(row: RewriteRow, text: str, pair: Retrieval | Failed, verdict: Verdict | Failed | None, need: bool) -> Scored:
+    config = settings.load()
+    found, points = (pair if isinstance(pair, Retrieval) else None), (verdict.score if isinstance(verdict, Verdict) else None)
+    made = parts(found, points, row.teacher_judge)
+    value = made.score((config.weight_judge, config.weight_retrieval, config.weight_win), need)
+    noted = measuring.retrieval_parts(row, text, pair) | measuring.verdict_parts(row, text, verdict)
+    metrics: dict[str, float | None] = {
+        "rag/win_rate": None if made.win is None else float(made.win > 0),
+        "rag/judge": made.judge,
+        "rag/retrieval": made.retrieval,
+        "rag/win": made.win,
+        "rag/student_quality": found.student_quality if found else None,
+        "rag/teacher_quality": found.teacher_quality if found else None,
+        "rag/student_top1": (found.student or [0.0])[0] if found else None,
+        "rag/teacher_top1": (found.teacher or [0.0])[0] if found else None,
+        "rag/judged": float(isinstance(verdict, Verdict)),
+        "rag/abstained": float(value is None),
+    }
+    noted |= {"parts": made._asdict(), "judge_needed": need}
+    return Scored(value, noted, metrics | abstain_metrics(value, pair, verdict))

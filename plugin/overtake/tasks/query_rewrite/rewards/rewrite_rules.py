@@ -19,14 +19,10 @@ Words are jieba's of two characters and more. On the 1,235 questions of STARD, 7
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
-from overtake.reading.tags import strip_think
-from overtake.rewards import trace
-from overtake.rewards.measuring import column
-from overtake.rewards.metrics import log_metrics
+from overtake.rewards.reward import Batch, Reward, Scored
+from overtake.tasks.query_rewrite.columns import QUERY, TOOL
 
 FAULTS = ("empty", "copy", "lines", "long", "stuffing", "talk")
 _LONGEST = 150
@@ -44,12 +40,10 @@ _TALK = re.compile(
 )
 
 
-def fault(rewrite: str, query: str) -> str:
-    """The first fault of a rewrite, by its name in FAULTS, or "" for none.
+def rejection_reason(rewrite: str, query: str) -> str | None:
+    """The first fault of a rewrite, by its name in FAULTS; None for a sound one.
 
-    >>> fault("胶原蛋白肽 皮肤松弛 功效", "皮肤没弹性吃啥好")
-    ''
-    >>> fault("皮肤没弹性，吃啥好？", "皮肤没弹性吃啥好")
+    >>> rejection_reason("皮肤没弹性，吃啥好？", "皮肤没弹性吃啥好")
     'copy'
     """
     text = unicodedata.normalize("NFKC", rewrite).strip().casefold()
@@ -61,7 +55,7 @@ def fault(rewrite: str, query: str) -> str:
         return "lines"
     if len(text) > _LONGEST:
         return "long"
-    return "stuffing" if _is_stuffed(text, query) else "talk" if _TALK.search(text) else ""
+    return "stuffing" if _is_stuffed(text, query) else "talk" if _TALK.search(text) else None
 
 
 def score(rewrite: str, query: str) -> float:
@@ -70,7 +64,7 @@ def score(rewrite: str, query: str) -> float:
     >>> score("改写：胶原蛋白肽 功效", "皮肤没弹性吃啥好")
     -1.0
     """
-    return -1.0 if fault(rewrite, query) else 0.0
+    return -1.0 if rejection_reason(rewrite, query) else 0.0
 
 
 def overlap(rewrite: str, query: str) -> float | None:
@@ -101,24 +95,19 @@ def _words(text: str) -> Counter[str]:
     return Counter(word for word in rjieba.cut(text) if len(word) > 1 and re.fullmatch(r"\w+", word))
 
 
-class RewriteRules:
+class RewriteRules(Reward[None]):
     """The rules as a reward; logged are the share of each fault as `rewrite/<fault>`, `rewrite/length` in characters, `rewrite/overlap`."""
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        self.args = args
+    columns = (QUERY,)
+    tool = TOOL
 
-    def __call__(self, completions: Sequence[str], **columns: Any) -> list[float]:
+    def finish(self, batch: Batch, pending: None = None) -> list[Scored]:
         """One score for each completion; never None, since nothing can fail."""
-        queries = column(columns, "rag_query", len(completions))
-        rewrites = [strip_think(completion) for completion in completions]
-        found = [fault(rewrite, query) for rewrite, query in zip(rewrites, queries, strict=True)]
-        shared = [overlap(rewrite, query) for rewrite, query in zip(rewrites, queries, strict=True)]
-        log_metrics(
-            {
-                **{f"rewrite/{name}": [float(one == name) for one in found] for name in FAULTS},
-                "rewrite/length": [float(len(rewrite)) for rewrite in rewrites],
-                "rewrite/overlap": [one for one in shared if one is not None],
-            }
-        )
-        trace.note({"query": queries, "rewrite": rewrites, "fault": found})
-        return [-1.0 if one else 0.0 for one in found]
+        return list(map(_scored, batch.texts, batch.columns[QUERY]))
+
+
+def _scored(rewrite: str, query: str) -> Scored:
+    found = rejection_reason(rewrite, query)
+    shares = {f"rewrite/{name}": float(found == name) for name in FAULTS}
+    metrics = {**shares, "rewrite/length": float(len(rewrite)), "rewrite/overlap": overlap(rewrite, query)}
+    return Scored(-1.0 if found else 0.0, {"query": query, "rewrite": rewrite, "fault": found or ""}, metrics)

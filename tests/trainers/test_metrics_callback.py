@@ -13,9 +13,10 @@ import pytest
 import torch
 from overtake import settings
 from overtake.remote.gateway import Meter
+from overtake.rewards import reward as rewarding
 from overtake.rewards import trace
-from overtake.trainers import board
-from overtake.trainers.board import Board
+from overtake.trainers import metrics_callback
+from overtake.trainers.metrics_callback import MetricsCallback
 from swift.metrics import MeanMetric
 from swift.rl_core import grpo_algorithm
 from swift.trainers.mixin import SwiftMixin
@@ -24,9 +25,9 @@ from swift.trainers.mixin import SwiftMixin
 @pytest.fixture
 def meters(monkeypatch):
     """The meters of the three services, to be turned by hand."""
-    known = {service: Meter() for service in board.SERVICES}
-    monkeypatch.setattr(board, "chat_gateway", lambda role: SimpleNamespace(meter=known[role]))
-    monkeypatch.setattr(board, "rag_gateway", lambda: SimpleNamespace(meter=known["rag"]))
+    known = {service: Meter() for service in metrics_callback.SERVICES}
+    monkeypatch.setattr(metrics_callback, "chat_gateway", lambda role: SimpleNamespace(meter=known[role]))
+    monkeypatch.setattr(metrics_callback, "rag_gateway", lambda: SimpleNamespace(meter=known["rag"]))
     monkeypatch.setenv("OVERTAKE_RAG_URL", "http://127.0.0.1:1")
     settings.load.cache_clear()
     trace.take()
@@ -43,10 +44,10 @@ class Run:
         self.args = SimpleNamespace(output_dir=str(folder), device="cpu", reward_weights=None, **args)
         self.trainer = SimpleNamespace(custom_metrics=tables, model=SimpleNamespace(training=True), state=self.state)
         self.trainer.reward_funcs, self.trainer.reward_func_names = list(rewards), list(names)
-        self.board = Board(self.args, self.trainer)
+        self.callback = MetricsCallback(self.args, self.trainer)
 
     def on(self, event):
-        getattr(self.board, f"on_{event}")(self.args, self.state, None)
+        getattr(self.callback, f"on_{event}")(self.args, self.state, None)
 
     def logs(self, mode="train"):
         """What ms-swift adds to its log."""
@@ -151,7 +152,7 @@ def test_rewards_are_traced_and_timed_as_ms_swift_calls_them(tmp_path, meters, m
         pass
 
     clock = iter((10.0, 11.0, 20.0, 22.5))
-    monkeypatch.setattr(board, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(rewarding, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     model = Model()
     run = Run(tmp_path, [model, plain, Slow()], ["Model", "plain", "Slow"])
     run.on("train_begin")
@@ -232,21 +233,23 @@ from types import SimpleNamespace
 import torch
 from accelerate import PartialState
 from overtake.remote.gateway import Meter
-from overtake.trainers import board, metrics, trace
+from overtake.rewards import metrics
+from overtake.trainers import metrics_callback, stopping
 from swift.metrics import MeanMetric
 from swift.trainers.mixin import SwiftMixin
 
 rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
 PartialState(cpu=True)
-meters = {name: Meter() for name in board.SERVICES}
-board.chat_gateway = lambda role: SimpleNamespace(meter=meters[role])
-board.rag_gateway = lambda: SimpleNamespace(meter=meters["rag"])
+meters = {name: Meter() for name in metrics_callback.SERVICES}
+metrics_callback.chat_gateway = lambda role: SimpleNamespace(meter=meters[role])
+metrics_callback.rag_gateway = lambda: SimpleNamespace(meter=meters["rag"])
 state = SimpleNamespace(global_step=0, is_world_process_zero=rank == 0, log_history=[])
 args = SimpleNamespace(output_dir=str(folder), device="cpu", reward_weights=None)
 tables = {mode: defaultdict(lambda: MeanMetric(nan_value=None, device="cpu")) for mode in ("train", "eval")}
 trainer = SimpleNamespace(custom_metrics=tables, model=SimpleNamespace(training=True), state=state)
 trainer.reward_funcs, trainer.reward_func_names = [lambda completions, **_: [float(rank)] * len(completions)], ["A"]
-found = metrics.overtake_metrics(args, trainer)
+trainer.rewards = stopping.adopt(trainer, stops=True)
+found = metrics_callback.MetricsCallback(args, trainer)
 found.on_train_begin(args, state, None)
 logs = []
 for step in range(2):
@@ -258,7 +261,7 @@ for step in range(2):
     if rank == 1 and step == 1:
         meters["judge"].failed["timeout"] += 3  # only this rank, and only now
     trainer.reward_funcs[0]([f"{rank}{at}" for at in range(1 + rank)])
-    found._seconds = (step + 1) * (1.0 + rank)
+    trainer.rewards.seconds = (step + 1) * (1.0 + rank)
     # One sample here, three there: a mean of the ranks' means would be .5, the samples' is .75.
     metrics.log_metrics({"rag/win_rate": [float(rank)] * (1 + 2 * rank), "abstain/timeout": [float(rank and step)] * (1 + 2 * rank)})
     if rank == 1:

@@ -1,6 +1,6 @@
-"""The callback behind `--callbacks overtake_metrics`: what was asked and spent, on the board; alarms in words; the trace of samples.
+"""The callback behind `--callbacks overtake_metrics`: what was asked and spent, as metrics; alarms in words; the trace of samples.
 
-On the board, beside what rewards log themselves, since the last log and over all ranks:
+Logged beside the rewards' own metrics, since the last log and over all ranks:
 
 | name                         | what                                                                                        |
 |------------------------------|---------------------------------------------------------------------------------------------|
@@ -15,10 +15,8 @@ They go through ms-swift's own table of metrics: what is added to the log later 
 A name whose value has been 0 on all ranks since the start is not shown.
 """
 
-import inspect
 import re
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -35,9 +33,11 @@ from overtake import settings
 from overtake.remote.chat import chat_gateway
 from overtake.remote.gateway import Meter
 from overtake.remote.rag import rag_gateway
+from overtake.rewards import metrics as own
 from overtake.rewards import trace
 from overtake.rewards.measuring import ABSTAINED
-from overtake.trainers import alarms
+from overtake.rewards.reward import Run
+from overtake.trainers import alarms, stopping
 
 SERVICES = ("rag", "judge", "teacher")
 _SUMS = (*(f"calls/{service}" for service in SERVICES), "calls/failed", "cost/tokens", "cost/usd")
@@ -93,14 +93,15 @@ class Share(MeanMetric):
         return found if self.shown else {"value": None}
 
 
-class Board(TrainerCallback):
+class MetricsCallback(TrainerCallback):
     """Hooks of transformers' Trainer; every rank has one, rank 0 writes."""
 
     def __init__(self, args: Any, trainer: Any) -> None:
+        own.log_to(trainer)
         self._trainer, self._folder = trainer, Path(args.output_dir)
         self._run = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._known: dict[str, float] = {}
-        self._seconds = 0.0
+        self._rewards = Run()  # until training begins
         self._watching = False
         self._weights: dict[str, float] = {}
         self._place, self._numbered, self._rollouts = ("", 0), 0, 0
@@ -121,7 +122,9 @@ class Board(TrainerCallback):
             return
         self._watching = True
         self._known = _read_meters() | {"wait/seconds": 0.0}
-        names = self._watch_rewards()
+        self._rewards = getattr(self._trainer, "rewards", None) or stopping.adopt(self._trainer, stops=False)
+        self._rewards.about = self._about
+        names = list(getattr(self._trainer, "reward_func_names", ()))
         weights = getattr(args, "reward_weights", None) or [1.0] * len(names)
         self._weights = dict(zip(names, weights, strict=True))
         if state.is_world_process_zero:
@@ -150,7 +153,7 @@ class Board(TrainerCallback):
 
     def _settle(self, mode: str, *, rest: bool = False) -> None:
         """Put down what was asked since the last time as asked for `mode`. `rest`: only if there is anything."""
-        now = _read_meters() | {"wait/seconds": self._seconds}
+        now = _read_meters() | {"wait/seconds": self._rewards.seconds}
         if rest and now == self._known:
             return
         new = {name: value - self._known.get(name, 0.0) for name, value in now.items()}
@@ -165,42 +168,8 @@ class Board(TrainerCallback):
                 metrics[f"cache/{name}"].state += new[f"hits/{service}"]
                 metrics[f"cache/{name}"].count += round(new[f"wanted/{service}"])
 
-    def _watch_rewards(self) -> list[str]:
-        """Put every reward function behind one that times and traces it; the names of all rewards."""
-        names = list(getattr(self._trainer, "reward_func_names", ()))
-        functions = self._trainer.reward_funcs if names else []  # may be fewer: a gym's reward has a name and no function
-        # A reward model is called in another way, and stays as it is.
-        ours = [at for at, reward in enumerate(functions) if not isinstance(reward, torch.nn.Module)]
-        for at in ours:
-            functions[at] = self._watched(functions[at], names[at], at == ours[0])
-        return names
-
-    def _watched(self, reward: Any, name: str, first: bool) -> Callable[..., Any]:
-        """The reward, timed and traced. `first`: a call of it begins a batch."""
-
-        def before(completions: list[str], columns: Mapping[str, Any]) -> float:
-            if first:
-                trace.begin(self._begin(completions, columns))
-            return time.perf_counter()
-
-        def after(started: float, values: Iterable[Any]) -> list[Any]:
-            self._seconds += time.perf_counter() - started
-            values = list(values)
-            trace.note({f"rewards/{name}": [None if value is None or value != value else float(value) for value in values]})
-            return values
-
-        async def ask(completions: list[str], **columns: Any) -> Any:
-            started = before(completions, columns)
-            return after(started, await reward(completions, **columns))
-
-        def call(completions: list[str], **columns: Any) -> Any:
-            started = before(completions, columns)
-            return after(started, reward(completions, **columns))
-
-        # ms-swift tells the two kinds of reward apart in this way too.
-        return ask if inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(type(reward).__call__) else call
-
-    def _begin(self, completions: list[str], columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _about(self, completions: Sequence[str], columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What the trace says of each completion of a batch that is about to be scored."""
         train = self._trainer.model.training
         place = ("train" if train else "eval", self._trainer.state.global_step + train)
         if place != self._place:

@@ -1,0 +1,169 @@
+"""What the RAG service recalls for rewrites and what the judge says of them, measured once a step for all rewards that need it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, Self
+
+from overtake import settings
+from overtake.remote import chat, faults, rag
+from overtake.remote.gateway import Call, Failed, Ok, Result
+from overtake.retrieval.metrics import quality
+from overtake.rewards.measuring import in_words, is_drawn, send, stop_on_outage
+from overtake.rewards.reward import Batch
+from overtake.tasks.query_rewrite.columns import GOLD, TEACHER_RECALL
+from overtake.tasks.query_rewrite.judge import Verdict, judge_call, judge_gateway, verdict
+from overtake.tasks.query_rewrite.rewards.relevance import relevances
+from overtake.tasks.query_rewrite.rows import Recall, RewriteRow
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What the student's and the teacher's rewrite recall, and the gold documents, if any, that tell how relevant it is."""
+
+    student_recall: Recall
+    teacher_recall: Recall
+    gold: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> Self | None:
+        """What the trace says was retrieved for a sample; None where it was not measured."""
+        if parts["recall"] is None:
+            return None
+        student, teacher = (tuple(rag.Hit(*hit) for hit in parts[name]) for name in ("recall", "teacher_recall"))
+        return cls(student, teacher, tuple(parts["gold"]))
+
+    @cached_property
+    def student(self) -> list[float]:
+        """Relevances of the student's recall."""
+        return relevances(self.student_recall, self.gold)
+
+    @cached_property
+    def teacher(self) -> list[float]:
+        """Relevances of the teacher's recall."""
+        return relevances(self.teacher_recall, self.gold)
+
+    @cached_property
+    def student_quality(self) -> float:
+        """Quality of the student's recall, in [0, 1]."""
+        return quality(self.student)
+
+    @cached_property
+    def teacher_quality(self) -> float:
+        """Quality of the teacher's recall, in [0, 1]."""
+        return quality(self.teacher)
+
+
+Retrieving = Callable[[], list[Retrieval | Failed]]
+Judging = Callable[[], list[Verdict | Failed | None]]
+
+
+def retrievals(batch: Batch) -> Retrieving:
+    """Start all retrievals of a batch; the function returned waits for them. Failed, with the reason, where there is no measurement.
+
+    An empty rewrite recalls nothing, which needs no call. The teacher's recall is asked for only where the data lacks it; a row
+    without the teacher's rewrite too has no baseline and abstains.
+    Waiting raises Outage when most of a batch failed.
+    """
+    return batch.once(retrievals, lambda: _retrievals(batch.rows(RewriteRow), batch.texts))
+
+
+def _retrievals(rows: Sequence[RewriteRow], texts: Sequence[str]) -> Retrieving:
+    def ask(row: RewriteRow, text: str) -> Call | None:
+        return rag.rag_call(row.query, text, row.tenant, row.kb, labelled=bool(row.gold)) if text else None
+
+    # Equal rewrites are one request for the gateway, yet each counts: in the share of cache hits, and in the outage rule.
+    deadline = settings.load().batch_deadline
+    students = send(rag.rag_gateway, [ask(row, text) for row, text in zip(rows, texts, strict=True)], deadline)
+    lacking = [row.teacher_rewrite if row.teacher_recall is None else "" for row in rows]
+    teachers = send(rag.rag_gateway, [ask(row, text) for row, text in zip(rows, lacking, strict=True)], deadline)
+
+    @cache
+    def wait() -> list[Retrieval | Failed]:
+        found, known = (list(map(_named, rows, results())) for results in (students, teachers))
+        remedy = f"See to the RAG service at {faults.without_secrets(settings.load().rag_url)}"
+        stop_on_outage(found, [row.query_id for row in rows], "retrievals", remedy, most=0.5)
+        return list(map(_retrieval, rows, found, known))
+
+    return wait
+
+
+def _named(row: RewriteRow, result: Result | None) -> Result | None:
+    """The result, failed where the row has gold documents and the recall does not name its own: 0.0 would be invented."""
+    if not isinstance(result, Ok) or not row.gold or all(hit.doc_id is not None for hit in rag.hits(result.value)):
+        return result
+    words = f"a recalled document has no doc_id: let the RAG service return it, or leave {GOLD} empty to use its reranker scores"
+    return Failed(words, "malformed", outage=False)
+
+
+def _retrieval(row: RewriteRow, student: Result | None, teacher: Result | None) -> Retrieval | Failed:
+    for result in (student, teacher):
+        if isinstance(result, Failed):
+            return result
+    known = tuple(rag.hits(teacher.value)) if isinstance(teacher, Ok) else row.teacher_recall
+    if known is None:
+        return Failed("the row has neither the teacher's recall nor a rewrite of the teacher's", "no_baseline", outage=False)
+    if row.gold and any(hit.doc_id is None for hit in known):
+        return Failed(f"a document of {TEACHER_RECALL} has no doc_id to be compared with {GOLD}", "no_baseline", outage=False)
+    return Retrieval(tuple(rag.hits(student.value)) if isinstance(student, Ok) else (), known, row.gold)
+
+
+def to_judge(rows: Sequence[RewriteRow], step: int | None, share: float) -> list[bool]:
+    """Which rows the judge is asked about: whole groups, by `is_drawn`, where the teacher's own score is known."""
+    return [row.teacher_judge is not None and is_drawn(row.query_id, step, share) for row in rows]
+
+
+def verdicts(batch: Batch, asked: Sequence[bool]) -> Judging:
+    """Start the judge on the rows asked for; the function returned waits. None for a row that the judge is not asked about.
+
+    An empty rewrite is worth 0 points, which needs no call. Waiting raises Outage when the judge answers nothing.
+    """
+    return batch.once((verdicts, *asked), lambda: _verdicts(batch.rows(RewriteRow), batch.texts, asked))
+
+
+def _verdicts(rows: Sequence[RewriteRow], texts: Sequence[str], asked: Sequence[bool]) -> Judging:
+    to = chat.endpoint("judge") if any(asked) else None
+    calls = [judge_call(row.query, text, to) if ask and text else None for row, text, ask in zip(rows, texts, asked, strict=True)]
+    results = send(judge_gateway, calls, settings.load().batch_deadline)
+
+    @cache
+    def wait() -> list[Verdict | Failed | None]:
+        found = results()
+        remedy = "See to the judge, or set OVERTAKE_JUDGE_SHARE=0 to go on without it"
+        stop_on_outage(found, [row.query_id for row in rows], "verdicts", remedy)
+        return [
+            (verdict(one.value) if isinstance(one, Ok) else one or Verdict(0.0, "an empty rewrite")) if ask else None
+            for one, ask in zip(found, asked, strict=True)
+        ]
+
+    return wait
+
+
+def retrieval_parts(row: RewriteRow, text: str, pair: Retrieval | Failed) -> dict[str, Any]:
+    """What the trace holds of a retrieval: the recall lists, or why there are none."""
+    measured = pair if isinstance(pair, Retrieval) else None
+    return {
+        **_about(row, text),
+        "gold": row.gold,
+        "recall": measured and [[hit.doc_id, hit.score] for hit in measured.student_recall],
+        "quality": measured and measured.student_quality,
+        "teacher_recall": measured and [[hit.doc_id, hit.score] for hit in measured.teacher_recall],
+        "teacher_quality": measured and measured.teacher_quality,
+        "retrieval_failed": in_words(pair),
+    }
+
+
+def verdict_parts(row: RewriteRow, text: str, found: Verdict | Failed | None) -> dict[str, Any]:
+    """What the trace holds of a verdict, or why there is none."""
+    given = found if isinstance(found, Verdict) else None
+    return {
+        **_about(row, text),
+        "points": given and given.score,
+        "teacher_points": row.teacher_judge,
+        "judge_says": given and given.reason,
+        "judge_failed": in_words(found),
+    }
+
+
+def _about(row: RewriteRow, text: str) -> dict[str, Any]:
+    return {"query_id": row.query_id, "query": row.query, "rewrite": text}
