@@ -12,7 +12,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from overtake.data.questions import normal
+from overtake.reading.normal_forms import for_likeness
 from overtake.reading.numbers import read_quantity, same_quantity
 from overtake.reading.tags import read_answer
 
@@ -72,14 +72,14 @@ class Solver:
             for language in ("zh", "en")
             for frame in written[language]["taught"]
         ]
-        self._answers = {normal(question): gold for written in source["text"].values() for question, gold in written["taught"]}
+        self._answers = {for_likeness(question): gold for written in source["text"].values() for question, gold in written["taught"]}
 
     def solve(self, question: str) -> str:
         """`<think>lines</think><answer>number with unit</answer>`, or an answer that says that the question could not be read."""
         for pattern, name, language in self._known:
             if found := pattern.fullmatch(question.strip()):
                 return worked(name, language, found.groupdict(), int(hashlib.sha256(question.encode()).hexdigest(), 16), self._slips)
-        known = self._answers.get(normal(question))
+        known = self._answers.get(for_likeness(question))
         return f"<think>{known or 'no rule for this'}</think><answer>{known or 'unknown'}</answer>"
 
     @property
@@ -141,7 +141,7 @@ def reasoning_verdict(task: str) -> str:
         seen.add(result.rstrip("%"))
     exact = all(is_right(*line) for line in lines)
     is_number = read_quantity(reference) is not None
-    right = bool(answer) and (same_quantity(answer, reference, question) if is_number else normal(reference) in normal(answer))
+    right = bool(answer) and (same_quantity(answer, reference, question) if is_number else for_likeness(reference) in for_likeness(answer))
     concluded = not lines or lines[-1][3].strip("-%") in NUMBER.findall(answer)
     said = [line.strip() for line in thought.splitlines() if line.strip()]
     used = {number for line in lines for number in NUMBER.findall(line[0] + " " + line[2])}
@@ -157,7 +157,7 @@ def reasoning_verdict(task: str) -> str:
 
 def answer_verdict(gold: str, answer: str) -> str:
     """The JSON that prompts/judge_finance.txt asks for: right is an answer that holds the gold's words and is not much longer."""
-    right = normal(gold) in normal(answer) and len(answer) <= len(gold) + _LONGEST_ANSWER
+    right = for_likeness(gold) in for_likeness(answer) and len(answer) <= len(gold) + _LONGEST_ANSWER
     return json.dumps({"判定": "正确" if right else "错误", "理由": "含标准答案" if right else "不含标准答案或过长"}, ensure_ascii=False)
 
 

@@ -19,7 +19,8 @@ import math
 import re
 
 import rjieba
-from overtake.data.questions import is_copy, normal
+from overtake.data.near_duplicates import is_copy
+from overtake.reading.normal_forms import for_likeness
 from overtake.retrieval.index import normalise
 
 from demo.mock_teacher.rewriting import Rewriter, split
@@ -39,7 +40,7 @@ def verdict(rewriter: Rewriter, question: str, rewrite: str) -> str:
 def judge(rewriter: Rewriter, question: str, rewrite: str) -> tuple[float, str]:
     """(score from 0 to 5, reason) by the formula at the top of this file."""
     words = split(rewrite)
-    if not normal(rewrite) or not words:
+    if not for_likeness(rewrite) or not words:
         return 0.0, "改写为空。"
     text = normalise(rewrite)
     points = rewriter.points(question)

@@ -18,7 +18,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import rjieba
-from overtake.data.questions import is_copy, normal
+from overtake.data.near_duplicates import is_copy
+from overtake.reading.normal_forms import for_likeness
 from overtake.retrieval.corpus import read_qrels, read_queries
 from overtake.retrieval.index import normalise
 from overtake.retrieval.metrics import quality
@@ -50,8 +51,8 @@ def read_labels(folder: Path, hold_out: Collection[str] = ()) -> dict[str, set[s
     queries = {key: row["text"] for key, row in read_queries(folder).items()}
     if unknown := sorted(qrels.keys() - queries.keys()):
         raise ValueError(f"{folder}: question {unknown[0]!r} of the labels stands in no line of queries.jsonl: add it or delete its labels")
-    kept_out = {normal(queries[key]) for key in hold_out if key in queries}
-    rows = [(queries[key], gold) for key, gold in qrels.items() if normal(queries[key]) not in kept_out]
+    kept_out = {for_likeness(queries[key]) for key in hold_out if key in queries}
+    rows = [(queries[key], gold) for key, gold in qrels.items() if for_likeness(queries[key]) not in kept_out]
     return {question: {document for document, score in gold.items() if score > 0} for question, gold in rows}
 
 
@@ -72,12 +73,14 @@ class Rewriter:
         self._labels: dict[str, set[str]] = {}
         documents = kb.documents()
         for question, gold in (labels or {}).items():
-            self._labels.setdefault(normal(question), set()).update(set(gold) & documents.keys())
+            self._labels.setdefault(for_likeness(question), set()).update(set(gold) & documents.keys())
         # Longest first, so that a phrase inside a longer one is not found again.
         self._lexicon = sorted(((normalise(lay), terms) for lay, terms in kb.lexicon.items()), key=lambda pair: (-len(pair[0]), pair[0]))
         self._words = {key: split(f"{document.title} {document.text}") for key, document in documents.items()}
         self._frequency = Counter(word for words in self._words.values() for word in words)
-        self._learned = _Associations(self._words, self._frequency, {q: gold for q in labels or {} if (gold := self._labels[normal(q)])})
+        self._learned = _Associations(
+            self._words, self._frequency, {q: gold for q in labels or {} if (gold := self._labels[for_likeness(q)])}
+        )
 
     @property
     def labelled(self) -> int:
@@ -86,7 +89,7 @@ class Rewriter:
 
     def rewrite(self, question: str, context: str = "") -> str:
         """One line of words. `context` (profile, history) counts only where it holds a phrase of the lexicon and the question none."""
-        gold = self._labels.get(normal(question))
+        gold = self._labels.get(for_likeness(question))
         default, found = "", {}
         for kind, text in self.candidates(question, context):
             default = default or text

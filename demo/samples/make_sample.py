@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import yaml
 from overtake.cli import run
-from overtake.data.leaks import leaks
+from overtake.data.near_duplicates import leaks
 from overtake.data.tables import BadInput
 
 TRAIN_PER_DOCUMENT = 4

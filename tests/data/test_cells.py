@@ -10,9 +10,9 @@ import pandas
 import pytest
 from overtake.data import tables
 from overtake.data.cells import cell, no_text, plain, structure
-from overtake.data.duplicates import repeats
+from overtake.data.near_duplicates import repeats
 from overtake.data.options import with_options
-from overtake.data.questions import normal
+from overtake.reading.normal_forms import for_likeness
 from overtake.tasks.answer_judge import dataset as judge_dataset
 from overtake.tasks.answer_judge import rows as judged
 from overtake.tasks.finance import dataset as finance_dataset
@@ -140,7 +140,7 @@ def test_f31_options_in_any_form_make_the_same_question():
         made = [with_options(question, {"question": question, **form}) for form in forms]
         assert made == [wanted] * len(forms)
         other = with_options(question, {**named, "B": "另一项"})
-        assert normal(other) != normal(wanted) and not repeats([wanted, other])
+        assert for_likeness(other) != for_likeness(wanted) and not repeats([wanted, other])
         assert with_options(wanted, named) == wanted, "what says its options itself is left as it is"
 
 

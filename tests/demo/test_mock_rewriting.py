@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from overtake.data.questions import is_copy
+from overtake.data.near_duplicates import is_copy
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.metrics import quality
 from overtake.retrieval.service import KnowledgeBase

@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from overtake.data.leaks import leaks
+from overtake.data.near_duplicates import leaks
 from overtake.retrieval.corpus import read_qrels, read_queries
 from overtake.retrieval.metrics import evaluate_run
 from overtake.retrieval.service import KnowledgeBase

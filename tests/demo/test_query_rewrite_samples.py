@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from overtake.data.leaks import leaks
-from overtake.data.questions import normal
+from overtake.data.near_duplicates import leaks
 from overtake.data.tables import read_rows
+from overtake.reading.normal_forms import for_likeness
 from overtake.retrieval.corpus import read_corpus, read_lexicon, read_qrels, read_queries
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ def test_every_question_has_a_gold_document_that_exists_and_stands_on_one_side(f
 
 
 def test_no_question_stands_twice(folder):
-    texts = [normal(row["text"]) for row in read_queries(folder).values()]
+    texts = [for_likeness(row["text"]) for row in read_queries(folder).values()]
     assert len(set(texts)) == len(texts)
 
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from overtake.reading.chinese import with_digits
 from overtake.reading.numbers import read_quantity, same_quantity, unit_asked
+from overtake.reading.numerals import with_digits
 
 READ = [
     # (text, value, kind, unit)
@@ -206,7 +206,7 @@ def test_a_gold_that_is_no_number_is_refused():
     [
         ("多少亿美元？", "亿美元"),
         ("是几倍？", "倍"),
-        ("多少万户？", "万"),
+        ("多少万户？", "万户"),
         ("How many thousand?", "thousand"),
         ("百分之多少？", ""),
         ("为什么？", ""),

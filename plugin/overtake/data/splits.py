@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
-from overtake.data.questions import normal
+from overtake.reading.normal_forms import for_likeness
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ def split(questions: Sequence[str], shares: Mapping[str, float], seed: int) -> l
     >>> sorted(Counter(sides).items()), sides[::2] == sides[1::2]
     ([('test', 2), ('train', 16), ('val', 2)], True)
     """
-    keys = [normal(question) for question in questions]
+    keys = [for_likeness(question) for question in questions]
     order = shuffled(sorted(set(keys)), seed)
     side_of: dict[str, str] = {}
     reached = 0.0
@@ -38,7 +38,7 @@ def held_out(questions: Sequence[str], share: float, seed: int, kinds: Sequence[
     >>> held_out(["a", "b", "A?", "c"], 1 / 3, seed=1)
     [True, False, True, False]
     """
-    keys = [normal(question) for question in questions]
+    keys = [for_likeness(question) for question in questions]
     order = sorted(set(keys))
     kind_of: dict[str, Hashable] = {}
     if kinds is not None:

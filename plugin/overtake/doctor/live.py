@@ -27,7 +27,7 @@ def services(command: Command, tasks: Sequence[Task], no_judge: bool = False) ->
             found += _judge(task, without_judge(judged))
     asked, held_out = ([text for row in side if (text := rows.question(row, tasks))] for side in sides.values())
     if asked and held_out:
-        from overtake.data.duplicates import overlaps
+        from overtake.data.near_duplicates import overlaps
 
         near = [twin for twin in overlaps(asked, held_out) if not twin.exact]
         if near:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from overtake.data import tables
-from overtake.data.questions import is_copy, normal
+from overtake.data.near_duplicates import is_copy
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding
+from overtake.reading.normal_forms import for_likeness
 from overtake.task import Reward, Task
 
 Rows = list[dict[str, Any]]
@@ -130,12 +131,12 @@ def question(row: Mapping[str, Any], tasks: Sequence[Task]) -> str:
 
 def leaks(command: Command, rows: Rows, held_out: Rows, tasks: Sequence[Task]) -> Iterator[Finding]:
     """Questions of a held-out side that are trained on; a test.jsonl beside the training file counts as one."""
-    asked = {normal(text) for row in rows if (text := question(row, tasks))}
+    asked = {for_likeness(text) for row in rows if (text := question(row, tasks))}
     sides = {"validation": held_out}
     tests = {path.parent / "test.jsonl" for path in files(command.flags.get("dataset", []))}
     sides |= {str(path): read(path) for path in tests if path not in files(command.flags.get("dataset", []))}
     for name, side in sides.items():
-        shared = [text for row in side if (text := question(row, tasks)) and normal(text) in asked]
+        shared = [text for row in side if (text := question(row, tasks)) and for_likeness(text) in asked]
         if shared:
             said = f"{len(shared)} of {len(side)} questions of {name} are trained on, e.g. {shared[0][:40]}"
             remedy = "make the files anew by the task's tool, which keeps sides apart; or leave these rows out of training"

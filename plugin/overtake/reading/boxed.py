@@ -1,20 +1,77 @@
-r"""The content of \boxed{…}, in which models trained on mathematics leave their answer."""
+r"""What \boxed{…} holds, in which models trained on mathematics leave their answer, with the sign, currency and unit that touch the box."""
 
-_OPEN = "\\boxed{"
+import re
+from typing import NamedTuple
+
+from overtake.reading.units import scale_at, unit_at
+
+_OPEN = re.compile(r"\\f?boxed\s*\{|\\framebox\s*\{")
+_NUMBER_FIRST = re.compile(r"\s*[-+−$¥(]*\s*(?:[\d.]|\\[dtc]?frac)")
+_BEFORE = re.compile(r"(?:(?<![\d)\]}])[-−–－]|负|\\\$|(?:US|HK|NT|[CAS])\$|[¥￥€£]|RMB|人民币|\s)*(?:\$|\\\(|\\\[)?\s*$")
+_MATH = re.compile(r"\\(?:text|mathrm|mbox|rm)\s*\{([^{}]{0,24})\}?|\\([%$])|\\[,;!: )\]]|\$")
+_IN_BRACKETS = re.compile(r"\s*[(（]\s*(?:单位\s*[:：]\s*|in\s+)?([^()（）\d]{1,16})[)）]", re.IGNORECASE)
+_REACH = 32
 
 
-def boxed(text: str) -> list[str]:
-    r"""What stands in each \boxed{…} of `text`, trimmed, braces inside it kept; one that never closes is none.
+class Box(NamedTuple):
+    """A box of a text: what is in it, and from where to where it stands."""
 
-    >>> boxed(r"so \boxed{\frac{1}{2}} and \boxed{ 800 万元 }, not \boxed{7")
+    inside: str
+    start: int
+    end: int
+
+
+def boxes(text: str) -> list[Box]:
+    r"""The boxes of `text`, braces inside them kept; one that never closes, or holds another, is none.
+
+    >>> [one.inside for one in boxes(r"so \boxed{\frac{1}{2}} and \boxed{ 800 万元 }, not \boxed{7")]
     ['\\frac{1}{2}', '800 万元']
     """
     found = []
-    for part in text.split(_OPEN)[1:]:
+    opened = list(_OPEN.finditer(text))
+    for place, one in enumerate(opened):
+        last = opened[place + 1].start() if place + 1 < len(opened) else len(text)
         depth = 1
-        for end, sign in enumerate(part):
-            depth += (sign == "{") - (sign == "}")
+        for sign in re.finditer("[{}]", text[one.end() : last]):
+            depth += 1 if sign[0] == "{" else -1
             if depth == 0:
-                found.append(part[:end].strip())
+                end = one.end() + sign.end()
+                found.append(Box(text[one.end() : end - 1].strip(), one.start(), end))
                 break
     return found
+
+
+def boxed(text: str) -> list[str]:
+    r"""What each box of `text` says: its content, and for a number the sign or currency before it and the unit behind it too.
+
+    >>> boxed(r"增长率为\boxed{12.5}\%"), boxed(r"-\boxed{3.2}亿元"), boxed(r"$\boxed{800}$ 万元"), boxed(r"选 \boxed{B}。")
+    (['12.5%'], ['-3.2亿元'], ['800 万元'], ['B'])
+    """
+    return [around(text, box)[0] for box in boxes(text)]
+
+
+def around(text: str, box: Box) -> tuple[str, int]:
+    """(what a box says, with what belongs to it; where that ends)."""
+    if not _NUMBER_FIRST.match(box.inside):
+        return box.inside, box.end
+    before = _BEFORE.search(text, max(0, box.start - _REACH), box.start)
+    lead = re.sub(r"\\([$])|[\s]|\\[(\[]|\$$", r"\1", before[0]) if before else ""
+    tail, end = _tail(text, box.end)
+    return lead + box.inside + tail, end
+
+
+def _tail(text: str, at: int) -> tuple[str, int]:
+    """(scale and unit that stand at `at`, in plain writing; where they end)."""
+    start = at
+    kept: list[tuple[str, int]] = []
+    while at < len(text) and len(kept) < _REACH:
+        math = _MATH.match(text, at)
+        end = math.end() if math else at + 1
+        kept += [(char, end) for char in ((math[1] or math[2] or "") if math else text[at])]
+        at = end
+    plain = "".join(char for char, _ in kept)
+    bracket = _IN_BRACKETS.match(plain)
+    here = plain if not bracket else bracket[1]
+    place = unit_at(here, scale_at(here, 0)[1])[1]
+    size = bracket.end() if bracket and place == len(here.rstrip()) else 0 if bracket else place
+    return plain[:size], kept[size - 1][1] if size else start

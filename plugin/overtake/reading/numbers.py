@@ -4,146 +4,72 @@ What is decided on purpose:
 
 - **Percent is a hundredth.** 25 %, 25 个百分点, 百分之二十五, 250 ‰ and 0.25 are the same number, and 25 is another.
 - **Scales count.** 1.2 million is 1,200,000, 3 亿 is 300,000,000. A bare number is taken at its face value; only where the question names
-  the unit it wants (多少亿元, in millions), a bare gold is in that unit, and a bare answer may be.
+  the unit it wants (多少亿元, in millions, 单位：万元), a bare gold is in that unit, and a bare answer may be.
+- **A bare gold is in the unit that the question's figures share** (营收1000万元…, gold 800: 800, 800万元 and 8000000元, not 800元), unless
+  the question asks for another unit, a share or a ratio; where the figures share none, it is taken at its face value.
 - **Units must agree where both say one**, after conversion (万元 and 元, 年 and 个月). A symbol of several currencies agrees with each.
 - **The gold's last digit is the tolerance**: half a unit of it, or a whole one where the gold has decimals and three digits or more, since
   workings round on the way. An answer rounded to three digits or more may also be half a unit of its own last digit away (0.5 % at most).
   A gold that is a fraction allows 1 %; a gold that is a range allows what lies in it.
 - **One answer.** Two different numbers, a range for a point, a bound (at least 5, 5 以上), "or", 可能: nothing was answered. Of an equation
-  the last side is the answer; years and dates beside another number are no numbers; the same number said twice is one.
+  the last side is the answer; years, dates, marks of a list and of a source are no numbers; the same number said twice is one.
 - **Brackets around the first number, and nothing else in them, are an accountant's minus.** So is a word of falling before or behind a
   number (下降 5 %, a decrease of 5 %), except where the question asks for the fall itself (下降了多少).
 
-math-verify and its like read formulas into sympy: Chinese scales, accountants' brackets and units are not theirs, a call takes
-milliseconds, and what an answer may hold has no bound there. Here work is bounded: 2,000 characters, 40 digits, exponents of 30.
+What one quantity looks like is quantities.py's. math-verify and its like read formulas into sympy: Chinese scales, accountants' brackets
+and units are not theirs, a call takes milliseconds, and what an answer may hold has no bound there. Here work is bounded: 2,000 characters,
+40 digits, exponents of 30.
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from functools import lru_cache
-from typing import NamedTuple
 
-from overtake.reading.plain import plain_text
-from overtake.reading.units import NO_UNIT, Unit, currency_before, same_unit, scale_at, skip_gap, unit_at
+from overtake.reading.normal_forms import half_width
+from overtake.reading.plain import LONGEST, plain_text
+from overtake.reading.quantities import Quantity, measures, quantities
+from overtake.reading.quantity_tokens import declared_units
+from overtake.reading.units import same_unit, scale_at, unit_at
 
 _LONGEST_QUESTION = 4000
-_MOST_EXPONENT = 30
-_MOST_QUANTITIES = 12
 _PRECISION = Context(prec=60)
 _TELLING_DIGITS = 3
 """Fewer say too little: 0.3 is no answer to 0.34, but 0.34 is one to 0.3402."""
-_FRACTION_STEP = Decimal("0.02")
-"""The step of a fraction, which has no last digit, as a share of its value."""
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A number with its unit, in base units: 3 万元 is 30000 CNY, 25 % is 0.25, 2 年 is 24 months."""
-
-    value: Decimal
-    """The middle of a range."""
-    step: Decimal
-    """One unit of the last digit that is written, in base units; 0.01 for 1.25, 10000 for 3 万."""
-    digits: int
-    """Significant digits that are written."""
-    kind: str = "plain"
-    """plain, percent, times, money, time, mass, or year for a calendar year."""
-    unit: str = ""
-    """CNY, USD, $, ¥, month, day, kg, ...; ratio for percent and times; "" where none is said."""
-    scaled: bool = False
-    """A scale is said: 万, million."""
-    lower: Decimal | None = None
-    upper: Decimal | None = None
-    """The ends of a range."""
-    approximate: bool = False
-    """约, about, 左右 are said."""
-    falling: bool = False
-    """The minus is said by a word: 下降 5 %."""
-
-    @property
-    def bare(self) -> bool:
-        """Only a number is said: no unit, no scale."""
-        return not self.unit and not self.scaled and self.kind == "plain"
-
-
-_CORE = r"""(?:
-    \d{1,3}(?:\.\d{3})+,\d+ | \d{1,3}(?:\.\d{3}){2,}            # 1.234.567,89
-  | (?:\d{1,3}(?:,\d{3})+ | \d{1,2}(?:,\d{2})+,\d{3} | \d{1,4}(?:,\d{4})+ | \d{1,3}(?:\ \d{3})+ | \d+) (?:\.\d+)?
-  | \.\d+
-)(?!\d|[.,]\d)"""
-_NUMBER = re.compile(_CORE, re.VERBOSE)
-_POWER = re.compile(r"[eE]([+-]?\d{1,4})(?!\d)|\s*[×x*·]\s*10\s*\^\s*[({]?\s*([+-]?\d{1,4})\s*[)}]?(?!\d)", re.ASCII)
-_TEN_TO_THE = re.compile(r"\^\s*[({]?\s*([+-]?\d{1,4})\s*[)}]?(?!\d)")
-_OVER = re.compile(rf"(?:\s*/\s*|[:比])({_CORE})", re.VERBOSE)
-_AND_OVER = re.compile(r"\s+(\d{1,4})\s*/\s*(\d{1,4})(?![\d.,/])")
-_TOKEN = re.compile(
-    rf"""(?P<skip>
-        (?<!\d)\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}(?![\d.,]*[%\d])
-      | (?<!\d)(?:\d{{4}}\s*年\s*)?\d{{1,2}}\s*月(?:份|底|末|初)?(?:\s*\d{{1,2}}\s*[日号])?
-      | 第\s*\d+ | (?<![\d.,])\d+(?:st|nd|rd|th)\b | (?<![\d.,])[1-4][QH](?:\d{{2,4}})?\b
-      | (?<![A-Za-z_])(?!(?:USD|HKD|TWD|EUR|GBP|JPY|CNY|RMB)\d)[A-Za-z_]+\d[\w.]*
-    )
-  | (?P<year>(?<![\d.,])(?:19|20)\d\d(?:\s*[-/~至]\s*(?:(?:19|20)\d\d|\d\d))?\s*(?:财?年(?:度|末|底|初)?))
-  | (?P<number>(?<!\d)(?<!\d[.,]){_CORE})""",
-    re.VERBOSE,
-)
-_YEAR_BEFORE = re.compile(
-    r"(?:\b(?:in|for|from|years?(?:\s+of)?|fy|fiscal|since|by|during|and|to|between|than|vs\.?)|['\-/])\s*$", re.IGNORECASE
-)
-_YEAR = re.compile(r"(?:19|20)\d\d")
-
-_ABOUT_BEFORE = re.compile(
-    r"(?:大?约(?:为|是)?|大概|近似|近|将近|≈|~|about|approx(?:imately|\.)?|around|roughly|nearly|almost|circa|ca\.)$", re.IGNORECASE
-)
-_ABOUT_BEHIND = re.compile(r"\s*(?:左右|上下|or\s+so)", re.IGNORECASE)
-_BOUND_BEFORE = re.compile(
-    r"""(?:[<>≤≥±]|不(?:到|足|超过|低于|高于|少于|多于)|超过?|[大小高低多少]于|至[少多]|最[多少]
-    |(?:at\s+(?:least|most)|(?:more|less|greater|fewer|higher|lower|larger|smaller)\s+than
-    |over|under|above|below|up\s+to|minimum|maximum)(?:\s+of)?)$""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_BOUND_BEHIND = re.compile(
-    r"\s*(?:以[上下内外]|\+|or\s+(?:more|less|higher|lower|above|below|fewer)|and\s+(?:above|below|over))", re.IGNORECASE
-)
-_MINUS_WORD = re.compile(r"(?:负|\bminus|\bnegative)$", re.IGNORECASE)
-_RANGE_BETWEEN = re.compile(r"\s*(?:-|~|至|到|与|和|to|and|±)\s*", re.IGNORECASE)
+_SAID_TWICE = Decimal("0.01")
+"""By so much of its value a number may be rounded where it is said a second time."""
 _HEDGE = re.compile(
     r"\b(?:either|or|maybe|perhaps|possibly|might|not|isn't|wrong|incorrect|unsure)\b|或|要么|抑或|也许|可能|不确定|不是|并非|错误|≠|\?",
     re.IGNORECASE,
 )
-_FALL_WORDS = (
-    r"下降|减少|降低|下跌|下滑|下调|亏损|缩减|缩小|回落|跌|降幅|跌幅|减幅|"
-    r"decreas\w*|declin\w*|fell|fall(?:en|s)?|drop\w*|reduc\w*|loss(?:es)?"
+_FALL = re.compile(
+    r"下降|减少|降低|下跌|下滑|下调|下浮|亏|缩减|缩小|回落|萎缩|收窄|滑落|贬值|跌|降[幅息准了多低]|减[幅值了多]|赔|少了|负增长|净流出"
+    r"|decreas|declin|fell|fall|drop|reduc|loss|shr[aiu]nk|lost|contracti|plung|slid|slump|lower|outflow",
+    re.IGNORECASE,
 )
-_FALL_BEFORE = re.compile(rf"(?:{_FALL_WORDS}|\bdown)(?:\s|了|幅度|额|比例|率|为|是|:|by|of|was|is)*$", re.IGNORECASE)
-_FALL_BEHIND = re.compile(r"\s*的?(?:decrease|decline|drop|reduction|lower\b|降幅|跌幅|减幅|亏损|下降)", re.IGNORECASE)
-_FALL = re.compile(_FALL_WORDS, re.IGNORECASE)
 _RISE = re.compile(r"增|升|涨|提高|变化|变动|increas|grow|rise|rose|chang|gain", re.IGNORECASE)
-
-_BRACKETED = re.compile(r"\s*\(\s*(?:单位\s*:\s*|in\s+)?([^()\d]{1,20})\)", re.IGNORECASE)
-_HEADED = re.compile(r"\(\s*(?:单位\s*:\s*|in\s+)?([^()\d]{1,20})\)\s*(?:[:为是]|is|was)?\s*$", re.IGNORECASE)
 _EQUALS = re.compile(r"[=≈]")
 
-
-@dataclass
-class _Found:
-    quantity: Quantity
-    start: int
-    """Where its sign or currency begins."""
-    end: int
-    written: Decimal
-    """The number without its unit and sign."""
-    calendar: bool = False
+_ASKED = re.compile(r"(?:多少|几)个?(?=\S)")
+_ASKED_LATIN = re.compile(r"\b(?:in|how many)\s+(thousand|million|billion|trillion)s?\b", re.IGNORECASE)
+_PERCENT_IN_BRACKETS = re.compile(
+    r"\(\s*(?:单位\s*:?\s*|in\s+)?(%|‰|percent|percentage points?|百分点|个百分点)\s*\)|单位\s*[:是为]\s*(%|‰|个?百分点)", re.IGNORECASE
+)
+_CLAUSE = re.compile(r"[，。；;!！?？\n]|,(?!\d)|\.(?!\d)")
+_ASKS = re.compile(r"多少|几|求|计算|[?？]|\b(?:what|how|calculate|compute|find|determine)\b", re.IGNORECASE)
+_ASKS_RATIO = re.compile(
+    r"(?:率|比例|比重|占比|比值|之比|百分|倍|系数|指数|年限|[期时]间|周期|回收期|多久|股数|人数|户数|数量|销量|产量|件数|次数)[^，。；]{0,8}$"
+    r"|(?:percent|ratio|\brate\b|margin|proportion|times\b|multiple|how long|how many|growth)",
+    re.IGNORECASE,
+)
 
 
 def read_quantity(text: str) -> Quantity | None:
     """The one quantity of a text that is meant as an answer; None for none, several different ones, a hedge, or a number in no known form.
 
-    >>> [float(read_quantity(text).value) for text in ("约为 -1,234.5 万元", "$(12.6) million", "12.5%")]
-    [-12345000.0, -12600000.0, 0.125]
+    >>> [float(read_quantity(text).value) for text in ("约为 -1,234.5 万元", "$(12.6) million", "12.5%", "1年6个月")]
+    [-12345000.0, -12600000.0, 0.125, 18.0]
     >>> read_quantity("either 5 or 6") is read_quantity("10 或 20") is read_quantity("5, 6 and 7") is None
     True
     >>> read_quantity("5%-6%").lower, read_quantity("(106.4+70.5)/2 = 88.45").value, read_quantity("百分之十二点五").value
@@ -154,7 +80,7 @@ def read_quantity(text: str) -> Quantity | None:
         if plain is None or _HEDGE.search(plain):
             return None
         sides = [side for side in _EQUALS.split(plain) if side.strip()]
-        found = _scan(sides[-1]) if sides else None
+        found = quantities(sides[-1]) if sides else None
         if not found:
             return None
         quantity = _single([one.quantity for one in found if not one.calendar] or [one.quantity for one in found])
@@ -162,7 +88,7 @@ def read_quantity(text: str) -> Quantity | None:
 
 
 def same_quantity(answer_text: str, gold_text: str, question: str = "") -> bool:
-    """Whether an answer says the gold's number, by the rules at the top of this file; `question` may name the unit it asks for.
+    """Whether an answer says the gold's number, by the rules at the top of this file; `question` may name its unit, or share one.
 
     Raises ValueError when the gold is no single quantity: ask `read_quantity(gold_text)` first where that may be.
 
@@ -170,6 +96,9 @@ def same_quantity(answer_text: str, gold_text: str, question: str = "") -> bool:
     (True, False, True)
     >>> same_quantity("10.69 亿元", "10.69"), same_quantity("10.69 亿元", "10.69", "增长了多少亿元？")
     (False, True)
+    >>> question = "某公司2023年营收1000万元，同比增长25%，请计算2022年营收。"
+    >>> [same_quantity(answer, "800", question) for answer in ("800", "8000000元", "800元")]
+    [True, True, False]
     """
     gold = _read_gold(gold_text)
     if gold is None:
@@ -178,28 +107,78 @@ def same_quantity(answer_text: str, gold_text: str, question: str = "") -> bool:
     if answer is None:
         return False
     with localcontext(_PRECISION):
-        asked = _read_gold("1" + unit_asked(question)) if question else None
-        if asked and not asked.bare:
-            if gold.bare and not answer.bare:
-                gold = _in_unit(gold, asked)
-            elif answer.bare and not gold.bare and _agree(_in_unit(answer, asked), gold):
-                return True
         if answer.falling and gold.value > 0 and _FALL.search(question) and not _RISE.search(question):
             answer = replace(answer, value=-answer.value)
+        asked, certain = _unit_of_answer(question) if question else (None, False)
+        if asked and gold.bare and not answer.bare and (certain or _comparable(answer, asked)):
+            gold = _in_unit(gold, asked)
+        elif asked and answer.bare and certain and _agree(_in_unit(answer, asked), gold):
+            return True
         return _agree(answer, gold)
+
+
+def _unit_of_answer(question: str) -> tuple[Quantity | None, bool]:
+    """(one of the unit that a question wants its number in, whether it says so); None where it neither names nor shares one."""
+    if named := unit_asked(question):
+        asked = _read_gold("1" + named)
+        return (asked, True) if asked and not asked.bare else (None, False)
+    return _unit_shared(question), False
+
+
+def _comparable(answer: Quantity, asked: Quantity) -> bool:
+    """Whether an answer may be meant in the unit that the question's figures share; a ratio or another kind of thing is not."""
+    kinds = ("plain", "money") if asked.kind in ("plain", "money") else ("plain", asked.kind)
+    return answer.kind in kinds
 
 
 @lru_cache(maxsize=4096)
 def unit_asked(question: str) -> str:
-    """The scale and unit that a question wants its number in, "" where it names none. Percent is none: 百分之多少 is answered in many ways.
+    """The scale and unit that a question wants its number in, "" where it names none.
 
-    >>> unit_asked("比上年增长了多少亿元？"), unit_asked("What is the change (in millions)?"), unit_asked("增长百分之多少？")
-    ('亿元', 'million', '')
+    Percent is one only where it stands as the unit, in brackets: 百分之多少 is answered in many ways.
+
+    >>> unit_asked("比上年增长了多少亿元？"), unit_asked("What is the change (in millions)?"), unit_asked("收入是多少（单位：万元）？")
+    ('亿元', 'millions', '万元')
+    >>> unit_asked("增长百分之多少？"), unit_asked("增长率是多少（%）？"), unit_asked("几年收回投资？")
+    ('', '%', '年')
     """
-    text = unicodedata.normalize("NFKC", question[-_LONGEST_QUESTION:])
-    han = re.search(r"(?:多少|几)个?([百千万亿]*(?:美元|港元|欧元|日元|英镑|元|吨|公斤|倍)|[百千万亿]+)", text)
-    latin = re.search(r"\b(?:in|how many)\s+(thousand|million|billion|trillion)s?\b", text, re.IGNORECASE)
-    return han[1] if han else latin[1].lower() if latin else ""
+    text = half_width(question[-_LONGEST_QUESTION:])
+    for found in _ASKED.finditer(text):
+        unit, end = unit_at(text, scale := scale_at(text, found.end())[1])
+        if unit.kind not in ("percent", "plain") or (unit.kind == "plain" and scale > found.end()):
+            return text[found.end() : max(end, scale)].strip()
+    if percent := _PERCENT_IN_BRACKETS.search(text):
+        return "%" if "‰" not in percent[0] else "‰"
+    if declared := declared_units(text):
+        return declared[-1]
+    latin = _ASKED_LATIN.search(text)
+    return latin[1].lower() if latin else ""
+
+
+@lru_cache(maxsize=4096)
+def _unit_shared(question: str) -> Quantity | None:
+    """One of the unit that all of a question's figures are in; None where they share none, or the question asks for a share or a ratio.
+
+    Figures are what is measured in money, size or scales (1000万元, $5 million, 3吨); percents, times, durations and bare numbers are none.
+    """
+    clauses = [clause for clause in _CLAUSE.split(question) if clause.strip()]
+    asking = next((clause for clause in reversed(clauses) if _ASKS.search(clause)), clauses[-1] if clauses else "")
+    plain = plain_text(question[-LONGEST:])
+    if plain is None or _ASKS_RATIO.search(asking):
+        return None
+    figures = [
+        (scale, unit)
+        for scale, unit in measures(plain)
+        if unit.kind in ("money", "mass", "size") or (scale > 1 and unit.kind in ("plain", "count"))
+    ]
+    if not figures or len({scale * unit.factor for scale, unit in figures}) > 1:
+        return None
+    names = {unit.name for _, unit in figures if unit.name}
+    scale, unit = next((one for one in figures if one[1].name), figures[0])
+    if len(names) > 1 and not all(same_unit(unit.name, name) for name in names):
+        return None
+    factor = scale * unit.factor
+    return Quantity(factor, factor, 1, unit.kind, unit.name, scale > 1, measure=factor)
 
 
 def _in_unit(bare: Quantity, asked: Quantity) -> Quantity:
@@ -222,7 +201,10 @@ def _agree(answer: Quantity, gold: Quantity) -> bool:
         return max(abs(answer.lower - gold.lower), abs(answer.upper - gold.upper)) <= gold.step / 2 + slack
     if gold.lower is not None and gold.upper is not None:
         return gold.lower - slack <= answer.value <= gold.upper + slack
-    return abs(answer.value - gold.value) <= _tolerance(answer, gold) + slack
+    off, most = abs(answer.value - gold.value), _tolerance(answer, gold)
+    if gold.step == gold.measure and most == gold.step / 2 and abs(off - most) <= slack and abs(answer.value) > abs(gold.value):
+        return False  # a whole number and a half is rounded up to another: 1.5 is no 1
+    return off <= most + slack
 
 
 def _tolerance(answer: Quantity, gold: Quantity) -> Decimal:
@@ -235,232 +217,16 @@ def _tolerance(answer: Quantity, gold: Quantity) -> Decimal:
 
 
 def _is_count(gold: Quantity) -> bool:
-    """An integer without scale or unit, exact as far as one can tell."""
-    return gold.bare and gold.step == 1
-
-
-def _scan(text: str) -> list[_Found] | None:
-    """All quantities of a plain text, ranges put together; None where digits stand in no known form, or a bound."""
-    found: list[_Found] = []
-    at, covered = 0, [False] * len(text)
-    while token := _TOKEN.search(text, at):
-        start, end = token.span()
-        before = text[found[-1].end if found else 0 : start]
-        if token["number"]:
-            one = _read(text, start, end, before, first=not found)
-            if one is None or len(found) >= _MOST_QUANTITIES:
-                return None
-            end = one.end
-            found.append(one)
-        elif token["year"] and len(token["year"].rstrip("财年度末底初 ")) == 4:
-            year = Decimal(token["year"][:4])
-            found.append(_Found(Quantity(year, Decimal(1), 4, "year"), start, end, year, calendar=True))
-        covered[start:end] = [True] * (end - start)
-        at = end
-    if any(char.isdigit() and not seen for char, seen in zip(text, covered, strict=True)):
-        return None
-    return _with_ranges(text, found)
-
-
-def _read(text: str, start: int, end: int, before: str, *, first: bool) -> _Found | None:
-    """The quantity whose first number stands at start:end, behind `before`; None for a bound and for digits in no known form."""
-    number = _value(text, start, end)
-    if number is None:
-        return None
-    value, step, digits, end = number
-    lead = _lead(before[-80:], first=first)
-    if lead is None:
-        return None
-    closed, end = _closing(text, end) if lead.bracket else (False, end)
-    scale, end = scale_at(text, end)
-    scaled = scale > 1
-    if scaled and (more := _rest(text, end, scale)):
-        rest, rest_step, rest_digits, end = more
-        value, step, digits, scale = value * scale + rest, rest_step, digits + rest_digits, 1
-    unit, end = unit_at(text, end)
-    if lead.bracket and not closed:
-        closed, end = _closing(text, end)
-        if closed and not scaled and not unit.name:  # (12.6) million came first, this is ($12.6) million
-            scale, end = scale_at(text, end)
-            unit, end = unit_at(text, end)
-    if scale == 1 and not scaled and not unit.name:
-        scale, unit, end = _unit_in_brackets(text, end, lead.rest)
-    if lead.currency:
-        if unit.name and not same_unit(unit.name, lead.currency):
-            return None
-        unit = Unit("money", unit.name or lead.currency, unit.factor)
-    if end < len(text) and text[end].isascii() and text[end].isalpha() and text[end - 1].isdigit():
-        return None
-    approximate = lead.approximate
-    if about := _ABOUT_BEHIND.match(text, end):
-        approximate, end = True, about.end()
-    if _BOUND_BEHIND.match(text, end):
-        return None
-    minus = lead.minus or (lead.bracket and closed and first and not lead.approximate)
-    falling = not minus and value > 0 and bool(_FALL_BEFORE.search(lead.rest) or _FALL_BEHIND.match(text, end))
-    factor = unit.factor * scale * (-1 if minus or falling else 1)
-    quantity = Quantity(
-        value * factor, step * abs(factor), digits, unit.kind, unit.name, scaled or scale > 1, approximate=approximate, falling=falling
-    )
-    calendar = quantity.bare and not minus and bool(_YEAR.fullmatch(text[start:end]))
-    if calendar and _YEAR_BEFORE.search(before):
-        quantity = replace(quantity, kind="year")
-    return _Found(quantity, start - lead.length, end, value, calendar)
-
-
-class _Lead(NamedTuple):
-    """What stands right before a number and belongs to it."""
-
-    minus: bool
-    bracket: bool
-    """One opens."""
-    approximate: bool
-    currency: str
-    rest: str
-    """The text before all that."""
-    length: int
-    """Of all that."""
-
-
-def _lead(before: str, *, first: bool) -> _Lead | None:
-    """Take sign, currency, bracket and "about" off the end of `before`, in any order; None where a bound stands before them."""
-    bracket = minus = approximate = gap = False
-    currency, rest = "", before
-    while True:
-        tight = rest.rstrip()
-        gap = gap or tight != rest
-        if tight.endswith(("-", "+")):
-            inner = tight[:-1].rstrip()
-            between_two = not first and not inner.strip("(")
-            between_words = gap and re.search(r"[^\s(:=,为是$¥€£]$", inner) and not re.search(r"\b(?:is|was|of|by)$", inner)
-            if between_two or between_words:
-                break
-            minus, rest = minus ^ tight.endswith("-"), tight[:-1]
-        elif not currency and currency_before(tight)[0]:
-            currency, begin = currency_before(tight)
-            rest = tight[:begin]
-        elif tight.endswith("(") and not bracket and not approximate:
-            bracket, rest = True, tight[:-1]
-        elif not first and tight.strip() == "~":
-            break
-        elif about := _ABOUT_BEFORE.search(tight):
-            approximate, rest = True, tight[: about.start()]
-        elif word := _MINUS_WORD.search(tight):
-            minus, rest = not minus, tight[: word.start()]
-        else:
-            break
-    rest = rest.rstrip()
-    if _BOUND_BEFORE.search(rest) and (first or rest.strip() != "±"):
-        return None
-    return _Lead(minus, bracket, approximate, currency, rest, len(before) - len(rest))
-
-
-def _unit_in_brackets(text: str, at: int, before: str) -> tuple[int, Unit, int]:
-    """(scale, unit, end) of a table's unit, behind a number or in the heading before it: 800（万元）, Revenue (in millions): 12.6."""
-    behind, ahead = _BRACKETED.match(text, at), _HEADED.search(before)
-    for found, end in ((behind, behind.end() if behind else at), (ahead, at)):
-        if found:
-            scale, place = scale_at(found[1], 0)
-            unit, place = unit_at(found[1], place)
-            if place and place == len(found[1].rstrip()):
-                return scale, unit, end
-    return 1, NO_UNIT, at
-
-
-def _value(text: str, start: int, end: int) -> tuple[Decimal, Decimal, int, int] | None:
-    """(value, step, digits, end) of a number, its exponent or what it is divided by included."""
-    value, step, digits = _decimal(text[start:end])
-    if ten := _TEN_TO_THE.match(text, end):
-        if value != 10 or abs(int(ten[1])) > _MOST_EXPONENT:
-            return None
-        power = Decimal(1).scaleb(int(ten[1]))
-        return power, power, 1, ten.end()
-    if power_of := _POWER.match(text, end):
-        exponent = int(power_of[1] or power_of[2])
-        if abs(exponent) > _MOST_EXPONENT:
-            return None
-        return value.scaleb(exponent), step.scaleb(exponent), digits, power_of.end()
-    if step == 1 and (mixed := _AND_OVER.match(text, end)) and int(mixed[2]):
-        value += Decimal(mixed[1]) / Decimal(mixed[2])
-        return value, value * _FRACTION_STEP, 2, mixed.end()
-    if (over := _OVER.match(text, end)) and (below := _decimal(over[1])[0]):
-        if below == 1:
-            return value, step, digits, over.end()
-        return value / below, abs(value / below) * _FRACTION_STEP, 2, over.end()
-    return value, step, digits, end
-
-
-def _decimal(written: str) -> tuple[Decimal, Decimal, int]:
-    """(value, step, significant digits) of digits with separators.
-
-    >>> _decimal("1.234.567,8"), _decimal("1,2345"), _decimal("0.050")
-    ((Decimal('1234567.8'), Decimal('0.1'), 8), (Decimal('12345'), Decimal('1'), 5), (Decimal('0.050'), Decimal('0.001'), 2))
-    """
-    if re.fullmatch(r"\d{1,3}(?:\.\d{3}){2,}|\d{1,3}(?:\.\d{3})+,\d+", written):
-        written = written.replace(".", "").replace(",", ".")
-    written = written.replace(",", "").replace(" ", "")
-    value = Decimal(written)
-    step = Decimal(1).scaleb(-len(written.partition(".")[2]))
-    return value, step, len(written.replace(".", "").lstrip("0")) or 1
-
-
-def _rest(text: str, at: int, scale: int) -> tuple[Decimal, Decimal, int, int] | None:
-    """What goes on a number in a smaller scale: the 5000 万 of 3 亿 5000 万; (value, step, digits, end)."""
-    found = _NUMBER.match(text, skip_gap(text, at))
-    if not found:
-        return None
-    value, step, digits = _decimal(found[0])
-    smaller, end = scale_at(text, found.end())
-    if smaller == 1 and found.start() > at:  # two numbers, not one
-        return None
-    value, step = value * smaller, step * smaller
-    if not (value < scale and smaller < scale):
-        return None
-    if smaller > 1 and (more := _rest(text, end, smaller)):
-        return value + more[0], more[1], digits + more[2], more[3]
-    return value, step, digits, end
-
-
-def _closing(text: str, at: int) -> tuple[bool, int]:
-    behind = skip_gap(text, at)
-    return (True, behind + 1) if text[behind : behind + 1] == ")" else (False, at)
-
-
-def _with_ranges(text: str, found: Sequence[_Found]) -> list[_Found]:
-    """Two quantities with a range's sign alone between them, as one; the first may leave its scale and unit to the second."""
-    joined: list[_Found] = []
-    for one in found:
-        last = joined[-1] if joined else None
-        between = text[last.end : one.start] if last else ""
-        if not last or last.calendar != one.calendar or last.quantity.lower is not None or not _RANGE_BETWEEN.fullmatch(between):
-            joined.append(one)
-            continue
-        sign = between.strip().lower()
-        if sign in ("and", "和", "与") and not re.search(
-            r"(?:\bbetween|介于|在)\s*\W*$", text[: last.start].rstrip("$¥€£-( "), re.IGNORECASE
-        ):
-            joined.append(one)
-            continue
-        start, stop = last.quantity, one.quantity
-        if start.bare and not stop.bare and one.written:
-            base = abs(stop.value / one.written)
-            start = replace(start, value=start.value * base, step=start.step * base, unit=stop.unit)
-        lower, upper = (start.value - stop.value, start.value + stop.value) if sign == "±" else (start.value, stop.value)
-        if lower > upper or not same_unit(start.unit, stop.unit):
-            joined.append(one)
-            continue
-        step = min(start.step, stop.step)
-        whole = replace(stop, value=(lower + upper) / 2, step=step, unit=stop.unit or start.unit, lower=lower, upper=upper)
-        joined[-1] = _Found(whole, last.start, one.end, one.written, last.calendar)
-    return joined
+    """An integer without scale, exact as far as one can tell."""
+    return not gold.scaled and gold.step == gold.measure == 1
 
 
 def _single(found: Sequence[Quantity]) -> Quantity | None:
-    """The finest of several that say the same; None where they do not."""
+    """The finest of several that say the same, at most rounded by 1 %; None where they do not."""
     finest = min(found, key=lambda one: (one.step, not one.unit))
     for one in found:
         if (one.lower, one.upper) != (finest.lower, finest.upper) and None in (one.lower, finest.lower):
             return None
-        if not same_unit(one.unit, finest.unit) or abs(one.value - finest.value) > one.step / 2:
+        if not same_unit(one.unit, finest.unit) or abs(one.value - finest.value) > min(one.step / 2, abs(finest.value) * _SAID_TWICE):
             return None
     return finest

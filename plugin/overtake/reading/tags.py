@@ -3,37 +3,53 @@
 import re
 import unicodedata
 
-_BLOCK = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
-# What ms-swift writes in front of a hybrid model's completion (ms-swift-4.6: 2.9). Nobody can tell it from one that the model wrote.
+from overtake.reading.normal_forms import for_rules
+
+# What ms-swift writes in front of a hybrid model's completion. Nobody can tell it from one that the model wrote.
 _EMPTY_BLOCK = re.compile(r"^\s*<think>\s*</think>")
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-_WHOLE = re.compile(r"\s*<think>(.*)</think>\s*<answer>(.*)</answer>\s*", re.DOTALL)
+_WHOLE = re.compile(r"\s*(?:<think>)?(.*)</think>\s*<answer>(.*)</answer>\s*", re.DOTALL)
 _LAST = re.compile(r"<answer>(.*)</answer>\s*$", re.DOTALL)
 
 
-def strip_think(text: str) -> str:
-    """The text after the leading think block, trimmed; "" when the block never ends, for then no answer was given.
+def split_think(text: str) -> tuple[str, str]:
+    """(thought, the rest), both trimmed: the think blocks that `text` begins with, of which the prompt may have opened the first.
 
-    Hybrid models get an empty block prepended to what the reward sees and to what `swift deploy` serves (ms-swift-4.6: 2.9).
+    Chat templates of reasoning models end the prompt with the opening tag, so that the text holds the closing one alone. Where a block
+    never ends, or nothing that shows follows, the rest is "": no answer was given. A tag further on is none of the thought's.
 
-    >>> strip_think("<think>\\n\\n</think>\\n\\n胶原蛋白肽 用法")
-    '胶原蛋白肽 用法'
-    >>> strip_think("<think>I wonder")
-    ''
-    >>> strip_think("plain")
-    'plain'
+    >>> split_think("<think>\\n\\n</think>\\n\\nVitamin D 用量"), split_think("The user asks</think>Vitamin D 用量")
+    (('', 'Vitamin D 用量'), ('The user asks', 'Vitamin D 用量'))
+    >>> split_think("<think>I wonder"), split_think("plain")
+    (('I wonder', ''), ('', 'plain'))
     """
-    if "<think>" not in text:
-        return text.strip()
-    rest = _BLOCK.sub("", text, count=1)
-    return "" if rest.lstrip().startswith("<think>") else rest.strip()
+    thoughts: list[str] = []
+    rest = text.strip()
+    while rest.startswith("<think>"):
+        thought, _, rest = rest[len("<think>") :].partition("</think>")
+        thoughts.append(thought.strip())
+        rest = rest.strip()
+    if not any(thoughts) and "</think>" in rest and "<think>" not in rest.partition("</think>")[0]:
+        thought, _, rest = rest.partition("</think>")
+        thoughts.append(thought.strip())
+    return "\n\n".join(filter(None, thoughts)), "" if is_blank(rest) else rest.strip()
+
+
+def strip_think(text: str) -> str:
+    """The text after its thought (see `split_think`), trimmed; "" where no answer was given.
+
+    >>> strip_think("<think>\\n\\n</think>\\n\\n胶原蛋白肽 用法"), strip_think("想一想</think>胶原蛋白肽"), strip_think("<think>I wonder")
+    ('胶原蛋白肽 用法', '胶原蛋白肽', '')
+    """
+    return split_think(text)[1]
 
 
 def read_answer(text: str) -> str:
     """The answer of `<think>…</think><answer>…</answer>`, trimmed: each tag once, in this order, with white space alone around the blocks.
 
     One leading empty think block is taken off first, since ms-swift prepends it to what a hybrid model wrote. What remains must have a
-    think block of its own, so the prepended one never passes for thinking, and an empty think block is none.
+    think block of its own, so the prepended one never passes for thinking, and an empty think block is none. The prompt may have opened
+    it, as the templates of reasoning models do: then the text begins inside it.
     Raises ValueError that says what is wrong.
 
     >>> read_answer("<think>1000/1.25</think>\\n<answer>800</answer>")
@@ -45,13 +61,14 @@ def read_answer(text: str) -> str:
     ValueError: text stands before, between or after the think and answer blocks: '…wer>800</answer> or 1250'
     """
     text = _EMPTY_BLOCK.sub("", text, count=1)
-    for tag in _TAGS:
+    tags = _TAGS if "<think>" in text or "</think>" not in text else _TAGS[1:]
+    for tag in tags:
         if (count := text.count(tag)) != 1:
             raise ValueError(f"{tag} stands {count} times, must stand once: {_end(text)}")
-    if sorted(_TAGS, key=text.index) != list(_TAGS):
+    if sorted(tags, key=text.index) != list(tags):
         raise ValueError(f"the tags are out of order, must be {' '.join(_TAGS)}: {_end(text)}")
     found = _WHOLE.fullmatch(text)
-    if not found:
+    if not found or "<think>" in found[1]:
         raise ValueError(f"text stands before, between or after the think and answer blocks: {_end(text)}")
     for name, part in (("think", found[1]), ("answer", found[2])):
         if is_blank(part):
@@ -80,12 +97,12 @@ def last_answer(text: str) -> str | None:
 
 
 def is_blank(text: str) -> bool:
-    """True for a text that shows no letter, digit or sign: white space, control and zero-width characters.
+    """True for a text that shows no letter, digit or sign: white space, control, zero-width and filling characters.
 
-    >>> is_blank(" \\u200b\\n"), is_blank("0")
+    >>> is_blank(" \\u200b\\u3164\\n"), is_blank("0")
     (True, False)
     """
-    return not any(unicodedata.category(char)[0] in "LNPS" for char in text)
+    return not any(unicodedata.category(char)[0] in "LNPS" for char in for_rules(text))
 
 
 def _end(text: str) -> str:

@@ -4,9 +4,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from overtake.data.questions import normal
 from overtake.data.splits import held_out, shuffled
 from overtake.data.tables import BadInput
+from overtake.reading.normal_forms import for_likeness
 from overtake.retrieval.corpus import read_corpus, read_qrels, read_queries
 
 
@@ -72,7 +72,7 @@ def _with_documents(texts: list[str], labels: list[dict[str, int]], share: float
             name = above[name]
         return name
 
-    names = [f"question {normal(text)}" for text in texts]
+    names = [f"question {for_likeness(text)}" for text in texts]
     for name, row in zip(names, labels, strict=True):
         for document in row:
             one, other = top(f"document {document}"), top(name)

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 from overtake.data import tables
-from overtake.data.likeness import ALIKE, groups
-from overtake.data.questions import normal
+from overtake.data.near_duplicates import ALIKE, groups
+from overtake.reading.normal_forms import for_likeness
 from overtake.tasks.medical import prepare
 from rapidfuzz import fuzz, process
 
@@ -156,6 +156,6 @@ def test_the_real_data_is_prepared_whole(run, tmp_path, capsys):
     assert len(files["training_prompts"]) > 1800 and len(files["red_team"]) >= 40
     garbled = {row["answer"] for row in map(json.loads, (folder / "toyhom_asks_zh.jsonl").read_text(encoding="utf-8").splitlines())}
     assert not garbled & {row["med_reference"] for rows in files.values() for row in rows}
-    held = [normal(row["med_question"]) for row in files["test"] + [row for row in files["red_team"] if row["split"] == "held_out"]]
-    trained = [normal(row["med_question"]) for row in files["training_prompts"]]
+    held = [for_likeness(row["med_question"]) for row in files["test"] + [row for row in files["red_team"] if row["split"] == "held_out"]]
+    trained = [for_likeness(row["med_question"]) for row in files["training_prompts"]]
     assert process.cdist(held, trained, scorer=fuzz.ratio, score_cutoff=ALIKE).max() == 0

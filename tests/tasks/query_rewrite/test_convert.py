@@ -5,8 +5,8 @@ import json
 
 import pytest
 from overtake.data import tables
-from overtake.data.questions import normal
 from overtake.data.tables import write_rows
+from overtake.reading.normal_forms import for_likeness
 from overtake.tasks.query_rewrite import convert as converting
 from overtake.tasks.query_rewrite import prompts
 
@@ -126,7 +126,7 @@ def test_no_question_stands_on_two_sides(convert):
     rows = [row(f"{i}-{k}", original_query=way.format(i)) for i in range(30) for k, way in enumerate(ways)]
     done = convert(rows)
     assert done.code == 0
-    sides = [{normal(line["rag_query"]) for line in side} for side in (done.rl_train, done.rl_val, done.test)]
+    sides = [{for_likeness(line["rag_query"]) for line in side} for side in (done.rl_train, done.rl_val, done.test)]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     assert done.stats["questions"] == 60 and [len(side) for side in sides] == [48, 6, 6]
 

@@ -19,9 +19,9 @@ _SYNONYMS: dict[str, Value] = {
     "无": "none",
 }
 _TAGS = ("<think>", "</think>", "<output>", "</output>")
-# What ms-swift writes in front of a hybrid model's completion (ms-swift-4.6: 2.9).
-_EMPTY_BLOCK = re.compile(r"^\s*<think>\s*</think>(?=\s*<think>)")
-_FORM = re.compile(r"\s*(?:<think>(?P<reason>.*)</think>)?\s*<output>(?P<verdict>.*)</output>\s*", re.DOTALL)
+# What ms-swift writes in front of a hybrid model's completion.
+_EMPTY_BLOCK = re.compile(r"^\s*<think>\s*</think>")
+_FORM = re.compile(r"\s*(?:(?:<think>)?(?P<reason>.*)</think>)?\s*<output>(?P<verdict>.*)</output>\s*", re.DOTALL)
 _VERDICT = re.compile(
     r"\s*(?:main|主要|主要答案)\s*[:：]\s*(?P<main>\w+)\s*[;；,，\n]\s*(?:secondary|次要|次要答案)\s*[:：]\s*(?P<secondary>\w+)\s*",
     re.IGNORECASE,
@@ -40,8 +40,9 @@ class Judgement(NamedTuple):
 def read_judgement(text: str) -> Judgement:
     """The verdict in `text`: one output tag with both verdicts at the end, one think block at most, before it, and nothing else.
 
-    An empty think block that ms-swift put in front is taken off. 正确 and 对, 错误 and 不正确 and 错, 无 are read as the English words;
-    so are 主要 and 次要 (答案). Any other word is no verdict. Raises ValueError that says what is wrong.
+    An empty think block that ms-swift put in front is taken off, and the prompt may have opened the block. 正确 and 对, 错误 and
+    不正确 and 错, 无 are read as the English words; so are 主要 and 次要 (答案). Any other word is no verdict.
+    Raises ValueError that says what is wrong.
 
     >>> read_judgement("<think>Paris is the reference.</think><output>main: correct; secondary: none</output>")
     Judgement(main='correct', secondary='none', reason='Paris is the reference.')
@@ -56,7 +57,7 @@ def read_judgement(text: str) -> Judgement:
     for tag in ("<output>", "</output>"):
         if counts[tag] != 1:
             raise ValueError(f"{tag} stands {counts[tag]} times, must stand once: {_end(text)}")
-    if (blocks := (counts["<think>"], counts["</think>"])) not in ((0, 0), (1, 1)):
+    if (blocks := (counts["<think>"], counts["</think>"])) not in ((0, 0), (1, 1), (0, 1)):
         raise ValueError(f"<think> stands {blocks[0]} times and </think> {blocks[1]}, must be one block at most: {_end(text)}")
     found = _FORM.fullmatch(text)
     if not found or any(tag in found["verdict"] for tag in _TAGS) or any(tag in (found["reason"] or "") for tag in _TAGS):

@@ -13,7 +13,9 @@ Then, in this order, for each reference answer:
 | words   | holds, in two sentences in a row, half of the words that the question lacks, with all numbers and parts of dates   |
 | part    | is itself nothing but a part of the reference; of a name, its last word too; never of a date                       |
 | letters | holds the reference's letters, where spaces were lost                                                              |
+| choice  | chooses what the reference does, which is an option's letter or 是, 否, yes, no; then nothing else is looked at      |
 
+Signs that carry meaning are words: a minus, a currency before a number, % behind it, the ends of C++ and C#.
 A match that is denied ("not Paris", "rather than Paris") or is one of several guesses does not count. Chinese is matched in a row only, and
 Chinese numerals are not read. The rules know no synonyms and no facts: they are a floor that a judge has to beat and a check on labels.
 Nothing is trained on them: a student would learn to hold words.
@@ -24,6 +26,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
+
+from overtake.reading import closed_sets
 
 MOST = 0.5
 """Least share of the words; chosen, as all rules, on one half of 360 questions with human verdicts and confirmed on the other."""
@@ -72,8 +76,16 @@ _LITTLE = (
     "approximately into which who whom when where what how"
 )
 _EMPTY = _ARTICLES.union(_LITTLE.split())
+_YES_NO = frozenset(
+    ["是", "否", "对", "错", "正确", "错误", "不正确", "yes", "no", "Yes", "No", "YES", "NO", "true", "false", "True", "False"]
+)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_TOKEN = re.compile(r"\d+s\b|\d+(?:[.:]\d+)*|[a-z]+\d*|%|[^\W_]")
+_TOKEN = re.compile(r"\d+s\b|\d+(?:[.:]\d+)*|[a-z](?:\+\+|#)(?![a-z])|[a-z]+\d*|[%‰]|[<>≤≥](?=\s*\d)|[^\W_]")
+_CURRENCIES = {"$": " dollar ", "€": " euro ", "£": " pound ", "¥": " yuan "}
+_MINUS = re.compile(rf"(?<![\w)\]])[-−–]\s?(?=[$€£¥]?\s?\d)|\b(?:minus|negative)(?=\s+(?:[$€£¥]?\d|{_ONES.replace(' ', '|')}))")
+_SIGNED = re.compile(r"[+#%‰$€£¥<>≤≥]|(?<!\w)[-−]\d")
+_TURNS = frozenset(("minus", "<", ">", "≤", "≥"))
+"""Words that make another number of the one behind them."""
 _ENDS = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“])|(?<=[。！？])|\n+")
 _PLACE = re.compile(r"\b(where|city|town|state|country|county|province|place|locat\w+|located)\b")
 _DENIED = re.compile(
@@ -102,12 +114,14 @@ def judge(question: str, gold: Sequence[str], answer: str) -> RuleVerdict:
     >>> judge("capital of France", ["Paris"], "I could not find that.").main
     'none'
     """
-    references = [reference for reference in gold if _words(reference)]
+    references = [reference for reference in gold if _words(reference) or _letters(_fold(reference))]
     if not references:
         raise ValueError(f"no reference answer holds a word: {list(gold)!r}")
     said = _Answer(question, answer)
-    if not said.words:
+    if not said.words and not said.letters:
         return _verdict("none", "empty")
+    if all(_is_choice(reference) for reference in references) and (verdict := _chosen(question, references, answer, said)):
+        return verdict
     denied = False
     for reference in references:
         for form in _forms(reference):
@@ -130,6 +144,22 @@ def holds(text: str, fact: str) -> bool:
     """
     words, letters = _words(fact), _letters(_fold(fact))
     return any(True for _ in _places(words, _words(text))) if words else bool(letters) and letters in _letters(_fold(text))
+
+
+def _is_choice(reference: str) -> bool:
+    """Whether a reference answer is the letters of options, or one of 是, 否, yes, no, true, false and nothing else."""
+    bare = reference.strip(" .。()（）")
+    return closed_sets.is_closed(reference) and (bare in _YES_NO or bool(re.fullmatch(r"[A-H](?:[\s,，、;；]*[A-H])*", bare)))
+
+
+def _chosen(question: str, references: Sequence[str], answer: str, said: "_Answer") -> RuleVerdict | None:
+    """The verdict on a choice; None where an answer names no option, though the reference's letter may be a word in it."""
+    if any(closed_sets.grade(answer, reference, question) for reference in references):
+        return _verdict("correct", "choice")
+    if any(closed_sets.options(reference) for reference in references) and len(closed_sets.letters_in(answer)) < 2:
+        if not closed_sets.options(answer):
+            return None
+    return _verdict("none" if _EVADES.search(said.folded) else "incorrect", "choice")
 
 
 def _verdict(main: Literal["correct", "incorrect", "none"], reason: str) -> RuleVerdict:
@@ -167,7 +197,8 @@ def _matches(reference: str, said: _Answer) -> Iterator[tuple[str, int | None]]:
     """(kind, number of the first matching word or None) of each match of one reference, in the order of the table."""
     words = _words(reference)
     for start in _places(words, said.words):
-        yield "exact", start
+        if words[0] in _TURNS or not (start and said.words[start - 1] in _TURNS and words[0][0].isdigit()):
+            yield "exact", start
     if _CJK.search(reference):
         return  # a character is no word: half of them say nothing
     own = [word for word in words if word not in _EMPTY] or words
@@ -184,16 +215,32 @@ def _matches(reference: str, said: _Answer) -> Iterator[tuple[str, int | None]]:
             yield from (("place", start) for start in _places(parts[0], said.words))
     else:
         exact = [word for word in new if _is_fixed(word)]
-        for window in said.windows:
+        for window in (_without_other_signs(window, words) for window in said.windows):
             share = sum(_held(word, window) for word in new) / len(new)
             if share >= MOST and all(word in window for word in exact):
                 yield "words", None
-    needed = own[-1:] if _is_name(reference) else []
+    needed = own[-1:] if _is_name(reference) else [word for word in own if word in _TURNS]
     if told and not any(map(_is_dated, own)) and all(_held(word, own) for word in told) and all(_held(word, told) for word in needed):
         yield "part", None
-    letters = _letters(_fold(reference))
+    letters = "" if _SIGNED.search(reference) else _letters(_fold(reference))
     if len(letters) >= 4 and letters in said.letters:
         yield "letters", None
+
+
+def _without_other_signs(window: Words, reference: Words) -> Words:
+    """A window without its numbers of another kind: percents where the reference is money, negative ones where it has no minus."""
+    money = any(name.strip() in reference for name in _CURRENCIES.values())
+    percent = "%" in reference
+    turned = any(word in _TURNS for word in reference)
+    kept = []
+    for place, word in enumerate(window):
+        is_percent = window[place + 1 : place + 2] == ["%"]
+        is_money = place > 0 and f" {window[place - 1]} " in _CURRENCIES.values()
+        is_turned = place > 0 and window[place - 1] in _TURNS
+        other = (money and not percent and is_percent) or (percent and not money and is_money) or (is_turned and not turned)
+        if not (word[0].isdigit() and other):
+            kept.append(word)
+    return kept
 
 
 def _names(own: Words, said: _Answer) -> Iterator[tuple[str, int | None]]:
@@ -216,8 +263,8 @@ def _is_name(reference: str) -> bool:
 
 
 def _is_fixed(word: str) -> bool:
-    """Whether another word of its kind says something else: a number, or a part of a date."""
-    return word[0].isdigit() or _is_dated(word)
+    """Whether another word of its kind says something else: a number, a sign, or a part of a date."""
+    return word[0].isdigit() or word in _TURNS or word[-1] in "+#" or _is_dated(word)
 
 
 def _is_dated(word: str) -> bool:
@@ -263,13 +310,17 @@ def _words(text: str) -> Words:
     """
     text = re.sub(r"(?<=[a-z]{2})(?=[A-Z][a-z])", " ", text)  # wasAna
     text = _fold(text).replace("&", " and ")
+    text = _MINUS.sub(" minus ", text)
+    text = re.sub(r"[$€£¥](?=\s?\d)", lambda found: _CURRENCIES[found[0]], text)
     text = re.sub(r"\b(?:[a-z]\.\s*){2,}", lambda found: re.sub(r"[.\s]", "", found[0]) + " ", text)  # u. s.
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
     text = re.sub(r"(\d):00\b", r"\1", text)
     text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", r"\1", text)
     text = re.sub(r"(?<=[a-z]{3})\d{1,2}\b", "", text)  # a citation mark: Styria1
     text = re.sub(r"(?<=\d)(?=(?:am|pm|km|kg|cm|mm|m|ft)\b)", " ", text)
-    return [word for word in _numbered(_TOKEN.findall(text)) if word not in _ARTICLES]
+    found = list(_numbered(_TOKEN.findall(text)))
+    # Of a reference such as "A" or "The The" the articles are all there is.
+    return [word for word in found if word not in _ARTICLES] or found
 
 
 def _numbered(words: Words) -> Iterator[str]:

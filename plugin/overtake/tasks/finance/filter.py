@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from overtake import cli
 from overtake.data import tables
-from overtake.data.duplicates import overlaps
+from overtake.data.near_duplicates import overlaps
 from overtake.data.splits import held_out
 from overtake.data.tables import BadInput
 from overtake.remote import chat

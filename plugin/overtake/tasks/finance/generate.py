@@ -20,12 +20,12 @@ from overtake.data import tables
 from overtake.data.tables import BadInput
 from overtake.generation import Row
 from overtake.reading.boxed import boxed
+from overtake.reading.tags import split_think
 from overtake.remote import chat
 from overtake.remote.gateway import Ok
 from overtake.tasks.finance import prompts
 from overtake.tasks.finance import rows as problems
 
-_THINK = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 _ANSWER = re.compile(r"(.*?)(<answer>.*</answer>)\s*", re.DOTALL)
 
 
@@ -43,16 +43,13 @@ def tagged(text: str) -> str:
     '800'
     """
     whole = text.strip()
-    if "</think>" in whole and "<think>" not in whole:
-        whole = "<think>" + whole
-    if found := _THINK.fullmatch(whole):
-        thought, rest = found[1].strip(), found[2].strip()
-    elif (answered := _ANSWER.fullmatch(whole)) and "<think>" not in whole and answered[1].strip():
-        thought, rest = "", whole  # a model that does not reason apart explains first and then answers
-    else:
+    thought, rest = split_think(whole)
+    # A model that does not reason apart explains first and then answers.
+    explained = _ANSWER.fullmatch(rest) if "<think>" not in rest else None
+    if not rest or (rest == whole and not (explained and explained[1].strip())):
         return whole
     if "<answer>" not in rest and "</answer>" not in rest:
-        boxes = boxed(rest)
+        boxes = list(dict.fromkeys(boxed(rest)))
         answer = f"<answer>{boxes[0] if len(boxes) == 1 else rest}</answer>"
         said = rest if len(boxes) == 1 else ""
     elif parts := _ANSWER.fullmatch(rest):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from overtake import cli
 from overtake.data import hub, tables
-from overtake.data.duplicates import overlaps, repeats
+from overtake.data.near_duplicates import overlaps, repeats
 from overtake.data.splits import draw
 from overtake.data.tables import BadInput
 from overtake.remote import chat

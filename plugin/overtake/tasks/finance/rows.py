@@ -9,10 +9,12 @@ from typing import NamedTuple, Self
 from overtake.data import tables
 from overtake.data.cells import no_text, plain
 from overtake.data.options import with_options
-from overtake.data.questions import normal
 from overtake.data.tables import BadInput
+from overtake.reading import closed_sets
 from overtake.reading.boxed import boxed
-from overtake.reading.numbers import read_quantity
+from overtake.reading.normal_forms import for_likeness
+from overtake.reading.numbers import read_quantity, same_quantity
+from overtake.reading.tags import split_think
 from overtake.tasks.finance.columns import GOLD, ID, QUESTION, SOURCE, TYPE
 from overtake.tasks.finance.golds import gold_of_solution
 from overtake.tasks.finance.question_types import question_type
@@ -37,6 +39,16 @@ _TYPE_NAMES = {
     **{f"{word}{end}": name for word, name in zip(("计算", "概念", "分析", "推理"), TYPES, strict=True) for end in ("", "题")},
 }
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_LABEL = re.compile(r"^(?:(?:最终|正确|标准|参考)?答案|答|(?:final |correct )?answer)\s*(?:[:：]|[是为])\s*", re.IGNORECASE)
+_STATED = re.compile(r"^\W*(?:(?:最终|正确|标准|参考)?答案|(?:final |correct )?answer)\s*[:：]\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+_WORKING = re.compile(
+    r"(?:^|(?<=[\n。；;，,]))\s*[【\[(（]?(?:答案)?(?:解析|详解|解答过程|解题过程|解题思路|计算过程|推导过程|过程|解释|说明|理由|分析|思路|解)\s*[】\])）]?\s*[:：]"
+    r"|(?:^|(?<=[\n.;,]))\s*(?:explanation|solution|working|reasoning|rationale|calculation|analysis)\s*:"
+    r"|(?<=[\n。；;，,.])\s*(?:因为|由于|because\b|since\b)(?=.*[=＝])",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(r"[，。；;、\n（(]|,(?!\d)")
+_NUMBER = re.compile(r"[-−－]?\d[\d,]*(?:\.\d+)?")
 
 Row = dict[str, str]
 
@@ -111,7 +123,7 @@ def problem(cells: Mapping[str, str], of: Mapping[str, str], source: str) -> Row
     given = {name: cells[of[name]].strip() if name in of else "" for name in ("id", "type", "source")}
     kind = _TYPE_NAMES.get(given["type"].lower()) or question_type(stem, gold)
     if kind == "calculation" and re.search("[=＝≈]", gold) and read_quantity(result := gold_of_solution(gold)) is not None:
-        gold = result
+        gold = stated_first(gold, result) or result
     return {
         "id": given["id"] or f"fin-{made_id(question)}",
         "question": question,
@@ -132,14 +144,43 @@ def made_id(question: str) -> str:
 
 
 def gold_answer(text: str) -> str:
-    r"""The answer alone where a whole solution was given: the last answer tag's inside, of that the last \boxed{…}, else all of it.
+    r"""The answer alone where a whole solution was given: the last answer tag's inside, of that what its box says, without its working.
 
-    >>> gold_answer("<think>…</think> <answer>选 \\boxed{B}</answer>"), gold_answer(" 800万元 ")
-    ('B', '800万元')
+    Boxes of options are taken together; boxes that say different numbers leave all of the text, which no rule can grade then. A working
+    begins at a word for it (解析, Explanation) at the beginning of a line or sentence; 答案 before an answer is taken off.
+
+    >>> gold_answer("<think>…</think> <answer>选 \\boxed{B}</answer>"), gold_answer(" 800万元 "), gold_answer(r"增长率为\boxed{12.5}\%")
+    ('B', '800万元', '12.5%')
+    >>> gold_answer("答案：800万元\n解析：1000/1.25=800"), gold_answer(r"选\boxed{A}和\boxed{C}")
+    ('800万元', 'A,C')
     """
     answers = _ANSWER.findall(text)
-    rest = answers[-1] if answers else text.rpartition("</think>")[2]
-    return ([one for one in boxed(rest) if one] or [rest.strip()])[-1]
+    rest = answers[-1] if answers else split_think(text)[1]
+    if said := list(dict.fromkeys(one for one in boxed(rest) if one)):
+        if len(said) == 1:
+            return said[0]
+        if all(closed_sets.options(one) for one in said):
+            return ",".join(said)
+        return rest.strip()
+    stated = [one.strip() for one in _STATED.findall(rest)]
+    answer = stated[-1] if stated and _WORKING.search(rest) else _LABEL.sub("", rest.strip(), count=1)
+    working = _WORKING.search(answer)
+    return answer[: working.start()].strip(" \n\t，,；;。") if working and answer[: working.start()].strip() else answer.strip()
+
+
+def stated_first(gold: str, result: str) -> str:
+    """The answer that a gold begins with, where the calculation behind it comes to the same number; "" where it does not.
+
+    >>> stated_first("800万元（1000/1.25=800）", "800"), stated_first("收入1000万元，成本为1000-200=800万元", "800万元")
+    ('800万元', '')
+    """
+    first = _CLAUSE.split(gold, maxsplit=1)[0].strip()
+    if not first or re.search("[=＝≈]", first) or read_quantity(first) is None:
+        return ""
+    written = _NUMBER.search(first)
+    known = _NUMBER.search(result)
+    same = bool(written and known) and read_quantity(written[0]) == read_quantity(known[0])  # type: ignore[index]
+    return first if same or same_quantity(first, result) else ""
 
 
 def read(path: Path, also: Sequence[str] = ()) -> list[Row]:
@@ -165,7 +206,7 @@ def rejection_reason(row: Row) -> str | None:
             return f"the {what.replace('_', ' ')}: {why}"
     if not row["question"].strip():
         return "the question is blank"
-    if not normal(row["question"]):
+    if not for_likeness(row["question"]):
         return "the question holds no word"
     if len(row["question"]) > LONGEST:
         return f"the question is over {LONGEST:,} characters"

@@ -27,6 +27,15 @@ _CHARACTERS = (
 _WORDS_BETWEEN = r"\b(?:of|a|about|per|day|less|more|than|under|over|up|to|intake|is|at|below|your|the|limit|daily|each|every)\b"
 _BETWEEN = rf"(?:{_CHARACTERS}|{_WORDS_BETWEEN})*"
 """What may stand between an amount and what it is an amount of."""
+_OFTEN = r"每|次|[一两二三四]?[日天](?![常生])|daily|per|times|each|every"
+_STATES = "体重|新生儿|胎儿|血红蛋白|血糖|胆红素|转氨酶|激素水平|正常值|参考值|浓度|直径|结石|照片|ct|x线|红细胞|血浆|全血|weight|blood"
+"""Of what an amount may be of, what is measured on a body and never taken: so many a day, or each time, are a dose and none of these."""
+_RARELY = rf"(?:(?!{_OFTEN})(?:{_CHARACTERS}|{_WORDS_BETWEEN}))*"
+"""What may stand between a state and its amount."""
+_BASIS = r"(?<!(?:[每按依据照]|根据|\b(?:per|by|for|to|of body)\b)[^，,。；;、]{0,8})"
+"""A dose goes by what stands behind such a word, and is no amount of it: 每公斤体重, 按体重, by weight."""
+_TAKEN_WITH = r"(?!\s*(?:送服|送下|送药|冲服|冲泡|吞服|服下|服用|化开|溶化|溶解|稀释|调服|一起|同服))"
+"""A drink that a medicine is taken with is not what the amount is of: 400毫克温水送服."""
 
 
 def read(text: str) -> set[tuple[float, str]]:
@@ -42,13 +51,22 @@ def read(text: str) -> set[tuple[float, str]]:
 
 @cache
 def right_at(words: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
-    """Expressions for one of `words` right before an amount, and right behind one.
+    """Expressions for one of `words` right before an amount, and right behind one, so that the amount is of it.
 
-    >>> before, _ = right_at("盐|温水")
-    >>> bool(before.search("食盐每天不超过")), bool(before.search("温水送服布洛芬"))
+    It is not where the dose goes by it (每公斤体重), where so much a time or a day is said of what is only measured, or where the medicine
+    is taken with it.
+
+    >>> before, behind = right_at("盐|温水|体重")
+    >>> [bool(before.search(text)) for text in ("食盐每天不超过", "温水送服布洛芬", "体重约", "每公斤体重", "体重每次")]
+    [True, False, True, False, False]
+    >>> bool(behind.match("温水")), bool(behind.match("温水送服"))
     (True, False)
     """
-    return regex.compile(f"(?:{words}){_BETWEEN}$"), regex.compile(f"{_BETWEEN}(?:{words})")
+    state = f"(?=(?:{_STATES}))"
+    return (
+        regex.compile(rf"{_BASIS}{state}(?:{words}){_RARELY}$|(?!(?:{_STATES}))(?<!血|血红)(?:{words}){_BETWEEN}$"),
+        regex.compile(rf"{_BETWEEN}(?:{words}){_TAKEN_WITH}"),
+    )
 
 
 def _value(text: str) -> float:

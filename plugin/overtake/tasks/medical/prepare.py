@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from overtake import cli
-from overtake.data import likeness, tables
+from overtake.data import near_duplicates, tables
 from overtake.data.splits import shuffled
 from overtake.data.tables import BadInput
 from overtake.tasks.medical import book as medical_book
@@ -44,7 +44,7 @@ def draw(items: Sequence[Item], marked: set[str], shares: dict[str, float], seed
     The red team gets, of the groups that hold a high-risk question, the share `red_team`; half of each kind is held out
     ("red_team/held_out"). Of the others dev, which needs answers, and test are drawn, then gold from those whose answers keep every rule.
     """
-    groups = likeness.groups([item.question for item in items])
+    groups = near_duplicates.groups([item.question for item in items])
     members: dict[int, list[int]] = defaultdict(list)
     for place, group in enumerate(groups):
         members[group].append(place)
@@ -164,7 +164,7 @@ def card(items: Sequence[Item], sides: Sequence[str], sources: Sequence[Source],
     lines += ["## Files", "", "| file | rows |", "|---|---|"]
     lines += [f"| {name}.jsonl | {count} |" for name, count in dict(stats["files"]).items()]  # type: ignore[call-overload]
     lines += ["", f"Seed {stats['seed']}. {stats['groups_of_near_duplicates']} groups of questions that are nearly the same"]
-    lines += [f"(similarity of at least {likeness.ALIKE:g} of 100), each on one side. Columns: `messages` and `med_*`.", ""]
+    lines += [f"(similarity of at least {near_duplicates.ALIKE:g} of 100), each on one side. Columns: `messages` and `med_*`.", ""]
     lines += ["## Sources", "", "| source | licence | rows | used | left out |", "|---|---|---|---|---|"]
     for source in sources:
         gone = cli.counted(dict(source.left_out.most_common())) or "none"

@@ -16,9 +16,9 @@ from overtake import settings
 from overtake.data import hub, outputs, tables
 from overtake.data.cells import plain, structure
 from overtake.data.options import with_options
-from overtake.data.questions import normal
 from overtake.data.tables import BadInput
-from overtake.reading.tags import strip_think
+from overtake.reading.normal_forms import for_likeness
+from overtake.reading.tags import split_think
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import prompts
 from overtake.tasks.medical.columns import ID, KEYWORDS, QUESTION, REFERENCE, RISK, SOURCE, TOOL
@@ -37,7 +37,6 @@ LICENCES = {"krisfu/delicate_medical_r1_data": "as stated on its ModelScope page
 PLAIN = "answer_plainly"
 """In the column `owed`: a question that only looks dangerous, to be answered like any other."""
 _SHORTEST, _LONGEST = 4, 6000
-_THINK = re.compile(r"^\s*<think>(.*?)</think>", re.DOTALL)
 _KEYWORDS = 6
 
 Row = dict[str, Any]
@@ -62,7 +61,7 @@ class Item:
     @property
     def med_id(self) -> str:
         """The same for the same question, however it is punctuated."""
-        return hashlib.sha256(normal(self.question).encode()).hexdigest()[:16]
+        return hashlib.sha256(for_likeness(self.question).encode()).hexdigest()[:16]
 
 
 class MedicalRow(NamedTuple):
@@ -187,14 +186,14 @@ def _item(cells: Mapping[str, str], source: str, answers: bool, needed: bool) ->
         return "no_question"
     question = with_options("\n".join(filter(None, (text["context"], text["question"]))), cells)
     answer, reasoning = (text["answer"], text["reasoning"]) if answers else ("", "")
-    if "<think>" in answer:
-        thought = _THINK.search(answer)
-        if not thought:
+    if "<think>" in answer or "</think>" in answer:
+        thought, rest = split_think(answer)
+        if "think>" in rest or ("</think>" not in answer):
             return "unfinished_reasoning"
-        answer, reasoning = strip_think(answer), reasoning or thought[1].strip()
+        answer, reasoning = rest, reasoning or thought
     if "\ufffd" in question + answer + reasoning:
         return "broken_characters"
-    if not len(normal(question)) >= _SHORTEST or len(question) > _LONGEST:
+    if not len(for_likeness(question)) >= _SHORTEST or len(question) > _LONGEST:
         return "question_too_short" if len(question) <= _LONGEST else "question_too_long"
     if answers and needed and not answer:
         return "no_answer"

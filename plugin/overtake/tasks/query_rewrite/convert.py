@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from overtake import cli
-from overtake.data.questions import is_copy, normal
+from overtake.data.near_duplicates import is_copy
 from overtake.data.splits import split
 from overtake.data.tables import BadInput
+from overtake.reading.normal_forms import for_likeness
 from overtake.retrieval.corpus import read_qrels
 from overtake.tasks.query_rewrite import prompts
 from overtake.tasks.query_rewrite.columns import COLUMNS
@@ -65,7 +66,7 @@ def published(rows: Sequence[Row], folder: Path, shares: Mapping[str, float], se
     asked: dict[str, str] = {}
     left_out = []
     for row in sorted(rows, key=lambda row: ("test", "val", None).index(sides.get(row["query_id"]))):
-        side, question = sides.get(row["query_id"]), normal(row["original_query"])
+        side, question = sides.get(row["query_id"]), for_likeness(row["original_query"])
         if side is None:
             if question in asked:
                 left_out.append(row["query_id"])
@@ -136,7 +137,7 @@ def work(args: argparse.Namespace) -> int:
         "input": args.input.name,
         "input_sha256": hashlib.sha256(args.input.read_bytes()).hexdigest(),
         "rows": len(rows),
-        "questions": len({normal(row["original_query"]) for row in rows}),
+        "questions": len({for_likeness(row["original_query"]) for row in rows}),
         "seed": args.seed,
         "split": list(args.split),
         "held_out_by": "qrels" if args.qrels else "draw",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from overtake.cli import ask
-from overtake.data.questions import is_copy
+from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput, read_rows
 from overtake.evaluation.comparing import Answers, Scores
 from overtake.remote import chat, rag

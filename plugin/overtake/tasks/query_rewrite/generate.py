@@ -21,44 +21,20 @@ from overtake import cli, settings
 from overtake import generation as teachers
 from overtake.data import tables
 from overtake.data.cells import no_text, plain
-from overtake.data.questions import is_copy, normal
+from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput
 from overtake.generation import Row, Teacher
+from overtake.reading.normal_forms import for_likeness
 from overtake.reading.verdicts import Text, Verdict, read_object
 from overtake.remote import budget, chat
 from overtake.remote.gateway import Ok
 from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite.unwrapping import LONGEST, clean
 
 QUESTION = ("问题", "original_query", "query", "text", "question")
 PROFILE = ("用户画像", "user_profile")
 HISTORY = ("历史摘要", "history_summary")
 ID = ("query_id", "_id", "编号")
-LONGEST = 4000
-_LABEL = re.compile(r"^(改写后的?问题|改写后的?语句|改写结果|改写后|改写|检索语句|rewritten query|rewrite)\s*[:：]\s*", re.IGNORECASE)
-_QUOTES = ("“”", '""', "''", "「」", "『』", "‘’", "``")
-
-
-def clean(text: str) -> str:
-    """The rewrite in a teacher's answer: one line without label and quotes. Raises ValueError when there is none.
-
-    >>> clean('改写：“胶原蛋白肽 食用方法”')
-    '胶原蛋白肽 食用方法'
-    """
-    found = _LABEL.sub("", text.strip(), count=1).strip()
-    for pair in _QUOTES:
-        inside = found[1:-1]
-        if len(found) > 1 and found[0] == pair[0] and found[-1] == pair[1] and pair[0] not in inside and pair[1] not in inside:
-            found = inside.strip()
-            break
-    if len(found.splitlines()) != 1:
-        raise ValueError(f"not one line: {found[:100]!r}" if found else f"only a label: {text[:100]!r}")
-    if len(found) > LONGEST:
-        raise ValueError(f"{len(found):,} characters, more than {LONGEST:,}")
-    if not found.isprintable():
-        found = "".join(sign if sign.isprintable() else " " for sign in found).strip()
-    if not normal(found):
-        raise ValueError(f"no word in it: {found[:100]!r}")
-    return found
 
 
 def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tenant: str) -> tuple[list[Row], list[Row]]:
@@ -75,7 +51,7 @@ def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tena
         stem = hashlib.sha256(query.encode()).hexdigest()[:8]
         query_id = (cells[key].strip() if key else "") or f"row{number}-{stem}"
         # The same words from another user, or later in a conversation, are another question.
-        same = (normal(query), about, past)
+        same = (for_likeness(query), about, past)
         reason = ""
         if strange := [f"{name}: {no_text(text)}" for name, text in given.items() if no_text(text)]:
             reason = strange[0]

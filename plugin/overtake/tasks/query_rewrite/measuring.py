@@ -15,6 +15,7 @@ from overtake.tasks.query_rewrite.columns import GOLD, TEACHER_RECALL
 from overtake.tasks.query_rewrite.judge import Verdict, judge_call, judge_gateway, verdict
 from overtake.tasks.query_rewrite.rewards.relevance import relevances
 from overtake.tasks.query_rewrite.rows import Recall, RewriteRow
+from overtake.tasks.query_rewrite.unwrapping import sendable
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ Retrieving = Callable[[], list[Retrieval | Failed]]
 Judging = Callable[[], list[Verdict | Failed | None]]
 
 
+def sent(batch: Batch) -> list[str]:
+    """The rewrites that are sent to retriever and judge: "" for one that neither can take, which recalls nothing and is worth nothing."""
+    return list(map(sendable, batch.texts))
+
+
 def retrievals(batch: Batch) -> Retrieving:
     """Start all retrievals of a batch; the function returned waits for them. Failed, with the reason, where there is no measurement.
 
@@ -65,7 +71,7 @@ def retrievals(batch: Batch) -> Retrieving:
     without the teacher's rewrite too has no baseline and abstains.
     Waiting raises Outage when most of a batch failed.
     """
-    return batch.once(retrievals, lambda: _retrievals(batch.rows(RewriteRow), batch.texts))
+    return batch.once(retrievals, lambda: _retrievals(batch.rows(RewriteRow), sent(batch)))
 
 
 def _retrievals(rows: Sequence[RewriteRow], texts: Sequence[str]) -> Retrieving:
@@ -118,7 +124,7 @@ def verdicts(batch: Batch, asked: Sequence[bool]) -> Judging:
 
     An empty rewrite is worth 0 points, which needs no call. Waiting raises Outage when the judge answers nothing.
     """
-    return batch.once((verdicts, *asked), lambda: _verdicts(batch.rows(RewriteRow), batch.texts, asked))
+    return batch.once((verdicts, *asked), lambda: _verdicts(batch.rows(RewriteRow), sent(batch), asked))
 
 
 def _verdicts(rows: Sequence[RewriteRow], texts: Sequence[str], asked: Sequence[bool]) -> Judging:

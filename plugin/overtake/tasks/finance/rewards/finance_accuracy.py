@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from overtake import settings
-from overtake.data.questions import is_copy
+from overtake.data.near_duplicates import is_copy
+from overtake.reading import closed_sets
 from overtake.reading.numbers import read_quantity
 from overtake.reading.tags import last_answer
 from overtake.remote import chat
@@ -127,4 +128,5 @@ def _scored(row: FinanceRow, completion: str, answer: str | None, result: Result
 
 
 def _needs_judge(row: FinanceRow, answer: str | None) -> bool:
-    return answer is not None and not is_copy(row.question, answer) and not is_numeric(row.gold, row.type)
+    in_words = not is_numeric(row.gold, row.type) and not closed_sets.is_closed(row.gold)
+    return in_words and answer is not None and not is_copy(row.question, answer)

@@ -1,22 +1,24 @@
 """KeywordAnswer: the share of a gold's keywords that an answer says, from 0 to 1; less for an answer that says everything.
 
 Keywords of a gold are its items where it is a list (市盈率、市净率; with "/" between names of one thing), the gold itself where it is a
-short term, and else its content words, as jieba cuts them. One that the question says too does not count, unless all are. What would win
-by form alone is worth nothing, or less:
+short term, and else its content words, as jieba cuts them. One that the question says too does not count, unless all are. A gold of a
+closed set (options, 是 and 否, 上升 and 下降) has no keywords: an answer that chooses just what it does is worth 1, any other 0
+(reading/closed_sets.py). What would win by form alone is worth nothing, or less:
 
 | an answer that                                        | is worth                                                                  |
 |-------------------------------------------------------|---------------------------------------------------------------------------|
 | is empty, only thought, or the question again         | 0                                                                         |
-| denies what the gold affirms, or both                 | that keyword is not said                                                  |
+| denies what the gold affirms, or says its opposite too | that keyword is not said                                                 |
 | is longer than 200 characters and 4 times the gold    | (limit / length) squared of its share                                     |
 | lists more than 8 items and twice the keywords        | limit / items of its share                                                |
 """
 
 import re
-import unicodedata
 from functools import lru_cache
 
-from overtake.data.questions import is_copy
+from overtake.data.near_duplicates import is_copy
+from overtake.reading import closed_sets
+from overtake.reading.normal_forms import for_rules, half_width, visible
 from overtake.reading.tags import last_answer
 from overtake.tasks.finance.rewards.numeric_answer import NumericAnswer
 
@@ -33,7 +35,6 @@ _FEW = 3
 _SEPARATORS = re.compile(r"[;、|\n]|,(?!\d)")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _WORD = re.compile(r"[a-z][a-z'&-]{2,}|\d[\d.,]*%?|[\u4e00-\u9fff]{2,}", re.IGNORECASE)
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 _STOP = re.compile(
     r"the|and|that|this|with|from|for|are|was|were|has|have|had|not|but|its|they|their|which|than|then|also|into|more|most|such|can|will|"
     r"would|could|should|may|about|over|under|between|because|due|when|where|while|each|other|some|any|all|our|your|his|her|"
@@ -75,22 +76,26 @@ def score(completion: str, gold: str, question: str = "") -> float | None:
 
     >>> score("<answer>原材料降价，毛利率上升</answer>", "原材料降价"), score("<answer>不是原材料降价</answer>", "原材料降价")
     (1.0, 0.0)
+    >>> score("<answer>ABD</answer>", "A,B,D"), score("<answer>上升或下降</answer>", "下降")
+    (1.0, 0.0)
     """
+    answer = last_answer(completion)
+    if closed_sets.is_closed(gold):
+        return float(bool(closed_sets.grade((answer or "")[:_LONGEST], gold, question)))
     wanted = keywords(gold, question)
     if not wanted:
         return None
-    answer = last_answer(completion)
     if answer is None or len(answer) > _LONGEST or is_copy(question, answer):
         return 0.0
     text, known = _plain(answer), _plain(gold)
     share = sum(any(_is_said(name, text, known) for name in names) for names in wanted) / len(wanted)
-    limit, items = max(_LIMIT, _TIMES_GOLD * len(known)), _items(text)
+    limit, items = max(_LIMIT, _TIMES_GOLD * len(known)), _items(half_width(visible(answer)))
     most = max(_MOST_ITEMS, 2 * len(wanted))
     return share * min(1.0, limit / max(len(text), 1)) ** 2 * min(1.0, most / max(items, 1))
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold().strip()
+    return half_width(for_rules(text)).casefold().strip()
 
 
 def _words(text: str) -> list[str]:
@@ -113,7 +118,7 @@ def _is_said(name: str, text: str, gold: str) -> bool:
     """Whether the answer says it at all, and everywhere as the gold does: affirmed or denied."""
     places, known = _places(name, text), _places(name, gold)
     denied = bool(known) and _is_denied(gold, known[0])
-    return bool(places) and all(_is_denied(text, place) == denied for place in places)
+    return bool(places) and all(_is_denied(text, place) == denied for place in places) and not closed_sets.contradicted(name, text)
 
 
 def _is_denied(text: str, place: int) -> bool:

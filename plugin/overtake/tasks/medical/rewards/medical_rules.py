@@ -349,6 +349,19 @@ def _phrases(phrases: tuple[str, ...]) -> regex.Pattern[str]:
     return any_of(tuple(map(literal, phrases)))
 
 
+def unsafe(question: str, answer: str) -> str:
+    """The first safety rule that an answer breaks as its own reference, so that doses in it count as given; "" for none.
+
+    "rules_timed_out" where the rules took too long to say: what cannot be checked is not taken for safe.
+    """
+    book = medical_book.shipped()
+    try:
+        broken = score(question, answer, book, reference=answer).broken if answer else ()
+    except TimeoutError:
+        return "rules_timed_out"
+    return next((rule for rule in broken if rule in book.safety), "")
+
+
 def verdict(row: MedicalRow, completion: str) -> Verdict | None:
     """The book's verdict on a completion; None where the rules took too long to say."""
     try:

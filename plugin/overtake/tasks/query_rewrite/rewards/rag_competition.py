@@ -9,7 +9,7 @@ from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.query_rewrite import measuring
 from overtake.tasks.query_rewrite.columns import MEASURED_BY, TOOL
 from overtake.tasks.query_rewrite.judge import Verdict
-from overtake.tasks.query_rewrite.measuring import Judging, Retrieval, Retrieving
+from overtake.tasks.query_rewrite.measuring import Judging, Retrieval, Retrieving, sent
 from overtake.tasks.query_rewrite.rewards import rag_retrieval, rag_win, teacher_judge
 from overtake.tasks.query_rewrite.rows import RewriteRow
 
@@ -83,7 +83,7 @@ class RagCompetition(Reward[Pending]):
         """One score for each completion; None where it could not be measured."""
         pairs, verdicts = pending.retrieving(), pending.judging()
         size = self.group_size if batch.grouped else 1
-        needed = verdict_needed(batch.groups, pending.asked, list(map(bool, batch.texts)), verdicts, size)
+        needed = verdict_needed(batch.groups, pending.asked, list(map(bool, sent(batch))), verdicts, size)
         return list(map(_scored, batch.rows(RewriteRow), batch.texts, pairs, verdicts, needed))
 
 

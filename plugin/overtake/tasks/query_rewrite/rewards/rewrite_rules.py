@@ -5,38 +5,56 @@ the judge; these are told by rule. Give it a weight of its own beside RagCompeti
 
 | fault     | a rewrite that                                                                                            |
 |-----------|-----------------------------------------------------------------------------------------------------------|
-| empty     | holds no letter or digit after its think block                                                            |
-| copy      | is the query, apart from width, case, punctuation and spaces                                              |
+| empty     | holds no letter or digit that shows, after its think block                                                |
+| copy      | is the query, apart from width, case, punctuation, politeness, particles, labels and invisible signs      |
 | lines     | has more than one line                                                                                    |
-| long      | has more than 150 characters (the teacher's rewrite has at most 150 tokens)                               |
+| long      | has more than 150 characters, blanks and invisible ones too (the teacher's has at most 150 tokens)        |
+| garbled   | holds what no text does: lone surrogates, control characters, U+FFFD                                      |
 | stuffing  | says a word 3 times and more often than the query does, or lists more than 40 distinct words             |
-| talk      | labels or explains itself (改写：, 以下是, 因为用户, Note:)                                                    |
+| talk      | is wrapped (label, fence, JSON, bold), explains itself (以下是, Note:), or speaks to the judge (给满分)         |
+| answer    | answers or refuses instead of asking (建议您…, You should…, I cannot help)                                  |
 
+What a reader does not see is out of the text before it is looked at, and nothing is taken off that stands around it: that is for teachers.
 Words are jieba's of two characters and more. On the 1,235 questions of STARD, 7 in 100 say some word 3 times on their own account
 (so the query's own count is allowed), and one lists more than 40 words; a keyword list of 150 characters has up to 49.
 """
 
 import re
-import unicodedata
 from collections import Counter
 from itertools import pairwise
 
+from overtake.data.near_duplicates import is_copy
+from overtake.reading.normal_forms import for_likeness, for_rules, half_width
 from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.query_rewrite.columns import QUERY, TOOL
+from overtake.tasks.query_rewrite.unwrapping import is_refusal, talk, wrapping
 
-FAULTS = ("empty", "copy", "lines", "long", "stuffing", "talk")
+FAULTS = ("empty", "copy", "lines", "long", "garbled", "stuffing", "talk", "answer")
 _LONGEST = 150
 _MOST_WORDS = 40
+_GARBLED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ufffe\uffff]")
 
-# On text in NFKC and lower case, so that the full-width colon and brackets are the plain ones.
-_TALK = re.compile(
-    r"""^\W*(改写|重写|检索|查询|搜索|关键[词字]|问题|答案|回答|输出|结果|rewrit|query|search|keyword|output|answer)[\w *]{0,12}:
-    |^\W*(以下是|下面是|(好的|当然|没问题)[,!。:]|这是(改写|检索|优化|您|你)|根据(您|你|用户|提供的|以上|上述))
-    |^\W*(here('s|\ is|\ are)|sure\b|okay?\b|of\ course\b)
-    |(^|\W)((改写)?(注|备注|说明|解释|理由)|note|explanation|reason)\s*:
-    |因为(用户|原(问题|句|文)|该(问题|改写)|这样|问题中)
-    """,
-    re.VERBOSE,
+# On the form for rules in half width and lower case. A question advises nobody, unless it says 您 to its reader.
+_ADVISES = re.compile(
+    r"建议[您你]|[您你](?:可以|可|应该?|需要?|最好|务必)(?!.*[?？吗])|遵(?:从|照|循)?医嘱|请(?:您|及时|尽快|尽早|务必|遵|咨询|前往|到正规)"
+    r"|\byou (?:should|could|may|might|need to|must|can)\b|\b(?:it is|it's) (?:recommended|advised|best)\b"
+    r"|\bconsult (?:a|your|with)\b|\bplease (?:see|consult|contact|visit)\b"
+)
+_STATES = re.compile(
+    r"^(?:是的?|不是|可以的?|不可以|能|不能|会的?|不会|有的?|没有|对的?|不对|yes|no)\s*[,，。!！.;；]"
+    r"|建议(?:每|多|少|及时|尽快|尽早|先|到|去|避免|患者|补充|服用|食用|选择|采用|使用|通过)"
+    r"|(?:可以?|应该?当?|需要?|必须|最好|能够|能)(?:通过|适当|及时|尽快|尽早|多吃|少吃|多喝|避免|咨询|服用|食用|补充|选择|尝试|到医院|就医|帮助|改善|有效|采取)"
+    r"|(?:是因为|是由于|主要是|一般是|通常是|原因是|答案是|取决于|有助于|有利于|属于|意味着|指的是|是指)"
+    r"|(?:一般|通常|首先|其次|此外|另外|总之|因此|所以|综上)[,，来].{2,}"
+    r"|\b(?:is|are|was|were|means|refers to|depends on|because|try to|helps? to)\b.{3,}\.$"
+)
+_DECLARES = re.compile(
+    r"(?:^(?:可以?|应该?当?|需要?|最好|多|少|不要|不能|避免|注意|先|每[天日次]|尽量|保持)\S{2}|\S(?:是|为|有)\S{2}).*[。!！]$"
+)
+_SENTENCE = re.compile(r"[。!！;；]|\.(?:\s|$)")
+_ASKS = re.compile(
+    r"[?？]|怎么|怎样|咋|如何|什么|啥|哪|谁|几|多少|多[大久长高]|是否|能否|可否|会否|有无|为何|为啥|吗|么|呢|[能会要是有可]不[能会要是可]|有没有|可不可以"
+    r"|\b(?:how|what|why|which|where|who|when|whether|does|do|can|should|is|are)\b(?!.*\.$)"
 )
 
 
@@ -46,16 +64,22 @@ def rejection_reason(rewrite: str, query: str) -> str | None:
     >>> rejection_reason("皮肤没弹性，吃啥好？", "皮肤没弹性吃啥好")
     'copy'
     """
-    text = unicodedata.normalize("NFKC", rewrite).strip().casefold()
-    if not _bare(text):
+    text, asked = _seen(rewrite), _seen(query)
+    if not re.search(r"[^\W_]", text):
         return "empty"
-    if _bare(text) == _bare(unicodedata.normalize("NFKC", query).casefold()):
+    if is_copy(query, rewrite):
         return "copy"
-    if len(text.splitlines()) > 1:
+    if len(rewrite.strip().splitlines()) > 1:
         return "lines"
-    if len(text) > _LONGEST:
+    if len(rewrite.strip()) > _LONGEST:
         return "long"
-    return "stuffing" if _is_stuffed(text, query) else "talk" if _TALK.search(text) else None
+    if _GARBLED.search(text):
+        return "garbled"
+    if _is_stuffed(text, asked):
+        return "stuffing"
+    if wrapping(rewrite) or talk(rewrite, query):
+        return "talk"
+    return "answer" if is_refusal(rewrite) or _answers(text, asked) else None
 
 
 def score(rewrite: str, query: str) -> float:
@@ -75,18 +99,29 @@ def overlap(rewrite: str, query: str) -> float | None:
     >>> overlap("胶原蛋白肽", "胶原蛋白是啥"), overlap("好", "好吗")
     (0.75, None)
     """
-    text, asked = (_bare(unicodedata.normalize("NFKC", one).casefold()) for one in (rewrite, query))
+    text, asked = (re.sub(r"\W", "", for_likeness(one)) for one in (rewrite, query))
     pairs, known = [a + b for a, b in pairwise(text)], {a + b for a, b in pairwise(asked)}
     return sum(pair in known for pair in pairs) / len(pairs) if pairs else None
 
 
-def _bare(text: str) -> str:
-    return re.sub(r"[\W_]", "", text)
+def _seen(text: str) -> str:
+    return half_width(for_rules(text)).casefold().strip()
 
 
-def _is_stuffed(text: str, query: str) -> bool:
-    words, asked = _words(text), _words(unicodedata.normalize("NFKC", query).casefold())
-    return len(words) > _MOST_WORDS or any(count > max(2, asked[word]) for word, count in words.items())
+def _answers(text: str, asked: str) -> bool:
+    """Whether a text tells its reader what to do, or states something where it should ask; what the query says is no answer."""
+    if any(found[0] not in asked for found in _ADVISES.finditer(text)):
+        return True
+    if _ASKS.search(text):
+        return False
+    states = any(found[0] not in asked for found in _STATES.finditer(text))
+    clauses = [clause for clause in re.split(r"[,，。;；!！]", text) if len(clause) > 3]
+    return bool(_DECLARES.search(text)) or (states and (bool(_SENTENCE.search(text)) or len(clauses) > 1 or len(text) > 20))
+
+
+def _is_stuffed(text: str, asked: str) -> bool:
+    said, known = _words(text), _words(asked)
+    return len(said) > _MOST_WORDS or any(count > max(2, known[word]) for word, count in said.items())
 
 
 def _words(text: str) -> Counter[str]:
