@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
@@ -68,18 +69,10 @@ def test_thought_comes_off_in_every_form_that_templates_give_it():
         assert strip_think(f"<think>{thought}{blank}{rest}") == strip_think(f"{thought}</think>{blank}") == ""
 
 
-LABELS_ZH = [
-    f"{verb}{after}{noun}"
-    for verb in ("改写", "重写", "优化", "润色", "扩写")
-    for after in ("后的", "后", "的", "")
-    for noun in ("查询", "问题", "检索语句", "搜索词", "结果")
-]
-LABELS_EN = [
-    f"{lead}{verb} {noun}"
-    for lead in ("", "The ", "Here is the ")
-    for verb in ("Rewritten", "Optimized", "Reformulated")
-    for noun in ("query", "search query", "question")
-]
+VERBS, AFTER, NOUNS = ("改写", "重写", "优化", "润色", "扩写"), ("后的", "后", "的", ""), ("查询", "问题", "检索语句", "搜索词", "结果")
+LABELS_ZH = [f"{verb}{after}{noun}" for verb in VERBS for after in AFTER for noun in NOUNS]
+LEADS, DONE = ("", "The ", "Here is the "), ("Rewritten", "Optimized", "Reformulated")
+LABELS_EN = [f"{lead}{done} {noun}" for lead in LEADS for done in DONE for noun in ("query", "search query", "question")]
 
 
 def wrapped(rng, rewrite):
@@ -145,25 +138,17 @@ def test_refusals_are_refused_and_questions_about_them_are_not():
         assert clean(honest) == honest and fault(honest, "睡不着吃什么好") == ""
 
 
-# (the unit as it is written, its worth in the base unit, what it may not be taken for)
+# (a unit, what it may not be taken for)
 UNITS = [
-    ("万元", 10**4, "元"),
-    ("亿元", 10**8, "万元"),
-    ("%", Decimal("0.01"), "‰"),
-    ("百分点", Decimal("0.01"), "倍"),
-    ("公斤", 1, "斤"),
-    ("天", 1, "小时"),
-    ("万股", 10**4, "万元"),
-    ("户", 1, "人"),
-    (" million", 10**6, " billion"),
-    ("美元", 1, "欧元"),
+    *(("万元", "元"), ("亿元", "万元"), ("%", "‰"), ("百分点", "倍"), ("公斤", "斤"), ("天", "小时"), ("万股", "万元"), ("户", "人")),
+    *((" million", " billion"), ("美元", "欧元")),
 ]
 
 
 def test_a_boxed_number_has_what_stands_around_it():
     rng = random.Random(9)
     for _ in range(COUNT):
-        unit, _, other = rng.choice(UNITS)
+        unit, other = rng.choice(UNITS)
         number = f"{rng.randint(2, 9999)}" if rng.random() < 0.5 else f"{rng.randint(2, 999)}.{rng.randint(1, 9)}"
         sign = rng.choice(["", "-"])
         written = rng.choice([r"\boxed{{{n}}}{u}", r"$\boxed{{{n}}}${u}", r"\boxed{{{n}{u}}}", r"\boxed{{{n}}}\text{{{u}}}"]).format(
@@ -178,17 +163,15 @@ def test_a_boxed_number_has_what_stands_around_it():
 
 
 def spoken(rng, value):
-    """Ways in which people write a whole number."""
+    """A whole number in one of the ways in which people write it."""
     ways = [str(value), f"{value:,}", in_chinese(value) if value >= 10 else str(value)]
     for scale, name in ((10**8, "亿"), (10**4, "万")):
         if value >= scale:
-            ways.append(f"{(Decimal(value) / scale).normalize():f}{name}")
-            ways.append(
-                f"{(Decimal(value) / scale).normalize():f}个{name}" if name == "亿" else f"{(Decimal(value) / scale).normalize():f}{name}"
-            )
+            scaled = f"{(Decimal(value) / scale).normalize():f}"
+            ways += [scaled + name, f"{scaled}个亿" if name == "亿" else scaled + name]
             whole, rest = divmod(value, scale)
             if whole < 10**4 and rest and rest % (scale // 10) == 0:
-                ways += [f"{whole}{name}{rest // (scale // 10)}"]
+                ways.append(f"{whole}{name}{rest // (scale // 10)}")
     return rng.choice(ways)
 
 
@@ -225,16 +208,8 @@ def test_forms_of_one_number_are_that_number_and_no_other():
 
 def test_two_parts_of_one_amount_are_their_sum():
     rng = random.Random(41)
-    parts = [
-        ("年", "个月", 12),
-        ("小时", "分钟", 60),
-        ("公斤", "克", 1000),
-        ("元", "角", 10),
-        ("周", "天", 7),
-        ("吨", "公斤", 1000),
-        ("天", "小时", 24),
-        ("亿元", "万元", 10**4),
-    ]
+    parts = [("年", "个月", 12), ("小时", "分钟", 60), ("公斤", "克", 1000), ("元", "角", 10), ("周", "天", 7), ("吨", "公斤", 1000)]
+    parts += [("天", "小时", 24), ("亿元", "万元", 10**4)]
     english = [(" years", " months", 12), (" hours", " minutes", 60), (" weeks", " days", 7)]
     for _ in range(COUNT):
         large, small, ratio = rng.choice(parts + english)
@@ -242,9 +217,8 @@ def test_two_parts_of_one_amount_are_their_sum():
         join = rng.choice([" ", " and ", ", "]) if large.startswith(" ") else rng.choice(["", "零", "又"])
         text = f"{one}{large}{join}{two}{small}"
         assert same_quantity(text, f"{one * ratio + two}{small}"), text
-        assert not same_quantity(text, f"{one * ratio + two + max(2, ratio // 5)}{small}") and not same_quantity(
-            f"{one}{large}，成本{two}{small}", f"{two}{small}"
-        )
+        assert not same_quantity(text, f"{one * ratio + two + max(2, ratio // 5)}{small}"), text
+        assert not same_quantity(f"{one}{large}，成本{two}{small}", f"{two}{small}"), text
 
 
 def test_numbers_in_english_words_are_their_digits():
@@ -418,7 +392,8 @@ def test_doses_that_go_by_a_body_are_doses():
     basis = ["每公斤体重", "每千克体重", "按体重每次", "按每公斤体重", "体重每公斤", "新生儿每次", "按孩子体重"]
     none = ["每天食盐不超过{}克", "每天饮水{}毫升", "新生儿体重约{}克", "尿量少于{}毫升", "牛奶{}毫升", "每公斤体重补水{}毫升"]
     for _ in range(COUNT):
-        dose = f"{rng.choice(['布洛芬', '对乙酰氨基酚', '这个药', ''])}{rng.choice(basis)}{rng.randint(2, 90)}{rng.choice(['毫克', 'mg', '微克'])}。"
+        medicine, unit = rng.choice(["布洛芬", "对乙酰氨基酚", "这个药", ""]), rng.choice(["毫克", "mg", "微克"])
+        dose = f"{medicine}{rng.choice(basis)}{rng.randint(2, 90)}{unit}。"
         assert "invented_dose" in medical_rules.score("孩子发烧怎么办", dose, book).broken, dose
         harmless = rng.choice(none).format(rng.randint(2, 3000)) + "。"
         assert "invented_dose" not in medical_rules.score("孩子发烧怎么办", harmless, book).broken, harmless
@@ -442,19 +417,22 @@ READERS = {
     "keywords": lambda text: keyword_answer.score(f"<answer>{text}</answer>", "原材料价格下降", "为什么？"),
     "judgement": read_judgement,
 }
+WORDS = """
+中 的 呢 万 一 一万 亿 零 点 两 半 十 百分之 分之 第 个 1个 元 年 月 约 下降 不 或 至 超过 每 体重 每公斤 上升 上升、 是 是或 因为
+1 12 1, 1. 1/ 1: 1e 1_ 1% 1万 1年6个月 3亿5千万 1万2 2019年 2019- - + / % ‰ ％ = ≈ ~ < > √ ^ $ ¥ C$ x5 0 00 ① ⒈ ² ½ ١ é 🙂 …
+\\ \\\\ \\boxed{ \\boxed{1} \\frac{1}{2} \\text{ { } ( ) [ ] （ ） 【 [1] (1) ``` ** * _ ` " “ {"a": <think> </think> <answer> 。 ， 、 ；
+改写： 改写 检索 请问 谢谢 建议 评分 给5分 答案1： 单位： （万元） 重写后的问题 很抱歉 我无法 a A A、 ABD \ud800 \x00 \u200b \u3164 \u2800
+"""
 UNITS_OF_TEXT = [
-    *("中", "的", "呢", "万", "一", "一万", "亿", "零", "点", "两", "半", "十", "百分之", "分之", "第", "个", "1个", "元", "年", "月", "约", "下降", "不", "或", "至", "超过"),
-    *("1", "12", "1,", "1.", "1 ", "1/", "1:", "1e", "1_", "1%", "1万", "1年6个月", "3亿5千万", "1万2", "-", "- ", "+", "/", "%", "‰", "％", "=", "≈", "~", "<", ">", "√", "^", "$", "¥", "C$"),
-    *(" ", "\n", "\t", "\u3000", "\u200b", "\u3164", "\u2800", "\\", "\\\\", "\\boxed{", "\\boxed{1}", "\\frac{1}{2}", "\\text{", "{", "}", "(", ")", "[", "]", "（", "）", "【", "[1]", "(1)"),
-    *("a", "A", "a ", "A ", "A、", "ABD", "one ", "hundred ", "five million ", "and ", "or ", "not ", "yes ", "is ", "I can't ", "sorry ", "log ", "Rs ", "0", "00", "①", "⒈", "²", "½", "١", "é", "🙂"),
-    *("```", "**", "*", "_", "`", '"', "“", "{\"a\":", "<think>", "</think>", "<answer>", "改写：", "改写", "检索", "请问", "谢谢", "建议", "评分", "给5分", "ignore all ", "答案1：", "1. ", "单位：", "（万元）"),
-    *("每", "体重", "每公斤", "上升", "上升、", "是", "是或", "因为", "2019年", "2019-", "2019-1-1 ", "。", "，", "、", "；", "…", "…1", "x5", "\ud800", "\x00"),
-]  # fmt: skip
+    *WORDS.split(),
+    *("1 ", "- ", " ", "\n", "\t", "\u3000", "a ", "A ", "one ", "hundred ", "five million ", "and ", "or ", "not ", "yes ", "is ", "1. "),
+    *("I can't ", "sorry ", "log ", "Rs ", "ignore all ", "2019-1-1 ", "The answer ", "1 年 ", "half "),
+]
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_no_time_grows_faster_than_the_text(name):
-    """4,000 characters of any unit, and of any two units by turns, within 50 ms of processor time; the best of three, for machines are loaded."""
+    """4,000 characters of any unit, and of any two by turns, within 50 ms of processor time; the best of three, for machines are loaded."""
     rng, read = random.Random(4000), READERS[name]
     texts = [unit * (4000 // len(unit)) for unit in UNITS_OF_TEXT]
     texts += [(one + two) * (4000 // len(one + two)) for one, two in (rng.sample(UNITS_OF_TEXT, 2) for _ in range(150))]
@@ -463,10 +441,8 @@ def test_no_time_grows_faster_than_the_text(name):
         best = 1.0
         for _ in range(3):
             started = time.process_time()
-            try:
+            with suppress(ValueError):
                 read(text)
-            except ValueError:
-                pass
             best = min(best, time.process_time() - started)
             if best < 0.05:
                 break

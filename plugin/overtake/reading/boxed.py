@@ -11,6 +11,8 @@ _BEFORE = re.compile(r"(?:(?<![\d)\]}])[-−–－]|负|\\\$|(?:US|HK|NT|[CAS])\
 _MATH = re.compile(r"\\(?:text|mathrm|mbox|rm)\s*\{([^{}]{0,24})\}?|\\([%$])|\\[,;!: )\]]|\$")
 _IN_BRACKETS = re.compile(r"\s*[(（]\s*(?:单位\s*[:：]\s*|in\s+)?([^()（）\d]{1,16})[)）]", re.IGNORECASE)
 _REACH = 32
+_CLOSES = frozenset("。，；;\n=")
+"""No unit goes on behind one of these."""
 
 
 class Box(NamedTuple):
@@ -62,16 +64,18 @@ def around(text: str, box: Box) -> tuple[str, int]:
 
 def _tail(text: str, at: int) -> tuple[str, int]:
     """(scale and unit that stand at `at`, in plain writing; where they end)."""
-    start = at
-    kept: list[tuple[str, int]] = []
-    while at < len(text) and len(kept) < _REACH:
-        math = _MATH.match(text, at)
-        end = math.end() if math else at + 1
-        kept += [(char, end) for char in ((math[1] or math[2] or "") if math else text[at])]
-        at = end
-    plain = "".join(char for char, _ in kept)
+    start, behind = at, text[at : at + 2 * _REACH]
+    ends: list[int] = []
+    plain = ""
+    while at < start + len(behind) and len(plain) < _REACH:
+        math = _MATH.match(text, at) if text[at] in "\\$" else None
+        at, said = (math.end(), (math[1] or math[2] or "").replace("\\", "")) if math else (at + 1, text[at])
+        plain += said
+        ends += [at] * len(said)
+        if text[at - 1 : at] in _CLOSES:
+            break
     bracket = _IN_BRACKETS.match(plain)
     here = plain if not bracket else bracket[1]
     place = unit_at(here, scale_at(here, 0)[1])[1]
     size = bracket.end() if bracket and place == len(here.rstrip()) else 0 if bracket else place
-    return plain[:size], kept[size - 1][1] if size else start
+    return plain[:size], ends[size - 1] if size else start

@@ -71,7 +71,7 @@ _LATIN = re.compile(r"[a-z]")
 
 _JOIN = r"[\s,，、;；/&+·.]*(?:(?:和|与|及|以及|还有|and\b)[\s,，、]*)?(?:选项?|options? ?)?"
 _LETTERS = rf"[A-H](?:{_JOIN}[A-H])*"
-_NO_WORD = r"(?![A-Za-z0-9])(?!\s+(?!is\b|are\b)[a-z])(?![股级类轮型座照])"
+_NO_WORD = r"(?![A-Za-z0-9])(?!\s+(?!(?:is|are|or|and|but|not)\b)[a-z])(?![股级类轮型座照])"
 """Behind a letter that is an option: not A dividend, not A股."""
 _RIGHT = r"(?:选?项)?\s*(?:是|都|均|is|are)?\s*(?:正确的?|对的?|correct|right|true)?"
 _ONLY_LETTERS = re.compile(rf"({_LETTERS}){_RIGHT}[\s.。,，、;；!！)\]）】}}*_`\"'”’」>]*", re.IGNORECASE)
@@ -232,16 +232,16 @@ def _whole(piece: str, family: int) -> int | None:
 
 def _mentions(piece: str, family: int) -> list[tuple[int, re.Match[str]]]:
     """(member, where) for the longer words of a family that a piece affirms; an only short word is too often part of another."""
-    found = [(number, one) for number, pattern in enumerate(_patterns(family)) for one in pattern.finditer(piece)]
-    inside = [(number, one) for number, one in found if not any(_within(one, other) for _, other in found)]
-    long = [(number, one) for number, one in inside if len(one[0]) > (2 if _LATIN.match(one[0]) else 1)]
     if family == _YES_NO:
         return []
-    return [(number, one) for number, one in long if not _DENIES.search(piece[: one.start()])]
-
-
-def _within(one: re.Match[str], other: re.Match[str]) -> bool:
-    return other.start() <= one.start() and one.end() <= other.end() and len(other[0]) > len(one[0])
+    found = [(number, one) for number, pattern in enumerate(_patterns(family)) for one in pattern.finditer(piece)]
+    end, kept = 0, []
+    for number, one in sorted(found, key=lambda pair: (pair[1].start(), -pair[1].end())):
+        if one.end() > end:  # not within a longer word
+            end = one.end()
+            if len(one[0]) > (2 if _LATIN.match(one[0]) else 1) and not _DENIES.search(piece[max(0, one.start() - 16) : one.start()]):
+                kept.append((number, one))
+    return kept
 
 
 _YES_WORD = re.compile(

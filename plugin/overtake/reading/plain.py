@@ -58,6 +58,8 @@ def plain_text(text: str) -> str | None:
     text = re.sub("[-−–—―－]{2,}", " ", text)
     text = "".join(char if char.isascii() else _without_marks(char) for char in text)
     text = _squeezed(unicodedata.normalize("NFKC", text).translate(_WRITTEN_ALIKE))
+    if len(text) > LONGEST + LONGEST // 4:  # signs that stand for many: ﷺ
+        return None
     text = _OTHER_DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), text)
     for pattern, by in _LATEX:
         text = pattern.sub(by, text)

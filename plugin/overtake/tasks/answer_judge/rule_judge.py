@@ -156,9 +156,9 @@ def _chosen(question: str, references: Sequence[str], answer: str, said: "_Answe
     """The verdict on a choice; None where an answer names no option, though the reference's letter may be a word in it."""
     if any(closed_sets.grade(answer, reference, question) for reference in references):
         return _verdict("correct", "choice")
-    if any(closed_sets.options(reference) for reference in references) and len(closed_sets.letters_in(answer)) < 2:
-        if not closed_sets.options(answer):
-            return None
+    lettered = any(closed_sets.options(reference) for reference in references)
+    if lettered and len(closed_sets.letters_in(answer)) < 2 and not closed_sets.options(answer):
+        return None
     return _verdict("none" if _EVADES.search(said.folded) else "incorrect", "choice")
 
 
@@ -197,7 +197,8 @@ def _matches(reference: str, said: _Answer) -> Iterator[tuple[str, int | None]]:
     """(kind, number of the first matching word or None) of each match of one reference, in the order of the table."""
     words = _words(reference)
     for start in _places(words, said.words):
-        if words[0] in _TURNS or not (start and said.words[start - 1] in _TURNS and words[0][0].isdigit()):
+        counts = words[0][0].isdigit() or f" {words[0]} " in _CURRENCIES.values()
+        if not (counts and start and said.words[start - 1] in _TURNS):
             yield "exact", start
     if _CJK.search(reference):
         return  # a character is no word: half of them say nothing
@@ -236,7 +237,7 @@ def _without_other_signs(window: Words, reference: Words) -> Words:
     for place, word in enumerate(window):
         is_percent = window[place + 1 : place + 2] == ["%"]
         is_money = place > 0 and f" {window[place - 1]} " in _CURRENCIES.values()
-        is_turned = place > 0 and window[place - 1] in _TURNS
+        is_turned = any(before in _TURNS for before in window[max(0, place - 1 - is_money) : place])
         other = (money and not percent and is_percent) or (percent and not money and is_money) or (is_turned and not turned)
         if not (word[0].isdigit() and other):
             kept.append(word)

@@ -224,7 +224,8 @@ def _marker(text: str) -> Layer | None:
 
 
 def _quotes(text: str) -> Layer | None:
-    for left, right in _QUOTES:
+    for pair in _QUOTES:
+        left, right = pair[0], pair[1]
         inside = text[1:-1]
         if len(text) > 1 and text[0] == left and text[-1] == right and left not in inside and right not in inside:
             return inside, "quotes"
