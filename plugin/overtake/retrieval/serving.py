@@ -23,6 +23,8 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
+from overtake import settings
+
 ENDING_SECONDS = 30
 """For requests under way when the end is asked for; a client that stalls longer is cut off."""
 
