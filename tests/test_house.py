@@ -16,12 +16,12 @@ PACKAGE = ROOT / "plugin/overtake"
 TASKS = sorted(path.parent.name for path in PACKAGE.glob("tasks/*/__init__.py"))
 
 LAYERS = (
-    # What a task is, the settings, tables as text: they import nothing else of ours.
-    ("task", "settings", "text_table"),
+    # What a task is, the settings, tables as text, keys taken out of words: they import nothing of ours but each other.
+    ("task", "settings", "text_table", "redaction"),
     # Services and their answers, texts and tables; cli.py is the tools' common part over both, prompts.py reads text files.
     ("data", "reading", "remote", "retrieval", "cli", "prompts"),
-    # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table, keyed.py serves a model with a key.
-    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed"),
+    # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table; keyed.py and hang_up.py change `swift deploy`.
+    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed", "hang_up"),
     ("tasks",),
     # The package itself, which registers all of it with ms-swift.
     ("",),
@@ -70,7 +70,9 @@ def own(path: Path) -> str:
 
 
 def layer(package: str) -> int:
-    return next(at for at, names in enumerate(LAYERS) if package in names)
+    found = [at for at, names in enumerate(LAYERS) if package in names]
+    assert found, f"{package} stands in no layer: give it one in LAYERS"
+    return found[0]
 
 
 def test_every_package_has_its_layer() -> None:
