@@ -15,7 +15,7 @@ from overtake.tasks.finance.rewards import finance_accuracy
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import rows as medical_rows
 from overtake.tasks.medical.rewards import medical_rules
-from overtake.tasks.query_rewrite.rewards.rewrite_rules import fault
+from overtake.tasks.query_rewrite.rewards.rewrite_rules import rejection_reason
 from overtake.tasks.query_rewrite.unwrapping import clean
 
 TABLES = Path(__file__).resolve().parents[1] / "data" / "cases"
@@ -66,7 +66,7 @@ def test_a_teachers_rewrite_is_unwrapped_or_refused_with_a_reason(case):
 def test_what_a_teacher_is_spared_is_a_students_fault(case):
     """Labels, fences and refusals are never taken off a student's completion; quotes around all of it may be meant."""
     wrapped = case["want"] != case["text"] and case["text"].strip("“”") != case["want"]
-    assert bool(fault(case["text"], "睡不着吃什么好")) == wrapped
+    assert bool(rejection_reason(case["text"], "睡不着吃什么好")) == wrapped
 
 
 @cases("boxes")

@@ -20,7 +20,7 @@ from overtake.tasks.finance.rewards import keyword_answer
 from overtake.tasks.medical import amounts as medical_amounts
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical.rewards import medical_rules
-from overtake.tasks.query_rewrite.rewards.rewrite_rules import fault
+from overtake.tasks.query_rewrite.rewards.rewrite_rules import rejection_reason
 from overtake.tasks.query_rewrite.unwrapping import clean
 
 from .test_numbers import in_chinese
@@ -112,9 +112,9 @@ def test_a_wrapped_rewrite_is_unwrapped_for_a_teacher_and_a_fault_of_a_student()
         text, said = wrapped(rng, rewrite)
         layers += len(said)
         assert clean(text) == rewrite, text
-        assert fault(rewrite, "睡不着吃什么好") == "", rewrite
+        assert rejection_reason(rewrite, "睡不着吃什么好") is None, rewrite
         if set(said) - {"quotes"}:
-            assert fault(text, "睡不着吃什么好") != "", text
+            assert rejection_reason(text, "睡不着吃什么好"), text
     assert layers > COUNT
 
 
@@ -133,9 +133,9 @@ def test_refusals_are_refused_and_questions_about_them_are_not():
         text = text if rng.random() < 0.5 else rng.choice(english) + rng.choice(cant) + rng.choice(help_)
         with pytest.raises(ValueError, match="the teacher refused"):
             clean(rng.choice(["", "改写：", "**"]) + text + "")
-        assert fault(text, "睡不着吃什么好") == "answer"
+        assert rejection_reason(text, "睡不着吃什么好") == "answer"
         honest = f"{rng.choice(about)}{rng.choice(troubles)} {rng.choice(TERMS)}"
-        assert clean(honest) == honest and fault(honest, "睡不着吃什么好") == ""
+        assert clean(honest) == honest and rejection_reason(honest, "睡不着吃什么好") is None
 
 
 # (a unit, what it may not be taken for)
@@ -381,7 +381,7 @@ def test_copies_are_copies_behind_politeness_and_questions_with_other_signs_are_
         asked = f"{rng.choice(TERMS)}{rng.choice(['怎么吃', '有什么用', '每天吃多少', '能和钙片一起吃'])}"
         noisy = "".join(char + rng.choice(["", "", "\u200b", " ", "\u3164"]) if char > "\u4e00" else char for char in asked)
         copy = rng.choice(lead) + noisy + rng.choice(tail)
-        assert is_copy(asked, copy) and fault(copy, asked) == "copy", copy
+        assert is_copy(asked, copy) and rejection_reason(copy, asked) == "copy", copy
         number = rng.randint(2, 80)
         assert not is_copy(f">{number}岁{asked}", f"<{number}岁{asked}") and not is_copy(f"-{number}度{asked}", f"{number}度{asked}")
 
@@ -409,7 +409,7 @@ READERS = {
     "for_likeness": for_likeness,
     "boxed": boxed,
     "clean": clean,
-    "fault": lambda text: fault(text, "睡不着吃什么好"),
+    "rejection_reason": lambda text: rejection_reason(text, "睡不着吃什么好"),
     "gold_answer": problems.gold_answer,
     "grade": lambda text: closed_sets.grade(text, "下降"),
     "options": closed_sets.options,
