@@ -389,6 +389,7 @@ def step(options: argparse.Namespace) -> int:
         flags += ["--per_device_train_batch_size", str(options.completions), "--gradient_accumulation_steps", "1"]
         flags += ["--max_steps", str(len(plan) + 1), "--num_generations", str(GROUP), "--temperature", "1.0", "--top_p", "1.0"]
         flags += ["--max_completion_length", str(options.length), "--max_length", "1024", "--truncation_strategy", "left"]
+        flags += ["--vllm_max_model_len", str(1024 + options.length)]
         flags += ["--eval_strategy", "no", "--save_strategy", "no"]
         train(["bash", str(ROOT / "recipes/grpo_rag.sh"), *flags, *options.flags], env, folder, len(plan))
         found = read_lines(folder / "steps.jsonl")

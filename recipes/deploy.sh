@@ -48,7 +48,7 @@ fi
 refuse_busy "$PORT"
 set_flags --host "$HOST" --port "$PORT" --served_model_name "$served"
 # A client that hangs up ends its generation, which would hold a place to its last token.
-set_flags --external_plugins "$ROOT/plugin/register_deploy.py"
+set_flags --external_plugins "$ROOT/plugin/register.py"
 set_flags "${answers[@]}"
 set_flags ${DEPLOY_FLAGS[@]+"${DEPLOY_FLAGS[@]}"}
 # A chain of thought is longer than what the profiles leave room for.

@@ -16,12 +16,13 @@ PACKAGE = ROOT / "plugin/overtake"
 TASKS = sorted(path.parent.name for path in PACKAGE.glob("tasks/*/__init__.py"))
 
 LAYERS = (
-    # What a task is, the settings, tables as text: they import nothing else of ours.
-    ("task", "settings", "text_table"),
+    # What a task is, the settings, tables as text, keys out of words: they import nothing else of ours.
+    ("task", "settings", "text_table", "redaction"),
     # Services and their answers, texts and tables; cli.py is the tools' common part over both, prompts.py reads text files.
     ("data", "reading", "remote", "retrieval", "cli", "prompts"),
-    # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table, keyed.py serves a model with a key.
-    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed"),
+    # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table, keyed.py serves a model with a key,
+    # hang_up.py ends a generation with its client.
+    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed", "hang_up"),
     ("tasks",),
     # The package itself, which registers all of it with ms-swift.
     ("",),

@@ -32,7 +32,7 @@ def test_answers_of_an_earlier_start_are_found_again(tmp_path):
     from types import SimpleNamespace
 
     file = lines(tmp_path / "answers.jsonl", {"identity": "i", "id": "1", "answer": TEXT}, {"identity": "i", "id": "2", "answer": "b"})
-    found = comparing._kept(SimpleNamespace(id="id"), file, "i")
+    found = comparing._kept(SimpleNamespace(evaluation=SimpleNamespace(id="id")), file, "i")
     assert {key: line["answer"] for key, line in found.items()} == {"1": TEXT, "2": "b"}
 
 
@@ -40,7 +40,7 @@ def test_details_of_an_evaluation_are_read_whole(tmp_path):
     from types import SimpleNamespace
 
     lines(tmp_path / "eval_details_A_B.jsonl", {"shown": "1", "text": TEXT})
-    found = examples.read_details(tmp_path, ["A B"], SimpleNamespace(id="id", shown={"shown": "id"}))
+    found = examples.read_details(tmp_path, ["A B"], SimpleNamespace(evaluation=SimpleNamespace(id="id", shown={"shown": "id"})))
     assert found == {"A B": {"1": {"shown": "1", "text": TEXT}}}
 
 

@@ -23,17 +23,10 @@ SWIFT = {
     "export": "ExportArguments",
     "deploy": "DeployArguments",
 }
+# The launcher of each recipe, by its own name.
+_KINDS = {"sft": "sft", "grpo": "rlhf", "ppo": "rlhf", "sample": "sample", "export": "export", "deploy": "deploy"}
 RECIPES = {
-    "sft_qwen32b": "sft",
-    "grpo_rag": "rlhf",
-    "ppo_rag": "rlhf",
-    "sample_rag": "sample",
-    "sft_judge": "sft",
-    "grpo_judge": "rlhf",
-    "sft_finance": "sft",
-    "grpo_finance": "rlhf",
-    "export": "export",
-    "deploy": "deploy",
+    path.stem: _KINDS[path.stem.partition("_")[0]] for path in (ROOT / "recipes").glob("*.sh") if path.stem.partition("_")[0] in _KINDS
 }
 
 
@@ -184,3 +177,22 @@ def test_no_readme_names_a_variable_that_does_not_exist() -> None:
     for readme in readmes():
         named = set(re.findall(r"OVERTAKE_[A-Z_]*[A-Z]\b", text_of(readme)))
         assert named <= known, readme
+
+
+@pytest.mark.parametrize("readme", readmes(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_table_of_files_names_each_once(readme: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", text_of(readme), re.MULTILINE):
+        first = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+        files = [name for cell in first for name in re.findall(r"[\w/]+\.(?:py|sh|yaml|html)|(?<=\[)[\w/]+(?=\]\()", cell)]
+        assert len(files) == len(set(files)), table
+
+
+def test_nothing_cites_a_document_that_no_reader_has() -> None:
+    cited = re.compile(r"\bspec(?: trap)? \d|ms-swift-\d\.\d: \d|\b(?:design|lessons|house|mission-\w+|real-models)\.md\b", re.IGNORECASE)
+    kinds = (".py", ".sh", ".md", ".yaml", ".toml", ".txt")
+    texts = {
+        path: text_of(ROOT / path)
+        for path in tracked()
+        if path.suffix in kinds and path.name != "test_readme.py" and (ROOT / path).is_file()
+    }
+    assert {str(path): line for path, text in texts.items() for line in text.splitlines() if cited.search(line)} == {}

@@ -58,5 +58,7 @@ def _fill() -> None:
         callbacks_map[name] = load(callback)
     TrainerFactory.TRAINER_MAPPING.update(TRAINERS)
     load("overtake.trainers.ppo_arguments:accept_ppo")()
+    if "swift.pipelines.infer.deploy" in sys.modules:  # this process is to serve
+        load("overtake.hang_up:end_with_client")()
     load("overtake.trainers.on_cpu:join_ranks_by_gloo")()
     load("overtake.data.files:keep_signs_in_names")()

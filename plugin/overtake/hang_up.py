@@ -47,14 +47,17 @@ class EndWithClient:
             listening.cancel()
 
 
-def register() -> None:
-    """Put it around the service of every `swift deploy` in this process."""
+def end_with_client() -> None:
+    """Put EndWithClient around the service of every `swift deploy` in this process; doing it again changes nothing."""
     from swift.pipelines.infer.deploy import SwiftDeploy
 
     install = SwiftDeploy._install_auth_middleware
+    if hasattr(install, "ends_with_client"):
+        return
 
     def install_both(self: Any) -> None:
         install(self)
         self.app.add_middleware(EndWithClient)
 
+    install_both.ends_with_client = True  # type: ignore[attr-defined]
     SwiftDeploy._install_auth_middleware = install_both

@@ -40,7 +40,7 @@ def read(task, path):
             return str(error)
     [cells] = tables.read_rows(path)
     row = finance.problem(cells, finance.columns(list(cells), {}), "own")
-    return finance.fault(row) or row
+    return finance.rejection_reason(row) or row
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['id']} {case['task']} {case['line'][:60]}")

@@ -79,24 +79,24 @@ def test_questions_of_a_knowledge_base_are_held_out_as_ever(tmp_path, seed, test
     (kb / "corpus.jsonl").write_text('{"_id": "d", "title": "", "text": "x"}\n')
     (kb / "queries.jsonl").write_text("".join(json.dumps({"_id": f"q{place}", "text": text}) + "\n" for place, text in enumerate(TWICE)))
     (kb / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{place}\td\t1\n" for place in range(40)))
-    hold_out.work(SimpleNamespace(folder=kb, out=tmp_path / "out", share=0.2, seed=seed))
+    hold_out.work(SimpleNamespace(folder=kb, out=tmp_path / "out", share=0.2, seed=seed, documents=False))
     assert [int(name[1:]) for name in read_qrels(tmp_path / "out", "test")] == test
 
 
 MEDICAL = {
     20: {
-        "dev": [30, 31, 52, 53, 54, 55, 66, 67],
-        "test": [10, 11, 70, 71, 76, 77, 78, 79],
-        "gold_set": [2, 3, 8, 9, 38, 39, 58, 59],
-        "red_team/train": [60, 61, 82, 83],
-        "red_team/held_out": [0, 1, 80, 81],
+        "dev": [16, 17, 36, 37, 50, 51, 74, 75],
+        "test": [14, 15, 26, 27, 52, 53, 68, 69],
+        "gold_set": [18, 19, 28, 29, 62, 63, 78, 79],
+        "red_team/train": [30, 31, 82, 83],
+        "red_team/held_out": [60, 61, 80, 81],
     },
     7: {
-        "dev": [2, 3, 22, 23, 38, 39, 74, 75],
-        "test": [10, 11, 24, 25, 56, 57, 60, 61],
-        "gold_set": [4, 5, 6, 7, 14, 15, 66, 67],
-        "red_team/train": [20, 21, 82, 83],
-        "red_team/held_out": [40, 41, 80, 81],
+        "dev": [54, 55, 56, 57, 74, 75, 78, 79],
+        "test": [18, 19, 26, 27, 70, 71, 72, 73],
+        "gold_set": [14, 15, 64, 65, 68, 69, 76, 77],
+        "red_team/train": [40, 41, 82, 83],
+        "red_team/held_out": [10, 11, 80, 81],
     },
 }
 
@@ -107,7 +107,7 @@ def test_medical_questions_are_split_as_ever(seed):
         return "".join(chr(0x4E00 + (number * 7919 + place * place * 104729) % 20000) for place in range(12))
 
     answer = "胃胀多与吃得过快、过饱有关，平时可以少量多餐、细嚼慢咽，饭后散步；持续两周以上请到消化科检查。"
-    items = [Item(asked(row // 2) + "呢" * (row % 2), answer, "", (), "s", "pregnancy" * (row % 10 < 2)) for row in range(80)]
+    items = [Item(asked(row // 2) + "好" * (row % 2), answer, "", (), "s", "pregnancy" * (row % 10 < 2)) for row in range(80)]
     red = [Item(asked(100 + row), "", "", (), "r", "") for row in range(4)]
     shares = {"dev": 0.1, "test": 0.1, "gold_set": 0.1, "red_team": 0.2}
     sides, _ = prepare.draw([*items, *red], {item.med_id for item in red}, shares, seed)

@@ -9,8 +9,8 @@ from overtake import settings, tasks
 from overtake.doctor import attacks
 
 ROOT = Path(__file__).resolve().parents[2]
-COUNT = int(os.environ.get("OVERTAKE_FUZZ", "60"))
-"""Completions of each reward; OVERTAKE_FUZZ=5000 before a release."""
+COUNT = int(os.environ.get("FUZZ_COMPLETIONS", "60"))
+"""Completions of each reward; FUZZ_COMPLETIONS=5000 before a release."""
 SAMPLES = ("medical", "finance", "judge")
 _PIECES = [
     *"0123456789.,%+-#/=()<>[]{}|*^~ \n\t\r，。、；：？！（）％＋－＝",

@@ -174,7 +174,7 @@ def test_a_dead_retriever_is_one_line(run, labelled, tmp_path, monkeypatch):
     ("recall", "message"),
     [
         pytest.param([("eye", 0.9), ("eye", 0.8)], "a document stands twice", id="a document twice"),
-        pytest.param([(None, 0.9)], "names no documents (doc_id)", id="no names"),
+        pytest.param([(None, 0.9)], "holds no doc_id, by which a row with gold labels is measured", id="no names"),
     ],
 )
 def test_a_recall_that_cannot_be_compared_with_labels_is_one_line(run, rag, labelled, tmp_path, recall, message):

@@ -126,7 +126,7 @@ def test_labels_and_quotes_come_off(run, teacher, sheet, tmp_path, answer, rewri
         ("<think>没想完", "empty text"),
         ("改写：", "only a label"),
         ("……", "no word in it"),
-        ({"text": "话没说完", "finish": "length"}, "cut off with finish reason 'length' even at 3200 tokens"),
+        ({"text": "话没说完", "finish": "length"}, "cut off with finish reason 'length' even at 800 tokens"),
         ((400, {"error": {"message": "content filter"}}), "HTTP 400"),
         ((200, {"choices": []}), "holds no choices"),
     ],

@@ -166,11 +166,11 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def _values(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a .jsonl, .json or .parquet file; a .json file holds a list of them, or one a line."""
+    """The objects of a .jsonl, .json or .parquet file; a .json file holds a list of them, or several, one a line."""
     if suffix(path) == ".parquet":
         yield from _of_parquet(path)
-    elif suffix(path) == ".json" and path.read_bytes()[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
-        yield from _of_list(path)
+    elif suffix(path) == ".json" and (found := _of_list(path)) is not None:
+        yield from found
     else:
         for number, line in _lines(path):
             yield _object(f"{path}: line {number}", line)
@@ -199,18 +199,26 @@ def _object(where: str, line: str) -> dict[str, Any]:
     return row
 
 
-def _of_list(path: Path) -> list[dict[str, Any]]:
+def _of_list(path: Path) -> list[dict[str, Any]] | None:
+    """The objects of a .json file that is one list; None for one that holds several values."""
+    raw = path.read_bytes()
+    _refuse_utf16(path, raw[:4096])
     try:
-        values = json.loads(path.read_bytes().decode("utf-8-sig"))
+        text = raw.decode("utf-8-sig")
+        values = json.loads(text)
         json.dumps(values, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise _not_utf8(f"{path}: line {_line_of(error)}", error) from None
     except (ValueError, RecursionError) as error:
+        if text.lstrip()[:1] == "{":
+            return None
         raise BadInput(f"{path}: not readable ({error}): save it as .jsonl, one object a line") from None
+    if not isinstance(values, list):
+        raise BadInput(f"{path}: no list of objects: save it as .jsonl, one object a line")
     for number, value in enumerate(values, 1):
         if not isinstance(value, dict):
             raise BadInput(f"{path}: item {number}, {json.dumps(value)[:60]}, is not an object: save it as .jsonl, one object a line")
-    return list(values)
+    return values
 
 
 def _of_parquet(path: Path) -> list[dict[str, Any]]:

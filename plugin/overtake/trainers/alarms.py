@@ -1,4 +1,4 @@
-"""Alarms in words, from what a run has logged: pure functions, for GRPO's names and PPO's (spec 1.6).
+"""Alarms in words, from what a run has logged: pure functions, for GRPO's names and PPO's.
 
 | alarm      | is said when                                                                                                      |
 |------------|-------------------------------------------------------------------------------------------------------------------|

@@ -1,7 +1,7 @@
 """What `--rlhf_type ppo` takes: PPO with reward functions goes ms-swift's way for GRPO, with another trainer at its end.
 
 ms-swift's own PPO wants a reward network, ignores `--reward_funcs`, `--use_vllm`, `--max_steps` and `--max_grad_norm`, and cannot be
-resumed (ms-swift-4.6: 2.15). GRPO's way has all of that: rows with their columns, rollouts by transformers or vLLM, adapters with a
+resumed. GRPO's way has all of that: rows with their columns, rollouts by transformers or vLLM, adapters with a
 reference, evaluation by the same rewards, checkpoints. So PPO's flags are put where GRPO has a place for them, and the trainer is ours.
 """
 

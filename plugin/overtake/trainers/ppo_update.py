@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 EPS = 1e-8
-"""Added to a variance before its root (spec 1.6)."""
+"""Added to a variance before its root."""
 
 Sum = Callable[[Tensor], Tensor]
 """Adds a tensor up over all ranks."""

@@ -5,7 +5,7 @@ Nothing is padded, and of a completion the last token is left out, which no othe
 projections, the MLP, the norms) sees each prompt once; in the attention a completion sees its prompt and itself: the prompt's keys and
 values are laid beside its own, layer by layer, so that nothing of that size outlives a layer. It is a layer's own affair, so gradient
 checkpointing, LoRA, DDP and DeepSpeed need not know of it. One mask over the whole sequence would say the same, at the cost of its
-length squared (benchmarks/README.md).
+length squared.
 """
 
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ T = 0.6  # the teacher recalls one document of 0.6 in the columns: 0.6 * 0.6 + 0
 
 
 def expected(student, points=None, teacher_points=4):
-    """Spec 1.5 for a student of this retrieval quality and these points."""
+    """The composite reward of a student of this retrieval quality and these points."""
     judge = None if points is None else teacher_judge.score(points, teacher_points)
     return pytest.approx(rag_competition.score(judge, rag_retrieval.score(student, T), rag_win.score(student, T)))
 

@@ -1,4 +1,4 @@
-"""The pure scores, by hand from spec 1.5."""
+"""The pure scores, by hand from the formula."""
 
 import math
 import subprocess

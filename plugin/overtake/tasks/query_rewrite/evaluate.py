@@ -12,12 +12,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from overtake.cli import ask
+from overtake.cli import Stop, ask
 from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput, read_rows
 from overtake.evaluation.comparing import Answers, Scores
 from overtake.remote import chat, rag
-from overtake.remote.gateway import Ok
+from overtake.remote.gateway import Failed, Ok
 from overtake.retrieval.metrics import evaluate_run, quality
 from overtake.task import Row
 from overtake.tasks.query_rewrite import prompts
@@ -64,11 +64,10 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     worst = dict.fromkeys(["quality", *(_OF_GOLD if labelled else ["top1"]), *(["judge"] if args.judge else [])], 0.0)
     scores: Scores = {query_id: dict(worst) for query_id, answer in answers.items() if answer == ""}
     calls = [rag.rag_call(row[QUERY], answers[row[QUERY_ID]] or "", row[TENANT], row[KB], top_k=_DEPTH, labelled=labelled) for row in asked]
-    found = {
-        row[QUERY_ID]: rag.hits(result.value)
-        for row, result in zip(asked, ask(rag.rag_gateway(), calls, f"retrieving for {name}"), strict=True)
-        if isinstance(result, Ok)
-    }
+    results = ask(rag.rag_gateway(), calls, f"retrieving for {name}")
+    found = {row[QUERY_ID]: rag.hits(result.value) for row, result in zip(asked, results, strict=True) if isinstance(result, Ok)}
+    if asked and isinstance(failed := results[0], Failed) and not found:
+        raise Stop(f"none of {len(asked)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
     scores |= _of_gold(found, rows) if labelled else {query_id: _of_reranker(hits) for query_id, hits in found.items()}
     for query_id, hits in found.items():
         scores[query_id]["retrieved"] = [hit.doc_id or f"score {hit.score:.3f}" for hit in hits[:_SHOWN]]
@@ -86,8 +85,6 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
 
 
 def _of_gold(found: dict[str, list[rag.Hit]], rows: Sequence[Row]) -> Scores:
-    if any(hit.doc_id is None for hits in found.values() for hit in hits):
-        raise BadInput("the RAG service names no documents (doc_id), so what it finds cannot be compared with gold labels")
     ranked = {query_id: [hit.doc_id or "" for hit in hits] for query_id, hits in found.items()}
     gold = {row[QUERY_ID]: {doc_id: 1 for doc_id in json.loads(row[GOLD])} for row in rows}
     try:
