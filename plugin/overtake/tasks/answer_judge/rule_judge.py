@@ -83,7 +83,7 @@ _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _TOKEN = re.compile(r"\d+s\b|\d+(?:[.:]\d+)*|[a-z](?:\+{1,2}|#)(?![a-z\d])|[a-z]+\d*|[%‰]|[<>≤≥](?=\s*\d)|[^\W_]")
 _CURRENCIES = {"$": " dollar ", "€": " euro ", "£": " pound ", "¥": " yuan "}
 _MINUS = re.compile(rf"(?<![\w)\]])[-−–]\s?(?=[$€£¥]?\s?\d)|\b(?:minus|negative)(?=\s+(?:[$€£¥]?\d|{_ONES.replace(' ', '|')}))")
-_LETTERLESS = re.compile(r"(?!(?<=\d)[-–:/.](?=\d)|(?<!\w)[-−](?=\d)|[+#%‰$€£¥<>≤≥])[\W_]")
+_LETTERLESS = re.compile(r"(?!(?<=\d)[-–:/.](?=\d)|(?<!\w)[-−](?=[$€£¥]?\d)|[+#%‰$€£¥<>≤≥])[\W_]")
 _TURNS = frozenset(("minus", "<", ">", "≤", "≥"))
 """Words that make another number of the one behind them."""
 _ENDS = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“])|(?<=[。！？])|\n+")
@@ -224,7 +224,8 @@ def _matches(reference: str, said: _Answer) -> Iterator[tuple[str, int | None]]:
     if told and not any(map(_is_dated, own)) and all(_held(word, own) for word in told) and all(_held(word, told) for word in needed):
         yield "part", None
     letters = _letters(_fold(reference))
-    if len(letters) >= 4 and letters in said.letters:
+    turned = "(?<![-−<>≤≥])" if re.match(r"[$€£¥\d]", letters) else ""
+    if len(letters) >= 4 and re.search(turned + re.escape(letters), said.letters):
         yield "letters", None
 
 
