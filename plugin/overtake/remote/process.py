@@ -1,6 +1,6 @@
 """What one process holds for its remote calls: one event loop in a daemon thread, and clients, each made once.
 
-ms-swift makes a new loop at every step, which breaks clients and semaphores bound to the old one (ms-swift-4.6: 2.4); this loop
+ms-swift makes a new loop at every step, which breaks clients and semaphores bound to the old one; this loop
 lives as long as the process. A forked child makes everything afresh.
 """
 
