@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from overtake.reading.normal_forms import for_likeness, for_rules, half_width
+from overtake.reading.normal_forms import for_likeness, for_rules, half_width, visible
 
 ALIKE = 85.0
 """Of 100: the share of characters that two texts of one group have in common, in order (Indel similarity of rapidfuzz)."""
@@ -133,7 +133,7 @@ def words(text: str) -> set[str]:
     """
     import rjieba
 
-    return {word for word in rjieba.cut(for_rules(text)) if _HAN_WORD.fullmatch(word)}
+    return {word for word in rjieba.cut(visible(text)) if _HAN_WORD.fullmatch(word)}
 
 
 def phrases(text: str) -> set[str]:

@@ -77,9 +77,9 @@ _RIGHT = r"(?:选?项)?\s*(?:是|都|均|is|are)?\s*(?:正确的?|对的?|correc
 _ONLY_LETTERS = re.compile(rf"({_LETTERS}){_RIGHT}[\s.。,，、;；!！)\]）】}}*_`\"'”’」>]*", re.IGNORECASE)
 _FIRST_LETTERS = re.compile(rf"({_LETTERS}){_NO_WORD}(?=\s*[.、:：,，;；)\]）】(（]|选?项|正确|对|\s+[\u4e00-\u9fff])")
 _MARKED = re.compile(
-    r"(?:选择?项?|应选|故选|(?<!不)[是为]|答案[:：]?|[Oo]ptions?|[Cc]hoices?|[Aa]nswers?(?:\s+is|:)?)\s*"
+    r"(?:选择?项?|应选|故选|仅|只有|(?<!不)[是为]|答案[:：]?|[Oo]ptions?|[Cc]hoices?|[Aa]nswers?(?:\s+is|:)?)\s*"
     rf"[(\[（\"'“*]*([A-H](?:[\s,，、和与及]*[A-H])*){_NO_WORD}"
-    r"|[(\[（]([A-H]{1,8})[)\]）]|(?<![A-Za-z0-9])([A-H])(?=选?项)"
+    r"|[(\[（]([A-H]{1,8})[)\]）]|(?<![A-Za-z0-9])([A-H])(?=选?项|\s*(?:是|is|are)?\s*(?:正确|对(?!错)|right|correct|true))"
 )
 _STANDING = re.compile(rf"(?<![A-Za-z0-9])([A-H]{{1,8}}){_NO_WORD}")
 _REJECTED = re.compile(
@@ -87,6 +87,8 @@ _REJECTED = re.compile(
     re.IGNORECASE,
 )
 _NOT_CHOSEN = re.compile(r"(?:不选|排除|而非|不是|并非|除了?|\bnot\b|\bnor\b|rather than|instead of|except)\s*[(\[（]?$", re.IGNORECASE)
+_RULED_OUT = re.compile(r"(?<=[^\s])(?:不选|排除|而非|除去|rather than|instead of|ruling out)[^。；;.\n]*", re.IGNORECASE)
+"""What is named only to be ruled out."""
 _WITH_TEXT = re.compile(r"([A-H])\s*[.、:：)）．]\s*(\S.*)", re.DOTALL)
 _CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩"
 
@@ -128,6 +130,7 @@ def options(text: str) -> Set:
     """
     boxes = boxed(text)
     seen = half_width(for_rules(" ".join(dict.fromkeys(boxes)) if boxes else text)).strip()
+    seen = _RULED_OUT.sub("", re.sub(r"</?[a-z]{1,8}>", "", seen))
     if circled := [sign for sign in seen if sign in _CIRCLED]:
         return frozenset(circled) if not re.search(r"[A-H]", seen) else frozenset()
     lead = _LEAD.match(seen.casefold())
@@ -222,7 +225,8 @@ _WORDS = tuple(re.compile("|".join(f"(?:{words})" for words in family)) for fami
 
 @lru_cache(maxsize=64)
 def _patterns(family: int) -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(rf"(?<![a-z])(?:{words})(?![a-z])") for words in _FAMILIES[family])
+    begins, ends = r"(?:(?<![a-z])(?=[a-z])|(?![a-z]))", r"(?:(?<=[a-z])(?![a-z])|(?<![a-z]))"  # of a Latin word, where it is one
+    return tuple(re.compile(rf"{begins}(?:{words}){ends}") for words in _FAMILIES[family])
 
 
 def _whole(piece: str, family: int) -> int | None:

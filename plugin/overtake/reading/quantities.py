@@ -234,7 +234,9 @@ def _lead(tokens: Sequence[Token], at: int, lowest: int, *, first: bool) -> _Lea
         gap = gap or token.gap
         place -= 1
     before = tokens[place - 1] if place > lowest else None
-    if before and (before.kind == "function" or (before.kind == "bound" and (first or before.text != "±"))):
+    if before and (
+        before.kind == "function" or (before.text == "^" and place == at) or (before.kind == "bound" and (first or before.text != "±"))
+    ):
         return None
     return _Lead(minus, bracket, approximate, currency, place)
 

@@ -40,7 +40,7 @@ _CONTEXT = re.compile(
       | (?<![A-Za-z])(?:{_LABELS})\s*[(]?\d{{1,2}}[)]?\s*(?:[:)]|\.(?=\s))\s*(?=\S)
       | (?<![A-Za-z_])(?!(?:USD|HKD|TWD|EUR|GBP|JPY|CNY|RMB|CAD|AUD|SGD|CHF|INR|KRW|Rs)\d)[A-Za-z_]+\d[\w.]*
     )
-  | (?P<mark>\[\^?\d{{1,3}}\])
+  | (?P<mark>[\[【](?:\^|来源|参考|文献|注|ref\.?|source)?\s?\d{{1,3}}[\]】])
   | (?P<year>(?<![\d.,])(?:19|20)\d\d(?:\s*[-/~至]\s*(?:(?:19|20)\d\d|\d\d))?\s*(?:财?年(?:度|末|底|初)?))
   | (?P<function>[√∛∜∑∏∫]|(?<![A-Za-z])(?:log|ln|lg|exp|sqrt|cbrt|sin|cos|tan|cot|abs|max|min|mod|round|floor|ceil)(?![A-Za-z]))
   | (?P<bound>[<>≤≥±]|不(?:到|足|超过|低于|高于|少于|多于)|超过?|[大小高低多少]于|至[少多]|最[多少]
@@ -65,7 +65,7 @@ _CONTEXT = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _MAY_BEGIN = re.compile(
-    r"[\s\w.\[$¥€£₩₽₹฿₫√∛∜∑∏∫<>≤≥±≈~:()+-](?<![\u4e00-\u9fff])"
+    r"[\s\w.\[【$¥€£₩₽₹฿₫√∛∜∑∏∫<>≤≥±≈~:()+-](?<![\u4e00-\u9fff])"
     "|[第答问题方选步小情案不超大高低多少至最约概近将下降跌减缩回滑萎亏收贬负净赔了幅额比例率为是到与和单人美港欧日英]"
 )
 """What any token but "other" begins with."""

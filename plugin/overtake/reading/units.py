@@ -31,7 +31,7 @@ ONE_MINUTE = _one_of("1440")
 """As a share of a day."""
 _RATIOS: tuple[tuple[str, str, str], ...] = (
     (r"个?百分点|个点|%|percent(?:age)?(?:\s+points?)?|per\s+cent|pct|ppts?|pp|p\.p\.", "percent", "0.01"),
-    (r"‰|per\s+mille?", "percent", "0.001"),
+    (r"个?千分点|‰|per\s+mille?", "percent", "0.001"),
     (r"‱|个?基点|basis\s+points?|bps?", "percent", "0.0001"),
     (r"成(?![本功为长交果立员绩])", "percent", "0.1"),
     (r"倍", "times", "1"),
@@ -135,7 +135,7 @@ _COUNTS: tuple[tuple[str, str], ...] = (
 # The first that matches counts, so longer words stand before their beginnings.
 _NAMED_UNITS: list[tuple[str, Unit]] = [
     *((words, Unit(kind, "ratio", Decimal(factor), words.startswith("成"))) for words, kind, factor in _RATIOS),
-    *((words, Unit("money", name, Decimal(factor), (name, factor) == ("CNY", "1"))) for words, name, factor in _MONEY),
+    *((words, Unit("money", name, Decimal(factor), name == "CNY" and factor != "0.01")) for words, name, factor in _MONEY),
     *((words, Unit("time", name, factor)) for words, name, factor in _TIMES),
     *((words, Unit("mass" if name == "kg" else "size", name, Decimal(size), words[0] in "米市")) for words, name, size in _SIZES),
     *((words, Unit("count", f"#{name}", Decimal(1))) for words, name in _COUNTS),

@@ -80,10 +80,10 @@ _YES_NO = frozenset(
     ["是", "否", "对", "错", "正确", "错误", "不正确", "yes", "no", "Yes", "No", "YES", "NO", "true", "false", "True", "False"]
 )
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_TOKEN = re.compile(r"\d+s\b|\d+(?:[.:]\d+)*|[a-z](?:\+\+|#)(?![a-z])|[a-z]+\d*|[%‰]|[<>≤≥](?=\s*\d)|[^\W_]")
+_TOKEN = re.compile(r"\d+s\b|\d+(?:[.:]\d+)*|[a-z](?:\+{1,2}|#)(?![a-z\d])|[a-z]+\d*|[%‰]|[<>≤≥](?=\s*\d)|[^\W_]")
 _CURRENCIES = {"$": " dollar ", "€": " euro ", "£": " pound ", "¥": " yuan "}
 _MINUS = re.compile(rf"(?<![\w)\]])[-−–]\s?(?=[$€£¥]?\s?\d)|\b(?:minus|negative)(?=\s+(?:[$€£¥]?\d|{_ONES.replace(' ', '|')}))")
-_SIGNED = re.compile(r"[+#%‰$€£¥<>≤≥]|(?<!\w)[-−]\d")
+_LETTERLESS = re.compile(r"(?!(?<=\d)[-–:/.](?=\d)|(?<!\w)[-−](?=\d)|[+#%‰$€£¥<>≤≥])[\W_]")
 _TURNS = frozenset(("minus", "<", ">", "≤", "≥"))
 """Words that make another number of the one behind them."""
 _ENDS = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“])|(?<=[。！？])|\n+")
@@ -114,11 +114,11 @@ def judge(question: str, gold: Sequence[str], answer: str) -> RuleVerdict:
     >>> judge("capital of France", ["Paris"], "I could not find that.").main
     'none'
     """
-    references = [reference for reference in gold if _words(reference) or _letters(_fold(reference))]
+    references = [reference for reference in gold if _words(reference)]
     if not references:
         raise ValueError(f"no reference answer holds a word: {list(gold)!r}")
     said = _Answer(question, answer)
-    if not said.words and not said.letters:
+    if not said.words:
         return _verdict("none", "empty")
     if all(_is_choice(reference) for reference in references) and (verdict := _chosen(question, references, answer, said)):
         return verdict
@@ -223,25 +223,41 @@ def _matches(reference: str, said: _Answer) -> Iterator[tuple[str, int | None]]:
     needed = own[-1:] if _is_name(reference) else [word for word in own if word in _TURNS]
     if told and not any(map(_is_dated, own)) and all(_held(word, own) for word in told) and all(_held(word, told) for word in needed):
         yield "part", None
-    letters = "" if _SIGNED.search(reference) else _letters(_fold(reference))
+    letters = _letters(_fold(reference))
     if len(letters) >= 4 and letters in said.letters:
         yield "letters", None
 
 
 def _without_other_signs(window: Words, reference: Words) -> Words:
     """A window without its numbers of another kind: percents where the reference is money, negative ones where it has no minus."""
-    money = any(name.strip() in reference for name in _CURRENCIES.values())
+    money = {word for word in reference if _currency(word)}
     percent = "%" in reference
     turned = any(word in _TURNS for word in reference)
     kept = []
     for place, word in enumerate(window):
+        around = [_currency(other) for other in (*window[max(0, place - 1) : place], *_behind(window, place))]
+        said = {one for one in around if one}
         is_percent = window[place + 1 : place + 2] == ["%"]
-        is_money = place > 0 and f" {window[place - 1]} " in _CURRENCIES.values()
-        is_turned = any(before in _TURNS for before in window[max(0, place - 1 - is_money) : place])
-        other = (money and not percent and is_percent) or (percent and not money and is_money) or (is_turned and not turned)
-        if not (word[0].isdigit() and other):
+        lead = place - 1 - bool(place and _currency(window[place - 1]))
+        is_turned = lead >= 0 and window[lead] in _TURNS
+        other_kind = (money and not percent and is_percent) or (percent and not money and said and not is_percent)
+        other_money = money and said and not said & {_currency(one) for one in money}
+        if not (word[0].isdigit() and (other_kind or other_money or (is_turned and not turned))):
             kept.append(word)
     return kept
+
+
+def _currency(word: str) -> str:
+    """The currency that a word names, "" for none."""
+    return next((name for one in _CURRENCIES.values() if (name := one.strip()) in (word, word.removesuffix("s"))), "")
+
+
+def _behind(window: Words, place: int) -> Words:
+    """The word behind a number, scales aside."""
+    after = place + 1
+    while after < len(window) and window[after] in _SCALES:
+        after += 1
+    return window[after : after + 1]
 
 
 def _names(own: Words, said: _Answer) -> Iterator[tuple[str, int | None]]:
@@ -300,7 +316,8 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe
 
 
 def _letters(folded: str) -> str:
-    return re.sub(r"[\W_]", "", folded)
+    """The letters, digits and signs that carry meaning, without what else stands between them."""
+    return _LETTERLESS.sub("", folded)
 
 
 def _words(text: str) -> Words:

@@ -165,7 +165,7 @@ def gold_answer(text: str) -> str:
     stated = [one.strip() for one in _STATED.findall(rest)]
     answer = stated[-1] if stated and _WORKING.search(rest) else _LABEL.sub("", rest.strip(), count=1)
     working = _WORKING.search(answer)
-    return answer[: working.start()].strip(" \n\t，,；;。") if working and answer[: working.start()].strip() else answer.strip()
+    return answer[: working.start()].strip(" \n\t，,；;。.") if working and answer[: working.start()].strip() else answer.strip()
 
 
 def stated_first(gold: str, result: str) -> str:

@@ -20,11 +20,11 @@ _FENCE = re.compile(r"(?:```|~~~)(?:[\w+-]*[ \t]*\n)?(.*?)\s*(?:```|~~~)", re.DO
 _TAG = re.compile(r"<([a-z_]{1,24})>(.*)</\1>", re.DOTALL | re.IGNORECASE)
 _EMPHASIS = re.compile(r"(?<![a-z0-9*_])(\*\*\*|\*\*|__|~~)(?=\S)([^*_~\n]{1,400}?)(?<=\S)\1(?![a-z0-9*])", re.IGNORECASE)
 _ALL_EMPHASIZED = re.compile(r"(``|[*_`])([^*_`\n]+)\1")
-_MARKER = re.compile(r"(?:#{1,6}|>|[-*•·]|(?:1|一)[.)、．])\s+|[•·]|1[、)]")
+_MARKER = re.compile(r"(?:#{1,6}|>|→|[-*•·]|(?:1|一)[.)、．])\s+|[•·]|1[、)]")
 
-_CANNOT = "(?:无法|不能|没法|没办法|不可以|不便|不方便|不会|拒绝|无权|难以|暂不|不适合|不宜|不予)"
+_CANNOT = "(?:无法|不能|没法|没办法|不可以|不便|不方便|不会|拒绝|无权|难以|暂不|不予)"
 _SERVE = (
-    "(?:回答|提供|协助|帮助|帮到|满足|改写|重写|处理|完成|生成|讨论|答复|回应|给出|支持|参与|继续|执行|理解|做到|这样做|办到|"
+    "(?:回答|提供|协助|帮助|帮到|满足|改写|重写|处理|完成|生成|讨论|答复|回应|给出|支持|参与|继续|执行|理解|这样做|办到|"
     "[给为](?:您|你).{0,4}(?:回答|提供|改写|处理|生成|解答))"
 )
 _CANT = (
@@ -38,7 +38,7 @@ _HELP = (
 _SORRY = re.compile(
     r"^\W*(?:(?:非常|十分|很|真的?|实在)?(?:抱歉|对不起|遗憾)|不好意思)(?=\W*(?:[我本该这您你无不没未由但暂目让给听恕]|作为|$))"
     r"|^\W*(?:(?:i['’]?m|i am|we are|we['’]re) )?(?:very |so |really |terribly )?(?:sorry|afraid)\b"
-    r"(?=\W*(?:i|we|but|this|that|for|about|to|as)\b|\W*$)"
+    r"(?=\W*(?:i|we|but|no|this|that|to|as|for the|about (?:that|this|the))\b|\W*$)"
     r"|^\W*(?:i |we |my )?apolog(?:i[sz]e|ies)|^\W*unfortunately\b",
 )
 _REFUSAL = re.compile(
@@ -46,9 +46,16 @@ _REFUSAL = re.compile(
     rf"|^\W*(?:我|本人|本模型|本助手|本系统|该助手).{{0,6}}{_CANNOT}(?:对此|就此|为此|向您|向你|再|直接|继续|帮您|帮你)?{_SERVE}"
     rf"|^\W*(?:您的?|你的?|这|该|此|上述|本)[个类条次]?(?:问题|请求|要求|内容|提问|话题).{{0,12}}"
     rf"(?:{_CANNOT}{_SERVE}|违反|违规|违法|敏感|不合规|不符合|超出)"
-    rf"|^\W*{_CANNOT}(?:回答|改写|处理|协助|满足|完成)(?:这|该|此|您|你|本)"
+    rf"|^\W*(?:恕|暂时|目前|现在)?我?{_CANNOT}(?:回答|改写|处理|协助|满足|完成|提供)(?:\W*$|这|该|此|您|你|本)"
+    r"|^\W*无可奉告|^\W*我(?:没有|不具备|缺乏)(?:这个)?能力|^\W*我不太?(?:清楚|知道|了解|理解|明白)(?:这|该|您|你)|^\W*我只是.{0,8}(?:ai|模型|助手|程序)"
+    r"|^\W*请您?先?(?:提供|输入|补充|告知|给出)(?:需要|要|您|你|具体|更多|待|完整).{0,12}(?:问题|信息|内容|查询|语句|文本)"
+    r"|^\W*(?:您的?|你的?|该|此)?(?:输入|内容|请求|问题)(?:中|里)?(?:包含|涉及|含有|存在|属于)?.{0,4}(?:违规|违法|敏感|不当|不合规|有害)"
     rf"|^\W*(?:as )?(?:an? )?(?:ai|(?:large )?language model|assistant)\b.{{0,40}}\b{_CANT}"
     rf"|^\W*(?:i|we)(?: really| simply| just)?(?: am| are|['’]m|['’]re)? ?{_CANT}(?=.{{0,30}}\b{_HELP})"
+    r"|^\W*(?:i|we) (?:must|have to) (?:decline|refuse)"
+    r"|^\W*i (?:do not|don['’]?t) have (?:enough|sufficient|any) (?:information|context|details)"
+    r"|^\W*(?:please|could you(?: please)?|can you(?: please)?) (?:provide|share|clarify|specify)\b"
+    r"|^\W*error\b\s*:|^\W*content (?:filter|policy|blocked)"
     rf"|^\W*(?:this|your|the) (?:request|question|query|content|prompt|topic)\b.{{0,30}}\b(?:violates?|against|{_CANT}|inappropriate)"
 )
 _ASKED = re.compile(r"[?？]|怎么|如何|什么|哪|是否|能否|吗|多少|为何|咋|啥|谁\b|\b(?:how|what|why|which|where|who|when)\b")
@@ -77,7 +84,7 @@ _TO_JUDGE = re.compile(
     r"|(?:忽略|无视|忘记|不要管|跳过).{0,6}(?:以[上下前]|上述|上面|之前|前面|先前|所有|全部|一切|任何|其他|系统)"
     r".{0,6}(?:指令|要求|规则|内容|提示|标准|设定|说明)"
     r"|\b(?:ignore|disregard|forget)\b.{0,16}\b(?:all|any|previous|prior|above|earlier|the)\b.{0,16}\b(?:instruction|rule|prompt|criteria|text|message)"
-    r"|综合得分|评分理由|(?:得分|评分|分数|score|rating)\s*[:=]\s*\d|\b5\s*/\s*5\b|(?:应得|应当?得|值得|可得|得到?)满分"
+    r"|综合得分|评分理由|(?:得分|评分|分数|score|rating)\s*[:=]\s*\d|\b5\s*/\s*5\b|[应当该可]?得到?满分"
 )
 
 Layer = tuple[str, str]
@@ -229,6 +236,8 @@ def _quotes(text: str) -> Layer | None:
         inside = text[1:-1]
         if len(text) > 1 and text[0] == left and text[-1] == right and left not in inside and right not in inside:
             return inside, "quotes"
+        if text[:1] == left and text[-2:-1] == right and text[-1] in "。." and left not in text[1:-2] and right not in text[1:-2]:
+            return text[1:-2], "quotes"
     return None
 
 
