@@ -311,14 +311,14 @@ def clock(folder: Path, trainer: Any) -> Any:
 
 
 def order(rounds: int, seed: int) -> list[dict[str, Any]]:
-    """The steps of a run: {"round", "way", "first"}, each way once a round in random order; round -1 warms up.
+    """The steps of a run: {"round", "way", "first"}, each way once a round in random order; one step, of round -1, warms up.
 
     >>> [step["first"] for step in order(1, seed=0)]
-    [True, False, False, False, True, False, False, False]
+    [True, True, False, False, False]
     """
     drawn = random.Random(seed)
-    turns = [(number, place, way) for number in range(-1, rounds) for place, way in enumerate(drawn.sample(WAYS, len(WAYS)))]
-    return [{"round": number, "way": way, "first": not place} for number, place, way in turns]
+    turns = [(number, place, way) for number in range(rounds) for place, way in enumerate(drawn.sample(WAYS, len(WAYS)))]
+    return [{"round": number, "way": way, "first": not place} for number, place, way in [(-1, 0, WAYS[-1]), *turns]]
 
 
 def report(steps: Sequence[Mapping[str, Any]]) -> str:
@@ -376,8 +376,11 @@ def step(options: argparse.Namespace) -> int:
         (folder / "plugin.py").write_text(PLUGIN.format(tools=str(Path(__file__).parent), folder=name), encoding="utf-8")
         count = options.completions // GROUP
         questions = list(rows())
-        at = [number * count % (len(questions) - count) for number in range(options.rounds + 2)]
-        asked = [row for start in at for _ in WAYS for row in questions[start : start + count]]
+        asked = []
+        for one in plan:
+            start = (one["round"] + 1) * count % (len(questions) - count)
+            asked += questions[start : start + count]
+        asked += questions[:count]  # of the step that ends the last one measured
         (folder / "rows.jsonl").write_bytes(json_lines(asked))
         env = {key: value for key, value in os.environ.items() if not key.startswith("OVERTAKE_")}
         env |= {"PATH": f"{Path(python).parent}:{env['PATH']}", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
@@ -397,7 +400,7 @@ def step(options: argparse.Namespace) -> int:
         print(
             f"{Path(options.model).name}, {options.dtype}, LoRA on all linear layers, {options.completions} completions in groups of "
             f"{GROUP}, {median(line['completions/mean_length'] for line in logged):.0f} tokens long at the median; "
-            f"{options.rounds} rounds after one to warm up; {load}\n\n{report(found)}"
+            f"{options.rounds} rounds after a step to warm up; {load}\n\n{report(found)}"
         )
     return 0
 

@@ -110,7 +110,9 @@ def test_a_served_model_is_asked_once_with_the_prompt_of_training_and_its_though
     assert done.code == 0, done.err
     rows = details(out, "S")
     assert rows["a"]["output"] == "<think>想了很久" and (rows["a"]["accuracy"], rows["a"]["unreadable"]) == (0.0, 1.0)
-    assert (rows["b"]["output"], rows["b"]["accuracy"], rows["b"]["format"]) == ("1</think><answer>20万元</answer>", 1.0, 0.0)
+    assert (rows["b"]["output"], rows["b"]["accuracy"], rows["b"]["format"]) == ("1</think><answer>20万元</answer>", 1.0, 1.0), (
+        "the prompt opened the block"
+    )
     assert "accuracy" not in rows["c"] and "not measured, and in no mean: {'S': 1}" in done.out
     asked = [request.body for request in server.requests if "常用" not in request.body["messages"][1]["content"]]
     assert [body["messages"] for body in asked] == [prompts.finance_messages(question) for _, question, _, _ in ROWS[:2]]

@@ -199,7 +199,7 @@ def test_bad_input_is_one_line_and_writes_nothing(prepare, tmp_path, rows, optio
 def test_a_folder_without_tables_and_a_broken_list_are_refused(prepare, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "empty holds none of *.jsonl, *.json" in prepare(tmp_path / "empty").done.err
-    for text, message in (('"x"', "rows.json: line 1: '\"x\"' is not an object"), ('[{"question": "x"}', "rows.json: not readable")):
+    for text, message in (('"x"', "rows.json: no list of objects"), ('[{"question": "x"}', "rows.json: not readable")):
         (tmp_path / "rows.json").write_text(text)
         done = prepare(tmp_path / "rows.json").done
         assert done.code == 2 and message in done.err and "\n" not in done.err, done.err
