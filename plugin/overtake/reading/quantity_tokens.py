@@ -6,6 +6,7 @@ found by a pattern that fits at one place, so that the time grows with the text 
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 from overtake.reading.units import NO_UNIT, Unit, currency_at, scale_at, unit_at
@@ -207,17 +208,23 @@ def _declared(text: str, at: int, gap: bool) -> Token | None:
     found = _DECLARED.match(text, at)
     if not found:
         return None
-    inside = _INTRODUCED.sub("", (found[1] or found[2]).strip())
-    currency, start = currency_at(inside, 0)
-    scale, place = scale_at(inside, start)
-    of = re.match(r"\s+of\s+", inside[place:])
-    unit, place = unit_at(inside, place + (of.end() if of else 0))
+    alone = _unit_alone(_INTRODUCED.sub("", (found[1] or found[2]).strip()))
+    return Token("declared", found[0], at, found.end(), gap, scale=alone[0], unit=alone[1]) if alone else None
+
+
+@lru_cache(maxsize=1024)
+def _unit_alone(text: str) -> tuple[int, Unit] | None:
+    """(scale, unit) of a text that is a unit and nothing beside: 万元, USD in millions, thousands of dollars; None for any other."""
+    currency, start = currency_at(text, 0)
+    scale, place = scale_at(text, start)
+    of = re.match(r"\s+of\s+", text[place:])
+    unit, place = unit_at(text, place + (of.end() if of else 0))
     if currency and not unit.name:
         unit = Unit("money", currency, Decimal(1))
-        in_scale = re.match(r"\s+in\s+", inside[place:])
+        in_scale = re.match(r"\s+in\s+", text[place:])
         if scale == 1 and in_scale:
-            scale, place = scale_at(inside, place + in_scale.end())
-    return Token("declared", found[0], at, found.end(), gap, scale=scale, unit=unit) if place and place >= len(inside) else None
+            scale, place = scale_at(text, place + in_scale.end())
+    return (scale, unit) if place and place >= len(text) else None
 
 
 def _literal(text: str, start: int, end: int) -> tuple[Literal, int] | None:
