@@ -160,3 +160,14 @@ def test_laymens_questions_pass_as_rewrites():
     questions = [json.loads(line)["text"] for line in lines]
     refused = [text for text in questions if rejection_reason(text, text + "法律依据")]
     assert len(refused) / len(questions) < 0.01
+
+
+@pytest.mark.parametrize(
+    "terms", ["胶原蛋白肽 皮肤松弛 真皮弹性 适宜人群 适用对象 建议补充", "辅酶Q10 线粒体 心肌能量 功效 作用机制 有助于"]
+)
+def test_a_list_of_terms_answers_nobody_but_a_sentence_with_the_same_word_does(terms):
+    assert rejection_reason(terms, "心慌没力气 适合什么人吃") is None
+    assert (
+        rejection_reason(f"心慌没力气的人，{terms.split()[-1]}{terms.split()[0]}，对身体恢复很有好处。", "心慌没力气 适合什么人吃")
+        == "answer"
+    )

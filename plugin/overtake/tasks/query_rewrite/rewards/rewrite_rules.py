@@ -79,7 +79,7 @@ def rejection_reason(rewrite: str, query: str) -> str | None:
         return "stuffing"
     if wrapping(rewrite) or talk(rewrite, query):
         return "talk"
-    return "answer" if is_refusal(rewrite) or _answers(text, asked) else None
+    return "answer" if is_refusal(rewrite) or (not _is_list(rewrite) and _answers(text, asked)) else None
 
 
 def score(rewrite: str, query: str) -> float:
@@ -106,6 +106,14 @@ def overlap(rewrite: str, query: str) -> float | None:
 
 def _seen(text: str) -> str:
     return half_width(for_rules(text)).casefold().strip()
+
+
+def _is_list(rewrite: str) -> bool:
+    """Whether a text is a list of Chinese terms, which advises nobody even where a term is 建议补充 or 有助于."""
+    terms = rewrite.split()
+    return len(terms) >= 3 and all(
+        re.fullmatch(r"[\w+-]{2,10}", term) and re.search(r"[\u4e00-\u9fff]{2}|^[A-Z\d+-]+$", term) for term in terms
+    )
 
 
 def _answers(text: str, asked: str) -> bool:
