@@ -105,7 +105,8 @@ class Settings(BaseSettings):
     """Weight of winning in it."""
 
     prompt_once: bool = True
-    """GRPO and PPO: the prompt of a group is computed once, not once a completion; where that cannot be, the run says so. 0: ms-swift's way."""
+    """GRPO and PPO: the prompt of a group is computed once, not once a completion; where that cannot be, the run says so. 0: ms-swift's
+    own way."""
     critic: str = ""
     """PPO: a model of the policy's tokenizer that becomes the critic (`tools/critic.py` makes one); empty: the policy's own base."""
     critic_lr: float = Field(1e-4, gt=0)
