@@ -189,6 +189,63 @@ def test_the_judge_scores_every_rewrite(run, rag, teacher, sheet, tmp_path):
     assert "原始问题：皮肤松怎么办\n改写：胶原蛋白肽 作用" in {request.body["messages"][1]["content"] for request in server.requests}
 
 
+def many(tmp_path, count):
+    """A sheet of rewrites that retrieve the better the lower their number is."""
+    rows = [
+        {"query_id": f"q{i}", "original_query": f"第{i}个问题", "rewritten_query": f"术语 {i}", "tenant_id": "default"}
+        for i in range(count)
+    ]
+    write_rows(tmp_path / "many.jsonl", [{**row, "teacher_model": "t"} for row in rows])
+    return tmp_path / "many.jsonl"
+
+
+def recall_by_number(sent, body):
+    return [("d", 1.0 - int(sent.split()[1]) / 1000 if sent.startswith("术语") else 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("points", "why"),
+    [
+        pytest.param(
+            lambda rewrite: 5 if rewrite.startswith("术语") else 4, ["1 distinct verdict in 100", "gain in retrieval 0.00"], id="one"
+        ),
+        pytest.param(
+            lambda rewrite: 5 - int(rewrite.split()[1]) / 100 if rewrite.startswith("术语") else 5,
+            ["copies of the question get 5.00"],
+            id="copies",
+        ),
+        pytest.param(
+            lambda rewrite: int(rewrite.split()[1]) / 100 if rewrite.startswith("术语") else 0, ["gain in retrieval -1.00"], id="noise"
+        ),
+    ],
+)
+def test_a_worthless_judge_is_named_and_not_paid_for_all_rows(run, rag, teacher, tmp_path, points, why):
+    rag(recall_by_number)
+    service = teacher(
+        lambda question, body: json.dumps({"综合得分": points(question.split("改写：")[1]), "评分理由": "好"}, ensure_ascii=False)
+    )
+    done = run(validate, many(tmp_path, 200), tmp_path / "out.jsonl", "--judge")
+    assert done.code == 0
+    assert "the judge stand-in is worthless and left out" in done.err
+    assert all(words in done.err for words in why), done.err
+    assert {row["judge_score"] for row in read_rows(tmp_path / "out.jsonl")} == {""}
+    assert len(service.requests) == 150
+
+
+def test_a_judge_that_agrees_with_retrieval_is_paid(run, rag, teacher, tmp_path):
+    rag(recall_by_number)
+
+    def points(question, body):
+        rewrite = question.split("改写：")[1]
+        return json.dumps({"综合得分": 5 - int(rewrite.split()[1]) / 100 if rewrite.startswith("术语") else 1, "评分理由": "好"})
+
+    service = teacher(points)
+    done = run(validate, many(tmp_path, 200), tmp_path / "out.jsonl", "--judge")
+    assert (done.code, "worthless" in done.err) == (0, False)
+    assert float(read_rows(tmp_path / "out.jsonl")[199]["judge_score"]) == 3.01
+    assert len(service.requests) == 250  # the verdicts of the pilot are not paid twice
+
+
 def test_an_unreadable_verdict_is_asked_once_more_and_then_blank(run, rag, teacher, sheet, tmp_path):
     rag(recall_of)
     server = teacher(lambda question, body: "我觉得很好" if "虾青素" in question else verdict_for(question, body))
