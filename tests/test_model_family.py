@@ -101,13 +101,8 @@ def test_the_cpu_trains_adapters_in_bf16_where_the_processor_has_units_for_it(tm
     rows.write_text("{}\n")
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PROFILE": "cpu", "MODEL": "some/model", "TUNER": tuner, "DOCTOR": "0"}
     words = ["bash", str(ROOT / "recipes/sft_qwen32b.sh"), "--output_dir", str(tmp_path / "out")]
-    done = subprocess.run(
-        words,
-        env={**os.environ, **env, "DATASET": str(rows), "OUTPUT_DIR": str(tmp_path / "out")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {**os.environ, **env, "DATASET": str(rows), "OUTPUT_DIR": str(tmp_path / "out")}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
     started = next(line for line in done.stderr.splitlines() if line.startswith("swift sft"))
     assert all(flag in started for flag in wanted), started
     assert ("--use_cpu" in started) == ("--use_cpu true" in wanted)

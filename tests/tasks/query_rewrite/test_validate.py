@@ -191,11 +191,9 @@ def test_the_judge_scores_every_rewrite(run, rag, teacher, sheet, tmp_path):
 
 def many(tmp_path, count):
     """A sheet of rewrites that retrieve the better the lower their number is."""
-    rows = [
-        {"query_id": f"q{i}", "original_query": f"第{i}个问题", "rewritten_query": f"术语 {i}", "tenant_id": "default"}
-        for i in range(count)
-    ]
-    write_rows(tmp_path / "many.jsonl", [{**row, "teacher_model": "t"} for row in rows])
+    same = {"tenant_id": "default", "teacher_model": "t"}
+    rows = [{"query_id": f"q{i}", "original_query": f"第{i}个问题", "rewritten_query": f"术语 {i}", **same} for i in range(count)]
+    write_rows(tmp_path / "many.jsonl", rows)
     return tmp_path / "many.jsonl"
 
 
@@ -203,27 +201,28 @@ def recall_by_number(sent, body):
     return [("d", 1.0 - int(sent.split()[1]) / 1000 if sent.startswith("术语") else 0.1)]
 
 
+def judging_by(of_rewrite, of_copy):
+    """A judge that gives points to a rewrite by its number, and the same to every copy."""
+
+    def verdict(question, body):
+        rewrite = question.split("改写：")[1]
+        points = of_rewrite(int(rewrite.split()[1]) / 100) if rewrite.startswith("术语") else of_copy
+        return json.dumps({"综合得分": points, "评分理由": "好"}, ensure_ascii=False)
+
+    return verdict
+
+
 @pytest.mark.parametrize(
-    ("points", "why"),
+    ("of_rewrite", "of_copy", "why"),
     [
-        pytest.param(
-            lambda rewrite: 5 if rewrite.startswith("术语") else 4, ["1 distinct verdict in 100", "gain in retrieval 0.00"], id="one"
-        ),
-        pytest.param(
-            lambda rewrite: 5 - int(rewrite.split()[1]) / 100 if rewrite.startswith("术语") else 5,
-            ["copies of the question get 5.00"],
-            id="copies",
-        ),
-        pytest.param(
-            lambda rewrite: int(rewrite.split()[1]) / 100 if rewrite.startswith("术语") else 0, ["gain in retrieval -1.00"], id="noise"
-        ),
+        pytest.param(lambda number: 5, 4, ["1 distinct verdict in 100", "gain in retrieval 0.00"], id="one for all"),
+        pytest.param(lambda number: 5 - number, 5, ["copies of the question get 5.00"], id="pays copies"),
+        pytest.param(lambda number: number, 0, ["gain in retrieval -1.00"], id="contradicts retrieval"),
     ],
 )
-def test_a_worthless_judge_is_named_and_not_paid_for_all_rows(run, rag, teacher, tmp_path, points, why):
+def test_a_worthless_judge_is_named_and_not_paid_for_all_rows(run, rag, teacher, tmp_path, of_rewrite, of_copy, why):
     rag(recall_by_number)
-    service = teacher(
-        lambda question, body: json.dumps({"综合得分": points(question.split("改写：")[1]), "评分理由": "好"}, ensure_ascii=False)
-    )
+    service = teacher(judging_by(of_rewrite, of_copy))
     done = run(validate, many(tmp_path, 200), tmp_path / "out.jsonl", "--judge")
     assert done.code == 0
     assert "the judge stand-in is worthless and left out" in done.err
@@ -234,16 +233,21 @@ def test_a_worthless_judge_is_named_and_not_paid_for_all_rows(run, rag, teacher,
 
 def test_a_judge_that_agrees_with_retrieval_is_paid(run, rag, teacher, tmp_path):
     rag(recall_by_number)
-
-    def points(question, body):
-        rewrite = question.split("改写：")[1]
-        return json.dumps({"综合得分": 5 - int(rewrite.split()[1]) / 100 if rewrite.startswith("术语") else 1, "评分理由": "好"})
-
-    service = teacher(points)
+    service = teacher(judging_by(lambda number: 5 - number, 1))
     done = run(validate, many(tmp_path, 200), tmp_path / "out.jsonl", "--judge")
     assert (done.code, "worthless" in done.err) == (0, False)
     assert float(read_rows(tmp_path / "out.jsonl")[199]["judge_score"]) == 3.01
     assert len(service.requests) == 250  # the verdicts of the pilot are not paid twice
+
+
+def test_the_judge_of_the_sheet_sees_profile_and_history(run, rag, teacher, tmp_path):
+    rag(recall_of)
+    server = teacher(verdict_for)
+    write_rows(tmp_path / "in.csv", [{**ROWS[0], "user_profile": "孕妇", "history_summary": "上次问过叶酸"}])
+    assert run(validate, tmp_path / "in.csv", tmp_path / "out.csv", "--judge").code == 0
+    (request,) = server.requests
+    lines = "原始问题：皮肤松怎么办\n用户画像：孕妇\n历史摘要：上次问过叶酸\n改写：胶原蛋白肽 作用"
+    assert request.body["messages"][1]["content"] == lines
 
 
 def test_an_unreadable_verdict_is_asked_once_more_and_then_blank(run, rag, teacher, sheet, tmp_path):

@@ -61,7 +61,7 @@ def judged(path: Path) -> list[Finding]:
     gains = [Retrieval(row.teacher_recall or (), row.original_recall or (), row.gold) for row in measured]
     copied = known[:: -(-len(known) // judge_worth.COPIES)]
     try:
-        results = judge_gateway().run([judge_call(row.query, row.query) for row in copied])
+        results = judge_gateway().run([judge_call(row.query, row.query, row.profile, row.history) for row in copied])
     except SettingsError:
         return []  # said by the rewards themselves
     wrong = judge_worth.faults(
@@ -84,7 +84,7 @@ def judged(path: Path) -> list[Finding]:
 
 def judge(to: Endpoint) -> Call:
     """A call as the rewards make it."""
-    return judge_call("胶原蛋白怎么吃", "胶原蛋白肽 食用方法", to)
+    return judge_call("胶原蛋白怎么吃", "胶原蛋白肽 食用方法", to=to)
 
 
 def services(train: Sequence[dict[str, Any]]) -> list[Finding]:

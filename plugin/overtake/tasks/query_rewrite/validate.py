@@ -123,12 +123,16 @@ def judge(rows: Sequence[Row]) -> list[Row]:
         for row in rows:
             row["judge_score"], row["judge_reason"] = "", ""
         return []
-    calls = [judging.judge_call(row["original_query"], row["rewritten_query"]) for row in rows]
+    calls = [_judge_call(row, row["rewritten_query"]) for row in rows]
     for row, result in zip(rows, cli.ask(judging.judge_gateway(), calls, "judge"), strict=True):
         row["judge_score"], row["judge_reason"] = judging.verdict(result.value) if isinstance(result, Ok) else ("", "")
         if isinstance(result, Failed):
             failed.append({"query_id": row["query_id"], "part": "judge", "reason": result.reason})
     return failed
+
+
+def _judge_call(row: Row, rewrite: str) -> Call:
+    return judging.judge_call(row["original_query"], rewrite, row.get("user_profile", ""), row.get("history_summary", ""))
 
 
 def _pilot(rows: Sequence[Row]) -> list[str]:
@@ -137,8 +141,8 @@ def _pilot(rows: Sequence[Row]) -> list[str]:
     if len(chosen) < judge_worth.FEWEST:
         return []
     copied = spread(chosen, judge_worth.COPIES)
-    calls = [judging.judge_call(row["original_query"], row["rewritten_query"]) for row in chosen]
-    calls += [judging.judge_call(row["original_query"], row["original_query"]) for row in copied]
+    calls = [_judge_call(row, row["rewritten_query"]) for row in chosen]
+    calls += [_judge_call(row, row["original_query"]) for row in copied]
     results = cli.ask(judging.judge_gateway(), calls, "is the judge worth it")
     points = [judging.verdict(result.value).score if isinstance(result, Ok) else None for result in results]
     honest = {id(row): value for row, value in zip(chosen, points, strict=False) if value is not None}
