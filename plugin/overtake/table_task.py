@@ -214,12 +214,11 @@ class Convert(_Stage):
         dropped = 0
         for row, side in zip(rows, sides, strict=True):
             asked, answer = self.task.evaluation.messages(row), answers[row[self.names[0]]]
-            columns: dict[str, Any] = {f"{self.task.name}_{name}": row[name] for name in self.names}
-            if self.task.decoding.thinking == "rows":
-                columns[THINKING_COLUMN] = {"enable_thinking": bool(split_think(answer)[0])}
+            says = {THINKING_COLUMN: {"enable_thinking": bool(split_think(answer)[0])}} if self.task.decoding.thinking == "rows" else {}
+            columns = {f"{self.task.name}_{name}": row[name] for name in self.names} | says
             files["test.jsonl" if side == "test" else f"rl_{side}.jsonl"].append({"messages": asked, **columns})
             if side != "test" and answer and scores[row[self.names[0]]][metric] >= args.least:
-                files[f"{side}.jsonl"].append({"messages": [*asked, {"role": "assistant", "content": answer}]})
+                files[f"{side}.jsonl"].append({"messages": [*asked, {"role": "assistant", "content": answer}], **says})
             else:
                 dropped += side != "test"
         if empty := [name for name, lines in files.items() if not lines]:

@@ -9,12 +9,17 @@ rules of their families: after the system's and the user's turns a prompt ends w
 ms-swift opens no block where it is told not to think.
 """
 
+import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from overtake import tasks, thinking
-from overtake.task import THINKING_COLUMN, Decoding
+from overtake.evaluation import students
+from overtake.remote.gateway import Ok
+from overtake.table_task import table_task
+from overtake.task import THINKING_COLUMN, Decoding, Metric
 
 QWEN25 = Path("~/.cache/overtake-models/Qwen2.5-Coder-0.5B-Instruct").expanduser()
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\n' }}"
@@ -119,3 +124,43 @@ def test_a_checkpoint_says_how_it_was_trained(tmp_path):
     (tmp_path / "args.json").write_text("[]")
     with pytest.raises(ValueError, match=r"args\.json is no JSON object: take another checkpoint"):
         thinking.trained(tmp_path)
+
+
+@dataclass
+class Sum:
+    id: str
+    question: str
+
+
+def test_a_task_whose_rows_say_whether_they_think_is_converted_and_asked_so(tmp_path, monkeypatch):
+    task = table_task(
+        "sums",
+        Sum,
+        messages=lambda row: [{"role": "user", "content": row.question}],
+        measure=lambda text, row: {"right": 1.0},
+        honest=lambda row: "2",
+        rewards=[],
+        metrics=[Metric("right")],
+        decoding=Decoding(64, thinking="rows"),
+    )
+    answers = ["<think>\n1 and 1\n</think>\n\n2" if at % 2 else "2" for at in range(40)]
+    lines = [{"id": str(at), "question": f"1+1+{at * 7919}?", "teacher_output": text} for at, text in enumerate(answers)]
+    (tmp_path / "answered.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    convert = task.stage("convert")
+    assert convert.work(argparse.Namespace(input=tmp_path / "answered.jsonl", out_dir=tmp_path / "data", seed=1, least=0.5)) == 0
+    for file in ("train.jsonl", "rl_train.jsonl", "test.jsonl"):
+        for line in map(json.loads, (tmp_path / "data" / file).read_text().splitlines()):
+            asked = next(one["content"] for one in line["messages"] if one["role"] == "user")
+            at = next(at for at, known in enumerate(lines) if known["question"] == asked)
+            assert line[THINKING_COLUMN] == {"enable_thinking": bool(at % 2)}
+    held_out = task.evaluation.read(argparse.Namespace(test=tmp_path / "data/test.jsonl"))
+    thinks = [task.decoding.thinks(row) for row in held_out]
+    assert thinks == [int(row["id"]) % 2 == 1 for row in held_out] and len(set(thinks)) == 2
+    bodies = []
+    monkeypatch.setattr(students.cli, "ask", lambda gateway, calls, *_: [bodies.append(call.body()) or Ok({"text": "2"}) for call in calls])
+    conversations = [task.evaluation.messages(row) for row in held_out]
+    students.from_endpoint("m", "http://127.0.0.1:9/v1", "", conversations, 64, thinks, told=True)
+    assert [body["chat_template_kwargs"] for body in bodies] == [{"enable_thinking": one} for one in thinks]
+    bodies.clear()
+    students.from_endpoint("m", "http://127.0.0.1:9/v1", "", conversations, 64, thinks)
+    assert not any("chat_template_kwargs" in body for body in bodies), "a service that does not know it might refuse it"

@@ -14,7 +14,7 @@ from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding
 from overtake.reading.normal_forms import for_likeness
 from overtake.reading.tags import split_think
-from overtake.task import Reward, Task
+from overtake.task import THINKING_COLUMN, Reward, Task
 
 Rows = list[dict[str, Any]]
 
@@ -121,9 +121,10 @@ def thoughts(command: Command, rows: Rows) -> Iterator[Finding]:
     """Whether the rows of SFT think as the prompts of RL, evaluation and use will (--enable_thinking), and RL as the SFT before it did."""
     told = command.get("enable_thinking")
     if told not in ("true", "false"):
-        return  # each row says so, or nobody does
+        return
     if command.kind == "sft":
-        texts = [text for row in rows if (text := _answer(row))]
+        # A row's own word goes before the run's.
+        texts = [text for row in rows if not row.get(THINKING_COLUMN) and (text := _answer(row))]
         thought = sum(bool(split_think(text)[0]) for text in texts)
         if told == "false" and thought:
             remedy = "set --enable_thinking true here, in RL and in the task's Decoding, or take the think blocks out of the rows"

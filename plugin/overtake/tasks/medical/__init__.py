@@ -20,9 +20,14 @@ TASK = Task(
         ),
         Reward("medical_rules", f"{_HERE}.rewards.medical_rules:MedicalRules", READ),
     ),
-    # Weights of the rule book and of the teacher's checklist in the reward, and the share of the questions that the teacher scores in
-    # training: all, since where it says nothing the rules have the whole weight.
-    settings=(Setting("medical_weight_rules", 0.6), Setting("medical_weight_teacher", 0.4), Setting("medical_judge_share", 1.0, most=1.0)),
+    settings=(
+        Setting("medical_weight_rules", 0.6, meaning="Weight of the rule book in `medical_answer`."),
+        Setting("medical_weight_teacher", 0.4, meaning="Weight of the teacher's checklist in it."),
+        # All, since where the teacher says nothing the rules have the whole weight.
+        Setting(
+            "medical_judge_share", 1.0, most=1.0, meaning="Share of the medical questions whose answers the teacher scores in training."
+        ),
+    ),
     datasets={"overtake/medical": f"{_HERE}.dataset:medical"},
     main="rules",
     metrics=(
