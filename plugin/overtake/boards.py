@@ -38,7 +38,8 @@ def report(wanted: str, folder: Path, settings: Mapping[str, str]) -> tuple[list
     ['--report_to', 'tensorboard', 'swanlab', '--swanlab_project', 'overtake', '--swanlab_mode', 'cloud']
     """
     names = boards(wanted)
-    flags, defaults = ["--report_to", *names], {}
+    flags = ["--report_to", *names]
+    defaults: dict[str, str] = {}
     if "wandb" in names:
         defaults |= {"WANDB_PROJECT": PROJECT, "WANDB_DIR": str(folder)}
         if not settings.get("WANDB_API_KEY"):
