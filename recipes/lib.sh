@@ -198,6 +198,8 @@ last_checkpoint() {
 
 is_adapter() { [[ -f $1/adapter_config.json ]]; }
 is_model() { [[ -f $1/config.json ]]; }
+# trained_with FOLDER FLAG: the truth value or number that a checkpoint's training was told; nothing where it was told none.
+trained_with() { [[ ! -f $1/args.json ]] || sed -nE "s/^ *\"$2\": (true|false|[0-9]+),?\$/\1/p" "$1/args.json"; }
 
 # base_of ADAPTER MODEL DRY: what an adapter's run said of its base, a line each: model (MODEL, where given), model_type, template. args.json
 # is ms-swift's, the other file PEFT's.
@@ -394,7 +396,13 @@ run_ppo() { run_rl ppo "$@"; }
 
 # The profile's critic, where it has one and the policy is of its family: the user's own choice, also of none, goes before it.
 choose_critic() {
-  [[ -n $DEFAULT_CRITIC && -z ${OVERTAKE_CRITIC+set} && $(flag --model) == "$DEFAULT_MODEL" ]] || return 0
+  [[ -n $DEFAULT_CRITIC && -z ${OVERTAKE_CRITIC+set} ]] || return 0
+  case $(flag --model) in
+    "$DEFAULT_MODEL") ;;
+    # The other family's 32B: a critic that reads its tokens, smaller than the one that the profile has counted.
+    Qwen/Qwen3-32B) DEFAULT_CRITIC=Qwen/Qwen3-4B ;;
+    *) return 0 ;;
+  esac
   if grep -qsE '^critic *:' "${OVERTAKE_CONFIG:-/dev/null}"; then return; fi
   RUN_ENV+=("OVERTAKE_CRITIC=$DEFAULT_CRITIC")
 }
