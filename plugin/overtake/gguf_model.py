@@ -105,7 +105,7 @@ def unpack(path: Path, out: Path) -> int:
     shutil.rmtree(part, ignore_errors=True)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
             dtype=torch.bfloat16,
@@ -114,6 +114,7 @@ def unpack(path: Path, out: Path) -> int:
         )
     except (ValueError, KeyError, OSError, RuntimeError, NotImplementedError, ImportError) as error:
         raise BadInput(f"{path}: transformers cannot unpack it ({_words(error)}): take another file of the model") from None
+    model, report = loaded
     if strange := [*sorted(report["missing_keys"]), *sorted(map(str, report["mismatched_keys"]))]:
         raise BadInput(f"{path}: {len(strange)} weights are missing or of another shape, e.g. {strange[0]}: take another file of the model")
     _check_tokenizer(path, tokenizer)

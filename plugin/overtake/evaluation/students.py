@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
@@ -92,7 +92,7 @@ def from_folder(
     return answers
 
 
-def _precision() -> str:
+def _precision() -> Literal["float32", "auto"]:
     """That of the weights; fp32 on a processor that has no units for bf16 and would only emulate it."""
     import torch
 

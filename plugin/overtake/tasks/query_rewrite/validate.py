@@ -151,7 +151,7 @@ def _pilot(rows: Sequence[Row]) -> list[str]:
         for row, value in zip(copied, points[len(chosen) :], strict=True)
         if value is not None and id(row) in honest
     ]
-    return judge_worth.faults(list(honest.values()), [row["gain"] for row in chosen if id(row) in honest], pairs)
+    return judge_worth.faults(list(honest.values()), [float(row["gain"]) for row in chosen if id(row) in honest], pairs)
 
 
 def work(args: argparse.Namespace) -> int:
