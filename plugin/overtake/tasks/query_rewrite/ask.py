@@ -6,7 +6,7 @@ python tools/ask.py "脸上松松垮垮的，一天吃多少？" --tenant fivedo
 import argparse
 
 from overtake import settings
-from overtake.cli import Stop
+from overtake.cli import Abort
 from overtake.data.tables import BadInput
 from overtake.evaluation import asking
 from overtake.remote import rag
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def work(args: argparse.Namespace) -> int:
     """Print the rewrite and both recall lists.
 
-    Raises Stop when the model or the retriever does not answer, BadInput for a tenant without a prompt.
+    Raises Abort when the model or the retriever does not answer, BadInput for a tenant without a prompt.
     """
     if not args.tenant:
         raise BadInput(f"whose prompt is meant? Give --tenant, one of {', '.join(prompts.tenants())}")
@@ -45,7 +45,7 @@ def work(args: argparse.Namespace) -> int:
 def _recall(retriever: Gateway, args: argparse.Namespace, text: str, threshold: float | None) -> list[rag.Hit]:
     (result,) = retriever.run([rag.rag_call(args.question, text, args.tenant, args.kb_name, score_threshold=threshold)])
     if not isinstance(result, Ok):
-        raise Stop(result.reason)
+        raise Abort(result.reason)
     return rag.hits(result.value)
 
 
