@@ -202,7 +202,8 @@ def rows_of(task: Task, count: int) -> list[Row]:
 
 def environment(services: Mapping[str, str], task: Task) -> dict[str, str]:
     """The settings for a task's rewards: rewrites alone are judged."""
-    return {**services, **({"OVERTAKE_JUDGE_SHARE": "0"} if task.attacks.sample else {})}
+    shares = {"OVERTAKE_JUDGE_SHARE", *(f"OVERTAKE_{reward.judged.upper()}" for reward in task.rewards)}
+    return {**services, **(dict.fromkeys(shares, "0") if task.attacks.sample else {})}
 
 
 def tricked(trees: Sequence[Path], services: Mapping[str, str], count: int) -> list[list[str]]:

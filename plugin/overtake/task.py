@@ -4,12 +4,13 @@ Doctor, watch, plots, report, gate, evaluate, ask, export and deploy read a `Tas
 that a task can be declared before anything heavy is loaded.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Row = dict[str, str]
 """Cells of a table, by column."""
@@ -129,6 +130,11 @@ DECLARED: dict[str, Setting] = {}
 """The settings of all known tasks, by name: filled when a task becomes known, read by settings.py, which must not look upward."""
 
 
+Thinking = Literal["off", "on", "rows"]
+THINKING_COLUMN = "chat_template_kwargs"
+"""The column of a row that says by {"enable_thinking": true} whether it is thought about; ms-swift reads it in training and rollouts."""
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How a model of this task answers: as many new tokens as training allowed."""
@@ -137,8 +143,47 @@ class Decoding:
     temperature: float = 0.0
     """Of a served model; evaluation is greedy."""
     top_p: float | None = None
-    thinking: bool = False
-    """The think block is part of the answer: it is asked for and stays."""
+    thinking: Thinking = "off"
+    """Whether the model thinks before it answers, in SFT, RL, sampling, evaluation and use alike.
+
+    off: every prompt closes the think block where the model's template has one, and what is thought all the same is taken off the answer.
+    on: every prompt leaves room for a thought, which is part of the answer and of its limit. rows: each row says so by its column
+    `chat_template_kwargs`; one that does not is as the template has it.
+    """
+
+    def __post_init__(self) -> None:
+        if self.thinking not in get_args(Thinking):
+            raise ValueError(f"thinking={self.thinking!r} is none of {', '.join(get_args(Thinking))}")
+
+    def thinks(self, row: Mapping[str, Any]) -> bool | None:
+        """Whether a row's prompt leaves room for a thought; None where nobody says.
+
+        >>> rows = Decoding(8, thinking="rows")
+        >>> rows.thinks({"chat_template_kwargs": '{"enable_thinking": true}'}), rows.thinks({}), Decoding(8).thinks({})
+        (True, None, False)
+
+        Raises ValueError for a column out of form.
+        """
+        if self.thinking != "rows":
+            return self.thinking == "on"
+        said = row.get(THINKING_COLUMN) or {}
+        try:
+            said = json.loads(said) if isinstance(said, str) else said
+            thinks = said.get("enable_thinking")
+        except (ValueError, AttributeError):
+            thinks = said
+        if thinks is not None and not isinstance(thinks, bool):
+            raise ValueError(f'{THINKING_COLUMN} is {str(said)[:60]!r}: write {{"enable_thinking": true}} or false')
+        return thinks
+
+    @property
+    def flags(self) -> list[str]:
+        """What tells ms-swift so, training, sampling or serving.
+
+        >>> Decoding(8, thinking="on").flags, Decoding(8, thinking="rows").flags
+        (['--enable_thinking', 'true'], [])
+        """
+        return [] if self.thinking == "rows" else ["--enable_thinking", str(self.thinking == "on").lower()]
 
 
 @dataclass(frozen=True)
@@ -199,6 +244,22 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """The table that a project is approved by: teacher, SFT and RL, beside what was expected of each, and what was promised."""
+
+    quality: str
+    """The metric of quality, 0 to 5."""
+    top1: tuple[str, ...]
+    """Metrics of the first document, of which the first that was measured is shown."""
+    wins: str
+    """The metric by which a row is won or lost against the teacher."""
+    expected: Mapping[str, Mapping[str, float]]
+    """Of teacher, SFT and RL: quality, top1, latency in seconds, usd_1000."""
+    promised: Mapping[str, float]
+    """quality as a share of the teacher's, at least; cost and latency as a change from the teacher's, at most."""
+
+
+@dataclass(frozen=True)
 class Attacks:
     """Rows with an honest answer, and the answers that would win by something else than being right."""
 
@@ -218,7 +279,7 @@ class Attacks:
     beside: tuple[str, ...] = ()
     """Rewards that are shown beside, with weight 0."""
     golds: Callable[..., list[Any]] | None = None
-    """golds(path) -> findings on the rows' own answers."""
+    """golds(path) -> findings on the rows' own answers and verdicts."""
     judge: Callable[..., Any] | None = None
     """judge(endpoint) -> a call to the judge as the rewards make it, tried before a run."""
     services: Callable[..., list[Any]] | None = None
@@ -255,6 +316,7 @@ class Task:
     opinions: tuple[Opinion, ...] = ()
     panels: tuple[Panel, ...] = ()
     settings: tuple[Setting, ...] = ()
+    headline: Headline | None = None
     stages: Mapping[str, Any] = field(default_factory=dict)
     """Tool -> what does its work: a module (by its name) with `add_arguments(parser)` and `work(args)`, or a class that is made with
     the task and has both. Its docstring is what --help says of the task."""

@@ -29,7 +29,7 @@ def ours(monkeypatch):
     """ours(**weights) -> our rewards of these names; no medical answer is judged."""
     from overtake import settings
 
-    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
+    monkeypatch.setenv("OVERTAKE_MEDICAL_JUDGE_SHARE", "0")
     settings.load.cache_clear()
     yield lambda **weights: [Reward(name, weight, tasks.rewards()[name].load()(None)) for name, weight in weights.items()]
     settings.load.cache_clear()

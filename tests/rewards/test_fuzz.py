@@ -18,9 +18,10 @@ SAMPLES = ("medical", "finance", "judge")
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_no_completion_breaks_a_reward(name, monkeypatch):
-    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
-    settings.load.cache_clear()
     task = tasks.find(name)
+    for reward in task.rewards:
+        monkeypatch.setenv(f"OVERTAKE_{reward.judged.upper()}", "0")
+    settings.load.cache_clear()
     rows = attacks.spread(task.attacks.rows(ROOT / "datasets" / task.attacks.sample), 12)
     made = list(bench_attacks.completions(f"fuzz {name}", [task.attacks.honest(row) for row in rows], COUNT))
     columns = attacks.columns([rows[at % len(rows)] for at in range(len(made))], 1)
