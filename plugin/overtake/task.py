@@ -138,6 +138,15 @@ class Decoding:
     thinking: bool = False
     """The think block is part of the answer: it is asked for and stays."""
 
+    def flags(self) -> list[str]:
+        """The flags of `swift deploy` that serve it so.
+
+        >>> Decoding(150, 0.7, 0.9).flags()
+        ['--temperature', '0.7', '--top_p', '0.9', '--max_new_tokens', '150']
+        """
+        top_p = [] if self.top_p is None else ["--top_p", f"{self.top_p:g}"]
+        return ["--temperature", f"{self.temperature:g}", *top_p, "--max_new_tokens", str(self.limit)]
+
 
 @dataclass(frozen=True)
 class Cheat:
