@@ -42,8 +42,6 @@ judging=() mode='with a judge'
 if ((no_judge)); then judging=(--no-judge) mode='rules only'; fi
 if ((standin)); then
   mock_teacher "teacher and judge STAND-IN (no key given; it solves what it was taught by rule, and is no language model)" --finance "$sample"
-  # It costs nothing: every question in words is judged.
-  export OVERTAKE_FINANCE_JUDGE_SHARE=${OVERTAKE_FINANCE_JUDGE_SHARE:-1}
 else
   echo "teacher: $OVERTAKE_TEACHER_MODEL at $OVERTAKE_TEACHER_BASE_URL"
 fi
@@ -95,7 +93,7 @@ stop_after deploy
 
 stage "8 ablate: base, SFT, SFT + GRPO, and GRPO by rules alone in one table"
 rules=()
-if ((!no_judge)) && [[ ${OVERTAKE_FINANCE_JUDGE_SHARE:-0} != 0 ]]; then
+if ((!no_judge)) && [[ ${OVERTAKE_FINANCE_JUDGE_SHARE:-1} != 0 ]]; then
   train_rl grpo_rules RULES_ONLY=1
   rules=(--rules-only "$(last "$OUT/grpo_rules")")
 else

@@ -7,7 +7,7 @@
 #   run_sft query_rewrite --learning_rate 5e-5 -- "$@"
 #
 # The name (query_rewrite) is the folder under output/. A flag given twice keeps its last value; the order is: the launcher, the recipe's
-# numbers, the profile's where the hardware forces another, the caller's own ("$@", after the --). README.md here has the variables.
+# numbers, the profile's where the hardware forces another, the caller's own ("$@", after the --). docs/profiles.md has the variables.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

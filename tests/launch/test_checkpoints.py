@@ -116,8 +116,14 @@ def test_the_engine_gets_the_adapter_its_rank_and_its_template(tmp_path: Path) -
         kwargs()
 
 
-def test_an_export_forgets_the_plugins_of_its_training(tmp_path: Path) -> None:
-    checkpoints.forget_plugins(tmp_path)
-    folder(tmp_path, args={"external_plugins": ["/x/register.py"], "template": "模板"})
-    checkpoints.forget_plugins(tmp_path)
-    assert json.loads((tmp_path / "args.json").read_text("utf-8")) == {"external_plugins": [], "template": "模板"}
+def test_an_export_forgets_the_plugins_of_its_training_and_knows_how_to_answer(tmp_path: Path) -> None:
+    export, trained = tmp_path / "export", folder(tmp_path / "x", args={"enable_thinking": False, "max_completion_length": 768, "lr": 1})
+    checkpoints.make_portable(export, trained)
+    assert not export.exists()
+    folder(export, args={"external_plugins": ["/x/register.py"], "template": "模板", "enable_thinking": None})
+    checkpoints.make_portable(export, folder(tmp_path / "none"))
+    assert json.loads((export / "args.json").read_text("utf-8")) == {"external_plugins": [], "template": "模板", "enable_thinking": None}
+    checkpoints.make_portable(export, trained)
+    told = {"enable_thinking": False, "max_completion_length": 768}
+    assert checkpoints.answering(export) == checkpoints.answering(trained) == told
+    assert checkpoints.answering(tmp_path) == {}

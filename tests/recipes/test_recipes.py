@@ -194,10 +194,9 @@ def test_ms_swift_takes_every_recipe_under_every_profile(
     assert (args.eval_strategy, args.save_strategy) == ("steps", "steps")
     assert {name: set_to for name, set_to in env.items() if name.startswith("OVERTAKE_")} == assigned(recipe, profile)
     if kind == "sft":
-        if task != "judge":
-            assert update == (8 if cpu else 16 * processes)
+        assert update == (8 if cpu else max(8, processes) if task == "judge" else 16 * processes)
         return
-    assert update == (8 if cpu else 64) or task == "judge"
+    assert update == ((16 * processes if cpu else 128) if task == "judge" else 8 if cpu else 64)
     assert args.adapters == args.ref_adapters == [str(files["lora"])]
     assert args.callbacks == ["overtake_metrics"] and args.log_completions
     assert args.use_vllm == (profile not in ("cpu", "cpu-zero2", "1x24g-4bit"))
@@ -233,6 +232,7 @@ def test_the_settings_of_ppo_are_what_its_recipe_says() -> None:
         pytest.param({"OVERTAKE_CRITIC": ""}, None, id="the policy's own base"),
         pytest.param({"OVERTAKE_CRITIC": "my/critic"}, None, id="one that was named"),  # comes from the caller's environment
         pytest.param({"MODEL": "Qwen/Qwen3-1.7B"}, None, id="a policy of another family"),
+        pytest.param({"MODEL": "Qwen/Qwen3-32B", "PROFILE": "4x80g"}, "Qwen/Qwen3-4B", id="the other 32B"),
         pytest.param({"OVERTAKE_CONFIG": "critic: my/critic\n"}, None, id="one that the YAML file names"),
         pytest.param({"OVERTAKE_CONFIG": "rag_url: x\n"}, "Qwen/Qwen2.5-0.5B-Instruct", id="a YAML file that names none"),
     ],
@@ -243,7 +243,7 @@ def test_the_critic_of_a_profile_is_for_its_own_model_and_for_who_named_none(
     if "OVERTAKE_CONFIG" in settings:
         (tmp_path / "my.yaml").write_text(settings["OVERTAKE_CONFIG"], encoding="utf-8")
         settings = {"OVERTAKE_CONFIG": str(tmp_path / "my.yaml")}
-    env, _ = command("ppo_rag", PROFILE="1x24g", SFT_ADAPTER="none", **settings)
+    env, _ = command("ppo_rag", **{"PROFILE": "1x24g", "SFT_ADAPTER": "none", **settings})
     assert env.get("OVERTAKE_CRITIC") == critic
 
 
@@ -285,6 +285,13 @@ def test_a_student_is_served_with_the_token_limit_of_its_training(task: str, lim
     _, words = command("deploy", PROFILE="1x24g", SYSTEM=task, MODEL="Qwen/Qwen2.5-1.5B-Instruct")
     told = [value(words, f"--{name}") for name in ("served_model_name", "port", "max_new_tokens", "temperature")]
     assert told == [task.replace("_", "-"), "8000", str(limit), temperature]
+
+
+def test_a_checkpoint_answers_as_it_was_trained(files: dict[str, Path], command: Any) -> None:
+    for said, told in (({}, ["true", "1024"]), ({"enable_thinking": False, "max_completion_length": 512}, ["false", "512"])):
+        (files["full"] / "args.json").write_text(json.dumps(said, indent=2), encoding="utf-8")
+        _, words = command("deploy", PROFILE="cpu", SYSTEM="finance", MODEL=files["full"])
+        assert [value(words, name) for name in ("--enable_thinking", "--max_new_tokens")] == told
 
 
 @pytest.mark.parametrize("profile", PROFILES)

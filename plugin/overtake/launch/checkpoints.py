@@ -92,15 +92,21 @@ def engine_kwargs(given: str, engine: str, model: str, adapter: str, template: s
     return json.dumps(kwargs, ensure_ascii=False)
 
 
-def forget_plugins(folder: Path) -> None:
-    """Take the training's plugins out of an exported model's args.json.
+def answering(checkpoint: Path) -> dict[str, Any]:
+    """How a checkpoint's training told it to answer: enable_thinking and max_completion_length, as far as it was told."""
+    args = _read(checkpoint / "args.json")
+    return {name: args[name] for name in ("enable_thinking", "max_completion_length") if args.get(name) is not None}
 
-    Serving it needs none, and it may be moved to where they are not.
+
+def make_portable(export: Path, checkpoint: Path) -> None:
+    """Take the training's plugins out of an export's args.json, and put in how the checkpoint answers, which ms-swift does not hand on.
+
+    Serving needs no plugin, and the folder may be moved to where they are not.
     """
-    file = folder / "args.json"
+    file = export / "args.json"
     if file.is_file():
-        args = _read(file)
-        file.write_text(json.dumps(args | {"external_plugins": []}, ensure_ascii=False, indent=2), encoding="utf-8")
+        args = _read(file) | answering(checkpoint) | {"external_plugins": []}
+        file.write_text(json.dumps(args, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -17,6 +17,8 @@ from overtake.task import Task
 
 _TRAINING_ALONE = ("optimizer*", "scheduler*", "rng_state*", "trainer_state.json", "training_args.bin", "*.pth")
 """Files of a full checkpoint that only training goes on with."""
+_OTHER_CRITICS = {"Qwen/Qwen3-32B": "Qwen/Qwen3-4B"}
+"""Of policies that are no profile's own: of the other family's 32B one that reads its tokens, smaller than the one a profile has counted."""
 
 
 def train(run: Run, kind: str) -> None:
@@ -75,8 +77,9 @@ def train(run: Run, kind: str) -> None:
 
 def _choose_critic(run: Run) -> None:
     """Take the profile's critic, where it has one and the policy is of its family: the user's own choice, also of none, goes before it."""
-    critic, config = run.one("default_critic"), run.setting("OVERTAKE_CONFIG")
-    if not critic or "OVERTAKE_CRITIC" in run.settings or run.value("--model") != run.one("default_model"):
+    known, config = run.one("default_critic"), run.setting("OVERTAKE_CONFIG")
+    critic = {run.one("default_model"): known, **_OTHER_CRITICS}.get(run.value("--model"), "")
+    if not known or not critic or "OVERTAKE_CRITIC" in run.settings:
         return
     chosen = Path(config).read_text(encoding="utf-8", errors="replace") if config and Path(config).is_file() else ""
     if not re.search(r"^critic *:", chosen, re.MULTILINE):
@@ -159,7 +162,7 @@ def _draw(run: Run, out: Path, draws: Path, rows: Path) -> None:
 
 def rollout(run: Run) -> None:
     """Serve a model's rollouts to a training on other machines, which sends it the weights after every update."""
-    (task, *_), caller = split(run.given["words"])
+    (task, *numbers), caller = split(run.given["words"])
     run.take_machine()
     if not run.given.get("rollout_flags"):
         raise Refused(f"PROFILE={run.one('profile')} has no rollout server: its vLLM shares the training's cards. Set PROFILE=multinode")
@@ -171,7 +174,7 @@ def rollout(run: Run) -> None:
     # Where the weights will arrive. With this port taken ms-swift samples from the old weights and tells only its log.
     remedy = "Is another rollout server running here? Else set GROUP_PORT= to another, for the training too"
     check_port(run.setting("GROUP_PORT", "51216"), run.dry, remedy)
-    run.put("--host", run.setting("HOST", "127.0.0.1"), "--port", port)
+    run.put("--host", run.setting("HOST", "127.0.0.1"), "--port", port, *numbers)
     run.put_given("rollout_flags")
     run.put(*caller)
     host = run.value("--host")
@@ -196,9 +199,10 @@ def deploy(run: Run) -> None:
     """Serve a model: a task's student, what was exported last, else the checkpoint written last; or the recipe's model for a role."""
     answers, caller = split(run.given["words"])
     served, port, model = run.one("served"), run.one("port"), run.setting("MODEL", run.setting("ADAPTER"))
-    if not served:
+    student = not served
+    if student:
         task = _task(run)
-        served, port, answers = task.served, str(task.port), [*answers, *task.decoding.flags()]
+        served, port, answers = task.served, str(task.port), [*answers, *task.decoding.serving]
         model = model or _latest(run, task)
     run.take_machine()
     folder = local_or_hub(model or run.one("default_model"))
@@ -214,6 +218,12 @@ def deploy(run: Run) -> None:
     run.put("--host", run.setting("HOST", "127.0.0.1"), "--port", port, "--served_model_name", served)
     # A client that hangs up ends its generation, which would hold a place to its last token.
     run.put("--external_plugins", str(PLUGIN), *answers)
+    if student:
+        # As the task says, but a checkpoint that was trained otherwise answers as it was trained.
+        trained = checkpoints.answering(Path(folder))
+        for name, flag in (("enable_thinking", "--enable_thinking"), ("max_completion_length", "--max_new_tokens")):
+            if name in trained:
+                run.put(flag, str(trained[name]).lower())
     run.put_given("deploy_flags")
     if engine := run.setting("INFER"):
         run.put("--infer_backend", engine)
@@ -284,7 +294,7 @@ def export(run: Run) -> None:
         if run.dry:
             print("mv", quote(str(part)), quote(str(target)))
             return
-    checkpoints.forget_plugins(part)
+    checkpoints.make_portable(part, checkpoint)
     part.rename(target)
     print(f"exported: {target}")
 
