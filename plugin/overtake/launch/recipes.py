@@ -18,7 +18,7 @@ from overtake.task import Task
 _TRAINING_ALONE = ("optimizer*", "scheduler*", "rng_state*", "trainer_state.json", "training_args.bin", "*.pth")
 """Files of a full checkpoint that only training goes on with."""
 _OTHER_CRITICS = {"Qwen/Qwen3-32B": "Qwen/Qwen3-4B"}
-"""Of policies that are no profile's own: of the other family's 32B one that reads its tokens, smaller than the one a profile has counted."""
+"""Of policies that are no profile's own: of the other family's 32B one that reads its tokens, smaller than the counted one."""
 
 
 def train(run: Run, kind: str) -> None:
