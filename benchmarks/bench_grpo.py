@@ -70,7 +70,7 @@ class Estimate(NamedTuple):
     high: float
 
     def against(self, target: float) -> str:
-        """Whether it is at most `target`: "PASS" or "over", or "undecided" while the interval holds the target.
+        """Return whether it is at most `target`: "PASS" or "over", or "undecided" while the interval holds the target.
 
         >>> Estimate(1.04, 1.03, 1.05).against(1.05), Estimate(1.06, 1.04, 1.08).against(1.05)
         ('PASS', 'undecided')
@@ -402,7 +402,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def conditions(options: argparse.Namespace, folder: Path, steps: Sequence[Mapping[str, Any]], load: float) -> str:
-    """What was measured and where: model, completions, their length, cores, how busy the machine was."""
+    """Return what was measured and where: model, completions, their length, cores, how busy the machine was."""
     logged = [line for line in read_lines(folder / "run/logging.jsonl") if "completions/mean_length" in line]
     shortest = min(line.get("completions/min_length", 0) for line in logged)
     longest = max(line.get("completions/max_length", 0) for line in logged)

@@ -88,14 +88,14 @@ _NOTES = (
 
 @dataclass
 class Report:
-    """What is printed, and whether all of it could be measured."""
+    """Lines to print, and whether all of it could be measured."""
 
     lines: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
 
 def share(result: dict[str, Any], concurrency: int, starts_inside: bool = False) -> float:
-    """Which part of the wall time the bound is: (latencies drawn / concurrency) / wall.
+    """Return which part of the wall time the bound is: (latencies drawn / concurrency) / wall.
 
     >>> share({"wall": 2.0, "server": {"rag_drawn": 100.0, "chat_drawn": 0.0, "window": 1.7}}, 64)
     0.78125
@@ -152,7 +152,7 @@ class Bench:
         cache: Path | None = None,
         settings: dict[str, str] | None = None,
     ) -> dict[str, Any]:
-        """What the process says of its work (benchmarks/remote/job.py). Raises ChildFailed, with its last words.
+        """Return what the process says of its work (benchmarks/remote/job.py). Raises ChildFailed, with its last words.
 
         `means`: latencies of retrieval and chat. `cache`: the folder of our answers, empty by default. `settings`: more of OVERTAKE_*.
         """
@@ -324,7 +324,7 @@ def steps(bench: Bench, parts: Sequence[str], report: Report) -> None:
 
 
 def memory(bench: Bench, _: Sequence[str], report: Report) -> None:
-    """What is resident after a tenth of the calls and after all."""
+    """Return what is resident after a tenth of the calls and after all."""
     count = 1000 if bench.quick else 100_000
     _say(f"memory over {count} calls")
     result = bench.measure("parts", "memory", count)

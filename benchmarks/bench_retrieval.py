@@ -44,7 +44,7 @@ class Failed(Exception):
 
 
 def child(script: str, folder: Path, told: dict[str, Any], limit: float) -> Any:
-    """What a script of benchmarks/retrieval found. Raises Failed."""
+    """Return what a script of benchmarks/retrieval found. Raises Failed."""
     job = folder / f"{script}_{time.monotonic_ns()}.json"
     job.write_text(json.dumps(told), encoding="utf-8")
     variables = {**os.environ, "PYTHONPATH": str(ROOT / "plugin")}
@@ -70,7 +70,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def engines(folder: Path, options: argparse.Namespace, lost: list[str]) -> dict[tuple[str, int], dict[str, Any]]:
-    """What each engine took at each size; prints the tables."""
+    """Return what each engine took at each size; prints the tables."""
     present = [name for name in options.engines if not NAMES[name][1] or importlib.util.find_spec(name)]
     for name in options.engines:
         if name not in present:

@@ -16,8 +16,8 @@ PACKAGE = ROOT / "plugin/overtake"
 TASKS = sorted(path.parent.name for path in PACKAGE.glob("tasks/*/__init__.py"))
 
 LAYERS = (
-    # What a task is, the settings, tables as text, keys out of words: they import nothing else of ours.
-    ("task", "settings", "text_table", "redaction"),
+    # What a task is, the settings, tables as text, keys out of words, boards to watch a run on: they import nothing else of ours.
+    ("task", "settings", "text_table", "redaction", "boards"),
     # Services and their answers, texts and tables; cli.py is the tools' common part over both, prompts.py reads text files, thinking.py
     # writes prompts.
     ("data", "reading", "remote", "retrieval", "cli", "prompts", "thinking"),

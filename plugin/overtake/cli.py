@@ -1,4 +1,4 @@
-"""What the data tools share on the command line: one line for each error, and many calls with progress that stop early."""
+"""Command-line parts that the data tools share: one line for each error, and many calls with progress that stop early."""
 
 import argparse
 import json

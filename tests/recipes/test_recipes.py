@@ -652,3 +652,28 @@ def test_the_retrieval_service_takes_bases_or_the_samples(dry: Any) -> None:
     assert samples.endswith(f"{ROOT}/datasets/query_rewrite/fivedoctors --host 127.0.0.1 --port 8900\n")
     own = dry("serve_rag", "a", "b c", "--port", "9000")[1]
     assert f"serve_rag.py {ROOT}/a {ROOT}/b\\ c --host 127.0.0.1 --port 8900 --port 9000" in own
+
+
+def test_a_board_is_one_variable_and_no_key_stands_on_a_command_line(command: Any, dry: Any, tmp_path: Path) -> None:
+    base = {"PROFILE": "cpu", "SFT_ADAPTER": "none", "OUTPUT_DIR": tmp_path / "out"}
+    env, words = command("grpo_rag", REPORT_TO="wandb", **base)
+    assert value(words, "--report_to") == "tensorboard wandb"
+    assert (env["WANDB_MODE"], env["WANDB_DIR"]) == ("offline", str(tmp_path / "out"))
+    env, words = command("sft_finance", REPORT_TO="swanlab", SWANLAB_API_KEY="s3cret", PROFILE="cpu", OUTPUT_DIR=tmp_path / "out")
+    assert value(words, "--swanlab_mode") == "cloud" and "s3cret" not in f"{env}{words}"
+    status, _, err = dry("grpo_rag", REPORT_TO="mlflow", **base)
+    assert status == 2 and err.endswith("give wandb, swanlab or both; TensorBoard is always written\n")
+    status, _, err = dry("grpo_rag", "--swanlab_token", "s3cret", **base)
+    assert status == 2 and "error: --swanlab_token: every user of this machine would see the key" in err
+
+
+def test_a_board_that_is_not_installed_is_told_before_anything_is_loaded(run: Any, files: dict[str, Path], tmp_path: Path) -> None:
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "error: $REPORT_TO: $*" >&2; exit 2\n')
+    (tmp_path / "bin/swift").write_text("#!/bin/sh\necho trained\n")
+    for program in python.parent.iterdir():
+        program.chmod(0o755)
+    settings = {"PROFILE": "cpu", "MODEL": files["full"], "DATASET": files["DATASET"], "OUTPUT_DIR": files["OUTPUT_DIR"]}
+    refused = run("sft_qwen32b", REPORT_TO="wandb", PATH=f"{python.parent}:{os.environ['PATH']}", **settings)
+    assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", "error: wandb: -m overtake.boards\n")

@@ -42,7 +42,7 @@ class Variant(BaseModel):
 
 
 class Plan(BaseModel):
-    """What is compared with what, in which metrics; said before anything is run."""
+    """Plan of an ablation: variants, seeds and metrics; said before anything is run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

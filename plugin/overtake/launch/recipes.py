@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from overtake import tasks
+from overtake import boards, tasks
 from overtake.evaluation import gate, summaries
 from overtake.launch import checkpoints
 from overtake.launch.command import Refused, quote, split
@@ -36,6 +36,7 @@ def train(run: Run, kind: str) -> None:
     run.put("--output_dir", str(out), "--add_version", "false", "--external_plugins", str(PLUGIN))
     # ms-swift waits 208 days for a rank that hangs; half an hour is longer than any step.
     run.put("--ddp_timeout", "1800", "--tuner_type", run.setting("TUNER", "lora"))
+    _choose_boards(run, out)
     if kind == "sft":
         run.put_model(run.setting("MODEL", run.one("default_model")))
         run.put_rows(task, "train.jsonl", "val.jsonl")
@@ -48,6 +49,8 @@ def train(run: Run, kind: str) -> None:
     run.put(*numbers)
     run.put_given("train_flags", "sft_flags" if kind == "sft" else "rl_flags")
     run.put(*caller)
+    if "--swanlab_token" in run.flags:
+        raise Refused("--swanlab_token: every user of this machine would see the key. Set SWANLAB_API_KEY= in the environment")
     # Without evaluations there is nothing to stop by, and ms-swift fails on comparing nothing.
     if run.value("--eval_strategy") == "no":
         run.drop("--early_stop_interval")
@@ -73,6 +76,22 @@ def train(run: Run, kind: str) -> None:
         if stopped.is_file():
             note(stopped.read_text(encoding="utf-8").removesuffix("\n"))
         raise
+
+
+def _choose_boards(run: Run, out: Path) -> None:
+    """Take the boards of REPORT_TO, where the run is watched beside TensorBoard."""
+    wanted = run.setting("REPORT_TO")
+    if not wanted:
+        return
+    try:
+        flags, variables = boards.report(wanted, out, run.settings)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    # Their packages are those of the environment that trains.
+    if not run.dry:
+        run.check(run.tool("-m", "overtake.boards"))
+    run.assigned += variables
+    run.put(*flags)
 
 
 def _choose_critic(run: Run) -> None:

@@ -129,7 +129,7 @@ def _interval(value: dict[str, float] | None, sign: str = "") -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("input", type=Path, help="labelled rows: .xlsx, .csv or .jsonl")
     parser.add_argument("--judge", required=True, metavar="rules|endpoint|FOLDER", help="whose verdicts to compare with people's")
     parser.add_argument("--limit", type=cli.positive, help="pilot: LIMIT rows, drawn with a fixed seed")

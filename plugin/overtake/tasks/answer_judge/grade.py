@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What --task rag takes."""
+    """Add the options of --task rag."""
     parser.add_argument("input", type=Path, help="sheet of answers to grade")
     parser.add_argument("output", type=Path, help="sheet to write")
     parser.add_argument("--limit", type=cli.positive, help="pilot: only the first LIMIT usable rows")

@@ -158,7 +158,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="hf::OWNER/NAME, ms::OWNER/NAME, a file or a folder")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to write")
     for ours, option in (("question", "question"), ("gold_answer", "answer"), ("type", "type"), ("id", "id")):

@@ -58,7 +58,7 @@ def messages(row: Row) -> list[dict[str, str]]:
 
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
-    """What each rewrite retrieves, and with --judge what the judge gives it."""
+    """Return what each rewrite retrieves, and with --judge what the judge gives it."""
     asked = [row for row in rows if answers[row[QUERY_ID]]]
     labelled = rows[0][GOLD] not in ("", "[]")
     worst = dict.fromkeys(["quality", *(_OF_GOLD if labelled else ["top1"]), *(["judge"] if args.judge else [])], 0.0)

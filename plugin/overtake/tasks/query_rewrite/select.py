@@ -56,7 +56,7 @@ class Question:
 
 
 def read_draws(path: Path, rows: Mapping[str, Row]) -> dict[str, list[str]]:
-    """What `swift sample` drew on each row, by the row's key, without think blocks."""
+    """Draws of `swift sample` on each row, by the row's key, without think blocks."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file: draw with recipes/sample_rag.sh")
     draws: dict[str, list[str]] = {}
@@ -226,7 +226,7 @@ def _worth(kept: Sequence[Row]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("rows", type=Path, help="rl_train.jsonl, as tools/convert.py writes it")
     parser.add_argument("draws", type=Path, help="what `swift sample` wrote on it")
     parser.add_argument("output", type=Path, help="rows for SFT (.jsonl)")
