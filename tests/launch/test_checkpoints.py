@@ -81,7 +81,7 @@ def test_an_adapters_base_is_named_by_ms_swift_or_by_peft_or_by_the_user(tmp_pat
     ("config", "message"),
     [
         ('{"base_model_name_or_path": "/no/such/base"}', "was trained on /no/such/base, which is not there: set MODEL="),
-        ('{"base_model_name_or_path": "../base"}', "was trained on ../base, which is not there: set MODEL="),
+        ('{"base_model_name_or_path": "../no such base"}', "was trained on ../no such base, which is not there: set MODEL="),
         ('{"base_model_name_or_path": null}', "does not name its base model: set MODEL="),
         ("{}", "does not name its base model: set MODEL="),
         ('{"base_model', "adapter_config.json is no JSON: take another checkpoint"),
