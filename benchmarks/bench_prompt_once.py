@@ -38,7 +38,7 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from overtake.cli import Stop, positive, run
+from overtake.cli import Abort, positive, run
 from overtake.data.tables import BadInput, json_lines
 
 # Loaded by its path, a script finds no sibling by itself.
@@ -60,7 +60,7 @@ def resident(field: str) -> float:
     """MB that the process holds (VmRSS) or held at most since `forget_peak` (VmHWM)."""
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
     if found is None:
-        raise Stop(f"/proc/self/status names no {field}: memory can be measured on Linux only")
+        raise Abort(f"/proc/self/status names no {field}: memory can be measured on Linux only")
     return int(found[1]) / 1024
 
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from overtake.cli import Stop, run
+from overtake.cli import Abort, run
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "benchmarks" / "remote"
@@ -217,7 +217,7 @@ def environment(peers: Path | None, peer: str) -> Path:
             [str(python), "-m", "pip", "install", "--quiet", *PEERS[peer]],
         ):
             if subprocess.run(command, stdout=sys.stderr).returncode:
-                raise Stop(f"{' '.join(command)} failed: see above, or leave out --peers")
+                raise Abort(f"{' '.join(command)} failed: see above, or leave out --peers")
         made.write_text(pins)
     return python
 
@@ -231,7 +231,7 @@ def served() -> Iterator[tuple[str, Path]]:
         try:
             while not ready.exists():
                 if process.poll() is not None:
-                    raise Stop("the server did not start: see above")
+                    raise Abort("the server did not start: see above")
                 time.sleep(0.01)
             yield ready.read_text(), Path(name)
         finally:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from overtake.cli import Stop, run
+from overtake.cli import Abort, run
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "benchmarks" / "retrieval"
@@ -196,9 +196,9 @@ def measure(options: argparse.Namespace) -> int:
     wanted = ("corpus.jsonl", "queries.jsonl")
     for source in (options.quality or options.corpus,):
         if missing := [name for name in wanted if not (source / name).is_file()]:
-            raise Stop(f"{source}: no {missing[0]} there: give a folder that holds {' and '.join(wanted)}")
+            raise Abort(f"{source}: no {missing[0]} there: give a folder that holds {' and '.join(wanted)}")
     if min(options.sizes) < 1 or options.threads < 1 or options.seconds <= 0 or options.workers < 1:
-        raise Stop("--sizes, --threads, --seconds and --workers: give numbers above 0")
+        raise Abort("--sizes, --threads, --seconds and --workers: give numbers above 0")
     lost: list[str] = []
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench_retrieval_", ignore_cleanup_errors=True) as name:

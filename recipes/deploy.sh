@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Deploy: a model behind an OpenAI-compatible API. vLLM on GPUs; transformers on a CPU, and anywhere with INFER=transformers.
+# Deploy: a model behind an OpenAI-compatible API, by vLLM; with INFER=transformers by transformers, which takes any architecture.
 #   bash recipes/deploy.sh                                               # what was exported last, else the checkpoint written last
 #   MODEL=output/query_rewrite/grpo/checkpoint-50-merged PORT=8001 bash recipes/deploy.sh
-#   ADAPTER=output/query_rewrite/sft/checkpoint-100 bash recipes/deploy.sh   # without merging
+#   ADAPTER=output/query_rewrite/sft/checkpoint-100 bash recipes/deploy.sh   # without merging; on a CPU it is merged first
 #   SYSTEM=finance bash recipes/deploy.sh                                # that task's student; SYSTEM=judge the small judge of answers; or a file of yours
 #   ROLE=teacher bash recipes/deploy.sh                                  # a teacher of one's own on port 8001, ROLE=judge one on 8002
 #   API_KEY=... HOST=0.0.0.0 bash recipes/deploy.sh                      # open to the network: with a key; OPEN=1 in its place for none

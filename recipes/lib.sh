@@ -20,8 +20,9 @@ TUNER=${TUNER:-lora}
 RECIPE_MODEL='' RECIPE_CRITIC='' RECIPE_ENV=() DATA_FILES=() DATA_NAME='' DATA_TOOL=tools/convert.py
 
 die() { echo "error: $*" >&2; exit 2; }
+dry() { [[ ${DRY_RUN:-0} == 1 ]]; }
 # What stops a real run is only a remark in a dry one.
-want() { [[ ${DRY_RUN:-0} == 1 ]] || die "$*"; echo "note: $*" >&2; }
+want() { dry || die "$*"; echo "note: $*" >&2; }
 
 # hand NAME WORD...: an array for the launcher.
 HANDED=()

@@ -127,6 +127,7 @@ def sample(run: Run) -> None:
     # What only training knows.
     run.drop("--ref_adapters", "--check_model")
     run.put(*numbers, *run.given.get("sample_flags", ()), *caller)
+    run.name_family()
     named = [run.value(f"--{name}") for name in ("engine_kwargs", "sampler_engine", "model", "adapters", "template", "system")]
     run.put("--engine_kwargs", checkpoints.engine_kwargs(*named))
     student = Path(run.value("--adapters") or run.value("--model"))
@@ -244,9 +245,11 @@ def deploy(run: Run) -> None:
             if name in trained:
                 run.put(flag, str(trained[name]).lower())
     run.put_given("deploy_flags")
+    if "--adapters" not in run.flags:
+        run.drop("--merge_lora")
     if engine := run.setting("INFER"):
         run.put("--infer_backend", engine)
-        run.drop("--vllm_max_model_len", "--vllm_tensor_parallel_size")
+        run.drop("--vllm_max_model_len", "--vllm_tensor_parallel_size", "--vllm_enforce_eager", "--merge_lora")
     run.put(*caller)
     if seen := [name for name in run.flags if name.startswith("--api")]:
         raise Refused(f"{seen[0]}: every user of this machine would see the key. Set API_KEY= in the environment instead")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from overtake import model_family
 from overtake.launch import checkpoints, machine
 from overtake.launch.command import Flags, Refused, drop, put, text, value, words
 from overtake.launch.processes import run_group
@@ -187,8 +188,19 @@ class Run:
 
     # ------------------------------------------------------------ the command
 
+    def name_family(self) -> None:
+        """Say what ms-swift calls the model of a folder whose name it may not know; words of the caller's, or of an earlier run, stay."""
+        model = Path(self.value("--model") or "/nowhere")
+        if "--template" in self.flags or "--model_type" in self.flags or not checkpoints.is_model(model):
+            return
+        try:
+            self.put(*model_family.flags(model))
+        except ValueError as error:
+            raise Refused(" ".join(str(error).split())) from None
+
     def text(self, subcommand: str) -> str:
         """The command as it is printed."""
+        self.name_family()
         return text(self.assigned, self.launcher, subcommand, self.flags)
 
     def start(self, subcommand: str) -> None:

@@ -124,7 +124,7 @@ def _line(row: Row, reason: str) -> dict[str, Any]:
 
 
 def work(args: argparse.Namespace) -> int:
-    """Read, split, filter, judge, write; 0 done, 1 some solutions unjudged. Raises BadInput, SettingsError or Stop."""
+    """Read, split, filter, judge, write; 0 done, 1 some solutions unjudged. Raises BadInput, SettingsError or Abort."""
     rows = read_input(args)
     if args.judge:
         chat.endpoint("judge")  # refused now rather than after the rules

@@ -113,7 +113,7 @@ def second_opinion(rows: Sequence[Row], concurrency: int | None) -> tuple[list[d
 
 
 def work(args: argparse.Namespace) -> int:
-    """Read everything, leave out, sample, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Stop."""
+    """Read everything, leave out, sample, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Abort."""
     cli.check_folder(args.out_dir, "raw.jsonl", "left_out.jsonl", "type_disagreements.jsonl")
     named = {"question": args.question_column, "gold_answer": args.answer_column, "type": args.type_column, "id": args.id_column}
     columns = {ours: name for ours, name in named.items() if name}
