@@ -31,7 +31,7 @@ NAME = "overtake-stand-in"
 STRICT = "gpt-5-stand-in"
 """The same stand-in behind the parameter rules of GPT-5, for tests of clients."""
 
-_JUDGED = re.compile(r"原始问题：([^\n]*)\n改写：(.*)", re.DOTALL)
+_JUDGED = re.compile(r"原始问题：([^\n]*)\n(?:用户画像：[^\n]*\n)?(?:历史摘要：[^\n]*\n)?改写：(.*)", re.DOTALL)
 _ANSWERED = re.compile(r"患者问题：([^\n]*)\n(?:参考答案：([^\n]*)\n)?待评回答：([^\n]*)")
 _GRADED = re.compile(r"问题：[^\n]*\n标准答案：([^\n]*)\n待评答案：(.*)", re.DOTALL)
 _ASKED = re.compile(r"(?:用户画像：(?P<profile>[^\n]*)\n)?(?:历史摘要：(?P<history>[^\n]*)\n)?问题：(?P<question>.*)", re.DOTALL)
@@ -103,7 +103,7 @@ class Tasks:
         if system == prompts.prompt("judge_rewrite") and self._rewriters:
             judged = _JUDGED.fullmatch(user)
             if not judged:
-                raise Refused(400, "a rewrite is judged as two lines: 原始问题：… and 改写：…", "bad_task")
+                raise Refused(400, "a rewrite is judged as lines: 原始问题：…, maybe 用户画像：… and 历史摘要：…, and 改写：…", "bad_task")
             question, rewrite = judged.groups()
             return judging.verdict(self._rewriters[self._judge] if self._judge else self._knowing(question), question, rewrite)
         if system == prompts.prompt("extract_profile"):

@@ -16,10 +16,16 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from overtake.redaction import without_secrets
 from overtake.task import DECLARED, Setting
 
-_OTHERS = {
-    f"OVERTAKE_{name}" for name in ("CONFIG", "STACK", "COMPARE_API_KEY", "LIGHT_API_KEY", "STUDENT_API_KEY", "SHARED", "REQUIRE_ALL")
+READ_ELSEWHERE = {
+    "OVERTAKE_CONFIG": "YAML file with any of the above but the keys",
+    "OVERTAKE_COMPARE_API_KEY": "key of the second teacher of `tools/generate.py --compare-with`",
+    "OVERTAKE_LIGHT_API_KEY": "key of the light model of `tools/generate.py --task judge --light`",
+    "OVERTAKE_STUDENT_API_KEY": "key of a served model for `tools/evaluate.py` and `tools/ask.py`",
+    "OVERTAKE_STACK": "`cpu` or `gpu` for `install.sh`; unset, it looks for a GPU",
+    "OVERTAKE_SHARED": "tests: the folder with data sets that are no part of the project",
+    "OVERTAKE_REQUIRE_ALL": "tests: 1 makes a skipped test a failure",
 }
-"""Variables that are read elsewhere: the YAML file's name, install.sh, tools/generate.py, students, tests."""
+"""Variables that are no settings: installation, tools and tests read them, each with its meaning."""
 
 
 _AROUND = " \t\r\n\v\f\ufeff\u200b\u00a0\u3000"
@@ -38,57 +44,71 @@ class Settings(BaseSettings):
     YAML file into output folders.
     """
 
-    model_config = SettingsConfigDict(env_prefix="OVERTAKE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="OVERTAKE_", extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rag_url: str = ""
-    """Address of the RAG service, e.g. http://127.0.0.1:8900 (the path of the endpoint is added)."""
+    """Address of the RAG service, e.g. http://127.0.0.1:8900, without the path."""
     rag_api_key: SecretStr = SecretStr("")
     """Sent as a bearer token, where the service asks for one."""
     rag_concurrency: int = Field(16, ge=1)
+    """Retrievals at once, all ranks together."""
     rag_timeout: float = Field(30.0, gt=0)
     """Seconds for one request, from the connection to the answer's last byte."""
     rag_rpm: int = Field(0, ge=0)
     """Requests a minute, all ranks together; 0: no limit."""
     rag_top_k: int = Field(5, ge=1, le=100)
+    """Documents asked for in data and training; evaluation asks for 10."""
     rag_score_threshold: float = Field(0.5, ge=0, le=1)
+    """Documents that the reranker scores below are left out by the service."""
 
     kb_version: str = ""
-    """Any name for the state of the knowledge base: part of the cache key, so change it when documents change."""
+    """Any name for the state of your documents: part of the cache's key, so change it when they change."""
 
     teacher_base_url: str = ""
     """OpenAI-compatible address that ends in /v1."""
     teacher_model: str = ""
+    """Its model, by the name that the address knows."""
     teacher_api_key: SecretStr = SecretStr("")
+    """Its key; DEEPSEEK_API_KEY where no OVERTAKE_TEACHER_* is set: the teacher is then deepseek-chat at DeepSeek's own address."""
     teacher_concurrency: int = Field(10, ge=1)
+    """Calls at once, all ranks together."""
     teacher_timeout: float = Field(30.0, gt=0)
     """Seconds for one request at the token limit that is asked for first. A cut-off answer is asked for again with 4 times the tokens (16
     where reasoning ate them), a request of its own, which may take as many times as long."""
     teacher_rpm: int = Field(0, ge=0)
+    """Requests a minute, all ranks together; 0: no limit."""
     teacher_tpm: int = Field(0, ge=0)
-    """Requests and tokens a minute, all ranks together; 0: no limit."""
+    """Tokens a minute, all ranks together; 0: no limit."""
 
     judge_base_url: str = ""
-    """The judge has its own three; what is unset of them is the teacher's."""
+    """The judge's own address; unset, the teacher's."""
     judge_model: str = ""
+    """Its model; unset, the teacher's."""
     judge_api_key: SecretStr = SecretStr("")
+    """Its key; unset, the teacher's, but only at the teacher's address."""
     judge_concurrency: int = Field(0, ge=0)
+    """Calls at once; 0: as many as the teacher's."""
     judge_timeout: float = Field(0.0, ge=0)
-    """0: as the teacher's."""
+    """Seconds for one request; 0: as long as the teacher's."""
     judge_rpm: int = Field(0, ge=0)
+    """Requests a minute of a judge with an address of its own; without one it shares the teacher's limit."""
     judge_tpm: int = Field(0, ge=0)
-    """Of a judge with an address of its own; without one it shares the teacher's."""
+    """Tokens a minute, likewise."""
     judge_share: float = Field(0.3, ge=0, le=1)
-    """Share of groups that the judge scores in training."""
+    """Share of the groups (GRPO) or rows (PPO) that the judge scores in training."""
 
     weight_judge: float = Field(0.35, ge=0)
+    """Weight of the judge in `rag_competition`."""
     weight_retrieval: float = Field(0.40, ge=0)
+    """Weight of the retrieval difference in it."""
     weight_win: float = Field(0.25, ge=0)
-    """Weights of the parts of the composite reward."""
+    """Weight of winning in it."""
 
     prompt_once: bool = True
-    """GRPO and PPO: the prompt of a group is computed once, not once a completion; where that cannot be, the run says so."""
+    """GRPO and PPO: the prompt of a group is computed once, not once a completion; where that cannot be, the run says so. 0: ms-swift's
+    own way."""
     critic: str = ""
-    """PPO: a model of the policy's tokenizer that becomes the critic (`tools/critic.py` makes one); "": the policy's own base."""
+    """PPO: a model of the policy's tokenizer that becomes the critic (`tools/critic.py` makes one); empty: the policy's own base."""
     critic_lr: float = Field(1e-4, gt=0)
     """PPO: the critic's learning rate; the policy's is --learning_rate."""
     entropy: float = Field(0.01, ge=0)
@@ -97,34 +117,38 @@ class Settings(BaseSettings):
     """PPO: mean KL of a token from the reference, in nats, towards which --kl_coef is moved; 0: it stays as it is."""
 
     embedding_base_url: str = ""
-    """RAG service: OpenAI-compatible address, ending in /v1, of a model whose vectors find documents beside their words."""
+    """Our RAG service: OpenAI-compatible address, ending in /v1, of a model whose vectors find documents beside their words."""
     embedding_model: str = ""
-    """Its name; without an address a sentence-transformers folder; "": words alone."""
+    """Its name; without an address a sentence-transformers folder; empty: words alone."""
     embedding_api_key: SecretStr = SecretStr("")
+    """Its key."""
     reranker_base_url: str = ""
-    """RAG service: address of a cross-encoder, to which /rerank is added."""
+    """Our RAG service: address of a cross-encoder, to which /rerank is added."""
     reranker_model: str = ""
-    """Its name ("" with an address: a server of one model, TEI); without an address a CrossEncoder folder; both "": the lexical one."""
+    """Its name (empty for TEI, a server of one model); without an address a CrossEncoder folder; both empty: the lexical reranker."""
     reranker_api_key: SecretStr = SecretStr("")
+    """Its key."""
 
     batch_deadline: float = Field(300.0, gt=0)
     """Seconds a whole batch of rewards may take; what has not answered by then abstains."""
     outage_patience: float = Field(600.0, ge=0)
-    """Seconds a service may stay down: calls pause for so long, then they fail and a training run stops."""
+    """Seconds a service may stay down: calls pause for so long, then they fail, and a training run saves and stops."""
 
     budget_soft: float = Field(0.0, ge=0)
+    """USD; beyond it the judge abstains; 0: no limit."""
     budget_hard: float = Field(0.0, ge=0)
-    """USD; 0: no limit. At the soft limit the judge abstains, at the hard one nothing more is asked and a training run stops."""
+    """USD; beyond it nothing more is asked, and a training run saves and stops; 0: no limit."""
     budget_run: str = ""
-    """The name under which money spent is added up, over ranks and restarts; without one each process counts its own."""
+    """The name under which money spent is added up, over ranks and restarts; recipes take the output folder, tools the output file."""
     prices: str = ""
-    """A TOML file with prices over those of remote/prices.toml, for models that are not in it."""
+    """A TOML file with prices of your own (`input`, `output`, and `batch`, the share asked in batches), over those of
+    plugin/overtake/remote/prices.toml."""
 
     gpu_hour_usd: float = Field(0.0, ge=0)
     """USD an hour for all GPUs that a model of one's own runs on: what evaluations say of its cost; 0: nothing."""
 
     cache_dir: Path = Path("~/.cache/overtake")
-    """Where answers of remote services and the ledger of calls are kept."""
+    """Folder of the answers of remote services (answers.sqlite) and the ledger of calls (ledger.jsonl)."""
     cache_mb: int = Field(4096, ge=1)
     """The answers' most megabytes on disk; the oldest go first."""
 
@@ -179,7 +203,7 @@ def model() -> type[Settings]:
 
 @lru_cache(maxsize=1)
 def _model(declared: tuple[Setting, ...]) -> type[Settings]:
-    fields: Any = {one.name: (float, Field(one.default, ge=one.least, le=one.most)) for one in declared}
+    fields: Any = {one.name: (float, Field(one.default, ge=one.least, le=one.most, description=one.meaning)) for one in declared}
     return create_model("Settings", __base__=Settings, **fields)
 
 
@@ -190,7 +214,7 @@ def load() -> Settings:
     Raises SettingsError, naming the key and the value, when one is unknown or out of range.
     """
     of_all = model()
-    known = {f"OVERTAKE_{name.upper()}" for name in of_all.model_fields} | _OTHERS
+    known = {f"OVERTAKE_{name.upper()}" for name in of_all.model_fields} | set(READ_ELSEWHERE)
     for name in sorted(os.environ):
         if name.startswith("OVERTAKE_") and name not in known:
             close = difflib.get_close_matches(name, known, 1)

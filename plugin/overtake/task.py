@@ -121,6 +121,8 @@ class Setting:
     default: float
     least: float = 0.0
     most: float | None = None
+    meaning: str = ""
+    """For the table of settings."""
 
 
 DECLARED: dict[str, Setting] = {}

@@ -33,6 +33,8 @@ def batch(step):
             "rag_query": query,
             "rag_tenant": "fivedoctors",
             "rag_kb": "default",
+            "rag_profile": "",
+            "rag_history": "",
             "rag_gold": "",
             "rag_teacher_rewrite": f"{query} 术语",
             "rag_teacher_recall": '[["d1", 0.6], ["d2", 0.4]]' if prompt % 2 else "",

@@ -20,12 +20,15 @@ class Services:
         self.recalls = {}
         self.points = {}
         self.asked = Counter()
+        self.shown = []
+        """What the judge was shown, in order."""
 
     def answer(self, body):
         if "rewritten_query" in body:
             text, known = body["rewritten_query"], self.recalls
         else:
-            text, known = re.split("改写：|待评回答：", body["messages"][1]["content"])[1], self.points
+            self.shown.append(body["messages"][1]["content"])
+            text, known = re.split("改写：|待评回答：", self.shown[-1])[1], self.points
         self.asked["rag" if known is self.recalls else "judge", text] += 1
         found = known[text]
         if isinstance(found, int) and found >= 400:

@@ -52,6 +52,8 @@ RAG_ROW = {
     "rag_query": "脸上皮肤往下垮吃啥好{}",
     "rag_tenant": "t",
     "rag_kb": "default",
+    "rag_profile": "",
+    "rag_history": "",
     "rag_gold": '["d"]',
     "rag_teacher_rewrite": "胶原蛋白肽 皮肤松弛 {}",
     "rag_teacher_recall": "[]",

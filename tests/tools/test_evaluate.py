@@ -325,11 +325,14 @@ def test_a_dead_endpoint_is_one_line(run, labelled, chat_server, tmp_path):
 
 def test_the_judge_scores_each_rewrite_and_an_empty_one_is_worth_0(run, teacher, labelled, tmp_path):
     server = teacher(lambda question, body: json.dumps({"综合得分": 4 if "改写：褪黑素" in question else 1, "评分理由": "好"}))
-    done = run("evaluate", labelled(), tmp_path / "eval", "--system", "teacher", "--judge")
+    table = labelled(rag_profile="孕妇", rag_history="上次问过叶酸")
+    done = run("evaluate", table, tmp_path / "eval", "--system", "teacher", "--judge")
     assert done.code == 0, done.err
     assert [metrics(row)[4] for row in details(tmp_path / "eval", "teacher").values()] == [4.0, 1.0, 0.0]
     assert summary(tmp_path / "eval")["means"]["teacher"]["judge"]["mean"] == pytest.approx(5 / 3)
-    assert len(server.requests) == 2
+    seen = {request.body["messages"][1]["content"] for request in server.requests}
+    context = "用户画像：孕妇\n历史摘要：上次问过叶酸"
+    assert seen == {f"原始问题：数羊到天亮\n{context}\n改写：褪黑素", f"原始问题：晒多了心慌\n{context}\n改写：服用"}
 
 
 # ---------------------------------------------------------------- refusals

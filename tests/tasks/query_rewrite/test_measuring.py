@@ -33,6 +33,12 @@ def test_a_group_is_scored_by_retrieval_judge_and_win(services, batch):
     assert (services.calls("rag"), services.calls("judge")) == (3, 3)
 
 
+def test_the_judge_of_the_reward_sees_profile_and_history(services, batch):
+    services.points["孕妇 胶原蛋白"] = 5
+    TeacherJudge()(**batch(["孕妇 胶原蛋白"], rag_profile="孕妇", rag_history="上次问过叶酸"))
+    assert services.shown == ["原始问题：皮肤没弹性吃啥\n用户画像：孕妇\n历史摘要：上次问过叶酸\n改写：孕妇 胶原蛋白"]
+
+
 def test_the_rewards_of_a_step_share_one_measurement(services, batch):
     services.recalls.update({"好": [("a", 0.9)], "差": 503})
     services.points.update({"好": 5, "差": 3})

@@ -189,6 +189,16 @@ def test_the_judge_scores_every_rewrite(run, rag, teacher, sheet, tmp_path):
     assert "原始问题：皮肤松怎么办\n改写：胶原蛋白肽 作用" in {request.body["messages"][1]["content"] for request in server.requests}
 
 
+def test_the_judge_of_the_sheet_sees_profile_and_history(run, rag, teacher, tmp_path):
+    rag(recall_of)
+    server = teacher(verdict_for)
+    write_rows(tmp_path / "in.csv", [{**ROWS[0], "user_profile": "孕妇", "history_summary": "上次问过叶酸"}])
+    assert run(validate, tmp_path / "in.csv", tmp_path / "out.csv", "--judge").code == 0
+    (request,) = server.requests
+    lines = "原始问题：皮肤松怎么办\n用户画像：孕妇\n历史摘要：上次问过叶酸\n改写：胶原蛋白肽 作用"
+    assert request.body["messages"][1]["content"] == lines
+
+
 def test_an_unreadable_verdict_is_asked_once_more_and_then_blank(run, rag, teacher, sheet, tmp_path):
     rag(recall_of)
     server = teacher(lambda question, body: "我觉得很好" if "虾青素" in question else verdict_for(question, body))

@@ -22,7 +22,14 @@ TASK = Task(
         Reward("numeric_answer", f"{_HERE}.rewards.numeric_answer:NumericAnswer", GRADED),
     ),
     # Share of the questions answered in words that the judge scores in training; 0: rules only.
-    settings=(Setting("finance_judge_share", 0.0, most=1.0),),
+    settings=(
+        Setting(
+            "finance_judge_share",
+            0.0,
+            most=1.0,
+            meaning="Share of the finance questions answered in words that the judge scores in training; 0: by rules only.",
+        ),
+    ),
     datasets={"overtake/finance": f"{_HERE}.dataset:finance"},
     main="accuracy",
     metrics=(

@@ -20,7 +20,10 @@ TASK = Task(
         Reward("medical_rules", f"{_HERE}.rewards.medical_rules:MedicalRules", READ),
     ),
     # Weights of the rule book and of the teacher's checklist in the reward.
-    settings=(Setting("medical_weight_rules", 0.6), Setting("medical_weight_teacher", 0.4)),
+    settings=(
+        Setting("medical_weight_rules", 0.6, meaning="Weight of the rule book in `medical_answer`."),
+        Setting("medical_weight_teacher", 0.4, meaning="Weight of the teacher's checklist in it."),
+    ),
     datasets={"overtake/medical": f"{_HERE}.dataset:medical"},
     main="rules",
     metrics=(

@@ -48,7 +48,7 @@ def tricks(row: Row, other: Row) -> dict[str, str]:
 
 def judge(to: Endpoint) -> Call:
     """A call as the rewards make it."""
-    return judge_call("胶原蛋白怎么吃", "胶原蛋白肽 食用方法", to)
+    return judge_call("胶原蛋白怎么吃", "胶原蛋白肽 食用方法", to=to)
 
 
 def services(train: Sequence[dict[str, Any]]) -> list[Finding]:

@@ -72,7 +72,7 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     for query_id, hits in found.items():
         scores[query_id]["retrieved"] = [hit.doc_id or f"score {hit.score:.3f}" for hit in hits[:_SHOWN]]
     if args.judge:
-        calls = [judge_call(row[QUERY], answers[row[QUERY_ID]] or "") for row in asked]
+        calls = [judge_call(row[QUERY], answers[row[QUERY_ID]] or "", row[PROFILE], row[HISTORY]) for row in asked]
         verdicts = ask(judge_gateway(), calls, f"judging {name}")
         for row, verdict in zip(asked, verdicts, strict=True):
             if isinstance(verdict, Ok) and row[QUERY_ID] in scores:

@@ -42,9 +42,13 @@ def judge_gateway() -> Gateway:
     return chat_gateway("judge")
 
 
-def judge_call(query: str, rewrite: str, to: Endpoint | None = None) -> ChatCall:
-    """Ask the judge to score a rewrite: {"score", "reason", "usage", "usd", "model"}."""
-    return judge.ask(_RUBRIC, judge.in_lines(prompt("judge_rewrite"), {"原始问题": query, "改写": rewrite}), to)
+def judge_call(query: str, rewrite: str, profile: str = "", history: str = "", to: Endpoint | None = None) -> ChatCall:
+    """Ask the judge to score a rewrite: {"score", "reason", "usage", "usd", "model"}.
+
+    It sees what the rewriter saw: profile and history, where there are any, without which what a rewrite takes from them looks invented.
+    """
+    context = {name: text for name, text in (("用户画像", profile), ("历史摘要", history)) if text.strip()}
+    return judge.ask(_RUBRIC, judge.in_lines(prompt("judge_rewrite"), {"原始问题": query, **context, "改写": rewrite}), to)
 
 
 def verdict(value: dict[str, Any]) -> Verdict:

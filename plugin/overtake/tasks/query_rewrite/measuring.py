@@ -129,7 +129,10 @@ def verdicts(batch: Batch, asked: Sequence[bool]) -> Judging:
 
 def _verdicts(rows: Sequence[RewriteRow], texts: Sequence[str], asked: Sequence[bool]) -> Judging:
     to = chat.endpoint("judge") if any(asked) else None
-    calls = [judge_call(row.query, text, to) if ask and text else None for row, text, ask in zip(rows, texts, asked, strict=True)]
+    calls = [
+        judge_call(row.query, text, row.profile, row.history, to) if ask and text else None
+        for row, text, ask in zip(rows, texts, asked, strict=True)
+    ]
     results = send(judge_gateway, calls, settings.load().batch_deadline)
 
     @cache

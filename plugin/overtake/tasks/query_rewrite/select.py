@@ -136,7 +136,8 @@ def check(rows: Sequence[Row], output: Path) -> None:
     config = settings.load()
     asked = to_judge(parsed, None, config.judge_share if config.weight_judge else 0.0)
     if judged := [one for one, ask in zip(parsed, asked, strict=True) if ask and one.teacher_rewrite]:
-        cli.probe(judging.judge_gateway(), judging.judge_call(judged[0].query, judged[0].teacher_rewrite))
+        first = judged[0]
+        cli.probe(judging.judge_gateway(), judging.judge_call(first.query, first.teacher_rewrite, first.profile, first.history))
 
 
 def sft_row(row: Row, draw: Draw, original: float, source: str) -> Row:

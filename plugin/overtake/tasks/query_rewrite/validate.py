@@ -108,7 +108,10 @@ def read_sheet(
 def judge(rows: Sequence[Row]) -> list[Row]:
     """Add judge_score and judge_reason to every row; a verdict that failed leaves them blank and is returned as a failure."""
     failed: list[Row] = []
-    calls = [judging.judge_call(row["original_query"], row["rewritten_query"]) for row in rows]
+    calls = [
+        judging.judge_call(row["original_query"], row["rewritten_query"], row.get("user_profile", ""), row.get("history_summary", ""))
+        for row in rows
+    ]
     for row, result in zip(rows, cli.ask(judging.judge_gateway(), calls, "judge"), strict=True):
         row["judge_score"], row["judge_reason"] = judging.verdict(result.value) if isinstance(result, Ok) else ("", "")
         if isinstance(result, Failed):
