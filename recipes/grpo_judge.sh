@@ -35,7 +35,8 @@ flags=(
 )
 # The profile's 8 rows are half a group.
 if [[ ${PROFILE:-} == cpu* ]]; then set -- --per_device_train_batch_size "$GENERATIONS" "$@"; fi
-# 16 x 8 = 128 verdicts an update, on 24 GB as 4 x 32: the logits of 16 rows of 1024 tokens alone would be 30 GB; of 4 all makes 15.7 of 24.1.
+# On 24 GB 4 x 32 = 128 verdicts an update: the logits of 16 rows of 1024 tokens alone would be 30 GB; of 4 all makes 15.7 of 24.1. The other
+# profiles split by their own: 64 on 16 GB, 256 on one card of 80, 512 on four.
 on_profile() {
   if ((GPU_GB == 24)); then RL_FLAGS+=(--per_device_train_batch_size 4 --gradient_accumulation_steps 32); fi
   # A whole group, also where the profile has less.

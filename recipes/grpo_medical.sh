@@ -14,7 +14,7 @@ flags=(
   # The file stands high-risk first, so that safety is learnt while the policy is still near its start.
   --dataset_shuffle false
   --num_generations 8 --temperature 0.9 --top_p 1.0
-  # The book gives full points up to 800 characters; 768 tokens hold a reasoning too.
+  # The book gives full points up to 800 characters, which 768 tokens hold.
   --max_completion_length 768 --max_length 1024
   # Held near the SFT model: the rules see wording, not truth.
   --beta 0.05 --scale_rewards group

@@ -27,7 +27,7 @@ flags=(
   --num_train_epochs 10
   # 4 cards x 4 x 4 = 64 rewrites, an update.
   --per_device_train_batch_size 4 --gradient_accumulation_steps 4 --per_device_eval_batch_size 8 --dataloader_num_workers 4
-  # Four rounds: one pass over 1000 rows. A checkpoint in the midst of a round would lose the rest of it.
+  # Four rounds. A checkpoint in the midst of a round would lose the rest of it.
   --eval_strategy steps --eval_steps 64 --save_strategy steps --save_steps 64 --save_total_limit 3 --logging_steps 1
   # The checkpoint with the highest held-out reward is kept beside them; five evaluations without a better one end the run.
   --early_stop_interval 5

@@ -119,7 +119,7 @@ class Rewriter:
         words, left = split(question), split(rest)
         plain = [word for word in words if not self._learned.is_frame(word)]
         rare = self.rare(words)
-        # The best default first, by the measurement in README.md. Where there is a lexicon it is all the teacher knows: terms learned
+        # The best default first, by the measurement in demo/README.md. Where there is a lexicon it is all the teacher knows: terms learned
         # from labelled questions on top of it would recite these questions and make rewrites of new ones worse.
         if terms:
             yield "lexicon", terms + self.rare(left)

@@ -1,4 +1,4 @@
-"""The stand-in on the shipped samples. `pytest tests/demo/test_mock_samples.py -s` prints the README's numbers of them."""
+"""The stand-in on the shipped samples. `pytest tests/demo/test_mock_samples.py -s` prints demo/README.md's numbers of them."""
 
 from pathlib import Path
 from statistics import fmean

@@ -1,4 +1,4 @@
-"""The defaults against real questions (STARD). `pytest tests/standin/test_stard.py -s` prints every STARD number of the README."""
+"""The defaults against real questions (STARD). `pytest tests/demo/test_mock_stard.py -s` prints every STARD number of demo/README.md."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The constants against real questions (STARD). `pytest tests/retrieval/test_stard.py -s` prints every number of the README's table."""
+"""The constants against real questions (STARD). `pytest tests/retrieval/test_stard.py -s` prints docs/rag_service.md's table."""
 
 import random
 from pathlib import Path

@@ -19,7 +19,7 @@ from overtake.trainers import critic, ppo
 from overtake.trainers.ppo_arguments import _OTHERS, _absent, as_grpo
 
 NAN = float("nan")
-README = Path(ppo.__file__).with_name("README.md")
+README = Path(__file__).resolve().parents[2] / "docs/learning.md"
 FLAGS = """
     --rlhf_type ppo --model_type qwen3 --template qwen3 --torch_dtype float32 --fp16 false --bf16 false --tuner_type full
     --use_cpu true --check_model false --add_version false --max_length 256 --num_generations 1 --save_strategy no --eval_strategy no

@@ -60,11 +60,11 @@ def columns(command: Command, rows: Rows, known: Mapping[str, Reward]) -> Iterat
     rewards = [known[name] for name in command.flags.get("reward_funcs", []) if name in known]
     for reward in rewards:
         if missing := [name for name in reward.columns if name not in rows[0]]:
-            remedy = "make the file by the task's tool (tools/README.md), or take other --reward_funcs"
+            remedy = "make the file by the task's tool (docs/columns.md), or take other --reward_funcs"
             yield Finding("error", "columns", f"{reward.name} reads {', '.join(missing)}, which the rows lack", remedy)
     for name in dict.fromkeys(reward.once for reward in rewards if reward.once in rows[0]):
         if blank := sum(not row.get(name) for row in rows):
-            remedy = "make the file by the task's tools (tools/README.md): a constant of the prompt is measured once"
+            remedy = "make the file by the task's tools (docs/columns.md): a constant of the prompt is measured once"
             yield Finding("warning", "columns", f"{name} is blank in {blank} of {len(rows)} rows: it is asked live", remedy)
     yield Finding("ok", "columns", f"{len(rows)} rows, {len(rows[0])} columns")
 

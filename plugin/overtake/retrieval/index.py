@@ -32,7 +32,8 @@ def normalise(text: str) -> str:
 def words(text: str) -> list[str]:
     """The words of a text, then the Han characters of its longer words; punctuation falls away.
 
-    The characters let 工资 meet 薪资. On STARD's raw questions they move nDCG@10 from .490 (words) to .532; README.md has the table.
+    The characters let 工资 meet 薪资. On STARD's raw questions they move nDCG@10 from .490 (words) to .532; docs/rag_service.md
+    has the table.
 
     >>> words("虾青素，怎么吃？")
     ['虾', '青素', '怎么', '吃', '青', '素', '怎', '么']
@@ -142,7 +143,7 @@ class Index:
 
         The text is words and nothing else: quotes, operators and field names have no meaning. A word that is repeated counts
         again, as BM25 has it. Text without a word finds nothing. Of many documents, characters that most hold are passed over: that
-        halves the time and leaves nDCG@10 as it was (README.md).
+        halves the time and leaves nDCG@10 as it was (docs/rag_service.md).
         """
         if k < 1:
             raise ValueError(f"k is {k}: ask for at least one document")

@@ -9,7 +9,7 @@ characters g of Han text (other scripts: whole words):
 
 It sees the original question only, so a rewrite can win by finding better documents, never by quoting them. It is not BM25: no words, no
 term frequency, absolute instead of relative, and it knows the tenant's lexicon. The last line maps coverage to [0, 1): 0.108 is the
-coverage that scores 0.5. README.md says how the constants were measured.
+coverage that scores 0.5. docs/rag_service.md says how the constants were measured.
 """
 
 import math

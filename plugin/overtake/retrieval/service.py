@@ -120,7 +120,7 @@ class KnowledgeBase:
         The rewrite finds max(top_k, candidates) documents (None: the service rewrites; text without a word finds none). The question
         scores them: `reranker_score`, which no rewrite can change. The order is by that score plus the first stage's, the latter as a
         share of its best; documents with a reranker score below the threshold go, then all but top_k. The sum is measured: on STARD's
-        raw questions nDCG@10 is .541 by it, .532 by the first stage alone, .529 by the reranker alone (README.md).
+        raw questions nDCG@10 is .541 by it, .532 by the first stage alone, .529 by the reranker alone (docs/rag_service.md).
         """
         found = self.index.find(self.own_rewrite(query) if rewrite is None else rewrite, max(top_k, candidates))
         if not found:
@@ -254,7 +254,7 @@ def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates
         return base
 
     async def done(base: KnowledgeBase, work: Callable[[], T]) -> T:
-        # No thread where nothing waits: a request takes less time than the hand-over to one (README.md has the numbers).
+        # No thread where nothing waits: a request takes less time than the hand-over to one (docs/benchmarks.md has the numbers).
         return await asyncio.get_running_loop().run_in_executor(threads, work) if base.waits else work()
 
     refusals: dict[int | str, dict[str, Any]] = {status: {"model": Refusal} for status in (404, 422, 503)}

@@ -49,7 +49,7 @@ _OTHERS = {
     "num_sample_generations": "--log_completions true writes all of them",
     "local_rollout_forward_batch_size": "log-probabilities and values are taken --per_device_train_batch_size rows at a time",
 }
-"""Flags that PPO has no place for, and what to do instead. Of the others the trainers' README says how they are honoured."""
+"""Flags that PPO has no place for, and what to do instead. docs/learning.md says how the others are honoured."""
 
 _BOUNDS = {
     **dict.fromkeys(("gamma", "lam"), (0, 1)),

@@ -1,0 +1,1 @@
+"""Rewards of answer judges, a file each."""

@@ -1,0 +1,1 @@
+"""Rewards of financial answers, a file each."""

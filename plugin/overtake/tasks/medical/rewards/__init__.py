@@ -1,0 +1,1 @@
+"""Rewards of medical answers, a file each."""

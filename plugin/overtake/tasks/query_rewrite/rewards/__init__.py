@@ -1,0 +1,1 @@
+"""Rewards of query rewriting, a file each."""
