@@ -92,7 +92,7 @@ def first_line(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         start = re.match(r'(r?"""(?:[^\\]|\\.)*?""")', text, re.DOTALL)  # the whole file parsed would take seconds for all of them
-        return (str(ast.literal_eval(start[1])) if start else "").split("\n")[0]
+        return re.match(r"[^\n]*(?:[^.:;\n]\n[^\n]+)*", str(ast.literal_eval(start[1])) if start else "")[0].replace("\n", " ")  # type: ignore[index]
     if path.suffix == ".sh":
         return next((line[2:] for line in text.splitlines() if re.match(r"# (?!shellcheck)", line)), "")
     if path.suffix == ".md":

@@ -50,6 +50,11 @@ set_flags --host "$HOST" --port "$PORT" --served_model_name "$served"
 # A client that hangs up ends its generation, which would hold a place to its last token.
 set_flags --external_plugins "$ROOT/plugin/register.py"
 set_flags "${answers[@]}"
+# As the task says, but a checkpoint that was trained otherwise answers as it was trained.
+if [[ $ROLE == student ]]; then
+  thinking=$(trained_with "$model" enable_thinking) limit=$(trained_with "$model" max_completion_length)
+  set_flags ${thinking:+--enable_thinking "$thinking"} ${limit:+--max_new_tokens "$limit"}
+fi
 set_flags ${DEPLOY_FLAGS[@]+"${DEPLOY_FLAGS[@]}"}
 # A chain of thought is longer than what the profiles leave room for.
 if [[ $ROLE == teacher && $(flag --infer_backend) == vllm ]]; then set_flags --vllm_max_model_len 12288; fi

@@ -57,12 +57,15 @@ else
   run_swift export
   dry && { echo "mv $part $target"; exit; }
 fi
-# The folder may be moved to where this project is not: serving it needs none of the plugins that training did.
-python3 - "$part/args.json" <<'PY'
+# The folder may be moved to where this project is not: serving it needs none of the plugins that training did. How it was trained to answer
+# is for deploy.sh; ms-swift does not hand it on.
+python3 - "$part/args.json" "$adapter/args.json" <<'PY'
 import json, pathlib, sys
-file = pathlib.Path(sys.argv[1])
+file, before = map(pathlib.Path, sys.argv[1:])
 if file.exists():
     args = json.loads(file.read_text("utf-8"))
+    trained = json.loads(before.read_text("utf-8")) if before.exists() else {}
+    args |= {name: trained[name] for name in ("enable_thinking", "max_completion_length") if trained.get(name) is not None}
     args["external_plugins"] = []
     file.write_text(json.dumps(args, ensure_ascii=False, indent=2), "utf-8")
 PY

@@ -56,8 +56,6 @@ if ((standin)); then
   stage "teacher and judge STAND-IN (no key given; it solves what it was taught by rule, and is no language model)"
   start teacher python -m demo.serve_teacher --finance "$sample"
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
-  # It costs nothing: every question in words is judged.
-  export OVERTAKE_FINANCE_JUDGE_SHARE=${OVERTAKE_FINANCE_JUDGE_SHARE:-1}
 else
   echo "teacher: $OVERTAKE_TEACHER_MODEL at $OVERTAKE_TEACHER_BASE_URL"
 fi
@@ -140,7 +138,7 @@ stop_after deploy
 
 stage "8 ablate: base, SFT, SFT + GRPO, and GRPO by rules alone in one table"
 rules=()
-if ((judge)) && [[ ${OVERTAKE_FINANCE_JUDGE_SHARE:-0} != 0 ]]; then
+if ((judge)) && [[ ${OVERTAKE_FINANCE_JUDGE_SHARE:-1} != 0 ]]; then
   grpo_run grpo_rules RULES_ONLY=1
   rules=(--rules-only "$(last "$OUT/grpo_rules")")
 else

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # GRPO: the student learns to be right, rewarded for the form of its answer and for its accuracy.
 # 24 GB for 1.5B with LoRA; PROFILE=1x24g-4bit needs 16 GB. Needs rl.jsonl from tools/filter.py and the last checkpoint of
-# sft_finance.sh. Of the questions answered in words the share OVERTAKE_FINANCE_JUDGE_SHARE is judged (OVERTAKE_JUDGE_..., or
-# `ROLE=judge bash recipes/deploy.sh`); RULES_ONLY=1 asks nobody, whatever is set, and goes by keywords.
+# sft_finance.sh. The questions answered in words are judged (OVERTAKE_JUDGE_..., or `ROLE=judge bash recipes/deploy.sh`), of them the share
+# OVERTAKE_FINANCE_JUDGE_SHARE (1); RULES_ONLY=1 asks nobody, whatever is set, and goes by keywords.
 #   bash recipes/grpo_finance.sh
 #   RULES_ONLY=1 bash recipes/grpo_finance.sh
 #   RULES_ONLY=1 PROFILE=1x24g-4bit SHORT=1 bash recipes/grpo_finance.sh
@@ -18,6 +18,8 @@ flags=(
   --num_generations 4 --temperature 0.7 --top_p 1.0
   # Thought and answer; the question has as much, statements with their tables included. Together the 2048 of SFT.
   --max_completion_length 1024 --max_length 1024
+  # The thought is a part of the answer, so the prompt leaves it to the model to begin one: as the task's object says.
+  --enable_thinking true
   --beta 0.05 --scale_rewards group
   --learning_rate 1e-5 --warmup_ratio 0.05
   # No dropout: it would make the trained policy another one than the one that wrote, and than the SFT model in the KL term.

@@ -16,6 +16,8 @@ flags=(
   --num_generations "$GENERATIONS" --temperature 1.0 --top_p 1.0
   # Half of the 2048 for the verdict, half for the prompt.
   --max_completion_length 1024 --max_length 1024
+  # The reason is a part of the verdict, so the prompt leaves it to the model to begin one: as the task's object says.
+  --enable_thinking true
   --beta 0.01 --scale_rewards group
   --learning_rate 3e-5 --adam_beta1 0.9 --adam_beta2 0.999 --weight_decay 0.1 --warmup_ratio 0.1 --max_grad_norm 0.5
   # No dropout: it would make the trained policy another one than the one that wrote, and than the SFT model in the KL term.
@@ -35,10 +37,15 @@ flags=(
 )
 # The profile's 8 rows are half a group.
 if [[ ${PROFILE:-} == cpu* ]]; then set -- --per_device_train_batch_size "$GENERATIONS" "$@"; fi
-# On 24 GB 4 x 32 = 128 verdicts an update: the logits of 16 rows of 1024 tokens alone would be 30 GB; of 4 all makes 15.7 of 24.1. The other
-# profiles split by their own: 64 on 16 GB, 256 on one card of 80, 512 on four.
+# 128 verdicts an update on whatever cards: rows at a time x accumulation x cards. The logits of 16 rows of 1024 tokens alone are 30 GB; on
+# 24 GB 4 rows make 15.7 of 24.1 in all, on 16 GB 2 rows 8 GB of logits less.
 on_profile() {
-  if ((GPU_GB == 24)); then RL_FLAGS+=(--per_device_train_batch_size 4 --gradient_accumulation_steps 32); fi
+  local rows=16 cards=$GPUS
+  if [[ $PROFILE == multinode ]]; then cards=$((cards * ${NNODES:-2})); fi
+  case $GPU_GB in 24) rows=4 ;; 16) rows=2 ;; esac
+  if [[ $PROFILE == *4bit ]]; then rows=1; fi
+  if ((rows * cards > 128)); then rows=$((128 / cards)); fi
+  if ((cards)); then RL_FLAGS+=(--per_device_train_batch_size $rows --gradient_accumulation_steps $((128 / (rows * cards)))); fi
   # A whole group, also where the profile has less.
   RL_FLAGS+=(--per_device_eval_batch_size "$GENERATIONS")
 }

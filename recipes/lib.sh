@@ -14,6 +14,7 @@
 #   OUTPUT_DIR   else output/NAME/{sft,grpo,ppo}
 #   SFT_ADAPTER  the checkpoint RL starts from; else the last one under output/NAME/sft; `none` starts from MODEL itself
 #   ROLLOUT_HOST with PROFILE=multinode, the machines that run rollout.sh, separated by spaces; PORT, GROUP_PORT its ports (8000, 51216)
+#   REPORT_TO    wandb, swanlab or both: where a training is watched beside TensorBoard (docs/watching.md)
 #   DRY_RUN=1    print the command; ask no hardware, no file, no endpoint, no hub
 #   DOCTOR=0     train although tools/doctor.py finds what would stop or spoil the run
 set -euo pipefail
@@ -197,6 +198,8 @@ last_checkpoint() {
 
 is_adapter() { [[ -f $1/adapter_config.json ]]; }
 is_model() { [[ -f $1/config.json ]]; }
+# trained_with FOLDER FLAG: the truth value or number that a checkpoint's training was told; nothing where it was told none.
+trained_with() { [[ ! -f $1/args.json ]] || sed -nE "s/^ *\"$2\": (true|false|[0-9]+),?\$/\1/p" "$1/args.json"; }
 
 # base_of ADAPTER MODEL DRY: what an adapter's run said of its base, a line each: model (MODEL, where given), model_type, template. args.json
 # is ms-swift's, the other file PEFT's.
@@ -288,6 +291,13 @@ begin() {
   # ms-swift waits 208 days for a rank that hangs; half an hour is longer than any step.
   set_flags --ddp_timeout 1800
   set_flags --tuner_type "$TUNER"
+  [[ -n ${REPORT_TO:-} ]] || return 0
+  local word words; words=$(DRY_RUN=$DRY_RUN with_plugin python3 -m overtake.boards "$OUTPUT_DIR") || exit 2
+  local -a boards=()
+  while IFS= read -r word; do
+    if [[ $word =~ ^[A-Z_]+= ]]; then RUN_ENV+=("$word"); else boards+=("$word"); fi
+  done <<<"$words"
+  set_flags "${boards[@]}"
 }
 
 # examine COMMAND: the doctor's fast part, a second without network, on what is about to run.
@@ -302,6 +312,7 @@ finish() {
   local command=$1; shift
   local -a caller=("$@")
   set_flags ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"} ${KIND_FLAGS[@]+"${KIND_FLAGS[@]}"} ${caller[@]+"${caller[@]}"}
+  if has_flag --swanlab_token; then die "--swanlab_token: every user of this machine would see the key. Set SWANLAB_API_KEY= in the environment"; fi
   # Without evaluations there is nothing to stop by, and ms-swift fails on comparing nothing.
   if [[ $(flag --eval_strategy) == no ]]; then drop_flags --early_stop_interval; fi
   if has_flag --val_dataset; then drop_flags --split_dataset_ratio; fi
@@ -385,7 +396,13 @@ run_ppo() { run_rl ppo "$@"; }
 
 # The profile's critic, where it has one and the policy is of its family: the user's own choice, also of none, goes before it.
 choose_critic() {
-  [[ -n $DEFAULT_CRITIC && -z ${OVERTAKE_CRITIC+set} && $(flag --model) == "$DEFAULT_MODEL" ]] || return 0
+  [[ -n $DEFAULT_CRITIC && -z ${OVERTAKE_CRITIC+set} ]] || return 0
+  case $(flag --model) in
+    "$DEFAULT_MODEL") ;;
+    # The other family's 32B: a critic that reads its tokens, smaller than the one that the profile has counted.
+    Qwen/Qwen3-32B) DEFAULT_CRITIC=Qwen/Qwen3-4B ;;
+    *) return 0 ;;
+  esac
   if grep -qsE '^critic *:' "${OVERTAKE_CONFIG:-/dev/null}"; then return; fi
   RUN_ENV+=("OVERTAKE_CRITIC=$DEFAULT_CRITIC")
 }

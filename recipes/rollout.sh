@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Rollout server: vLLM on a machine of its own writes the rewrites for grpo_rag.sh, which sends it the weights after every update.
-# Start it on every rollout machine before the training (profiles/multinode.sh has both), with the training's SFT_ADAPTER or MODEL.
+# Start it on every rollout machine before the training (profiles/multinode.sh has both), with the training's SFT_ADAPTER or MODEL and, where that is not
+# query rewriting, its --enable_thinking.
 #   HOST=10.0.0.9 PROFILE=multinode bash recipes/rollout.sh      # HOST: this machine's address in a network of your own
 # Whoever reaches the port can overwrite the weights, and ms-swift's trainer sends no key: an address that others reach wants ROLLOUT_OPEN=1,
 # which PROFILE=multinode sets.
@@ -18,7 +19,8 @@ PORT=${PORT:-8000}
 refuse_busy "$PORT"
 # Where the weights will arrive. With this port taken ms-swift samples from the old weights and tells only its log.
 refuse_busy "${GROUP_PORT:-51216}" "Is another rollout server running here? Else set GROUP_PORT= to another, for the training too"
-set_flags --host "$HOST" --port "$PORT" "${ROLLOUT_FLAGS[@]}" "$@"
+# The server writes the prompts, as in grpo_rag.sh.
+set_flags --host "$HOST" --port "$PORT" --enable_thinking false "${ROLLOUT_FLAGS[@]}" "$@"
 host=$(flag --host)
 if ! is_loopback "$host"; then
   [[ ${ROLLOUT_OPEN:-0} == 1 ]] || want "HOST=$host lets other machines in, and ms-swift's trainer sends no key: set ROLLOUT_OPEN=1 where only the training machines reach it"

@@ -19,8 +19,11 @@ keep=(python "$ROOT/tools/select_best_of_n.py" "$DATASET" "$OUTPUT_DIR/draws.jso
 flags=(
   # As many as GRPO compares. Drawn hotter than its 0.7: here only the best counts, so variety is worth more than a good mean.
   --num_return_sequences 8 --temperature 1.0 --top_p 0.95
-  # The teacher's rewrite has at most 150 tokens, so the student gets no more.
+  # The student's limit. The teacher it is held against is the sheet's rewrite, asked for once with 200 (more where it was cut off): a longer
+  # rewrite than the student may write only makes the competition harder.
   --max_new_tokens 150
+  # As in training.
+  --enable_thinking false
   # After each batch the draws are on disk; 64 x 8 keep vLLM busy.
   --num_sampling_batch_size 64
 )

@@ -13,9 +13,10 @@ from overtake.data.splits import split
 from overtake.data.tables import BadInput
 from overtake.doctor.attacks import common
 from overtake.evaluation.asking import Asking
+from overtake.reading.tags import split_think
 from overtake.remote import chat
 from overtake.remote.gateway import Ok
-from overtake.task import Attacks, Decoding, Evaluation, Messages, Metric, Reward, Row, Task
+from overtake.task import THINKING_COLUMN, Attacks, Decoding, Evaluation, Messages, Metric, Reward, Row, Task
 
 R = TypeVar("R")
 TEACHER = "teacher_output"
@@ -102,7 +103,8 @@ def read(path: Path, name: str, names: Sequence[str]) -> list[Row]:
     of = {one: next((column for column in (one, f"{name}_{one}") if column in cells[0]), "") for one in names}
     if missing := [one for one, column in of.items() if not column]:
         raise BadInput(f"{path}: no column {', '.join(missing)}; the columns there are {', '.join(cells[0])}")
-    return [{one: row[column] for one, column in of.items()} for row in cells]
+    kept = {one: one for one in (THINKING_COLUMN,) if one in cells[0]}
+    return [{one: row[column] for one, column in (of | kept).items()} for row in cells]
 
 
 def _checked(path: Path, rows: list[Row], of: Callable[[Row], Any]) -> list[Row]:
@@ -139,11 +141,15 @@ class _Stage:
         self.row = task.row
         self.names = [one.name for one in fields(task.row)]
 
+    def made(self, cells: Row) -> Any:
+        """The row in a table's cells. Raises ValueError for one that cannot be used."""
+        return self.row(**{one: cells[one] for one in self.names})
+
     def usable(self, path: Path) -> tuple[list[Row], list[Row]]:
         """(rows that can be used, those that cannot with the reason)."""
         found: tuple[list[Row], list[Row]] = ([], [])
         for index, row in enumerate(read(path, self.task.name, self.names)):
-            reason = _rejection(row, lambda cells: self.row(**cells))
+            reason = _rejection(row, self.made)
             found[bool(reason)].append({**row, "row": str(tables.row_number(path, index)), "reason": reason} if reason else row)
         return found
 
@@ -164,10 +170,8 @@ class Generate(_Stage):
         if not whole:
             raise BadInput(f"{args.input}: no row can be asked; row {rejected[0]['row']}: {rejected[0]['reason']}")
         rows, teacher = generation.pilot(whole, args.limit), generation.teacher(args.concurrency)
-        how, ask = self.task.decoding, self.task.evaluation.messages
-        teacher.calls = [
-            chat.chat_call(teacher.endpoint, ask(row), args.max_tokens, args.temperature, thinking=how.thinking) for row in rows
-        ]
+        thinking, ask = self.task.decoding.thinking != "off", self.task.evaluation.messages
+        teacher.calls = [chat.chat_call(teacher.endpoint, ask(row), args.max_tokens, args.temperature, thinking=thinking) for row in rows]
         if args.batch_write:
             return generation.write_batch(args, f"{len(rows)} rows to answer", teacher.calls, rejected)
         generation.answer(teacher, args, teacher.endpoint.model)
@@ -185,6 +189,7 @@ class Convert(_Stage):
     """Answered rows -> train.jsonl and val.jsonl for SFT, rl_train.jsonl and rl_val.jsonl for RL, test.jsonl held out.
 
     All rows of one question are on one side. SFT imitates only answers of the teacher that earn --least of the task's first metric.
+    Where the task thinks as its rows say, a row thinks if the teacher did.
     """
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -199,7 +204,7 @@ class Convert(_Stage):
         """Split, filter, write; 0 done."""
         cli.check_folder(args.out_dir)
         table = tables.read_rows(args.input, required=[TEACHER])
-        rows = _checked(args.input, read(args.input, self.task.name, self.names), lambda cells: self.row(**cells))
+        rows = _checked(args.input, read(args.input, self.task.name, self.names), self.made)
         sides = split([row[self.names[1]] for row in rows], {"train": 0.8, "val": 0.1, "test": 0.1}, args.seed)
         answers = {row[self.names[0]]: cells[TEACHER] for row, cells in zip(rows, table, strict=True)}
         scores = self.task.evaluation.measure("teacher", answers, rows, args)
@@ -209,10 +214,11 @@ class Convert(_Stage):
         dropped = 0
         for row, side in zip(rows, sides, strict=True):
             asked, answer = self.task.evaluation.messages(row), answers[row[self.names[0]]]
-            columns = {f"{self.task.name}_{name}": cell for name, cell in row.items()}
+            says = {THINKING_COLUMN: {"enable_thinking": bool(split_think(answer)[0])}} if self.task.decoding.thinking == "rows" else {}
+            columns = {f"{self.task.name}_{name}": row[name] for name in self.names} | says
             files["test.jsonl" if side == "test" else f"rl_{side}.jsonl"].append({"messages": asked, **columns})
             if side != "test" and answer and scores[row[self.names[0]]][metric] >= args.least:
-                files[f"{side}.jsonl"].append({"messages": [*asked, {"role": "assistant", "content": answer}]})
+                files[f"{side}.jsonl"].append({"messages": [*asked, {"role": "assistant", "content": answer}], **says})
             else:
                 dropped += side != "test"
         if empty := [name for name, lines in files.items() if not lines]:

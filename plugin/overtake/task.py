@@ -4,12 +4,13 @@ Doctor, watch, plots, report, gate, evaluate, ask, export and deploy read a `Tas
 that a task can be declared before anything heavy is loaded.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Row = dict[str, str]
 """Cells of a table, by column."""
@@ -129,6 +130,11 @@ DECLARED: dict[str, Setting] = {}
 """The settings of all known tasks, by name: filled when a task becomes known, read by settings.py, which must not look upward."""
 
 
+Thinking = Literal["off", "on", "rows"]
+THINKING_COLUMN = "chat_template_kwargs"
+"""The column of a row that says by {"enable_thinking": true} whether it is thought about; ms-swift reads it in training and rollouts."""
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How a model of this task answers: as many new tokens as training allowed."""
@@ -137,8 +143,47 @@ class Decoding:
     temperature: float = 0.0
     """Of a served model; evaluation is greedy."""
     top_p: float | None = None
-    thinking: bool = False
-    """The think block is part of the answer: it is asked for and stays."""
+    thinking: Thinking = "off"
+    """Whether the model thinks before it answers, in SFT, RL, sampling, evaluation and use alike.
+
+    off: every prompt closes the think block where the model's template has one, and what is thought all the same is taken off the answer.
+    on: every prompt leaves room for a thought, which is part of the answer and of its limit. rows: each row says so by its column
+    `chat_template_kwargs`; one that does not is as the template has it.
+    """
+
+    def __post_init__(self) -> None:
+        if self.thinking not in get_args(Thinking):
+            raise ValueError(f"thinking={self.thinking!r} is none of {', '.join(get_args(Thinking))}")
+
+    def thinks(self, row: Mapping[str, Any]) -> bool | None:
+        """Whether a row's prompt leaves room for a thought; None where nobody says.
+
+        >>> rows = Decoding(8, thinking="rows")
+        >>> rows.thinks({"chat_template_kwargs": '{"enable_thinking": true}'}), rows.thinks({}), Decoding(8).thinks({})
+        (True, None, False)
+
+        Raises ValueError for a column out of form.
+        """
+        if self.thinking != "rows":
+            return self.thinking == "on"
+        said = row.get(THINKING_COLUMN) or {}
+        try:
+            said = json.loads(said) if isinstance(said, str) else said
+            thinks = said.get("enable_thinking")
+        except (ValueError, AttributeError):
+            thinks = said
+        if thinks is not None and not isinstance(thinks, bool):
+            raise ValueError(f'{THINKING_COLUMN} is {str(said)[:60]!r}: write {{"enable_thinking": true}} or false')
+        return thinks
+
+    @property
+    def flags(self) -> list[str]:
+        """What tells ms-swift so, training, sampling or serving.
+
+        >>> Decoding(8, thinking="on").flags, Decoding(8, thinking="rows").flags
+        (['--enable_thinking', 'true'], [])
+        """
+        return [] if self.thinking == "rows" else ["--enable_thinking", str(self.thinking == "on").lower()]
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_a_service_that_the_rewards_ask_must_be_set(run):
     ("reward", "setting"),
     [
         ("finance_accuracy", "FINANCE_JUDGE_SHARE"),
-        ("medical_answer", "JUDGE_SHARE"),
+        ("medical_answer", "MEDICAL_JUDGE_SHARE"),
         ("medical_answer", "MEDICAL_WEIGHT_TEACHER"),
         ("rag_competition", "WEIGHT_JUDGE"),
     ],
@@ -130,9 +130,8 @@ def test_a_judge_is_missed_only_where_the_settings_let_the_reward_ask_it(run, mo
         monkeypatch.setenv(f"OVERTAKE_{setting}", value)
         found = [one for one in run(reward_funcs=reward) if one.what == "judge"]
         assert len(found) == missed
-    assert (
-        f"{reward} asks it" in found[0].value and f"OVERTAKE_{'FINANCE_' * (reward == 'finance_accuracy')}JUDGE_SHARE=0" in found[0].remedy
-    )
+    own = {"finance_accuracy": "FINANCE_", "medical_answer": "MEDICAL_"}.get(reward, "")
+    assert f"{reward} asks it" in found[0].value and f"OVERTAKE_{own}JUDGE_SHARE=0" in found[0].remedy
 
 
 def test_rows_that_are_trained_on_and_tested_with_are_a_leak(run, tmp_path):
@@ -261,3 +260,37 @@ def test_a_reranker_that_reads_the_rewrite_is_found(services, asking):
 def test_a_service_that_is_down_is_found(services, asking):
     services(status=500)
     assert "500" in only(live.services(asking, TASKS, no_judge=True), "RAG service").value
+
+
+def answers(*texts):
+    return [{"messages": [*TURNS, {"role": "assistant", "content": text}]} for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("told", "level", "words"),
+    [
+        ("false", "error", "2 of 3 rows teach a reasoning, which nothing will ask for: the task does not think (--enable_thinking false)"),
+        ("true", "warning", "1 of 3 rows hold no reasoning, though the task thinks (--enable_thinking true)"),
+    ],
+)
+def test_rows_that_think_otherwise_than_the_task_are_counted(run, tmp_path, told, level, words):
+    write(tmp_path / "train.jsonl", answers("<think>\n想\n</think>\n\n答", "<think>\n\n</think>\n\n答", "<think>想</think>答"))
+    sft = {"kind": "sft", "dataset": tmp_path / "train.jsonl", "reward_funcs": None, "enable_thinking": told}
+    assert only(run(**sft), "thinking", level).value == words
+    write(tmp_path / "train.jsonl", answers(*["<think>想</think>答" if told == "true" else "答"] * 3))
+    assert not [one for one in run(**sft) if one.what == "thinking"]
+
+
+def test_a_table_whose_cells_think_is_seen_too(run, tmp_path):
+    write(tmp_path / "sft.jsonl", [{"question": "2+2?", "teacher_output": "<think>\n4\n</think>\n<answer>4</answer>"}])
+    found = run(kind="sft", dataset=f"overtake/finance:{tmp_path / 'sft.jsonl'}", reward_funcs=None, enable_thinking="false")
+    assert only(found, "thinking").value.startswith("1 of 1 rows teach a reasoning")
+
+
+def test_rl_thinks_as_the_sft_before_it(run, tmp_path):
+    adapter = tmp_path / "checkpoint-9"
+    adapter.mkdir()
+    (adapter / "args.json").write_text('{"enable_thinking": true}', encoding="utf-8")
+    found = only(run(adapters=adapter, enable_thinking="false"), "thinking")
+    assert found.value == f"{adapter} was trained with --enable_thinking true, this run says false"
+    assert not [one for one in run(adapters=adapter, enable_thinking="true") if one.what == "thinking"]

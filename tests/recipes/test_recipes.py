@@ -7,6 +7,7 @@ Run: python -m pytest -m "not slow" tests/recipes
 import ast
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -186,6 +187,7 @@ def test_the_settings_of_ppo_are_what_its_recipe_says() -> None:
         pytest.param({"OVERTAKE_CRITIC": ""}, None, id="the policy's own base"),
         pytest.param({"OVERTAKE_CRITIC": "my/critic"}, None, id="one that was named"),  # comes from the caller's environment
         pytest.param({"MODEL": "Qwen/Qwen3-1.7B"}, None, id="a policy of another family"),
+        pytest.param({"MODEL": "Qwen/Qwen3-32B", "PROFILE": "4x80g"}, "Qwen/Qwen3-4B", id="the other 32B"),
         pytest.param({"OVERTAKE_CONFIG": "{critic: x}"}, None, id="one that the YAML file names"),
     ],
 )
@@ -195,7 +197,7 @@ def test_the_critic_of_a_profile_is_for_its_own_model_and_for_who_named_none(
     if "OVERTAKE_CONFIG" in settings:
         (tmp_path / "my.yaml").write_text("critic: my/critic\n", encoding="utf-8")
         settings = {"OVERTAKE_CONFIG": str(tmp_path / "my.yaml")}
-    env, _ = command("ppo_rag", PROFILE="1x24g", SFT_ADAPTER="none", **settings)
+    env, _ = command("ppo_rag", **{"PROFILE": "1x24g", "SFT_ADAPTER": "none", **settings})
     assert env.get("OVERTAKE_CRITIC") == critic
 
 
@@ -214,13 +216,15 @@ def test_ms_swift_takes_the_judge_recipes(recipe: str, profile: str, files: dict
     if recipe == "sft_judge":
         assert (args.learning_rate, args.warmup_steps, args.max_steps, args.weight_decay) == (2e-4, 5, 60, 0.01)
         assert profile != "1x24g" or batch == (2, 4)
+        assert math.prod(batch) * PROCESSES.get(profile, 1) == (16 if profile == "multinode" else 8) or profile.startswith("cpu")
         return
     assert (args.reward_funcs, args.reward_weights) == (["judge_format", "judge_verdict"], [0.2, 0.8])
     assert (args.learning_rate, args.warmup_ratio, args.beta, args.max_grad_norm) == (3e-5, 0.1, 0.01, 0.5)
     assert (args.adam_beta1, args.adam_beta2, args.weight_decay, args.num_train_epochs) == (0.9, 0.999, 0.1, 3)
     assert (args.num_generations, args.max_completion_length, args.max_length) == (16, 1024, 1024)
     assert args.adapters == args.ref_adapters == [str(files["lora"])]
-    assert profile != "1x24g" or batch == (4, 32), "128 verdicts an update, as 16 x 8 are"
+    assert profile != "1x24g" or batch == (4, 32)
+    assert math.prod(batch) * PROCESSES.get(profile, 1) == 128 or profile.startswith("cpu")
 
 
 def test_the_trained_judge_is_served_to_answer_the_same_twice(parse: Any, command: Any) -> None:
@@ -234,6 +238,13 @@ def test_a_student_is_served_with_the_token_limit_of_its_training(task: str, tok
     _, words = command("deploy", PROFILE="1x24g", SYSTEM=task, MODEL="Qwen/Qwen2.5-1.5B-Instruct")
     args = parse("DeployArguments", words[1:])
     assert (args.served_model_name, args.port, args.max_new_tokens) == (task.replace("_", "-"), 8000, tokens)
+
+
+def test_a_checkpoint_answers_as_it_was_trained(files: dict[str, Path], command: Any) -> None:
+    for said, told in (({}, ["true", "1024"]), ({"enable_thinking": False, "max_completion_length": 512}, ["false", "512"])):
+        (files["full"] / "args.json").write_text(json.dumps(said, indent=2), encoding="utf-8")
+        _, words = command("deploy", PROFILE="cpu", SYSTEM="finance", MODEL=files["full"])
+        assert [words[words.index(name) + 1] for name in ("--enable_thinking", "--max_new_tokens")] == told
 
 
 def test_a_system_that_is_no_task_is_refused_with_those_there_are(run: Any) -> None:
@@ -713,3 +724,17 @@ def test_export_finds_the_comparison_of_this_checkpoint_by_itself(files: dict[st
             assert not (tmp_path / "named").exists()
         else:
             assert result.returncode == 2 and "GRPO is worse than SFT: ndcg@10 -0.100" in result.stderr, result.stderr
+
+
+def test_a_board_is_one_variable_and_no_key_stands_on_a_command_line(command, run, tmp_path):
+    base = {"PROFILE": "cpu", "SFT_ADAPTER": "none", "OUTPUT_DIR": tmp_path / "out"}
+    env, words = command("grpo_rag", REPORT_TO="wandb", **base)
+    at = words.index("--report_to")
+    assert words[at : at + 3] == ["--report_to", "tensorboard", "wandb"]
+    assert (env["WANDB_MODE"], env["WANDB_DIR"]) == ("offline", str(tmp_path / "out"))
+    env, words = command("sft_finance", REPORT_TO="swanlab", SWANLAB_API_KEY="s3cret", PROFILE="cpu", OUTPUT_DIR=tmp_path / "out")
+    assert words[words.index("--swanlab_mode") + 1] == "cloud" and "s3cret" not in f"{env}{words}"
+    refused = run("grpo_rag", REPORT_TO="mlflow", DRY_RUN=1, **base)
+    assert refused.returncode == 2 and refused.stderr.endswith("give wandb, swanlab or both; TensorBoard is always written\n")
+    refused = run("grpo_rag", "--swanlab_token", "s3cret", DRY_RUN=1, **base)
+    assert refused.returncode == 2 and "error: --swanlab_token: every user of this machine would see the key" in refused.stderr

@@ -57,6 +57,7 @@ def services(monkeypatch, tmp_path, serve):
         "TEACHER_BASE_URL": f"{address}/v1",
         "TEACHER_MODEL": "judge",
         "JUDGE_SHARE": "1",
+        "FINANCE_JUDGE_SHARE": "0",
         "CACHE_DIR": str(tmp_path),
         "BATCH_DEADLINE": "20",
     }.items():

@@ -49,7 +49,8 @@ def test_a_student_is_evaluated_and_served_with_the_tokens_that_its_training_all
     monkeypatch.setenv("PROFILE", "4x80g")
     command = of_recipe(ROOT / f"recipes/{task.recipe}.sh")
     assert command.number("max_completion_length", 0) == task.decoding.limit
-    assert told(task)[3].endswith(f"--max_new_tokens {task.decoding.limit}")
+    assert command.get("enable_thinking") == str(task.decoding.thinking == "on").lower()
+    assert told(task)[3].endswith(f"--max_new_tokens {task.decoding.limit} --enable_thinking {command.get('enable_thinking')}")
     assert command.flags["reward_funcs"] and set(command.flags["reward_funcs"]) <= set(tasks.rewards())
 
 
@@ -65,7 +66,7 @@ def test_its_rewards_read_columns_that_its_sample_has(task: Task):
 
 def test_a_settings_name_and_bounds_are_the_tasks(monkeypatch):
     settings.load.cache_clear()
-    assert (settings.value("finance_judge_share"), settings.value("medical_weight_rules")) == (0.0, 0.6)
+    assert [settings.value(name) for name in ("finance_judge_share", "medical_judge_share", "medical_weight_rules")] == [1.0, 1.0, 0.6]
     for name, value in (("OVERTAKE_FINANCE_JUDGE_SHARE", "2"), ("OVERTAKE_MEDICAL_WEIGHT_TEACHER", "-1")):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)

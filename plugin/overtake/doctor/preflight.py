@@ -44,6 +44,7 @@ def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]
         partial(rows.columns, command, train, known),
         partial(rows.lengths, command, train),
         partial(rows.copies, command, train),
+        partial(rows.thoughts, command, train),
         partial(rows.leaks, command, train, held_out, tasks),
     ]
     return [finding for check in checks for finding in check()]

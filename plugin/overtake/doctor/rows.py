@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from overtake import thinking
 from overtake.data import tables
 from overtake.data.near_duplicates import is_copy
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding
 from overtake.reading.normal_forms import for_likeness
-from overtake.task import Reward, Task
+from overtake.reading.tags import split_think
+from overtake.task import THINKING_COLUMN, Reward, Task
 
 Rows = list[dict[str, Any]]
 
@@ -113,6 +115,38 @@ def copies(command: Command, rows: Rows) -> Iterator[Finding]:
     if copies:
         remedy = "leave them out (tools/convert.py does): they teach to copy"
         yield Finding("warning", "copies", f"{copies} of {len(said)} answers are the question again", remedy)
+
+
+def thoughts(command: Command, rows: Rows) -> Iterator[Finding]:
+    """Whether the rows of SFT think as the prompts of RL, evaluation and use will (--enable_thinking), and RL as the SFT before it did."""
+    told = command.get("enable_thinking")
+    if told not in ("true", "false"):
+        return
+    if command.kind == "sft":
+        # A row's own word goes before the run's.
+        texts = [text for row in rows if not row.get(THINKING_COLUMN) and (text := _answer(row))]
+        thought = sum(bool(split_think(text)[0]) for text in texts)
+        if told == "false" and thought:
+            remedy = "set --enable_thinking true here, in RL and in the task's Decoding, or take the think blocks out of the rows"
+            said = f"{thought} of {len(texts)} rows teach a reasoning, which nothing will ask for: the task does not think"
+            yield Finding("error", "thinking", f"{said} (--enable_thinking false)", remedy)
+        elif told == "true" and thought < len(texts):
+            remedy = "give them one, or leave them out" if thought else "set --enable_thinking false, in RL too, or give all rows a thought"
+            said = f"{len(texts) - thought} of {len(texts)} rows hold no reasoning, though the task thinks"
+            yield Finding("warning", "thinking", f"{said} (--enable_thinking true)", remedy)
+    for folder in dict.fromkeys((*command.flags.get("adapters", []), command.get("model"))):
+        trained = thinking.trained(Path(folder))
+        if trained is not None and trained != (told == "true"):
+            said = f"{folder} was trained with --enable_thinking {str(trained).lower()}, this run says {told}"
+            yield Finding("error", "thinking", said, f"add --enable_thinking {str(trained).lower()}, or take another checkpoint")
+
+
+def _answer(row: Mapping[str, Any]) -> str:
+    """What a row of SFT teaches to say: its last turn, else the cell that begins with a think block; "" where neither is there."""
+    turns = row.get("messages")
+    if isinstance(turns, list) and turns:
+        return str(turns[-1].get("content") or "") if turns[-1].get("role") == "assistant" else ""
+    return next((cell for cell in row.values() if isinstance(cell, str) and cell.lstrip().startswith("<think>")), "")
 
 
 def question(row: Mapping[str, Any], tasks: Sequence[Task]) -> str:

@@ -21,11 +21,11 @@ def answer(task: Task, args: argparse.Namespace, row: dict[str, str], what: str)
     Raises Stop when there is none, BadInput for a row without a prompt.
     """
     try:
-        messages = task.evaluation.messages(row)
+        messages, thinks = task.evaluation.messages(row), task.decoding.thinks(row)
     except ValueError as error:
         raise BadInput(str(error)) from None
     key = settings.api_key("OVERTAKE_STUDENT_API_KEY")
-    found = from_endpoint(args.model, args.base_url, key, [messages], task.decoding.limit, task.decoding.thinking)[0]
+    found = from_endpoint(args.model, args.base_url, key, [messages], task.decoding.limit, [thinks])[0]
     if not found:
         raise Stop(f"{args.model} at {args.base_url} gave no {what}, though it answered: ask in other words or train it longer")
     return found

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from overtake import settings, text_table
+from overtake import settings, text_table, thinking
 from overtake.data.tables import BadInput, json_lines, read_rows, write_aside
 from overtake.evaluation import costs, students
 from overtake.evaluation.costs import Cost
@@ -148,15 +148,16 @@ def answered(
     file = out / f"answers_{_file(name)}.jsonl"
     try:
         asked = {row[how.id]: how.messages(row) for row in rows}
+        thinks = {row[how.id]: task.decoding.thinks(row) for row in rows}
     except ValueError as error:
         raise BadInput(str(error)) from None
     served = "@http" in spec
-    identity = _identity(spec, asked, *(["vllm"] if vllm and not served else []))
+    identity = _identity(spec, asked, thinks, *(["vllm"] if vllm and not served else []))
     kept = _kept(task, file, identity)
     if not served and len(kept) < len(rows):  # whole batches only: the padding of a batch can change the last bits of an answer
         kept = dict(list(kept.items())[: len(kept) // students.BATCH * students.BATCH])
     if missing := [row for row in rows if row[how.id] not in kept]:
-        conversations = [asked[row[how.id]] for row in missing]
+        conversations, wanted = [asked[row[how.id]] for row in missing], [thinks[row[how.id]] for row in missing]
         write_aside({file: json_lines(kept.values())})
         texts = {how.id: how.id, **{shown: column for shown, column in how.shown.items() if column in how.texts}}
         with file.open("ab", buffering=0) as stream:
@@ -178,10 +179,11 @@ def answered(
             if served:
                 model, _, url = spec.partition("@")
                 key = settings.api_key("OVERTAKE_STUDENT_API_KEY")
-                students.from_endpoint(model, url, key, conversations, task.decoding.limit, task.decoding.thinking, keep)
+                told = task.decoding.thinking == "rows"
+                students.from_endpoint(model, url, key, conversations, task.decoding.limit, wanted, keep, told=told)
             else:
                 ask = students.from_vllm if vllm else students.from_folder
-                ask(Path(spec), conversations, task.decoding.limit, task.decoding.thinking, keep)
+                ask(Path(spec), conversations, task.decoding.limit, wanted, keep)
         write_aside({file: json_lines(kept[row[how.id]] for row in rows if row[how.id] in kept)})
     answers = {row[how.id]: kept[row[how.id]][how.answer] if row[how.id] in kept else None for row in rows}
     names = Cost.__dataclass_fields__
@@ -221,9 +223,10 @@ def _file(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def _identity(spec: str, asked: Mapping[str, list[dict[str, str]]], *engine: str) -> str:
+def _identity(spec: str, asked: Mapping[str, list[dict[str, str]]], thinks: Mapping[str, bool | None], *engine: str) -> str:
     """Changes when the weights, the rows, their prompts or what runs the model change."""
-    digest = hashlib.sha256(json.dumps([spec, asked, *engine]).encode())
+    trained = None if "@http" in spec else thinking.trained(Path(spec))
+    digest = hashlib.sha256(json.dumps([spec, asked, thinks, trained, *engine]).encode())
     for file in sorted(Path(spec).glob("*.safetensors")) if "@http" not in spec else []:
         digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     return digest.hexdigest()[:16]

@@ -16,6 +16,7 @@ from overtake.evaluation.costs import Cost
 from overtake.reading.tags import strip_think
 from overtake.remote.chat import Endpoint, chat_call, chat_gateway
 from overtake.remote.gateway import Ok, Result
+from overtake.thinking import prompt, trained
 
 BATCH = 32
 """Conversations that a folder answers together."""
@@ -41,12 +42,17 @@ def fetched(name: str) -> Path:
 
 
 def from_folder(
-    folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int, whole: bool = False, tell: Tell | None = None
+    folder: Path,
+    conversations: Sequence[list[dict[str, str]]],
+    limit: int,
+    thinking: Sequence[bool | None] = (),
+    tell: Tell | None = None,
 ) -> list[str]:
     """Greedy answers of the model in `folder` (a full model, or a LoRA adapter whose base its adapter_config.json names).
 
-    At most `limit` tokens each and what the model's window has room for, stripped of the think block unless
-    they are wanted `whole`. Raises BadInput when the folder holds neither.
+    At most `limit` tokens each and what the model's window has room for. `thinking` says of each conversation whether its prompt leaves
+    room for a thought (None: as the model's template has it; without it none does); a think block stays in an answer unless that is False.
+    A checkpoint that was trained otherwise is asked as it was trained. Raises BadInput when the folder holds neither.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -58,7 +64,8 @@ def from_folder(
 
         model = PeftModel.from_pretrained(model, folder)
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    prompts = _prompts(tokenizer, conversations, whole)
+    prompts = _prompts(folder, tokenizer, conversations, thinking)
+    whole = _whole(thinking, len(prompts))
     answers: list[str] = []
     for start in tqdm(range(0, len(prompts), BATCH), desc=f"answers of {folder.name}", unit="batch"):
         begun = time.monotonic()
@@ -74,7 +81,7 @@ def from_folder(
                 do_sample=False,
             )
         texts = tokenizer.batch_decode(output[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
-        answers += [text.strip() if whole else strip_think(text) for text in texts]
+        answers += [text.strip() if keep else strip_think(text) for text, keep in zip(texts, whole[start:], strict=False)]
         if tell:
             seconds, padding = time.monotonic() - begun, tokenizer.pad_token_id
             # Answers are padded on the right; of the prompt the mask tells.
@@ -123,15 +130,23 @@ def _base_of_adapter(folder: Path) -> str:
     return base
 
 
-def _prompts(tokenizer: Any, conversations: Sequence[list[dict[str, str]]], whole: bool) -> list[str]:
-    return [
-        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=whole)
-        for messages in conversations
-    ]
+def _prompts(folder: Path, tokenizer: Any, conversations: Sequence[list[dict[str, str]]], thinking: Sequence[bool | None]) -> list[str]:
+    as_trained = trained(folder)
+    told = [as_trained] * len(conversations) if as_trained is not None else thinking or [False] * len(conversations)
+    return [prompt(tokenizer, messages, thinks) for messages, thinks in zip(conversations, told, strict=True)]
+
+
+def _whole(thinking: Sequence[bool | None], count: int) -> list[bool]:
+    """Of which answers the think block stays."""
+    return [thinks is not False for thinks in thinking] or [False] * count
 
 
 def from_vllm(
-    folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int, whole: bool = False, tell: Tell | None = None
+    folder: Path,
+    conversations: Sequence[list[dict[str, str]]],
+    limit: int,
+    thinking: Sequence[bool | None] = (),
+    tell: Tell | None = None,
 ) -> list[str]:
     """As `from_folder`, by vLLM on all GPUs that divide the attention heads among them: many times as fast with a model of billions.
 
@@ -149,7 +164,8 @@ def from_vllm(
 
     base, tokenizer = _base(folder)
     config = AutoConfig.from_pretrained(base)
-    prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in _prompts(tokenizer, conversations, whole)]
+    prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in _prompts(folder, tokenizer, conversations, thinking)]
+    whole = _whole(thinking, len(prompts))
     window = min(config.max_position_embeddings, max(map(len, prompts)) + limit)
     adapter: dict[str, Any] = {}
     request = None
@@ -177,7 +193,7 @@ def from_vllm(
                 lora_request=request,
             )
             texts = [one.outputs[0].text for one in done]
-            answers += [text.strip() if whole else strip_think(text) for text in texts]
+            answers += [text.strip() if keep else strip_think(text) for text, keep in zip(texts, whole[start:], strict=False)]
             if tell:
                 seconds = time.monotonic() - begun
                 tokens = [len(ids) + len(one.outputs[0].token_ids) for ids, one in zip(batch, done, strict=True)]
@@ -195,21 +211,35 @@ def from_endpoint(
     key: str,
     conversations: Sequence[list[dict[str, str]]],
     limit: int,
-    whole: bool = False,
+    thinking: Sequence[bool | None] = (),
     tell: Tell | None = None,
+    *,
+    told: bool = False,
 ) -> list[str | None]:
     """Answers of a served model at temperature 0: "" where it answered without a text, None where the service did not answer.
 
-    At most `limit` tokens each. Wanted `whole`, the think block stays, and what is cut off counts as it
-    is, as it does for a folder.
+    At most `limit` tokens each. `thinking` as in `from_folder`; where a think block stays, what is cut off counts as it is, as it does for
+    a folder. Whether a model thinks is its server's matter, which recipes/deploy.sh starts as it was trained; `told`, each request says
+    it, for a task whose rows do.
     They are not cached: a student that is trained and served again keeps its address and name.
 
     Raises Stop when it is dead or refuses the key.
     """
     to = Endpoint("student", base_url, model, key)
     calls = [
-        chat_call(to, messages, limit, temperature=0.0, cached=False, thinking=whole, raise_token_limit_on_cutoff=not whole)
-        for messages in conversations
+        chat_call(
+            to,
+            messages,
+            limit,
+            temperature=0.0,
+            cached=False,
+            thinking=whole,
+            raise_token_limit_on_cutoff=not whole,
+            template={"enable_thinking": thinks} if told and thinks is not None else {},
+        )
+        for messages, thinks, whole in zip(
+            conversations, thinking or [False] * len(conversations), _whole(thinking, len(conversations)), strict=True
+        )
     ]
     last = time.monotonic()
 

@@ -127,6 +127,7 @@ def chat_call(
     sample: int = 0,
     thinking: bool = False,
     raise_token_limit_on_cutoff: bool = True,
+    template: Mapping[str, Any] | None = None,
 ) -> ChatCall:
     """A chat request whose answer is {"text", "model", "usage", "usd"}; the text is stripped of its think block and never empty.
 
@@ -138,12 +139,14 @@ def chat_call(
     is: for a model that is measured, not one that teaches.
     Calls that differ in `sample` alone are kept apart: the same question may be answered several times.
     With `thinking` the text holds the think block too, and what a service tells apart as reasoning is put into one.
+    `template` is for the chat template of a server of one's own (ms-swift, vLLM, SGLang), such as {"enable_thinking": true}.
     """
     prompt_tokens = _tokens(messages)
     factor, unreadable = 1, 0
 
     def body() -> dict[str, Any]:
-        return {"model": to.model, "messages": list(messages), **parameters(to.model, limit * factor, temperature)}
+        of_template = {"chat_template_kwargs": dict(template)} if template else {}
+        return {"model": to.model, "messages": list(messages), **parameters(to.model, limit * factor, temperature), **of_template}
 
     def accept(answer: Any) -> dict[str, Any]:
         nonlocal factor, unreadable
@@ -190,6 +193,7 @@ def chat_call(
     # Only what is set stands in the key, so that answers kept before these were there are found.
     identity |= {"sample": sample} if sample else {}
     identity |= {"thinking": True} if thinking else {}
+    identity |= {"template": dict(template)} if template else {}
     identity |= {} if raise_token_limit_on_cutoff else {"raise_token_limit_on_cutoff": False}
     return ChatCall(
         identity,

@@ -13,11 +13,12 @@ def told(task: Task) -> list[str]:
     """The lines.
 
     >>> told(tasks.find("judge"))
-    ['judge', 'judge', '8000', '--temperature 0 --max_new_tokens 1024']
+    ['judge', 'judge', '8000', '--temperature 0 --max_new_tokens 1024 --enable_thinking true']
     """
     how = task.decoding
     top_p = "" if how.top_p is None else f" --top_p {how.top_p:g}"
-    return [task.called, task.served, str(task.port), f"--temperature {how.temperature:g}{top_p} --max_new_tokens {how.limit}"]
+    flags = f"--temperature {how.temperature:g}{top_p} --max_new_tokens {how.limit}"
+    return [task.called, task.served, str(task.port), " ".join([flags, *how.flags])]
 
 
 def main(name: str) -> int:

@@ -79,9 +79,9 @@ def test_an_outage_is_no_opinion_of_the_judge(run, judge, rows, monkeypatch):
 def test_a_model_in_a_folder_is_asked_with_the_prompt_of_training(run, rows, tmp_path, monkeypatch):
     asked = []
 
-    def from_folder(folder, conversations, limit, whole):
+    def from_folder(folder, conversations, limit, thinking):
         asked.extend(conversations)
-        assert whole and limit == 1024
+        assert thinking == [True] * len(conversations) and limit == 1024
         return ["<think>" if "Japan" in talk[1]["content"] else verdict(talk[1]["content"]) for talk in conversations]
 
     monkeypatch.setattr(students, "from_folder", from_folder)

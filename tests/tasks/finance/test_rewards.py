@@ -134,7 +134,7 @@ def logged(monkeypatch):
 
 @pytest.fixture
 def rules_only(monkeypatch):
-    monkeypatch.delenv("OVERTAKE_FINANCE_JUDGE_SHARE", raising=False)
+    monkeypatch.setenv("OVERTAKE_FINANCE_JUDGE_SHARE", "0")
     settings.load.cache_clear()
     yield
     settings.load.cache_clear()

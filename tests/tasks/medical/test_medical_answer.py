@@ -78,7 +78,7 @@ def test_ppo_calls_without_groups(services, group):
 
 
 def test_whole_groups_are_judged_by_share(services, group, monkeypatch):
-    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0.5")
+    monkeypatch.setenv("OVERTAKE_MEDICAL_JUDGE_SHARE", "0.5")
     settings.load.cache_clear()
     services.points[GOOD] = 6
     ids = [f"m{number // 4}" for number in range(80)]
@@ -89,7 +89,7 @@ def test_whole_groups_are_judged_by_share(services, group, monkeypatch):
 
 
 def test_share_zero_asks_nobody_and_needs_no_endpoint(services, group, monkeypatch):
-    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
+    monkeypatch.setenv("OVERTAKE_MEDICAL_JUDGE_SHARE", "0")
     monkeypatch.delenv("OVERTAKE_TEACHER_BASE_URL")
     settings.load.cache_clear()
     assert MedicalAnswer()(**group([GOOD])) == [pytest.approx(rules(GOOD))]
@@ -108,7 +108,7 @@ def test_weights_are_settings(services, group, monkeypatch):
 def test_a_teacher_that_refuses_every_call_stops_the_run(services, group):
     answers = [f"{GOOD}第{number}。" for number in range(8)]
     services.points.update(dict.fromkeys(answers, 503))
-    with pytest.raises(Outage, match="OVERTAKE_JUDGE_SHARE=0 to go on with the rules alone"):
+    with pytest.raises(Outage, match="OVERTAKE_MEDICAL_JUDGE_SHARE=0 to go on with the rules alone"):
         MedicalAnswer()(**group(answers))
 
 

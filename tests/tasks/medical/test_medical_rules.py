@@ -253,7 +253,7 @@ def test_no_answer_keeps_the_rules_busy(unit):
 
 def test_rules_that_take_too_long_measure_nothing(monkeypatch):
     monkeypatch.setattr(medical_rules, "SECONDS", 0.0)
-    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
+    monkeypatch.setenv("OVERTAKE_MEDICAL_JUDGE_SHARE", "0")
     with pytest.raises(TimeoutError, match="the rules took more than 0 s on an answer of"):
         score(QUESTION, HONEST, BOOK)
     columns = {"med_id": ["a"], "med_question": [QUESTION], "med_keywords": [json.dumps(KEYWORDS)], "med_reference": [""], "med_risk": [""]}

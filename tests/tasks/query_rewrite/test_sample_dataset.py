@@ -40,6 +40,7 @@ def test_the_teachers_rewrite_stands_where_ms_swift_wants_an_answer(rows, tmp_pa
         found, _ = load_dataset([name])
         answers = [{"role": "assistant", "content": row["rag_teacher_rewrite"]} for row in rows]
         assert found["messages"] == [[*row["messages"], answer] for row, answer in zip(rows, answers, strict=True)]
+        assert list(found["chat_template_kwargs"]) == [{"enable_thinking": False}] * 11  # as the task says, whatever engine draws
 
 
 def test_the_rewards_find_every_row_again(rows, tmp_path):

@@ -24,7 +24,8 @@ TASK = Task(
         Metric("passed", "wrong ones passed", "错误被放过", "down", percent=True),
     ),
     tables={MEANS: ("main", "secondary", "format", "readable", "passed")},
-    decoding=Decoding(limit=1024, thinking=True),
+    # The reason before the verdict is part of the form, in every row that it learns from.
+    decoding=Decoding(limit=1024, thinking="on"),
     evaluation=Evaluation(
         id=JUDGE_ID,
         answer="verdict",

@@ -48,7 +48,7 @@ def by_folder(folder: Path) -> Grade:
 
     def grade(rows: Sequence[JudgeRow]) -> list[Said | None]:
         conversations = [judge_messages(row.question, row.gold, row.answer_hat) for row in rows]
-        return [_read(text) for text in students.from_folder(folder, conversations, grading.LIMIT, whole=True)]
+        return [_read(text) for text in students.from_folder(folder, conversations, grading.LIMIT, [True] * len(rows))]
 
     return grade
 

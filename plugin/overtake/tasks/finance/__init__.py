@@ -21,11 +21,10 @@ TASK = Task(
         Reward("keyword_answer", f"{_HERE}.rewards.keyword_answer:KeywordAnswer", GRADED),
         Reward("numeric_answer", f"{_HERE}.rewards.numeric_answer:NumericAnswer", GRADED),
     ),
-    # Share of the questions answered in words that the judge scores in training; 0: rules only.
     settings=(
         Setting(
             "finance_judge_share",
-            0.0,
+            1.0,
             most=1.0,
             meaning="Share of the finance questions answered in words that the judge scores in training; 0: by rules only.",
         ),
@@ -44,8 +43,8 @@ TASK = Task(
         MEANS: ("format", "accuracy", "judge", "unreadable", "length"),
         "accuracy by type": ("calculation", "concept", "analysis", "reasoning"),
     },
-    # As many as RL gives thought and answer.
-    decoding=Decoding(limit=1024, thinking=True),
+    # As many as RL gives thought and answer. It thinks: the form <think>…</think><answer>…</answer> is what is learnt.
+    decoding=Decoding(limit=1024, thinking="on"),
     evaluation=Evaluation(
         id="id",
         answer="output",

@@ -15,14 +15,18 @@ TASK = Task(
             f"{_HERE}.rewards.medical_answer:MedicalAnswer",
             READ,
             asks=("judge",),
+            judged="medical_judge_share",
             judge_weight="medical_weight_teacher",
         ),
         Reward("medical_rules", f"{_HERE}.rewards.medical_rules:MedicalRules", READ),
     ),
-    # Weights of the rule book and of the teacher's checklist in the reward.
     settings=(
         Setting("medical_weight_rules", 0.6, meaning="Weight of the rule book in `medical_answer`."),
         Setting("medical_weight_teacher", 0.4, meaning="Weight of the teacher's checklist in it."),
+        # All, since where the teacher says nothing the rules have the whole weight.
+        Setting(
+            "medical_judge_share", 1.0, most=1.0, meaning="Share of the medical questions whose answers the teacher scores in training."
+        ),
     ),
     datasets={"overtake/medical": f"{_HERE}.dataset:medical"},
     main="rules",
@@ -39,8 +43,10 @@ TASK = Task(
         Metric("x_*", better="down"),
     ),
     tables=lazy(f"{_HERE}.evaluate:tables"),
-    # As many as RL gives an answer, which holds its reasoning.
-    decoding=Decoding(limit=768, temperature=0.7, top_p=0.9, thinking=True),
+    # As many as RL gives an answer, which holds its reasoning. It thinks, since the data that it is made for were written by a reasoning
+    # model: were the block closed in RL and use, most rows of SFT would teach what nobody ever asks for. Rows without any reasoning want a
+    # student that does not think, --enable_thinking false in SFT and RL, which evaluation and deploy then read from its checkpoint.
+    decoding=Decoding(limit=768, temperature=0.7, top_p=0.9, thinking="on"),
     evaluation=Evaluation(
         id=ID,
         answer="answer",

@@ -49,7 +49,7 @@ TASK = Task(
     ),
     # Without gold labels quality and top1 are of reranker scores; with them of gold relevance, and top1 is hit@1, so not shown.
     tables={MEANS: ("quality", "top1", "hit@1", "recall@5", "mrr@10", "ndcg@10", "judge", "copy", "unreadable")},
-    # The teacher's rewrite has at most 150 tokens, so the student gets no more.
+    # A rewrite needs no thought, and its 150 tokens have no room for one.
     decoding=Decoding(limit=150, temperature=0.7, top_p=0.9),
     evaluation=Evaluation(
         id=QUERY_ID,

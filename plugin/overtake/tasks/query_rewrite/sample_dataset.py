@@ -13,7 +13,8 @@ from swift.dataset import DatasetLoader, DatasetMeta
 
 from datasets import Dataset  # type: ignore[attr-defined]  # mypy takes our data folder for it
 from overtake.rewards import sampling
-from overtake.tasks.query_rewrite import conversations
+from overtake.task import THINKING_COLUMN
+from overtake.tasks.query_rewrite import TASK, conversations
 from overtake.tasks.query_rewrite.columns import QUERY_ID, TEACHER_REWRITE
 
 
@@ -30,7 +31,9 @@ class PromptLoader(DatasetLoader):
         sampling.remember({key: sampling.Sampled(row[QUERY_ID], conversations.cells(row)) for key, row in rows.items()})
         answers = ({"role": "assistant", "content": row[TEACHER_REWRITE]} for row in rows.values())
         turns = [[*sampling.prompt(row["messages"]), answer] for row, answer in zip(rows.values(), answers, strict=True)]
-        return Dataset.from_list([{"messages": messages} for messages in turns])
+        # The sampler's engine of transformers makes a template of its own, so each row says whether it is thought about.
+        more = {THINKING_COLUMN: {"enable_thinking": TASK.decoding.thinks({})}}
+        return Dataset.from_list([{"messages": messages, **more} for messages in turns])
 
 
 def sample() -> DatasetMeta:

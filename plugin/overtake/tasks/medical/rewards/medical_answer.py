@@ -49,7 +49,7 @@ class MedicalAnswer(Reward[Pending]):
     def begin(self, batch: Batch) -> Pending:
         """Send the groups that are sampled to the teacher; an answer without a word needs no call."""
         config, rows = settings.load(), batch.rows(MedicalRow)
-        share = share_to_judge(config.judge_share, batch.step) if settings.value("medical_weight_teacher") else 0.0
+        share = share_to_judge(settings.value("medical_judge_share"), batch.step) if settings.value("medical_weight_teacher") else 0.0
         asked = [is_drawn(row.id, batch.step, share) for row in rows]
         to = chat.endpoint("judge") if any(asked) else None
         calls = [
@@ -63,7 +63,7 @@ class MedicalAnswer(Reward[Pending]):
         rows = batch.rows(MedicalRow)
         rules = list(map(medical_rules.verdict, rows, batch.completions))
         results = pending.judging()
-        remedy = "See to the judge, or set OVERTAKE_JUDGE_SHARE=0 to go on with the rules alone"
+        remedy = "See to the judge, or set OVERTAKE_MEDICAL_JUDGE_SHARE=0 to go on with the rules alone"
         stop_on_outage(results, [row.id for row in rows], "verdicts", remedy)
         found = [_verdict(result) if ask else None for result, ask in zip(results, pending.asked, strict=True)]
         size = self.group_size if batch.grouped else 1
