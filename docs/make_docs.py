@@ -84,7 +84,7 @@ def tracked() -> list[Path]:
 
 
 def first_line(path: Path) -> str:
-    """What a file says of itself in its first line: of a docstring, a comment or a heading; "" where it says nothing.
+    """Return what a file says of itself in its first line: of a docstring, a comment or a heading; "" where it says nothing.
 
     >>> first_line(ROOT / "docs/make_docs.py")
     'Write the pages that are made from the code: the settings, the layout, the rule book for the doctor.'

@@ -163,7 +163,7 @@ def test_the_slow_service_answers_retrieval_and_judge_as_our_readers_want_it(tmp
 
 def test_a_service_that_does_not_start_is_one_line_with_its_own_words(tmp_path):
     command = [sys.executable, str(TOOL.parents[1] / "tools/serve_rag.py"), "nowhere", "--ready-file"]
-    with pytest.raises(bench_grpo.Stop, match="the rag service did not start: error: nowhere: no such file"):
+    with pytest.raises(bench_grpo.Abort, match="the rag service did not start: error: nowhere: no such file"):
         bench_grpo.service(tmp_path, "rag", command).__enter__()
 
 
@@ -180,7 +180,7 @@ def test_bad_input_is_one_line_and_exit_2(run, tmp_path):
 
 
 def test_a_run_that_fails_is_told_in_its_own_words(tmp_path):
-    with pytest.raises(bench_grpo.Stop, match="the training run failed: no such model"):
+    with pytest.raises(bench_grpo.Abort, match="the training run failed: no such model"):
         bench_grpo.train(["bash", "-c", "echo no such model; exit 3"], os.environ, tmp_path, 1)
 
 

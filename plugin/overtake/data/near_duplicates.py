@@ -25,7 +25,7 @@ _FRAME_WORDS = frozenset(_FRAME.split())  # around a question they do not change
 
 
 def is_copy(query: str, rewrite: str) -> bool:
-    """Whether the rewrite asks nothing that the query does not ask in the same words.
+    """Return whether the rewrite asks nothing that the query does not ask in the same words.
 
     >>> is_copy("怎么吃？", "请问怎么吃呢"), is_copy(">60岁能吃吗", "<60岁能吃吗")
     (True, False)

@@ -1,4 +1,4 @@
-"""What answers take: seconds, tokens and money of each, and of a system's answers together."""
+"""Costs of answers: seconds, tokens and money of each, and of a system's answers together."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one answer took; None where it is not known."""
+    """Cost of one answer; None where it is not known."""
 
     seconds: float | None = None
     """From asking to the answer's last token, retries and waits between them included; of a folder, those of its whole batch."""
@@ -31,7 +31,7 @@ class Cost:
 
 
 def gpu_usd(seconds: float) -> float | None:
-    """What a model's own hardware costs for so long, by OVERTAKE_GPU_HOUR_USD; None where that is not set."""
+    """Cost of a model's own hardware for so long, by OVERTAKE_GPU_HOUR_USD; None where that is not set."""
     hour = settings.load().gpu_hour_usd
     return seconds / 3600 * hour if hour else None
 

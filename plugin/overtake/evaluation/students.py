@@ -223,7 +223,7 @@ def from_endpoint(
     it, for a task whose rows do.
     They are not cached: a student that is trained and served again keeps its address and name.
 
-    Raises Stop when it is dead or refuses the key.
+    Raises Abort when it is dead or refuses the key.
     """
     to = Endpoint("student", base_url, model, key)
     calls = [

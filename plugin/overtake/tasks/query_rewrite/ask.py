@@ -5,7 +5,7 @@ python tools/ask.py "脸上松松垮垮的，一天吃多少？" --tenant fivedo
 
 import argparse
 
-from overtake.cli import Stop
+from overtake.cli import Abort
 from overtake.data.tables import BadInput
 from overtake.evaluation import asking
 from overtake.remote import rag
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def work(args: argparse.Namespace) -> int:
     """Print the rewrite and both recall lists.
 
-    Raises Stop when the model or the retriever does not answer, BadInput for a tenant without a prompt.
+    Raises Abort when the model or the retriever does not answer, BadInput for a tenant without a prompt.
     """
     if not args.tenant:
         raise BadInput(f"whose prompt is meant? Give --tenant, one of {', '.join(prompts.tenants())}")
@@ -37,7 +37,7 @@ def work(args: argparse.Namespace) -> int:
     calls = [rag.rag_call(args.question, text, args.tenant, args.kb_name) for text in (args.question, rewrite)]
     for name, result in zip(("question", "rewrite"), retriever.run(calls), strict=True):
         if not isinstance(result, Ok):
-            raise Stop(result.reason)
+            raise Abort(result.reason)
         found = ", ".join(f"{hit.doc_id} ({hit.score:.2f})" for hit in rag.hits(result.value)) or "nothing"
         print(f"the {name} finds: {found}")
     return 0

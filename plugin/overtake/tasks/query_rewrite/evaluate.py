@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from overtake.cli import Stop, ask
+from overtake.cli import Abort, ask
 from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput, read_rows
 from overtake.evaluation.comparing import Answers, Scores
@@ -58,7 +58,7 @@ def messages(row: Row) -> list[dict[str, str]]:
 
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
-    """What each rewrite retrieves, and with --judge what the judge gives it."""
+    """Return what each rewrite retrieves, and with --judge what the judge gives it."""
     asked = [row for row in rows if answers[row[QUERY_ID]]]
     labelled = rows[0][GOLD] not in ("", "[]")
     worst = dict.fromkeys(["quality", *(_OF_GOLD if labelled else ["top1"]), *(["judge"] if args.judge else [])], 0.0)
@@ -67,7 +67,7 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     results = ask(rag.rag_gateway(), calls, f"retrieving for {name}")
     found = {row[QUERY_ID]: rag.hits(result.value) for row, result in zip(asked, results, strict=True) if isinstance(result, Ok)}
     if asked and isinstance(failed := results[0], Failed) and not found:
-        raise Stop(f"none of {len(asked)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
+        raise Abort(f"none of {len(asked)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
     scores |= _of_gold(found, rows) if labelled else {query_id: _of_reranker(hits) for query_id, hits in found.items()}
     for query_id, hits in found.items():
         scores[query_id]["retrieved"] = [hit.doc_id or f"score {hit.score:.3f}" for hit in hits[:_SHOWN]]

@@ -120,7 +120,7 @@ def judge(rows: Sequence[Row]) -> list[Row]:
 
 
 def work(args: argparse.Namespace) -> int:
-    """Check everything, ask, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Stop."""
+    """Check everything, ask, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Abort."""
     started = time.monotonic()
     tables.check_output(args.output)
     rows, qrels = read_sheet(args.input, NEEDED, NEEDED, "tools/generate.py"), labels(args.qrels) if args.qrels else {}
