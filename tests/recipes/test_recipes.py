@@ -291,7 +291,7 @@ def test_a_student_is_served_with_the_token_limit_of_its_training(task: str, lim
 
 def test_a_checkpoint_answers_as_it_was_trained(files: dict[str, Path], command: Any) -> None:
     for said, told in (({}, ["true", "1024"]), ({"enable_thinking": False, "max_completion_length": 512}, ["false", "512"])):
-        (files["full"] / "args.json").write_text(json.dumps(said, indent=2), encoding="utf-8")
+        (files["full"] / "args.json").write_text(json.dumps(said | {"template": "qwen3"}, indent=2), encoding="utf-8")
         _, words = command("deploy", PROFILE="cpu", SYSTEM="finance", MODEL=files["full"])
         assert [value(words, name) for name in ("--enable_thinking", "--max_new_tokens")] == told
 
