@@ -1,4 +1,4 @@
-"""Boards on which a run is watched: REPORT_TO as flags and variables of ms-swift. Standard library alone, since the recipes ask before anything else.
+"""Boards of a run: REPORT_TO as flags and variables of ms-swift. Standard library alone, since the recipes ask before anything else.
 
     REPORT_TO=wandb bash recipes/grpo_rag.sh       # wandb, swanlab, or both; beside TensorBoard, which is always written
 
