@@ -148,6 +148,7 @@ quote() { if [[ $1 =~ ^[A-Za-z0-9_./:=,@%+#-]+$ ]]; then printf %s "$1"; else pr
 # run_swift COMMAND: runs `swift COMMAND` with the flags set so far, one a line so that it can be read and copied. LAUNCHER takes swift's place.
 LAUNCHER=(swift)
 run_swift() {
+  name_family
   local text='' name i value
   # ${RUN_ENV[@]+...}: an empty array is "unset" to older bash.
   local -a command=(${RUN_ENV[@]+"${RUN_ENV[@]}"} "${LAUNCHER[@]}" "$1")
@@ -240,6 +241,15 @@ set_model() {
   set_flags --model "$model"
   # ms-swift compares local weights with the hub's at start: 7 s of retries without a network, and nothing to find for a folder.
   if [[ -d $model ]]; then set_flags --check_model false; fi
+}
+
+# name_family: what ms-swift calls the model of a folder whose name it may not know; words of the caller's, or of an earlier run, stay.
+name_family() {
+  local model words; model=$(flag --model)
+  if has_flag --template || has_flag --model_type || ! is_model "${model:-/nowhere}"; then return; fi
+  words=$(with_plugin python3 -m overtake.model_family "$model") || exit 2
+  # shellcheck disable=SC2086
+  set_flags $words
 }
 
 # What a recipe may set of its rows: the model it is written for, over the profile's; the names of its files (training and validation;
@@ -449,6 +459,7 @@ run_sample() {
   # What only training knows.
   drop_flags --ref_adapters --check_model
   set_flags ${RECIPE[@]+"${RECIPE[@]}"} ${SAMPLE_FLAGS[@]+"${SAMPLE_FLAGS[@]}"} ${CALLER[@]+"${CALLER[@]}"}
+  name_family
   local kwargs; kwargs=$(engine_kwargs) || exit 2
   set_flags --engine_kwargs "$kwargs"
   STUDENT=$(flag --adapters); STUDENT=${STUDENT:-$(flag --model)}

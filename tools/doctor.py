@@ -4,7 +4,7 @@
     python tools/doctor.py --task medical --data output/medical/data/training_prompts.jsonl --no-judge
     python tools/doctor.py --task finance --data my_questions.jsonl --json
     python tools/doctor.py --task judge -- --reward_funcs judge_format --reward_weights 1     # flags of ms-swift, as a recipe takes them
-    DRY_RUN=1 bash recipes/grpo_rag.sh | python tools/doctor.py --fast           # what every recipe does first: no network, no attack
+    DRY_RUN=1 bash recipes/grpo_rag.sh | python tools/doctor.py --fast    # what every training recipe does first: no network, no attack
 
 Honest answers and attacks go through the very rewards of the recipe, every row judged: the weighted total must not pay any attack as
 much as an honest answer. Then the preflight. Exit codes: 0 in order (warnings may stand), 1 an error was found, 2 bad input.

@@ -279,7 +279,7 @@ class Attacks:
     beside: tuple[str, ...] = ()
     """Rewards that are shown beside, with weight 0."""
     golds: Callable[..., list[Any]] | None = None
-    """golds(path) -> findings on the rows' own answers."""
+    """golds(path) -> findings on the rows' own answers and verdicts."""
     judge: Callable[..., Any] | None = None
     """judge(endpoint) -> a call to the judge as the rewards make it, tried before a run."""
     services: Callable[..., list[Any]] | None = None

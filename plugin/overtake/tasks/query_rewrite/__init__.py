@@ -68,6 +68,7 @@ TASK = Task(
         rows=lazy(f"{_HERE}.attacks:rows"),
         honest=lambda row: row[TEACHER_REWRITE],
         tricks=lazy(f"{_HERE}.attacks:tricks"),
+        golds=lazy(f"{_HERE}.attacks:judged"),
         judge=lazy(f"{_HERE}.attacks:judge"),
         services=lazy(f"{_HERE}.attacks:services"),
     ),
