@@ -58,7 +58,8 @@ fi
 set_flags ${DEPLOY_FLAGS[@]+"${DEPLOY_FLAGS[@]}"}
 if ! has_flag --adapters; then drop_flags --merge_lora; fi
 # A chain of thought is longer than what the profiles leave room for.
-if [[ $ROLE == teacher && $(flag --infer_backend) == vllm ]]; then set_flags --vllm_max_model_len 12288; fi
+# On a CPU nobody waits for one, and small models have no window for it.
+if [[ $ROLE == teacher && $PROFILE != cpu* && $(flag --infer_backend) == vllm ]]; then set_flags --vllm_max_model_len 12288; fi
 if [[ -n ${INFER:-} ]]; then set_flags --infer_backend "$INFER"; drop_flags --vllm_max_model_len --vllm_tensor_parallel_size --vllm_enforce_eager --merge_lora; fi
 set_flags "$@"
 for name in ${FLAG_NAMES[@]+"${FLAG_NAMES[@]}"}; do

@@ -90,7 +90,7 @@ if ((tiny)); then
   [[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_finance_model "$OUT/base" --sample "$sample" --texts "$OUT/raw/raw.jsonl" --steps "$base_steps"
   start_from=$OUT/base tuner=full
   # A model this small has no room for adapters: all weights are trained. What ms-swift cannot tell from a model of one's own comes first.
-  own=(--model_type qwen3 --template qwen2_5 --split_dataset_ratio 0 --eval_strategy no --save_strategy steps --save_steps 100000 --gradient_checkpointing false)
+  own=(--torch_dtype float32 --bf16 false --model_type qwen3 --template qwen2_5 --split_dataset_ratio 0 --eval_strategy no --save_strategy steps --save_steps 100000 --gradient_checkpointing false)
   sft=("${own[@]}" --per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --learning_rate 1e-3)
   grpo=("${own[@]}" --per_device_train_batch_size 64 --gradient_accumulation_steps 1 --num_generations 8 --temperature 0.7 --max_length 512
     --max_completion_length 72 --learning_rate 3e-4 --lr_scheduler_type constant_with_warmup --beta 0.01 --max_steps "$grpo_steps")

@@ -57,7 +57,7 @@ if ((tiny)); then
   [[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_judge_model "$OUT/base" --texts "$OUT/data/train.jsonl" --steps "$base_steps"
   start_from=$OUT/base tuner=full
   # A model this small has no room for adapters. What ms-swift cannot tell from a model of one's own comes first.
-  own=(--model_type qwen3 --template qwen2_5 --split_dataset_ratio 0 --eval_strategy no --save_strategy steps --save_steps 100000 --gradient_checkpointing false)
+  own=(--torch_dtype float32 --bf16 false --model_type qwen3 --template qwen2_5 --split_dataset_ratio 0 --eval_strategy no --save_strategy steps --save_steps 100000 --gradient_checkpointing false)
   sft=("${own[@]}" --per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --learning_rate 1e-3)
   # At temperature 1 a model this small breaks its tags, and the reward says next to nothing of the verdict. 39 tokens are the longest verdict.
   grpo=("${own[@]}" --per_device_train_batch_size 64 --gradient_accumulation_steps 1 --num_generations 8 --temperature 0.7 --max_length 512

@@ -92,7 +92,7 @@ if ((tiny)); then
   [[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_medical_model "$OUT/base" --texts "$OUT/data/train.jsonl" "$OUT/data/training_prompts.jsonl"
   # A model this small has no room for adapters: all weights are trained. What ms-swift cannot tell from a model of one's own comes first.
   base=$OUT/base tuner=full
-  own=(--model_type qwen3 --template qwen3 --enable_thinking false --eval_strategy no --save_strategy steps --save_steps 100000
+  own=(--torch_dtype float32 --bf16 false --model_type qwen3 --template qwen3 --enable_thinking false --eval_strategy no --save_strategy steps --save_steps 100000
     --gradient_checkpointing false --gradient_accumulation_steps 1 --max_length 512)
   sft=("${own[@]}" --per_device_train_batch_size 16 --learning_rate 2e-3 --max_steps "$sft_steps")
   of_rl=("${own[@]}" --per_device_train_batch_size 32 --temperature 1.0 --max_completion_length 160 --learning_rate 1e-4 --warmup_ratio 0 --max_steps "$rl_steps")
