@@ -38,7 +38,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from overtake import settings
-from overtake.cli import Stop, positive, run
+from overtake.cli import Abort, positive, run
 from overtake.data.tables import BadInput, json_lines
 from overtake.remote.rag import Hit
 from overtake.retrieval.corpus import read_qrels, read_queries
@@ -70,7 +70,7 @@ class Estimate(NamedTuple):
     high: float
 
     def against(self, target: float) -> str:
-        """Whether it is at most `target`: "PASS" or "over", or "undecided" while the interval holds the target.
+        """Return whether it is at most `target`: "PASS" or "over", or "undecided" while the interval holds the target.
 
         >>> Estimate(1.04, 1.03, 1.05).against(1.05), Estimate(1.06, 1.04, 1.08).against(1.05)
         ('PASS', 'undecided')
@@ -236,7 +236,7 @@ def clock(folder: Path, trainer: Any) -> Any:
 
 
 def open_connections(count: int) -> None:
-    """Ask the services as many calls at once as a step of `count` completions does, none of them kept. Raises Stop when one fails."""
+    """Ask the services as many calls at once as a step of `count` completions does, none of them kept. Raises Abort when one fails."""
     from overtake.remote import rag
     from overtake.remote.gateway import Failed
     from overtake.tasks.query_rewrite import judge as judging
@@ -247,7 +247,7 @@ def open_connections(count: int) -> None:
     under_way = [door.submit([replace(call, cached=False) for call in calls]) for door, calls in doors]
     for result in (result for future in under_way for result in future.result()):
         if isinstance(result, Failed):
-            raise Stop(result.reason)
+            raise Abort(result.reason)
 
 
 # ---------------------------------------------------------------- services and data
@@ -299,10 +299,10 @@ def service(folder: Path, name: str, command: Sequence[str]) -> Iterator[str]:
             if ready.exists():
                 break
             if process.poll() is not None:
-                raise Stop(f"the {name} service did not start: {log.read_text('utf-8')[-300:]}")
+                raise Abort(f"the {name} service did not start: {log.read_text('utf-8')[-300:]}")
             time.sleep(0.1)
         else:
-            raise Stop(f"the {name} service was not ready within a minute")
+            raise Abort(f"the {name} service was not ready within a minute")
         yield ready.read_text(encoding="utf-8")
     finally:
         process.terminate()
@@ -330,7 +330,7 @@ def rows() -> Iterator[dict[str, Any]]:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Services, data, model and the training run; returns its steps. Raises Stop when they could not be measured."""
+    """Services, data, model and the training run; returns its steps. Raises Abort when they could not be measured."""
     tool, python = str(Path(__file__).parent), sys.executable
     steps = order(options.warmup, options.rounds, options.seed)
     (folder / "rows.jsonl").write_bytes(json_lines(rows()))
@@ -369,7 +369,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     found = read_lines(folder / "steps.jsonl")
     failed = sum(step["failed"] for step in found)
     if failed:
-        raise Stop(f"{failed} calls failed, so steps are longer than they need be: see cache/ledger.jsonl (keep it with --out)")
+        raise Abort(f"{failed} calls failed, so steps are longer than they need be: see cache/ledger.jsonl (keep it with --out)")
     return found
 
 
@@ -379,7 +379,7 @@ def addresses(rag: str, judge: str) -> dict[str, str]:
 
 
 def train(command: Sequence[str], env: Mapping[str, str], folder: Path, steps: int) -> None:
-    """Run the recipe to its end, with progress on standard error. Raises Stop with its last words when it fails."""
+    """Run the recipe to its end, with progress on standard error. Raises Abort with its last words when it fails."""
     log, done = folder / "train.log", folder / "steps.jsonl"
     with log.open("w") as file, tqdm(total=steps, desc="training", unit="step", file=sys.stderr) as bar:
         process = subprocess.Popen(command, env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
@@ -392,7 +392,7 @@ def train(command: Sequence[str], env: Mapping[str, str], folder: Path, steps: i
             process.terminate()  # the recipe ends its whole group on it
             process.wait()
     if process.returncode:
-        raise Stop(f"the training run failed: {' '.join(log.read_text('utf-8', errors='replace')[-600:].split())}")
+        raise Abort(f"the training run failed: {' '.join(log.read_text('utf-8', errors='replace')[-600:].split())}")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -402,7 +402,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def conditions(options: argparse.Namespace, folder: Path, steps: Sequence[Mapping[str, Any]], load: float) -> str:
-    """What was measured and where: model, completions, their length, cores, how busy the machine was."""
+    """Return what was measured and where: model, completions, their length, cores, how busy the machine was."""
     logged = [line for line in read_lines(folder / "run/logging.jsonl") if "completions/mean_length" in line]
     shortest = min(line.get("completions/min_length", 0) for line in logged)
     longest = max(line.get("completions/max_length", 0) for line in logged)

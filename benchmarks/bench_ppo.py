@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from overtake.cli import Stop, positive, run
+from overtake.cli import Abort, positive, run
 from overtake.data.tables import BadInput, read_objects
 from tqdm import tqdm
 
@@ -250,7 +250,7 @@ def make_model(folder: Path, vocabulary: int) -> None:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Run every trainer in every round; returns the measured rollouts. Raises Stop when one fails."""
+    """Run every trainer in every round; returns the measured rollouts. Raises Abort when one fails."""
     drawn = random.Random(options.seed)
     count = options.rows * (options.rollouts + 1)
     prompts = [" ".join(f"w{drawn.randrange(1000)}" for _ in range(options.prompt)) for _ in range(count)]
@@ -273,7 +273,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         with log.open("w") as file:
             done = subprocess.run([sys.executable, "-c", code], env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
         if done.returncode:
-            raise Stop(f"the run of {KINDS[kind]} failed: {' '.join(log.read_text('utf-8', errors='replace')[-600:].split())}")
+            raise Abort(f"the run of {KINDS[kind]} failed: {' '.join(log.read_text('utf-8', errors='replace')[-600:].split())}")
     return list(read_objects(folder / "rollouts.jsonl"))
 
 

@@ -38,7 +38,7 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from overtake.cli import Stop, positive, run
+from overtake.cli import Abort, positive, run
 from overtake.data.tables import BadInput, json_lines
 
 # Loaded by its path, a script finds no sibling by itself.
@@ -60,7 +60,7 @@ def resident(field: str) -> float:
     """MB that the process holds (VmRSS) or held at most since `forget_peak` (VmHWM)."""
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
     if found is None:
-        raise Stop(f"/proc/self/status names no {field}: memory can be measured on Linux only")
+        raise Abort(f"/proc/self/status names no {field}: memory can be measured on Linux only")
     return int(found[1]) / 1024
 
 
@@ -99,7 +99,7 @@ def group_of(size: int, prompt: int, completion: int, words: int, seed: int) -> 
 
 
 def one_cell(model: Any, size: int, prompt: int, completion: int, rounds: int) -> dict[str, dict[str, float]]:
-    """What forward and backward of one group take, by way: medians over the rounds, in which the ways take turns."""
+    """Return what forward and backward of one group take, by way: medians over the rounds, in which the ways take turns."""
     import torch
     from overtake.trainers import prompt_once
     from swift.rlhf_trainers import GRPOTrainer as SwiftGRPOTrainer
@@ -236,7 +236,7 @@ def taking_turns(trainer: type) -> type:
             return super()._by_length(samples) if self._prompt_once else None
 
         def null_ref_context(self) -> Any:
-            """Where log-probabilities are the reference's."""
+            """Context in which log-probabilities are the reference's."""
             return metered_context(super().null_ref_context(), self)
 
         def _get_per_token_logps_and_entropies_single(self, *args: Any, **kwargs: Any) -> Any:

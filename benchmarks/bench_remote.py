@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from overtake.cli import Stop, run
+from overtake.cli import Abort, run
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "benchmarks" / "remote"
@@ -88,14 +88,14 @@ _NOTES = (
 
 @dataclass
 class Report:
-    """What is printed, and whether all of it could be measured."""
+    """Lines to print, and whether all of it could be measured."""
 
     lines: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
 
 def share(result: dict[str, Any], concurrency: int, starts_inside: bool = False) -> float:
-    """Which part of the wall time the bound is: (latencies drawn / concurrency) / wall.
+    """Return which part of the wall time the bound is: (latencies drawn / concurrency) / wall.
 
     >>> share({"wall": 2.0, "server": {"rag_drawn": 100.0, "chat_drawn": 0.0, "window": 1.7}}, 64)
     0.78125
@@ -152,7 +152,7 @@ class Bench:
         cache: Path | None = None,
         settings: dict[str, str] | None = None,
     ) -> dict[str, Any]:
-        """What the process says of its work (benchmarks/remote/job.py). Raises ChildFailed, with its last words.
+        """Return what the process says of its work (benchmarks/remote/job.py). Raises ChildFailed, with its last words.
 
         `means`: latencies of retrieval and chat. `cache`: the folder of our answers, empty by default. `settings`: more of OVERTAKE_*.
         """
@@ -217,7 +217,7 @@ def environment(peers: Path | None, peer: str) -> Path:
             [str(python), "-m", "pip", "install", "--quiet", *PEERS[peer]],
         ):
             if subprocess.run(command, stdout=sys.stderr).returncode:
-                raise Stop(f"{' '.join(command)} failed: see above, or leave out --peers")
+                raise Abort(f"{' '.join(command)} failed: see above, or leave out --peers")
         made.write_text(pins)
     return python
 
@@ -231,7 +231,7 @@ def served() -> Iterator[tuple[str, Path]]:
         try:
             while not ready.exists():
                 if process.poll() is not None:
-                    raise Stop("the server did not start: see above")
+                    raise Abort("the server did not start: see above")
                 time.sleep(0.01)
             yield ready.read_text(), Path(name)
         finally:
@@ -324,7 +324,7 @@ def steps(bench: Bench, parts: Sequence[str], report: Report) -> None:
 
 
 def memory(bench: Bench, _: Sequence[str], report: Report) -> None:
-    """What is resident after a tenth of the calls and after all."""
+    """Return what is resident after a tenth of the calls and after all."""
     count = 1000 if bench.quick else 100_000
     _say(f"memory over {count} calls")
     result = bench.measure("parts", "memory", count)

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from overtake.cli import Stop, run
+from overtake.cli import Abort, run
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "benchmarks" / "retrieval"
@@ -44,7 +44,7 @@ class Failed(Exception):
 
 
 def child(script: str, folder: Path, told: dict[str, Any], limit: float) -> Any:
-    """What a script of benchmarks/retrieval found. Raises Failed."""
+    """Return what a script of benchmarks/retrieval found. Raises Failed."""
     job = folder / f"{script}_{time.monotonic_ns()}.json"
     job.write_text(json.dumps(told), encoding="utf-8")
     variables = {**os.environ, "PYTHONPATH": str(ROOT / "plugin")}
@@ -70,7 +70,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def engines(folder: Path, options: argparse.Namespace, lost: list[str]) -> dict[tuple[str, int], dict[str, Any]]:
-    """What each engine took at each size; prints the tables."""
+    """Return what each engine took at each size; prints the tables."""
     present = [name for name in options.engines if not NAMES[name][1] or importlib.util.find_spec(name)]
     for name in options.engines:
         if name not in present:
@@ -196,9 +196,9 @@ def measure(options: argparse.Namespace) -> int:
     wanted = ("corpus.jsonl", "queries.jsonl")
     for source in (options.quality or options.corpus,):
         if missing := [name for name in wanted if not (source / name).is_file()]:
-            raise Stop(f"{source}: no {missing[0]} there: give a folder that holds {' and '.join(wanted)}")
+            raise Abort(f"{source}: no {missing[0]} there: give a folder that holds {' and '.join(wanted)}")
     if min(options.sizes) < 1 or options.threads < 1 or options.seconds <= 0 or options.workers < 1:
-        raise Stop("--sizes, --threads, --seconds and --workers: give numbers above 0")
+        raise Abort("--sizes, --threads, --seconds and --workers: give numbers above 0")
     lost: list[str] = []
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench_retrieval_", ignore_cleanup_errors=True) as name:

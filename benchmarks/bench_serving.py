@@ -77,7 +77,7 @@ def systems_of(given: Sequence[str]) -> list[Endpoint]:
 
 
 def load(to: Endpoint, conversations: Sequence[list[dict[str, str]]], args: argparse.Namespace) -> dict[str, Any]:
-    """Ask one system `args.requests` times, `args.concurrency` at once; what came of it. Raises Stop when it is dead."""
+    """Ask one system `args.requests` times, `args.concurrency` at once; what came of it. Raises Abort when it is dead."""
     through = gateway(f"serving {to.role}", args.concurrency, args.timeout)
     # The number keeps equal prompts apart, which would otherwise share one answer.
     calls = [

@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 class Kind(NamedTuple):
-    """How one kind of problem gets its numbers and its answer."""
+    """Recipe of one kind of problem: how it gets its numbers and its answer."""
 
     draw: Callable[[random.Random], dict[str, Decimal]]
     gold: Callable[[dict[str, Decimal]], Decimal]

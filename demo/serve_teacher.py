@@ -1,4 +1,4 @@
-"""Serve the teacher's stand-in, where there is no key for a teacher: POST /v1/chat/completions, GET /v1/models, GET /health.
+"""Serve the mock teacher, where there is no key for a teacher: POST /v1/chat/completions, GET /v1/models, GET /health.
 
     python -m demo.serve_teacher datasets/query_rewrite/fivedoctors datasets/query_rewrite/chengla --port 8901
     python -m demo.serve_teacher default=kb/statutes --hold-out kb/held_out.txt
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         solver = read_solver(options.finance) if options.finance else None
         if solver:
             lines.append(f"  finance: {solver.sentences} sentences that it can read")
-        said = f"serving {{url}}/v1: {NAME}, no model but a teacher's stand-in (rewrites picked by retrieval, verdicts by rules)"
+        said = f"serving {{url}}/v1: {NAME}, no model but a mock teacher (rewrites picked by retrieval, verdicts by rules)"
         return create_app(made, options.judge_tenant, key, grader, solver), "\n".join([said, *lines])
 
     return serving.run(options, make)

@@ -84,7 +84,7 @@ def tracked() -> list[Path]:
 
 
 def first_line(path: Path) -> str:
-    """What a file says of itself in its first line: of a docstring, a comment or a heading; "" where it says nothing.
+    """Return what a file says of itself in its first line: of a docstring, a comment or a heading; "" where it says nothing.
 
     >>> first_line(ROOT / "docs/make_docs.py")
     'Write the pages that are made from the code: the settings, the layout, the rule book for the doctor.'
@@ -92,7 +92,7 @@ def first_line(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         start = re.match(r'(r?"""(?:[^\\]|\\.)*?""")', text, re.DOTALL)  # the whole file parsed would take seconds for all of them
-        return (str(ast.literal_eval(start[1])) if start else "").split("\n")[0]
+        return re.match(r"[^\n]*(?:[^.:;\n]\n[^\n]+)*", str(ast.literal_eval(start[1])) if start else "")[0].replace("\n", " ")  # type: ignore[index]
     if path.suffix == ".sh":
         return next((line[2:] for line in text.splitlines() if re.match(r"# (?!shellcheck)", line)), "")
     if path.suffix == ".md":

@@ -1,4 +1,4 @@
-"""What `--external_plugins` loads; the work is in the package, because ms-swift runs this file anew in every process."""
+"""Plugin that `--external_plugins` loads; the work is in the package, because ms-swift runs this file anew in every process."""
 
 import overtake
 

@@ -80,10 +80,10 @@ start() {
   die "$service was not ready within a minute; see $OUT/log/$service.log"
 }
 
-# deploy ENVIRONMENT...: recipes/deploy.sh on a free port, ready; its address is URL.
+# deploy ENVIRONMENT...: recipes/deploy.sh on a free port, ready; its address is URL. A tiny student answers before vLLM would have started.
 deploy() {
   local port; port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-  set -m; env -u API_KEY "$@" PORT="$port" bash recipes/deploy.sh </dev/null >"$OUT/log/deploy.log" 2>&1 8<&- & services+=($!); set +m
+  set -m; env -u API_KEY INFER=transformers "$@" PORT="$port" bash recipes/deploy.sh </dev/null >"$OUT/log/deploy.log" 2>&1 8<&- & services+=($!); set +m
   URL=http://127.0.0.1:$port
   local started=$SECONDS
   until python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1] + "/v1/models", timeout=2)' "$URL" 2>/dev/null; do

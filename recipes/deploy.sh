@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Deploy: a model behind an OpenAI-compatible API. vLLM on GPUs; transformers on a CPU, and anywhere with INFER=transformers.
+# Deploy: a model behind an OpenAI-compatible API, by vLLM; with INFER=transformers by transformers, which takes any architecture.
 #   bash recipes/deploy.sh                                               # what was exported last, else the checkpoint written last
 #   MODEL=output/query_rewrite/grpo/checkpoint-50-merged PORT=8001 bash recipes/deploy.sh
-#   ADAPTER=output/query_rewrite/sft/checkpoint-100 bash recipes/deploy.sh   # without merging
+#   ADAPTER=output/query_rewrite/sft/checkpoint-100 bash recipes/deploy.sh   # without merging; on a CPU it is merged first
 #   SYSTEM=finance bash recipes/deploy.sh                                # that task's student; SYSTEM=judge the small judge of answers; or a file of yours
 #   ROLE=teacher bash recipes/deploy.sh                                  # a teacher of one's own on port 8001, ROLE=judge one on 8002
 #   API_KEY=... HOST=0.0.0.0 bash recipes/deploy.sh                      # open to the network: with a key; OPEN=1 in its place for none
@@ -56,9 +56,10 @@ if [[ $ROLE == student ]]; then
   set_flags ${thinking:+--enable_thinking "$thinking"} ${limit:+--max_new_tokens "$limit"}
 fi
 set_flags ${DEPLOY_FLAGS[@]+"${DEPLOY_FLAGS[@]}"}
+if ! has_flag --adapters; then drop_flags --merge_lora; fi
 # A chain of thought is longer than what the profiles leave room for.
 if [[ $ROLE == teacher && $(flag --infer_backend) == vllm ]]; then set_flags --vllm_max_model_len 12288; fi
-if [[ -n ${INFER:-} ]]; then set_flags --infer_backend "$INFER"; drop_flags --vllm_max_model_len --vllm_tensor_parallel_size; fi
+if [[ -n ${INFER:-} ]]; then set_flags --infer_backend "$INFER"; drop_flags --vllm_max_model_len --vllm_tensor_parallel_size --vllm_enforce_eager --merge_lora; fi
 set_flags "$@"
 for name in ${FLAG_NAMES[@]+"${FLAG_NAMES[@]}"}; do
   [[ $name != --api* ]] || die "$name: every user of this machine would see the key. Set API_KEY= in the environment instead"

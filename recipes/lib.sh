@@ -14,6 +14,7 @@
 #   OUTPUT_DIR   else output/NAME/{sft,grpo,ppo}
 #   SFT_ADAPTER  the checkpoint RL starts from; else the last one under output/NAME/sft; `none` starts from MODEL itself
 #   ROLLOUT_HOST with PROFILE=multinode, the machines that run rollout.sh, separated by spaces; PORT, GROUP_PORT its ports (8000, 51216)
+#   REPORT_TO    wandb, swanlab or both: where a training is watched beside TensorBoard (docs/watching.md)
 #   DRY_RUN=1    print the command; ask no hardware, no file, no endpoint, no hub
 #   DOCTOR=0     train although tools/doctor.py finds what would stop or spoil the run
 set -euo pipefail
@@ -147,6 +148,7 @@ quote() { if [[ $1 =~ ^[A-Za-z0-9_./:=,@%+#-]+$ ]]; then printf %s "$1"; else pr
 # run_swift COMMAND: runs `swift COMMAND` with the flags set so far, one a line so that it can be read and copied. LAUNCHER takes swift's place.
 LAUNCHER=(swift)
 run_swift() {
+  name_family
   local text='' name i value
   # ${RUN_ENV[@]+...}: an empty array is "unset" to older bash.
   local -a command=(${RUN_ENV[@]+"${RUN_ENV[@]}"} "${LAUNCHER[@]}" "$1")
@@ -241,6 +243,15 @@ set_model() {
   if [[ -d $model ]]; then set_flags --check_model false; fi
 }
 
+# name_family: what ms-swift calls the model of a folder whose name it may not know; words of the caller's, or of an earlier run, stay.
+name_family() {
+  local model words; model=$(flag --model)
+  if has_flag --template || has_flag --model_type || ! is_model "${model:-/nowhere}"; then return; fi
+  words=$(with_plugin python3 -m overtake.model_family "$model") || exit 2
+  # shellcheck disable=SC2086
+  set_flags $words
+}
+
 # What a recipe may set of its rows: the model it is written for, over the profile's; the names of its files (training and validation;
 # '' for none) and the data set's name under which they are read; the tool that makes them, for the message.
 # RECIPE_CRITIC is PPO's critic of that model's family, RECIPE_ENV what the run gets in its environment.
@@ -290,6 +301,13 @@ begin() {
   # ms-swift waits 208 days for a rank that hangs; half an hour is longer than any step.
   set_flags --ddp_timeout 1800
   set_flags --tuner_type "$TUNER"
+  [[ -n ${REPORT_TO:-} ]] || return 0
+  local word words; words=$(DRY_RUN=$DRY_RUN with_plugin python3 -m overtake.boards "$OUTPUT_DIR") || exit 2
+  local -a boards=()
+  while IFS= read -r word; do
+    if [[ $word =~ ^[A-Z_]+= ]]; then RUN_ENV+=("$word"); else boards+=("$word"); fi
+  done <<<"$words"
+  set_flags "${boards[@]}"
 }
 
 # examine COMMAND: the doctor's fast part, a second without network, on what is about to run.
@@ -304,6 +322,7 @@ finish() {
   local command=$1; shift
   local -a caller=("$@")
   set_flags ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"} ${KIND_FLAGS[@]+"${KIND_FLAGS[@]}"} ${caller[@]+"${caller[@]}"}
+  if has_flag --swanlab_token; then die "--swanlab_token: every user of this machine would see the key. Set SWANLAB_API_KEY= in the environment"; fi
   # Without evaluations there is nothing to stop by, and ms-swift fails on comparing nothing.
   if [[ $(flag --eval_strategy) == no ]]; then drop_flags --early_stop_interval; fi
   if has_flag --val_dataset; then drop_flags --split_dataset_ratio; fi
@@ -440,6 +459,7 @@ run_sample() {
   # What only training knows.
   drop_flags --ref_adapters --check_model
   set_flags ${RECIPE[@]+"${RECIPE[@]}"} ${SAMPLE_FLAGS[@]+"${SAMPLE_FLAGS[@]}"} ${CALLER[@]+"${CALLER[@]}"}
+  name_family
   local kwargs; kwargs=$(engine_kwargs) || exit 2
   set_flags --engine_kwargs "$kwargs"
   STUDENT=$(flag --adapters); STUDENT=${STUDENT:-$(flag --model)}

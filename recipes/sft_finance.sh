@@ -6,7 +6,7 @@
 #   PROFILE=1x24g-4bit bash recipes/sft_finance.sh                  # base in 4 bits: NF4, double quantisation
 #   PROFILE=1x24g-4bit SHORT=1 bash recipes/sft_finance.sh          # shorter of memory: one row of 1024 tokens at a time
 #   MODEL=Qwen/Qwen2.5-7B-Instruct PROFILE=1x80g bash recipes/sft_finance.sh
-#   bash recipes/sft_finance.sh --report_to wandb                   # tensorboard otherwise
+#   REPORT_TO=wandb bash recipes/sft_finance.sh                     # TensorBoard alone otherwise
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 RECIPE_MODEL=Qwen/Qwen2.5-1.5B-Instruct
 DATA_FILES=(sft.jsonl '') DATA_NAME=overtake/finance DATA_TOOL=tools/filter.py

@@ -26,6 +26,10 @@ SCRIPTS = {
     for path in (ROOT / place).glob("*.py")
 }
 
+# Test processes beside each other have a core each, and so have the programs that they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A key in the tester's own environment would make a teacher of DeepSeek where a test means that there is none.
 os.environ.pop("DEEPSEEK_API_KEY", None)
 

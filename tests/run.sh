@@ -12,4 +12,5 @@ fi
 ruff check
 ruff format --check
 mypy
-python -m pytest -m "not slow" "$@"
+# A process a core; tests of one file stay together, for they share what is dear to make.
+python -m pytest -m "not slow" --numprocesses "$(nproc)" --dist loadfile "$@"

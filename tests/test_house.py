@@ -16,14 +16,15 @@ PACKAGE = ROOT / "plugin/overtake"
 TASKS = sorted(path.parent.name for path in PACKAGE.glob("tasks/*/__init__.py"))
 
 LAYERS = (
-    # What a task is, the settings, tables as text, keys out of words: they import nothing else of ours.
-    ("task", "settings", "text_table", "redaction"),
+    # What a task is, the settings, tables as text, keys out of words, boards to watch a run on, a model's names:
+    # they import nothing else of ours.
+    ("task", "settings", "text_table", "redaction", "boards", "model_family"),
     # Services and their answers, texts and tables; cli.py is the tools' common part over both, prompts.py reads text files, thinking.py
     # writes prompts.
     ("data", "reading", "remote", "retrieval", "cli", "prompts", "thinking"),
     # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table, keyed.py serves a model with a key,
-    # hang_up.py ends a generation with its client.
-    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed", "hang_up"),
+    # hang_up.py ends a generation with its client, gguf_model.py unpacks weights.
+    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed", "hang_up", "gguf_model"),
     ("tasks",),
     # The package itself, which registers all of it with ms-swift.
     ("",),

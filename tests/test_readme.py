@@ -5,6 +5,7 @@ import ast
 import importlib.util
 import re
 import subprocess
+import textwrap
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -147,6 +148,12 @@ def test_shell_blocks_parse() -> None:
         if script:
             done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{name_of(page)}: {done.stderr}"
+
+
+def test_python_blocks_parse() -> None:
+    for page in PAGES:
+        for block in blocks(page, "python"):
+            ast.parse(textwrap.dedent(block), filename=name_of(page))
 
 
 def test_tests_that_a_page_names_are_there() -> None:

@@ -1,4 +1,5 @@
-"""What each stage of training adds: base, SFT, SFT + GRPO and GRPO by rules alone on the same held-out rows, or what a plan names.
+"""Ablation, what each stage of training adds: base, SFT, SFT + GRPO and GRPO by rules alone on the same held-out rows, or what a plan
+names.
 
     python tools/ablate.py data/test.jsonl out/ablation --task finance --base Qwen/Qwen2.5-1.5B --sft out/sft/checkpoint-90 \\
         --grpo out/grpo/checkpoint-200 --rules-only out/grpo-rules/checkpoint-200 --no-judge

@@ -14,7 +14,7 @@ from overtake import cli, tasks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every task is asked."""
+    """Add the options of every task."""
     parser.add_argument("question")
 
 

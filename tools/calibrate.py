@@ -1,4 +1,4 @@
-"""How far a judge agrees with people, and what its verdicts hang on that they should not.
+"""Calibrate a judge: how far it agrees with people, and what its verdicts hang on that they should not.
 
     python tools/calibrate.py labelled.xlsx --judge rules
     python tools/calibrate.py labelled.xlsx --judge endpoint --summary output/judge/calibration.json   # OVERTAKE_JUDGE_*

@@ -1,4 +1,4 @@
-"""What one measured process is told, and how it is measured: wall and CPU between two marks, and what the server counted meanwhile."""
+"""Job of one measured process, and its clock: wall and CPU between two marks, and what the server counted meanwhile."""
 
 import contextlib
 import json
@@ -54,7 +54,7 @@ class Job:
         self.result |= {"wall": time.perf_counter() - begun, "cpu": _cpu_seconds() - cpu, "server": self.ask_server("/stats")}
 
     def ask_server(self, target: str) -> Any:
-        """What the server says of its own."""
+        """Return what the server says of its own."""
         with urlopen(self.url + target, timeout=60) as response:
             return json.load(response)
 

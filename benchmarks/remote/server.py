@@ -52,7 +52,7 @@ _UNKNOWN = answer({"error": {"message": "no such path"}}, "404 Not Found")
 
 
 class Service:
-    """What is drawn and counted. Times are of the loop's clock, in seconds."""
+    """Latencies drawn and requests counted. Times are of the loop's clock, in seconds."""
 
     def __init__(self) -> None:
         self.reset({})
@@ -95,7 +95,7 @@ class Service:
         self.last = now
 
     def stats(self) -> dict[str, float]:
-        """What was counted since the last reset; `ideal`: seconds of a client that costs nothing and never lets a place lie idle."""
+        """Return what was counted since the last reset; `ideal`: seconds of a client that costs nothing and never lets a place lie idle."""
         return {
             "rag_calls": self.count[_RAG],
             "rag_drawn": self.drawn[_RAG],

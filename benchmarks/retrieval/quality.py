@@ -1,4 +1,5 @@
-"""What each way to cut text finds: `python quality.py JOB`; JOB.result gets nDCG@10 of a labelled folder's raw questions, all splits."""
+"""Retrieval quality of each way to cut text: `python quality.py JOB`; JOB.result gets nDCG@10 of a labelled folder's raw questions, all
+splits."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""As many documents as are asked for, from a small corpus: its own first, then copies in which three words of ten are drawn anew."""
+"""Any number of documents from a small corpus: its own first, then copies in which three words of ten are drawn anew."""
 
 import random
 from collections import Counter

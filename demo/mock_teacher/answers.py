@@ -30,7 +30,7 @@ _ADDS: dict[str, str] = {"correct": "What it adds is true.", "incorrect": "What 
 
 
 class Grader:
-    """What a judge's sample (source.yaml, questions.jsonl, train.jsonl) teaches. Raises OSError, ValueError or KeyError for any other."""
+    """Grader by a judge's sample (source.yaml, questions.jsonl, train.jsonl). Raises OSError, ValueError or KeyError for any other."""
 
     def __init__(self, folder: Path) -> None:
         frames = yaml.safe_load((folder / "source.yaml").read_text(encoding="utf-8"))["train"]["frames"]
@@ -48,7 +48,7 @@ class Grader:
 
     @property
     def facts(self) -> int:
-        """How many questions it can answer."""
+        """Number of questions it can answer."""
         return len(self._facts)
 
     def answer(self, question: str) -> str:

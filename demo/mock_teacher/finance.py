@@ -32,7 +32,7 @@ _SIGNS: dict[str, Callable[[Decimal, Decimal], Decimal]] = {
 
 
 class Way(NamedTuple):
-    """How a kind is worked out: its name, its lines over slots and earlier results, the answer's unit."""
+    """Method for a kind of problem: its name, its lines over slots and earlier results, the answer's unit."""
 
     zh: str
     en: str
@@ -84,7 +84,7 @@ class Solver:
 
     @property
     def sentences(self) -> int:
-        """How many sentences it can read."""
+        """Number of sentences it can read."""
         return len(self._known) + len(self._answers)
 
 
@@ -162,7 +162,7 @@ def answer_verdict(gold: str, answer: str) -> str:
 
 
 def is_right(left: str, sign: str, right: str, result: str) -> bool:
-    """Whether a line "left sign right=result" adds up, to two decimals."""
+    """Return whether a line "left sign right=result" adds up, to two decimals."""
     try:
         value = _SIGNS[sign](_value(left), _value(right))
         return abs(value - _value(result)) <= Decimal("0.005")

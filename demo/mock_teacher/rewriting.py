@@ -150,7 +150,7 @@ class Rewriter:
         return [(phrase, terms) for _, phrase, terms in sorted(places)], text
 
     def points(self, question: str) -> list[set[str]]:
-        """What a rewrite of the question should hold: for each point the words that express it.
+        """Return what a rewrite of the question should hold: for each point the words that express it.
 
         A point is a lexicon phrase (that, or one of its terms), a word with associated terms (that, or one of its 8 strongest), or
         another rare word. Frame words are none.
@@ -169,7 +169,7 @@ class Rewriter:
         return [word for word in words if len(word) > 1 and 0 < self._frequency[word] <= most]
 
     def knows(self, question: str) -> int:
-        """How well this knowledge base knows a question's words: characters of lexicon phrases and rare words in it."""
+        """Share in which this knowledge base knows a question's words: characters of lexicon phrases and rare words in it."""
         phrases, rest = self.replace(normalise(question))
         return sum(len(phrase) for phrase, _ in phrases) + sum(len(word) for word in self.rare(split(rest)))
 
@@ -216,7 +216,7 @@ class _Associations:
         self._strongest = {word: sorted(gain, key=lambda term: (-gain[term], term))[:8] for word, gain in self._terms.items()}
 
     def is_frame(self, word: str) -> bool:
-        """Whether 10 labelled questions or more hold the word and their documents hardly more often than any document."""
+        """Return whether 10 labelled questions or more hold the word and their documents hardly more often than any document."""
         return word in self._frame
 
     def strongest(self, word: str) -> list[str]:

@@ -34,7 +34,11 @@ STRICT = "gpt-5-stand-in"
 _JUDGED = re.compile(r"原始问题：([^\n]*)\n(?:用户画像：[^\n]*\n)?(?:历史摘要：[^\n]*\n)?改写：(.*)", re.DOTALL)
 _ANSWERED = re.compile(r"患者问题：([^\n]*)\n(?:参考答案：([^\n]*)\n)?待评回答：([^\n]*)")
 _GRADED = re.compile(r"问题：[^\n]*\n标准答案：([^\n]*)\n待评答案：(.*)", re.DOTALL)
-_ASKED = re.compile(r"(?:用户画像：(?P<profile>[^\n]*)\n)?(?:历史摘要：(?P<history>[^\n]*)\n)?问题：(?P<question>.*)", re.DOTALL)
+_ASKED = re.compile(
+    r"(?:(?:用户画像：|User profile: )(?P<profile>[^\n]*)\n)?(?:(?:历史摘要：|History summary: )(?P<history>[^\n]*)\n)?"
+    r"(?:问题：|Question: )(?P<question>.*)",
+    re.DOTALL,
+)
 
 
 _FINANCE = {finance_prompt(name): name for name in ("solve_finance", "judge_reasoning", "judge_finance")}
@@ -82,7 +86,8 @@ class Tasks:
         if judge_tenant is not None and judge_tenant not in rewriters:
             raise ValueError(f"judge tenant {judge_tenant!r}: there are {', '.join(rewriters)}")
         self._rewriters, self._judge, self._grader, self._solver = rewriters, judge_tenant, grader, solver
-        self._rewriting = {prompts.prompt(f"rewrite_{tenant}"): tenant for tenant in prompts.tenants()}
+        # A tenant may have one prompt for Chinese questions and one for others.
+        self._rewriting = {prompts.rewrite_prompt(tenant, query): tenant for tenant in prompts.tenants() for query in ("问", "?")}
 
     def answer(self, system: str, user: str) -> str:
         """The answer to one task. Raises Refused for a prompt that is none of its own."""

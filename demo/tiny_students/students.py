@@ -1,4 +1,4 @@
-"""What the tiny students share: a Qwen3 of about a million random weights, the form of a chat, the folder they are written to."""
+"""Parts that the tiny students share: a Qwen3 of about a million random weights, the form of a chat, the folder they are written to."""
 
 from pathlib import Path
 from typing import Any

@@ -40,7 +40,7 @@ _SHARES = ((30, 0, 0, 0, 70), (5, 25, 30, 15, 25))
 
 
 class Parts(NamedTuple):
-    """What random words are made of."""
+    """Pieces that random words are made of."""
 
     latin: list[str]
     han: list[str]
@@ -79,7 +79,7 @@ def make_tokenizer(texts: list[str], lines: list[str], size: int) -> Any:
 
 
 def word_parts(tokenizer: Any) -> Parts:
-    """What the lessons' words are made of: the tokenizer's English words and pieces of them, and its Han characters."""
+    """Return what the lessons' words are made of: the tokenizer's English words and pieces of them, and its Han characters."""
     tokens = sorted({token.strip() for token in tokenizer.get_vocab()})
     latin = [token for token in tokens if token.isascii() and token.isalpha()]
     return Parts(latin, [token for token in tokens if len(token) == 1 and "\u4e00" <= token <= "\u9fff"])

@@ -94,7 +94,7 @@ def _clauses(document: Document) -> list[str]:
 
 
 def read_texts(file: Path) -> list[str]:
-    """What user and assistant say in the `messages` of a .jsonl file. Raises BadInput for a row without."""
+    """Return what user and assistant say in the `messages` of a .jsonl file. Raises BadInput for a row without."""
     try:
         return [message["content"] for row in read_objects(file) for message in row["messages"] if message["role"] != "system"]
     except (ValueError, KeyError, TypeError) as error:

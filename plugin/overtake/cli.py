@@ -1,4 +1,4 @@
-"""What the data tools share on the command line: one line for each error, and many calls with progress that stop early."""
+"""Command-line parts that the data tools share: one line for each error, and many calls with progress that stop early."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ _FIRST = 20
 _FATAL = re.compile(r"HTTP (401|403|404)\b")
 
 
-class Stop(Exception):
+class Abort(Exception):
     """Going on would only cost; the message says why and what to do."""
 
 
@@ -38,7 +38,7 @@ def run(work: Callable[[], int], output: Path | None = None) -> int:
             budget.count_for(str(output.resolve()))
         with outputs.separate_run():
             return work()
-    except (tables.BadInput, SettingsError, Stop) as error:
+    except (tables.BadInput, SettingsError, Abort) as error:
         words = str(error)
     except OSError as error:
         words = str(error.strerror or error) + (f": {error.filename}" if error.filename else "")
@@ -66,7 +66,7 @@ def ask(gateway: Gateway, calls: Sequence[Call], label: str, on_result: Callable
     """Run all calls with a progress bar; the first that is not in the cache goes alone, the next 20 before the rest.
 
     `on_result(index, result)` is told of each as it comes, from the gateway's thread.
-    Raises Stop when that first one finds the service dead or the key wrong, and when more than half of the 20 fail.
+    Raises Abort when that first one finds the service dead or the key wrong, and when more than half of the 20 fail.
     """
     results: list[Result] = []
     with tqdm(total=len(calls), desc=label, file=sys.stderr) as bar:
@@ -96,13 +96,13 @@ def ask(gateway: Gateway, calls: Sequence[Call], label: str, on_result: Callable
             recent = results[-1:] + few.result()
             reasons = Counter(result.reason for result in recent if isinstance(result, Failed))
             if len(recent) == _FIRST and reasons.total() > _FIRST / 2:
-                raise Stop(f"{reasons.total()} of the first {_FIRST} calls failed, most often so: {reasons.most_common(1)[0][0]}")
+                raise Abort(f"{reasons.total()} of the first {_FIRST} calls failed, most often so: {reasons.most_common(1)[0][0]}")
         rest = start(few_end, len(calls)).result()
         return results + few.result() + rest
 
 
 def probe(gateway: Gateway, call: Call) -> None:
-    """Raise Stop when the service is dead or refuses the key: asked before anything else is paid for."""
+    """Raise Abort when the service is dead or refuses the key: asked before anything else is paid for."""
     _refuse_dead(gateway, gateway.run([call]))
 
 
@@ -113,7 +113,7 @@ def _from_cache(result: Result) -> bool:
 def _refuse_dead(gateway: Gateway, results: Sequence[Result]) -> None:
     last = results[-1] if results else None
     if isinstance(last, Failed) and (last.outage or _FATAL.search(last.reason)):
-        raise Stop(
+        raise Abort(
             f"the first call to the {gateway.service} failed, nothing more was sent: {last.reason}; check its address, model and key"
         )
 

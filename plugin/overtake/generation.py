@@ -1,4 +1,5 @@
-"""What every task shares: a teacher asked live or through a batch, its price, the lists beside the output, the options for all that."""
+"""Parts of data generation that every task shares: a teacher asked live or through a batch, its price, the lists beside the output, the
+options for all that."""
 
 import argparse
 import sys
@@ -33,12 +34,12 @@ class Teacher:
 
     @property
     def cached(self) -> int:
-        """How many calls cost nothing now."""
+        """Number of calls that cost nothing now."""
         return sum(isinstance(result, Ok) and result.cached for result in self.results)
 
     @property
     def priced(self) -> bool:
-        """Whether the model has a price."""
+        """Return whether the model has a price."""
         return budget.price(self.endpoint.model, {"prompt_tokens": 0, "completion_tokens": 0}) is not None
 
     def usd(self, amount: float) -> str:
@@ -47,7 +48,7 @@ class Teacher:
 
     @property
     def paid(self) -> str:
-        """What this run paid, in words."""
+        """Cost of this run, in words."""
         meter = self.gateway.meter
         return f"paid {meter.tokens:,} tokens, {self.usd(meter.usd)}"
 

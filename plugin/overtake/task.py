@@ -244,6 +244,22 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """The table that a project is approved by: teacher, SFT and RL, beside what was expected of each, and what was promised."""
+
+    quality: str
+    """The metric of quality, 0 to 5."""
+    top1: tuple[str, ...]
+    """Metrics of the first document, of which the first that was measured is shown."""
+    wins: str
+    """The metric by which a row is won or lost against the teacher."""
+    expected: Mapping[str, Mapping[str, float]]
+    """Of teacher, SFT and RL: quality, top1, latency in seconds, usd_1000."""
+    promised: Mapping[str, float]
+    """quality as a share of the teacher's, at least; cost and latency as a change from the teacher's, at most."""
+
+
+@dataclass(frozen=True)
 class Attacks:
     """Rows with an honest answer, and the answers that would win by something else than being right."""
 
@@ -263,7 +279,7 @@ class Attacks:
     beside: tuple[str, ...] = ()
     """Rewards that are shown beside, with weight 0."""
     golds: Callable[..., list[Any]] | None = None
-    """golds(path) -> findings on the rows' own answers."""
+    """golds(path) -> findings on the rows' own answers and verdicts."""
     judge: Callable[..., Any] | None = None
     """judge(endpoint) -> a call to the judge as the rewards make it, tried before a run."""
     services: Callable[..., list[Any]] | None = None
@@ -296,6 +312,7 @@ class Task:
     opinions: tuple[Opinion, ...] = ()
     panels: tuple[Panel, ...] = ()
     settings: tuple[Setting, ...] = ()
+    headline: Headline | None = None
     stages: Mapping[str, Any] = field(default_factory=dict)
     """Tool -> what does its work: a module (by its name) with `add_arguments(parser)` and `work(args)`, or a class that is made with
     the task and has both. Its docstring is what --help says of the task."""

@@ -3,8 +3,6 @@
 # Run where: GRPO in the tests, and its rollout server with NCCL stood in for; two CPU cores.
 # shellcheck source=/dev/null
 source "$ROOT/recipes/profiles/cpu.sh"
-# GiB for vLLM's cache, which would otherwise take half of the memory.
-RUN_ENV+=(VLLM_CPU_KVCACHE_SPACE=1)
 # Compiling costs more than it saves on a small model.
 RL_FLAGS+=(--use_vllm true --vllm_mode colocate --vllm_enforce_eager true --vllm_max_model_len 2304)
-ROLLOUT_FLAGS=(--torch_dtype float32 --vllm_enforce_eager true --vllm_max_model_len 2304)
+ROLLOUT_FLAGS=(--torch_dtype "$precision" --vllm_enforce_eager true --vllm_max_model_len 2304)

@@ -190,9 +190,9 @@ def named(path):
 
 
 def merged(path):
-    """A hundred thousand merged ranges on the same cells."""
-    ranges = "<mergeCell ref='A2:A1048576'/>" * 100_000
-    held = "".join(f"<row r='{row}'><c r='A{row}'><v>1</v></c><c r='B{row}'><v>1</v></c></row>" for row in range(1, 20_000))
+    """Twenty thousand merged ranges on the same cells."""
+    ranges = "<mergeCell ref='A2:A1048576'/>" * 20_000
+    held = "".join(f"<row r='{row}'><c r='A{row}'><v>1</v></c><c r='B{row}'><v>1</v></c></row>" for row in range(1, 5_000))
     return book(path, sheet1=f"<worksheet><sheetData>{held}</sheetData><mergeCells>{ranges}</mergeCells></worksheet>")
 
 
@@ -204,11 +204,13 @@ BOMBS = [
         lambda path: book(path, sharedStrings=f"<sst><si><t>{'a' * 300_000_000}</t></si></sst>"),
         "a cell holds more than 1,000,000 characters",
         id="one cell of 300 MB",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         lambda path: book(path, sharedStrings="<sst>" + f"<si><t>{'字' * 900_000}</t></si>" * 130 + "</sst>"),
         "its cells hold more than 100,000,000 characters together",
         id="many long cells",
+        marks=pytest.mark.slow,
     ),
     pytest.param(merged, "merged ranges lie on one another", id="merged ranges"),
 ]
@@ -226,8 +228,8 @@ def test_a_bomb_ends_in_one_error_line_within_one_gigabyte(tmp_path, made, words
     assert done.stderr.startswith(f"error: {path}: ") and words in done.stderr
 
 
-def test_a_text_that_a_million_cells_refer_to_is_held_once(tmp_path):
-    rows = "".join(f"<row r='{row}'><c r='A{row}' t='s'><v>0</v></c></row>" for row in range(1, 300_001))
+def test_a_text_that_60000_cells_refer_to_is_held_once(tmp_path):
+    rows = "".join(f"<row r='{row}'><c r='A{row}' t='s'><v>0</v></c></row>" for row in range(1, 60_001))
     path = book(
         tmp_path / "refer.xlsx",
         sharedStrings=f"<sst><si><t>{'字' * 30_000}</t></si></sst>",
@@ -238,7 +240,7 @@ def test_a_text_that_a_million_cells_refer_to_is_held_once(tmp_path):
         "from overtake.data.tables import read_rows; print(len(read_rows(sys.argv[1])))"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stdout) == (0, "299999\n"), done.stderr[-500:]
+    assert (done.returncode, done.stdout) == (0, "59999\n"), done.stderr[-500:]
 
 
 def test_a_wide_sheet_of_our_own_comes_back(tmp_path):

@@ -6,7 +6,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -15,26 +14,27 @@ from overtake.data import outputs, tables
 from overtake.data.tables import json_lines, read_objects, read_rows, write_rows
 from overtake.evaluation import comparing, curves
 
-WRITES = """
-import os, signal, sys
-from pathlib import Path
-from overtake.data import outputs
-at, seen = int(sys.argv[2]), 0
-def count(event, arguments):
-    global seen
-    if event in ("open", "os.rename", "os.remove", "os.link") and sys.argv[1] in str(arguments[0]):
-        if seen == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        seen += 1
-sys.addaudithook(count)
-folder = Path(sys.argv[1])
-outputs.write_aside({folder / name: b'{"v": "new"}\\n' for name in ("a.jsonl", "sub/b.jsonl", "c.jsonl")})
-print("done")
-"""
 
+def write_and_be_killed(folder, names, at):
+    """Write in a process of its own that is killed at its `at`-th touch of the folder; the process's wait status."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    touched = 0
 
-def run(program, *arguments):
-    return subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    def kill_in_time(event, arguments):
+        nonlocal touched
+        if event in ("open", "os.rename", "os.remove", "os.link") and str(folder) in str(arguments[0]):
+            if touched == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            touched += 1
+
+    try:
+        sys.addaudithook(kill_in_time)
+        outputs.write_aside({folder / name: b'{"v": "new"}\n' for name in names})
+        os._exit(0)
+    finally:
+        os._exit(1)
 
 
 def test_a_kill_at_any_point_leaves_the_old_files_or_the_new_ones(tmp_path):
@@ -45,7 +45,7 @@ def test_a_kill_at_any_point_leaves_the_old_files_or_the_new_ones(tmp_path):
         (folder / "sub").mkdir(parents=True)
         for name in names:
             (folder / name).write_text('{"v": "old"}\n')
-        done = run(WRITES, folder, at)
+        status = write_and_be_killed(folder, names, at)
         found = [read_rows(folder / name)[0]["v"] for name in (names if at % 2 else names[::-1])]
         assert len(set(found)) == 1, (at, found)
         outcomes.append(found[0])
@@ -53,10 +53,10 @@ def test_a_kill_at_any_point_leaves_the_old_files_or_the_new_ones(tmp_path):
         outputs.write_aside({folder / name: b'{"v": "next"}\n' for name in names})
         assert {read_rows(folder / name)[0]["v"] for name in names} == {"next"}
         assert not list(folder.rglob(".overtake-*"))
-        if done.returncode == 0:
+        if status == 0:
             break
-        assert done.returncode == -signal.SIGKILL
-    assert done.stdout == "done\n" and at > 8, "every point was killed at, up to a run that was left alone"
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    assert status == 0 and at > 8, "every point was killed at, up to a run that was left alone"
     assert outcomes == sorted(outcomes, reverse=True) and {"old", "new"} == set(outcomes), outcomes
 
 
@@ -138,7 +138,7 @@ def test_an_output_that_is_the_input_is_refused_before_anything_is_spent(tmp_pat
         ("validate", ["a.csv", "a.csv"]),
     ],
 )
-def test_no_tool_writes_over_its_input(tmp_path, tool, arguments):
+def test_no_tool_writes_over_its_input(tmp_path, run, tool, arguments):
     """Whatever else it finds wrong with these rows, the file is as it was."""
     source = tmp_path / arguments[0]
     asked = "去年收入200万元，今年增长10%，今年收入是多少？"
@@ -146,16 +146,11 @@ def test_no_tool_writes_over_its_input(tmp_path, tool, arguments):
     rows = [{**other, "id": str(at), "question": f"第{at}题：{asked}", "answer": "多喝水，两周不好请就诊。"} for at in range(30)]
     write_rows(source, rows)
     before = source.read_bytes()
-    command = [sys.executable, str(cli_tool(tool)), str(source), *(str(tmp_path / one) if one[0] != "-" else one for one in arguments[1:])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    done = run(tool, source, *(argument if argument[0] == "-" else tmp_path / argument for argument in arguments[1:]))
+    assert done.code == 2 and done.err.startswith("error: ") and "\n" not in done.err
     assert source.read_bytes() == before
     if tool in ("prepare_finance", "prepare_medical", "validate"):
-        assert "name another" in done.stderr
-
-
-def cli_tool(name):
-    return outputs.Path(__file__).resolve().parents[2] / "tools" / f"{name}.py"
+        assert "name another" in done.err
 
 
 @pytest.mark.parametrize("suffix", [".xlsx", ".csv", ".jsonl"])

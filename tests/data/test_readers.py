@@ -86,12 +86,12 @@ def forms(folder, rows, rng):
 
 
 def test_k6_random_tables_are_the_same_rows_for_every_reader_in_every_format(tmp_path):
-    """500 random rows in 25 tables, each in ten files, read by three readers."""
-    for seed in range(25):
+    """500 random rows in five tables, each in ten files, read by three readers."""
+    for seed in range(5):
         rng = random.Random(seed)
         folder = tmp_path / str(seed)
         folder.mkdir()
-        rows = [{"id": f"{number:03}", "a": text(rng), "b": text(rng), "c": text(rng)} for number in range(20)]
+        rows = [{"id": f"{number:03}", "a": text(rng), "b": text(rng), "c": text(rng)} for number in range(100)]
         for path in forms(folder, rows, rng):
             for name, reader in READERS.items():
                 assert reader(path) == rows, (name, path)

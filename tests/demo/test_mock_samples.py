@@ -33,6 +33,8 @@ def means(name, rewriter, questions, rewrites, qrels):
     return found, verdict
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_on_training_questions_the_pick_beats_the_question_in_retrieval_and_verdict(sample):
     folder, rewriter, questions = sample
     qrels = read_qrels(folder, "train")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from overtake.cli import Stop
+from overtake.cli import Abort
 from overtake.data.tables import BadInput, json_lines
 from overtake.evaluation import plans
 
@@ -59,7 +59,7 @@ def test_a_run_of_another_command_is_never_taken_for_this_one(plan, tmp_path):
 def test_a_command_that_fails_or_leaves_nothing_stops_and_is_run_again(plan, tmp_path, command, message):
     one = plan(against="SFT", variants=[PLAN["variants"][0], {"name": "SFT", "command": command}])
     for _ in range(2):
-        with pytest.raises(Stop, match=message):
+        with pytest.raises(Abort, match=message):
             plans.trained(one, tmp_path / "out", tmp_path)
     if "no" in command:
         assert (tmp_path / "out/runs/SFT/seed-4.log").read_text() == "no\n"

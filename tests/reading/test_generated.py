@@ -194,7 +194,7 @@ AROUND = [
 
 def test_forms_of_one_number_are_that_number_and_no_other():
     rng = random.Random(10)
-    for _ in range(4 * COUNT):
+    for _ in range(COUNT):
         value = rng.choice([rng.randint(11, 9999), rng.randint(1, 99) * 10**4, rng.randint(1, 999) * 10**7, rng.randint(10**4, 10**9)])
         unit = rng.choice(["元", "吨", "股", "人", "天"])
         text = rng.choice(AROUND).format(spoken(rng, value) + unit)

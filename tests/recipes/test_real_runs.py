@@ -104,7 +104,7 @@ def test_the_recipes_run_one_after_the_other(tiny: Path, run: Any, environment: 
         port = probe.getsockname()[1]
         # Held by somebody else, the port is refused; ms-swift itself would take the next one.
         assert "is busy" in run("deploy", MODEL="merged", PORT=port, **base).stderr
-    env = environment(PROFILE="cpu", MODEL="merged", PORT=port)
+    env = environment(PROFILE="cpu", MODEL="merged", PORT=port, INFER="transformers")
     server = subprocess.Popen(["bash", str(ROOT / "recipes/deploy.sh")], cwd=tiny, env=env, stdout=subprocess.DEVNULL)
     try:
         for _ in range(120):

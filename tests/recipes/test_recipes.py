@@ -364,7 +364,9 @@ def test_ms_swift_takes_the_deployment(profile: str, files: dict[str, Path], par
         _, words = command("deploy", PROFILE=profile, PORT=18345, **settings)
         args = parse("DeployArguments", words[1:])
         assert (args.model, args.host, args.port, args.served_model_name) == (base, "127.0.0.1", 18345, "query-rewrite")
-        assert args.infer_backend == ("transformers" if profile.startswith("cpu") or profile.endswith("4bit") else "vllm")
+        assert args.infer_backend == ("transformers" if profile.endswith("4bit") else "vllm")
+        # Beside its base an adapter takes vLLM on a CPU four times as long.
+        assert args.merge_lora == (profile.startswith("cpu") and "ADAPTER" in settings)
         assert args.external_plugins == [str(ROOT / "plugin/register.py")], "by which a generation ends with its client"
 
 
@@ -724,3 +726,17 @@ def test_export_finds_the_comparison_of_this_checkpoint_by_itself(files: dict[st
             assert not (tmp_path / "named").exists()
         else:
             assert result.returncode == 2 and "GRPO is worse than SFT: ndcg@10 -0.100" in result.stderr, result.stderr
+
+
+def test_a_board_is_one_variable_and_no_key_stands_on_a_command_line(command, run, tmp_path):
+    base = {"PROFILE": "cpu", "SFT_ADAPTER": "none", "OUTPUT_DIR": tmp_path / "out"}
+    env, words = command("grpo_rag", REPORT_TO="wandb", **base)
+    at = words.index("--report_to")
+    assert words[at : at + 3] == ["--report_to", "tensorboard", "wandb"]
+    assert (env["WANDB_MODE"], env["WANDB_DIR"]) == ("offline", str(tmp_path / "out"))
+    env, words = command("sft_finance", REPORT_TO="swanlab", SWANLAB_API_KEY="s3cret", PROFILE="cpu", OUTPUT_DIR=tmp_path / "out")
+    assert words[words.index("--swanlab_mode") + 1] == "cloud" and "s3cret" not in f"{env}{words}"
+    refused = run("grpo_rag", REPORT_TO="mlflow", DRY_RUN=1, **base)
+    assert refused.returncode == 2 and refused.stderr.endswith("give wandb, swanlab or both; TensorBoard is always written\n")
+    refused = run("grpo_rag", "--swanlab_token", "s3cret", DRY_RUN=1, **base)
+    assert refused.returncode == 2 and "error: --swanlab_token: every user of this machine would see the key" in refused.stderr

@@ -40,10 +40,20 @@ def test_the_rewrite_and_both_recall_lists_are_printed(ask, chat_server, rag, mo
     (asked,) = model.requests
     assert asked.body["messages"] == prompts.rewrite_messages("fivedoctors", QUESTION, "四十岁", "问过价格")
     assert (asked.key, asked.body["temperature"], asked.body["model"]) == ("Bearer student-key-1", 0, "m")
-    # Both are sent at once, so either may be first.
-    assert sorted((call.body["query"], call.body["rewritten_query"], call.body["kb_name"]) for call in service.requests) == [
-        (QUESTION, "胶原蛋白肽", "default"),
-        (QUESTION, QUESTION, "default"),
+    assert [(call.body["query"], call.body["rewritten_query"], call.body["kb_name"]) for call in service.requests] == [
+        *[(QUESTION, QUESTION, "default")] * 2,
+        *[(QUESTION, "胶原蛋白肽", "default")] * 2,
+    ]
+
+
+def test_what_the_threshold_cuts_off_is_counted(ask, chat_server, rag):
+    model = chat_server(lambda question, body: "胶原蛋白肽")
+    hits = [("gold", 0.6), ("other", 0.4), ("third", 0.1)]
+    rag(lambda sent, body: [hit for hit in hits[sent == QUESTION :] if hit[1] >= body["score_threshold"]])
+    done = ask(f"{model.url}/v1")
+    assert done.out.splitlines()[2:] == [
+        "the question finds: nothing; 2 more below OVERTAKE_RAG_SCORE_THRESHOLD=0.5",
+        "the rewrite finds: gold (0.60); 2 more below OVERTAKE_RAG_SCORE_THRESHOLD=0.5",
     ]
 
 

@@ -52,7 +52,7 @@ def test_more_than_half_of_the_pilot_stop_it_and_nothing_more_is_sent(asked, bad
     to, call = asked(send)
     calls = [call(number) for number in range(50)]
     if stops:
-        with pytest.raises(cli.Stop, match="11 of the first 20 calls failed, most often so: asking: HTTP 422: no"):
+        with pytest.raises(cli.Abort, match="11 of the first 20 calls failed, most often so: asking: HTTP 422: no"):
             cli.ask(to, calls, "asking")
         assert len(sent) == 20
     else:

@@ -1,6 +1,5 @@
 """bench_grpo.py: the statistics on written step times, rewards that ask nobody in a constant step, and a short run for real (slow)."""
 
-import doctest
 import importlib.util
 import itertools
 import json
@@ -51,11 +50,6 @@ def noisy(local, slow, count=40):
     for number in range(count):
         base = 1 + number / count
         yield base * noise(), base * local * noise(), base * noise() + slow
-
-
-def test_the_examples_in_its_docstrings_hold():
-    found = doctest.testmod(bench_grpo)
-    assert (found.failed, found.attempted >= 3) == (0, True)
 
 
 def test_the_interval_is_that_of_the_median_and_one_outlier_does_not_move_it():
@@ -169,7 +163,7 @@ def test_the_slow_service_answers_retrieval_and_judge_as_our_readers_want_it(tmp
 
 def test_a_service_that_does_not_start_is_one_line_with_its_own_words(tmp_path):
     command = [sys.executable, str(TOOL.parents[1] / "tools/serve_rag.py"), "nowhere", "--ready-file"]
-    with pytest.raises(bench_grpo.Stop, match="the rag service did not start: error: nowhere: no such file"):
+    with pytest.raises(bench_grpo.Abort, match="the rag service did not start: error: nowhere: no such file"):
         bench_grpo.service(tmp_path, "rag", command).__enter__()
 
 
@@ -186,7 +180,7 @@ def test_bad_input_is_one_line_and_exit_2(run, tmp_path):
 
 
 def test_a_run_that_fails_is_told_in_its_own_words(tmp_path):
-    with pytest.raises(bench_grpo.Stop, match="the training run failed: no such model"):
+    with pytest.raises(bench_grpo.Abort, match="the training run failed: no such model"):
         bench_grpo.train(["bash", "-c", "echo no such model; exit 3"], os.environ, tmp_path, 1)
 
 

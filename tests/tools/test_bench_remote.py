@@ -156,6 +156,8 @@ def test_every_contender_exists_and_its_environment_is_known(bench, monkeypatch)
     assert {one.peer for one in bench.CONTENDERS} == {"", *bench.PEERS}
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_quick_run_measures_every_part_and_says_what_is_left_out(run):
     done = run("bench_remote", "--quick")
     assert done.code == 0, done.out + done.err

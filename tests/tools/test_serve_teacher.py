@@ -55,7 +55,7 @@ def test_it_answers_when_ready_says_what_it_is_and_ends_with_0_on_sigterm(start,
     assert (process.returncode, err) == (0, "")
     assert not ready.exists()
     assert out == (
-        f"serving {url}/v1: overtake-stand-in, no model but a teacher's stand-in (rewrites picked by retrieval, verdicts by rules)\n"
+        f"serving {url}/v1: overtake-stand-in, no model but a mock teacher (rewrites picked by retrieval, verdicts by rules)\n"
         "  fivedoctors: 1 documents, 1 lexicon entries, 0 labelled questions"
         " (its qrels.tsv is not used: name the held-out ids with --hold-out)\n"
     )

@@ -1,4 +1,4 @@
-"""What a cell means: its text, what is missing, and the lists and objects that it holds, however they were printed."""
+"""Meaning of a cell: its text, what is missing, and the lists and objects that it holds, however they were printed."""
 
 import ast
 import io
@@ -82,7 +82,7 @@ def plain(text: str) -> str:
 
 
 def no_text(text: str) -> str:
-    """Why a cell is no text, in words; "" for one that is (`plain`)."""
+    """Return why a cell is no text, in words; "" for one that is (`plain`)."""
     try:
         plain(text)
     except ValueError as error:

@@ -35,7 +35,7 @@ class _TooLarge(ValueError):
 
 @dataclass
 class Sheet:
-    """What a sheet holds."""
+    """Sheet of an .xlsx file, as text."""
 
     rows: list[dict[int, str]] = field(default_factory=list)
     """Of each row, by the column's place from 0, the cells that hold anything."""
@@ -319,7 +319,7 @@ def _date(duration: bool, epoch_1904: bool) -> Callable[[float], str]:
 
 
 def padded(code: str) -> Callable[[float], str] | None:
-    """What a number format of zeros and words shows of a number, all its decimals kept; None for formats of other kinds.
+    """Return what a number format of zeros and words shows of a number, all its decimals kept; None for formats of other kinds.
 
     >>> [padded(code)(7) for code in ("000", '"Q"0000', "00-00", '0"万元"')]
     ['007', 'Q0007', '00-07', '7万元']

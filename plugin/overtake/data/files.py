@@ -92,6 +92,6 @@ class TableLoader(DatasetLoader):
 def dataset_meta(
     name: str, to_sample: ToSample, check: Callable[[Sequence[str]], None] = TableLoader.check, loader: type[TableLoader] = TableLoader
 ) -> DatasetMeta:
-    """What is registered as `name`."""
+    """Return what is registered as `name`."""
     made = type(loader.__name__, (loader,), {"to_sample": staticmethod(to_sample), "check": staticmethod(check)})
     return DatasetMeta(dataset_name=name, loader=made)

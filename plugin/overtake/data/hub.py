@@ -13,7 +13,7 @@ _HUBS = {"hf": "Hugging Face", "ms": "ModelScope"}
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` is written like a data set on a hub and is no path that exists.
+    """Return whether `text` is written like a data set on a hub and is no path that exists.
 
     >>> is_name("hf::DianJin/DianJin-R1-Data"), is_name("rows.jsonl"), is_name("data/rows.jsonl")
     (True, False, False)

@@ -25,7 +25,7 @@ _FRAME_WORDS = frozenset(_FRAME.split())  # around a question they do not change
 
 
 def is_copy(query: str, rewrite: str) -> bool:
-    """Whether the rewrite asks nothing that the query does not ask in the same words.
+    """Return whether the rewrite asks nothing that the query does not ask in the same words.
 
     >>> is_copy("怎么吃？", "请问怎么吃呢"), is_copy(">60岁能吃吗", "<60岁能吃吗")
     (True, False)
@@ -33,7 +33,7 @@ def is_copy(query: str, rewrite: str) -> bool:
     return for_likeness(query) == for_likeness(rewrite)
 
 
-class Twin(NamedTuple):
+class Duplicate(NamedTuple):
     """A question that another one makes superfluous."""
 
     place: int
@@ -43,14 +43,14 @@ class Twin(NamedTuple):
     """The same in the form for likeness; else nearly the same."""
 
 
-def repeats(questions: Sequence[str]) -> list[Twin]:
+def repeats(questions: Sequence[str]) -> list[Duplicate]:
     """The questions that repeat one before them; nearly the same are those with the same words in the same order, framing aside.
 
     Likeness of characters would not do here: questions about one table differ in a word ("gross", "net") and are two problems.
 
     >>> asked = ["收入9万，成本6万，毛利率？", "收入9万、成本6万，毛利率"]
     >>> repeats([*asked, "请计算：收入9万，成本6万，毛利率是多少？", "收入9万，成本6万，净利率？"])
-    [Twin(place=1, of=0, exact=True), Twin(place=2, of=0, exact=False)]
+    [Duplicate(place=1, of=0, exact=True), Duplicate(place=2, of=0, exact=False)]
     """
     exact: dict[str, int] = {}
     near: dict[tuple[str, ...], int] = {}
@@ -58,22 +58,22 @@ def repeats(questions: Sequence[str]) -> list[Twin]:
     for place, question in enumerate(questions):
         text, words = for_likeness(question), _framed_words(question)
         if text in exact:
-            found.append(Twin(place, exact[text], True))
+            found.append(Duplicate(place, exact[text], True))
         elif words and words in near:
-            found.append(Twin(place, near[words], False))
+            found.append(Duplicate(place, near[words], False))
         else:
             exact[text] = near[words] = place
     return found
 
 
-def overlaps(questions: Sequence[str], held_out: Sequence[str], alike: float = 90.0) -> list[Twin]:
+def overlaps(questions: Sequence[str], held_out: Sequence[str], alike: float = 90.0) -> list[Duplicate]:
     """The questions too near to a held-out one (`of` is its place): the same, or alike with the very same numbers in the same order.
 
     Alike is a rapidfuzz ratio (Indel similarity of the characters, 0 to 100) of at least `alike`: better to lose a row than to train on
     what is measured. With other numbers it is another problem.
 
     >>> overlaps(["收入9万，成本6万，净利率？", "收入9万，成本7万，毛利率？"], held_out=["什么是贝塔", "收入9万，成本6万，毛利率？"])
-    [Twin(place=0, of=1, exact=False)]
+    [Duplicate(place=0, of=1, exact=False)]
     """
     from rapidfuzz import fuzz, process
 
@@ -85,9 +85,9 @@ def overlaps(questions: Sequence[str], held_out: Sequence[str], alike: float = 9
     for place, question in enumerate(questions):
         text = for_likeness(question)
         if text in exact:
-            found.append(Twin(place, exact[text], True))
+            found.append(Duplicate(place, exact[text], True))
         elif near := process.extractOne(text, by_numbers.get(_numbers(question), {}), scorer=fuzz.ratio, score_cutoff=alike):
-            found.append(Twin(place, near[2], False))
+            found.append(Duplicate(place, near[2], False))
     return found
 
 

@@ -13,7 +13,7 @@ _JOURNAL = ".overtake-*.renames"
 
 
 class BadInput(ValueError):
-    """What was given cannot be used; the message names the file, the thing, its value and the remedy."""
+    """Input that cannot be used; the message names the file, the thing, its value and the remedy."""
 
 
 class _Run:

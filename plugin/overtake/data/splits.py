@@ -31,7 +31,8 @@ def split(questions: Sequence[str], shares: Mapping[str, float], seed: int) -> l
 
 
 def held_out(questions: Sequence[str], share: float, seed: int, kinds: Sequence[Hashable] | None = None) -> list[bool]:
-    """Whether each row is held out: `share` of the distinct questions, of each kind (that of a question's first row) where kinds are given.
+    """Return whether each row is held out: `share` of the distinct questions, of each kind (that of a question's first row) where kinds
+    are given.
 
     Rows whose questions differ only in width, case, punctuation or spaces go to the same side. The order of questions changes nothing.
 

@@ -110,7 +110,7 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def excel_cell(sheet: Any, value: Any) -> Any:
-    """What openpyxl writes for a value into a write-only sheet: a number, or text as it is, also where it looks like a formula."""
+    """Return what openpyxl writes for a value into a write-only sheet: a number, or text as it is, also where it looks like a formula."""
     from openpyxl.cell import WriteOnlyCell
 
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:

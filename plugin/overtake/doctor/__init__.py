@@ -1,1 +1,1 @@
-"""What a run is examined for before it costs anything: the rewards under attack, the machine, the services, the rows."""
+"""Examination of a run before it costs anything: the rewards under attack, the machine, the services, the rows."""

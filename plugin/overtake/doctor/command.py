@@ -37,7 +37,7 @@ class Command(NamedTuple):
 
     @property
     def processes(self) -> int:
-        """How many processes train together, over all machines: by the command, else by the environment that it will inherit."""
+        """Number of processes that train together, over all machines: by the command, else by the environment that it will inherit."""
         inherited = {**os.environ, **self.environment}
         return int(inherited.get("NPROC_PER_NODE", "1")) * int(inherited.get("NNODES", "1"))
 
@@ -70,7 +70,7 @@ def parse(text: str) -> Command:
 
 
 def of_recipe(recipe: Path, flags: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> Command:
-    """What a recipe would run with these flags and recipe variables. Raises BadInput with its own words when it refuses."""
+    """Command that a recipe would run with these flags and recipe variables. Raises BadInput with its own words when it refuses."""
     environment = {**os.environ, **(settings or {}), "DRY_RUN": "1"}
     said = subprocess.run(["bash", str(recipe), *flags], capture_output=True, text=True, env=environment, check=False)
     if said.returncode:

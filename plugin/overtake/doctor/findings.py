@@ -1,4 +1,4 @@
-"""What the doctor found, each with its remedy; as a table, as JSON, as an exit code."""
+"""Findings of the doctor, each with its remedy; as a table, as JSON, as an exit code."""
 
 import json
 from collections.abc import Sequence

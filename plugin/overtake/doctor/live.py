@@ -29,7 +29,7 @@ def services(command: Command, tasks: Sequence[Task], no_judge: bool = False) ->
     if asked and held_out:
         from overtake.data.near_duplicates import overlaps
 
-        near = [twin for twin in overlaps(asked, held_out) if not twin.exact]
+        near = [duplicate for duplicate in overlaps(asked, held_out) if not duplicate.exact]
         if near:
             first = f"{asked[near[0].place][:30]} / {held_out[near[0].of][:30]}"
             remedy = "read them: what nearly repeats a held-out question makes the measurement kinder"

@@ -1,4 +1,4 @@
-"""What a training run takes of a card's memory, part by part, as recipes/profiles count it; all in GB of 10^9 bytes."""
+"""Estimate of the peak memory of a training run, part by part, as recipes/profiles count it; all in GB of 10^9 bytes."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ class Shape(NamedTuple):
 
     @property
     def weights(self) -> float:
-        """How many there are.
+        """Number of weights.
 
         >>> round(SHAPES["Qwen/Qwen2.5-32B-Instruct"].weights / 1e9, 2)
         32.76
@@ -90,7 +90,7 @@ def shape(model: str) -> Shape | None:
 
 
 class Need(NamedTuple):
-    """What a run needs at worst, in GB."""
+    """Peak memory of a run, in GB."""
 
     training: dict[str, float]
     """Of each card, by part."""

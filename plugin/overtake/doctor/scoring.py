@@ -32,7 +32,7 @@ class Reward(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What one kind of answer earns, on average over the rows on which it and the honest answer were measured."""
+    """Mean earnings of one kind of answer, over the rows on which it and the honest answer were measured."""
 
     answer: str
     total: float | None

@@ -1,4 +1,4 @@
-"""What each stage of training adds: base, SFT and RL on the same held-out rows, or the variants that a plan names."""
+"""Ablation, what each stage of training adds: base, SFT and RL on the same held-out rows, or the variants that a plan names."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""How far a judge agrees with people: accuracy, balanced accuracy and Cohen's kappa, with intervals over clusters of verdicts."""
+"""Agreement of a judge with people: accuracy, balanced accuracy and Cohen's kappa, with intervals over clusters of verdicts."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -91,7 +91,8 @@ def differences(ours: Sequence[Pair], theirs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def confusion(pairs: Iterable[Pair], verdicts: Sequence[str]) -> dict[str, dict[str, int]]:
-    """How often people gave this verdict (outer) and the judge that one (inner, with `abstained`); what people never gave is left out."""
+    """Counts of how often people gave this verdict (outer) and the judge that one (inner, with `abstained`); what people never gave is
+    left out."""
     table = {verdict: dict.fromkeys([*verdicts, "abstained"], 0) for verdict in verdicts}
     for pair in pairs:
         if pair.people is not None:

@@ -3,7 +3,7 @@
 import argparse
 
 from overtake import settings
-from overtake.cli import Stop
+from overtake.cli import Abort
 from overtake.data.tables import BadInput
 from overtake.evaluation.students import from_endpoint
 from overtake.task import Task
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser, task: Task) -> None:
 def answer(task: Task, args: argparse.Namespace, row: dict[str, str], what: str) -> str:
     """The model's answer to a row of the task; `what` it is, in a word.
 
-    Raises Stop when there is none, BadInput for a row without a prompt.
+    Raises Abort when there is none, BadInput for a row without a prompt.
     """
     try:
         messages, thinks = task.evaluation.messages(row), task.decoding.thinks(row)
@@ -27,7 +27,7 @@ def answer(task: Task, args: argparse.Namespace, row: dict[str, str], what: str)
     key = settings.student_keys([args.base_url])[args.base_url]
     found = from_endpoint(args.model, args.base_url, key, [messages], task.decoding.limit, [thinks])[0]
     if not found:
-        raise Stop(f"{args.model} at {args.base_url} gave no {what}, though it answered: ask in other words or train it longer")
+        raise Abort(f"{args.model} at {args.base_url} gave no {what}, though it answered: ask in other words or train it longer")
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from overtake import settings, text_table, thinking
 from overtake.data.tables import BadInput, json_lines, read_rows, write_aside
-from overtake.evaluation import costs, students
+from overtake.evaluation import costs, promises, students
 from overtake.evaluation.costs import Cost
 from overtake.evaluation.statistics import Interval, bootstrap_mean, holm, paired_difference, paired_p
 from overtake.evaluation.summaries import describe
@@ -79,7 +79,8 @@ def measure(
     for name, spec in systems.items():
         answers, took = answered(task, name, spec, rows, args.out, args.vllm, keys.get(_address(spec), ""))
         scores[name] = how.measure(name, answers, rows, args)
-        taken[name] = costs.together(took.values())
+        # The teacher's answers stand in the rows: what they took stands in the ledger of the run that asked for them.
+        taken[name] = costs.together(took.values()) if took or name != "teacher" else costs.of_ledger("teacher")
         details = [
             {shown: row[column] for shown, column in how.shown.items()}
             | {how.answer: answers.get(row[how.id]) or ""}
@@ -113,6 +114,8 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
     describe(summary, task)
     summary["failed"] = {name: 1 - len(scores[name]) / len(rows) for name in systems}
     summary["costs"] = taken
+    if task.headline:
+        summary["headline"] = promises.headline(task.headline, scores, summary["means"], taken)
     summary["systems"] = {name: str(Path(spec).resolve()) if Path(spec).exists() else spec for name, spec in systems.items()}
     files = {"summary.json": summary}
     for name in systems:
@@ -124,6 +127,7 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
         }
     write_aside({args.out / name: json.dumps(made, ensure_ascii=False, indent=1, default=vars).encode() for name, made in files.items()})
     shown = [*(table(summary, metrics, head) for head, metrics in task.measured().items()), costs.table(taken, "what an answer took")]
+    shown += [promises.table(summary["headline"])] * bool(task.headline)
     print("\n\n".join(filter(None, shown)))
     missing = {name: len(rows) - len(values) for name, values in scores.items() if len(values) < len(rows)}
     if missing:

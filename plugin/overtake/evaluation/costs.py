@@ -1,7 +1,9 @@
-"""What answers take: seconds, tokens and money of each, and of a system's answers together."""
+"""Costs of answers: seconds, tokens and money of each, and of a system's answers together."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one answer took; None where it is not known."""
+    """Cost of one answer; None where it is not known."""
 
     seconds: float | None = None
     """From asking to the answer's last token, retries and waits between them included; of a folder, those of its whole batch."""
@@ -31,7 +33,7 @@ class Cost:
 
 
 def gpu_usd(seconds: float) -> float | None:
-    """What a model's own hardware costs for so long, by OVERTAKE_GPU_HOUR_USD; None where that is not set."""
+    """Cost of a model's own hardware for so long, by OVERTAKE_GPU_HOUR_USD; None where that is not set."""
     hour = settings.load().gpu_hour_usd
     return seconds / 3600 * hour if hour else None
 
@@ -63,6 +65,34 @@ def together(costs: Iterable[Cost]) -> dict[str, float]:
     elif (busy := known("busy")) and (price := gpu_usd(sum(busy))) is not None:
         found["gpu_usd_1000"] = 1000 * price / len(busy)
     return found
+
+
+def of_ledger(service: str) -> dict[str, float]:
+    """What the answers of a service took, by the ledger of calls in OVERTAKE_CACHE_DIR; empty where it was never asked.
+
+    Answers of a batch have a price and no latency. Of several models asked, the last is the one that counts.
+    """
+    file = settings.load().cache_dir / "ledger.jsonl"
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []
+    rows = [row for line in lines if f'"{service}"' in line and (row := _row(line))]
+    answered = [row for row in rows if row.get("service") == service and row.get("status") == "ok"]
+    if not answered:
+        return {}
+    model = answered[-1].get("model")
+    return together(
+        Cost(row.get("seconds"), tokens=sum((row.get("usage") or {}).values()) or None, usd=row.get("usd"))
+        for row in answered
+        if row.get("model") == model
+    )
+
+
+def _row(line: str) -> dict[str, Any]:
+    """A row of the ledger; empty for one that a full disk has cut."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def table(found: Mapping[str, Mapping[str, float]], title: str) -> str:

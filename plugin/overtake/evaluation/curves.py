@@ -54,7 +54,7 @@ def summary(run: Path) -> Iterator[str]:
 
 
 def steps_to_match(run: Path, other: Path) -> int:
-    """How many steps RUN would have done in the time that the other run took, at least one. Raises BadInput."""
+    """Number of steps RUN would have done in the time that the other run took, at least one. Raises BadInput."""
     seconds, steps = train_seconds(read_log(run))
     return max(1, round(train_seconds(read_log(other))[0] * steps / seconds))
 
@@ -67,6 +67,6 @@ def work(args: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("run", type=Path, help="output folder of a training run")
     parser.add_argument("--steps-to-match", type=Path, metavar="RUN", help="print how many steps fit into the time that run took")

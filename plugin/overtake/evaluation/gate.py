@@ -49,7 +49,7 @@ def _origins(folder: Path) -> list[Path]:
 
 
 def worse(summary: Mapping[str, Any], better: Mapping[str, str], start: str, metric: str = "") -> str:
-    """Where the candidate was shown worse than `start`, in words; "" for nowhere. `metric` looks at that one alone.
+    """Return where the candidate was shown worse than `start`, in words; "" for nowhere. `metric` looks at that one alone.
 
     better: up, down or neutral for each metric. What is neutral is looked at by nobody, unless it is named: then less of it is worse.
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from overtake import text_table
-from overtake.cli import Stop
+from overtake.cli import Abort
 from overtake.data.tables import BadInput, write_aside
 from overtake.evaluation.comparing import SIGNIFICANT, Scores, verdict
 from overtake.evaluation.statistics import Interval
@@ -42,7 +42,7 @@ class Variant(BaseModel):
 
 
 class Plan(BaseModel):
-    """What is compared with what, in which metrics; said before anything is run."""
+    """Plan of an ablation: variants, seeds and metrics; said before anything is run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,7 +83,7 @@ def read_plan(path: Path) -> Plan:
 def trained(plan: Plan, out: Path, root: Path) -> dict[str, list[str]]:
     """Every variant's systems, one for each seed; commands that have not ended yet are run, in `root`, each into runs/NAME/SEED of `out`.
 
-    Raises Stop when a command fails, BadInput when a folder holds the run of another command.
+    Raises Abort when a command fails, BadInput when a folder holds the run of another command.
     """
     found: dict[str, list[str]] = {}
     for variant in plan.variants:
@@ -115,7 +115,7 @@ def _run(label: str, command: str, folder: Path, root: Path) -> None:
             ["bash", "-c", command], cwd=root, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, check=False
         ).returncode
     if code:
-        raise Stop(f"{label}: its command ended with {code}; see {log}, and remove {folder} to start it over")
+        raise Abort(f"{label}: its command ended with {code}; see {log}, and remove {folder} to start it over")
     _last_checkpoint(folder)
     write_aside({done: command.encode()})
 
@@ -123,7 +123,7 @@ def _run(label: str, command: str, folder: Path, root: Path) -> None:
 def _last_checkpoint(folder: Path) -> Path:
     steps = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     if not steps:
-        raise Stop(f"{folder} holds no checkpoint, though its command ended well: let it write there, as OUTPUT_DIR={{out}}")
+        raise Abort(f"{folder} holds no checkpoint, though its command ended well: let it write there, as OUTPUT_DIR={{out}}")
     return max(steps, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 

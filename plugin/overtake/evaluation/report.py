@@ -8,7 +8,7 @@ from typing import Any
 
 from overtake.data.outputs import reading
 from overtake.data.tables import BadInput, read_objects, write_aside
-from overtake.evaluation import examples, headline
+from overtake.evaluation import examples, headline, promises
 from overtake.evaluation.curves import read_log
 from overtake.evaluation.plotting import MOST_RUNS, panels, plot, points
 from overtake.evaluation.summaries import task_of
@@ -165,6 +165,7 @@ def _held_out(folder: Path, runs: Sequence[str], tasks: Sequence[Task]) -> dict[
     details = examples.read_details(folder, systems, task)
     measured = list(dict.fromkeys(name for means in summary["means"].values() for name in means))
     found = {"against": summary["against"], "tables": headline.tables(summary, task), "passed": {}, "examples": None, "fingerprint": ""}
+    found["headline"] = promises.in_report(summary.get("headline"))
     if not measured or not details:
         return found
     by = examples.main_measure(measured, task)

@@ -1,4 +1,4 @@
-"""What a summary.json says beside its numbers: of which task it is, how each metric is called, and whether more of it is better."""
+"""Labels of a summary.json beside its numbers: of which task it is, how each metric is called, and whether more of it is better."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -63,7 +63,7 @@ class Change(NamedTuple):
 
 
 def watch(rows: Sequence[Row], tasks: Sequence[Task], against: Mapping[str, Interval] | None = None) -> dict[str, Said | None]:
-    """What each sign says: a finding, or None for nothing wrong; a sign that the run gives no means to tell is left out.
+    """Findings of the watch, one a sign: a finding, or None for nothing wrong; a sign that the run gives no means to tell is left out.
 
     rows: those of logging.jsonl. tasks: those whose cheats and opinions are looked for. against: the paired difference on the held-out
     rows of the trained candidate to each that it came from, by that one's name.
@@ -96,7 +96,7 @@ def scatter(values: Sequence[float]) -> float:
 
 
 def change(rows: Sequence[Row], name: str) -> Change | None:
-    """How a curve ended over how it began; None for fewer than ten values."""
+    """Change of a curve, its end over its beginning; None for fewer than ten values."""
     values = _values(rows, name)
     if len(values) < _LEAST:
         return None

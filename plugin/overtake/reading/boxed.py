@@ -1,4 +1,5 @@
-r"""What \boxed{…} holds, in which models trained on mathematics leave their answer, with the sign, currency and unit that touch the box."""
+r"""Contents of \boxed{…}, in which models trained on mathematics leave their answer, with the sign, currency and unit that touch the
+box."""
 
 import re
 from typing import NamedTuple
@@ -44,7 +45,7 @@ def boxes(text: str) -> list[Box]:
 
 
 def boxed(text: str) -> list[str]:
-    r"""What each box of `text` says: its content, and for a number the sign or currency before it and the unit behind it too.
+    r"""Return what each box of `text` says: its content, and for a number the sign or currency before it and the unit behind it too.
 
     >>> boxed(r"增长率为\boxed{12.5}\%"), boxed(r"-\boxed{3.2}亿元"), boxed(r"$\boxed{800}$ 万元"), boxed(r"选 \boxed{B}。")
     (['12.5%'], ['-3.2亿元'], ['800 万元'], ['B'])

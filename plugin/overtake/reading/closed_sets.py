@@ -96,7 +96,7 @@ Set = frozenset[str]
 
 
 def is_closed(gold: str) -> bool:
-    """Whether a gold answer is one, or some, of a closed set: the letters of options, or a word such as 是, 下降, negative.
+    """Return whether a gold answer is one, or some, of a closed set: the letters of options, or a word such as 是, 下降, negative.
 
     >>> [is_closed(gold) for gold in ("A,B,D", "否", "下降", "Neutral", "净现值", "利率下降")]
     [True, True, True, True, False, False]
@@ -105,7 +105,7 @@ def is_closed(gold: str) -> bool:
 
 
 def grade(answer: str, gold: str, question: str = "") -> bool | None:
-    """Whether an answer chooses exactly what the gold does; None for a gold that is of no closed set.
+    """Return whether an answer chooses exactly what the gold does; None for a gold that is of no closed set.
 
     >>> grade("ABD", "A,B,D"), grade("A、B、C、D", "A"), grade("It pays a dividend.", "A"), grade("选B，因为A错误", "B")
     (True, False, False, True)
@@ -203,7 +203,7 @@ def chosen(text: str, family: int, question: str = "") -> int | None:
 
 
 def contradicted(phrase: str, text: str) -> bool:
-    """Whether a text says the opposite of a phrase too, so that the phrase in it is no answer: 利率上升或下降. Both in lower case.
+    """Return whether a text says the opposite of a phrase too, so that the phrase in it is no answer: 利率上升或下降. Both in lower case.
 
     >>> [contradicted("利率上升", text) for text in ("利率上升或下降", "利率上升，利率下降", "利率上升，债券价格下降")]
     [True, True, False]

@@ -33,7 +33,7 @@ _INSIDE = re.compile(
 
 
 def label_end(text: str) -> int:
-    """Where the label that `text` begins with ends, markup and white space behind it included; 0 for none.
+    """Return where the label that `text` begins with ends, markup and white space behind it included; 0 for none.
 
     A label is made of words about rewriting, asking and answering and of nothing else, up to a colon, a closing bracket, a dash
     or the end of its line; where it says "is", up to a quote.

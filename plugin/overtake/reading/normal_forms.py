@@ -69,7 +69,7 @@ def _half(char: str) -> str:
 
 
 def for_rules(text: str) -> str:
-    """What a reader sees of `text`: NFC, without invisible characters, and without blanks between Han characters.
+    """Return what a reader sees of `text`: NFC, without invisible characters, and without blanks between Han characters.
 
     Invisible are the default-ignorable and format characters of Unicode (zero-width signs, fillers, marks of direction). A lone surrogate,
     which nothing can store or send, becomes U+FFFD.
@@ -90,7 +90,8 @@ def visible(text: str) -> str:
 
 
 def for_likeness(text: str) -> str:
-    """What `text` asks, for copies and likeness: the form for rules without width, case, label, politeness, particles and punctuation.
+    """Return what `text` asks, for copies and likeness: the form for rules without width, case, label, politeness, particles and
+    punctuation.
 
     Signs that carry meaning stay where they do, beside a number or a Latin letter: >60, -5, 1/2, 10-15, 5%, C++, $5. Of other signs
     between two numbers a blank stays, so that 3、5 is not 35. A text of nothing but politeness keeps it.

@@ -88,7 +88,7 @@ def read_quantity(text: str) -> Quantity | None:
 
 
 def same_quantity(answer_text: str, gold_text: str, question: str = "") -> bool:
-    """Whether an answer says the gold's number, by the rules at the top of this file; `question` may name its unit, or share one.
+    """Return whether an answer says the gold's number, by the rules at the top of this file; `question` may name its unit, or share one.
 
     Raises ValueError when the gold is no single quantity: ask `read_quantity(gold_text)` first where that may be.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Unit(NamedTuple):
-    """What a number counts, as one of these kinds: plain, percent, times, money, time, mass, size (length, area, ...), count."""
+    """Unit of a number, of one of these kinds: plain, percent, times, money, time, mass, size (length, area, ...), count."""
 
     kind: str
     name: str
@@ -214,7 +214,7 @@ def currency_at(text: str, at: int) -> tuple[str, int]:
 
 
 def same_unit(one: str, other: str) -> bool:
-    """Whether two base units may be the same: one is not said, both are equal, or one stands for several of which the other is one.
+    """Return whether two base units may be the same: one is not said, both are equal, or one stands for several of which the other is one.
 
     >>> same_unit("", "CNY"), same_unit("$", "HKD"), same_unit("USD", "CNY"), same_unit("#个", "#家"), same_unit("#人", "#户")
     (True, True, False, True, False)

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Written(NamedTuple):
-    """What `write` made of some calls."""
+    """Counts of what `write` made of some calls."""
 
     files: list[Path]
     requests: int

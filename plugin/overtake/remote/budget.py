@@ -96,7 +96,7 @@ def _run() -> str:
 
 
 def refusal(model: str) -> str:
-    """Why no more may be spent on this model, in words; "" while it may. Free services have no model. On the gateway's loop."""
+    """Return why no more may be spent on this model, in words; "" while it may. Free services have no model. On the gateway's loop."""
     chosen = settings.load()
     if not chosen.budget_hard or not model or _rate(model) is None or _spent() < chosen.budget_hard:
         return ""

@@ -1,4 +1,4 @@
-"""Why one attempt at a remote call brought no answer, in kinds that can be counted, retried or given up."""
+"""Faults: why one attempt at a remote call brought no answer, in kinds that can be counted, retried or given up."""
 
 import asyncio
 import json
@@ -103,7 +103,7 @@ def _codes(error: object, depth: int = 3) -> Iterator[str]:
 
 
 def quota_is_used_up(text: str) -> bool:
-    """Whether a refusal means that the account has nothing left to spend, for which no waiting helps.
+    """Return whether a refusal means that the account has nothing left to spend, for which no waiting helps.
 
     A limit of requests a minute, and a quota that comes back by itself at a time that is named, are none.
 

@@ -92,14 +92,14 @@ class Call:
 
     @property
     def usd(self) -> float | None:
-        """What it may cost, by those tokens; None where there is no price."""
+        """Cost by those tokens; None where there is no price."""
         return budget.price(self.model, {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.tokens - self.prompt_tokens})
 
     def prepare(self) -> None:
         """Find out what the key depends on, on the gateway's loop, before it is used."""
 
     def unsure(self) -> str:
-        """What kept answers may be out of date for, so that one call is to go out and see; "" where they are good."""
+        """Return what kept answers may be out of date for, so that one call is to go out and see; "" where they are good."""
         return ""
 
     def good_for(self, value: dict[str, Any]) -> float | None:
@@ -109,7 +109,7 @@ class Call:
 
 @dataclass
 class Meter:
-    """What was asked of one service in this process, and what it came to."""
+    """Counters of one service in this process: what was asked, and what it came to."""
 
     calls: int = 0
     cached: int = 0
@@ -181,7 +181,7 @@ class Gateway:
     def submit(
         self, calls: Sequence[Call], deadline: float | None = None, on_result: Callable[[int, Result], None] | None = None
     ) -> "Future[list[Result]]":
-        """As `run`, without waiting: several services can be asked at the same time."""
+        """Send as `run` does, without waiting: several services can be asked at the same time."""
         return asyncio.run_coroutine_threadsafe(self._run(calls, deadline, on_result or (lambda *_: None)), loop())
 
     async def _run(self, calls: Sequence[Call], deadline: float | None, tell: Callable[[int, Result], None]) -> list[Result]:

@@ -1,4 +1,4 @@
-"""How much one process may ask of a service: its share of the concurrency and of the requests and tokens a minute."""
+"""Limits on what one process may ask of a service: its share of the concurrency and of the requests and tokens a minute."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Whether a JSON answer under HTTP 200 says of itself that it failed: services name success and failure in many ways."""
+"""Reading of a JSON answer under HTTP 200, whether it says of itself that it failed: services name success and failure in many ways."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ _NOTHING_FOUND = re.compile(
 
 
 def outcome(answer: Mapping[str, Any], *, empty: bool) -> Outcome:
-    """What an answer says of itself: "failed", "done", "unclear" (words or numbers that mean neither), or "" where it says nothing.
+    """Return what an answer says of itself: "failed", "done", "unclear" (words or numbers that mean neither), or "" where it says nothing.
 
     `empty`: it holds no data, so that a message beside it counts too: "es timeout" is a failure, "no results" none.
 

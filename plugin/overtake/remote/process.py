@@ -1,4 +1,4 @@
-"""What one process holds for its remote calls: one event loop in a daemon thread, and clients, each made once.
+"""State of one process for its remote calls: one event loop in a daemon thread, and clients, each made once.
 
 ms-swift makes a new loop at every step, which breaks clients and semaphores bound to the old one; this loop
 lives as long as the process. A forked child makes everything afresh.

@@ -84,21 +84,31 @@ def rag_gateway(concurrency: int | None = None) -> Gateway:
 
 
 def rag_call(
-    query: str, rewrite: str, tenant_id: str, kb_name: str = "default", *, top_k: int | None = None, labelled: bool = False
+    query: str,
+    rewrite: str,
+    tenant_id: str,
+    kb_name: str = "default",
+    *,
+    top_k: int | None = None,
+    labelled: bool = False,
+    score_threshold: float | None = None,
 ) -> Call:
     """A retrieval with `rewrite`; to measure the original query send it as the rewrite too, or the service rewrites by itself.
+
+    `score_threshold`: what the reranker scores lower is cut off; None for that of the settings.
 
     `labelled`: gold documents will tell what is relevant, so nothing is to be cut off by the reranker's score, and a list whose
     documents are not all named is a failed call.
     """
     chosen = settings.load()
+    cut = chosen.rag_score_threshold if score_threshold is None else score_threshold
     body = {
         "query": query,
         "rewritten_query": rewrite,
         "tenant_id": tenant_id,
         "kb_name": kb_name,
         "top_k": top_k or chosen.rag_top_k,
-        "score_threshold": 0.0 if labelled else chosen.rag_score_threshold,
+        "score_threshold": 0.0 if labelled else cut,
     }
     address = without_login(chosen.rag_url)
     base = key_of({"state of": address, "tenant_id": tenant_id, "kb_name": kb_name})

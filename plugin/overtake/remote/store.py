@@ -1,4 +1,4 @@
-"""What is kept on disk for all processes and runs: answers, claims and money (SQLite), and a ledger with a line of JSON for each call.
+"""Store on disk for all processes and runs: answers, claims and money (SQLite), and a ledger with a line of JSON for each call.
 
 Lives on the gateway's loop. What arrives is written at the loop's next turn, before another request can take its place: a killed
 process loses no answer but those in flight. What cannot be written, for a lock or a full disk, is held in memory until it can.
@@ -81,7 +81,7 @@ class Money(NamedTuple):
 
 
 class Owners:
-    """Which processes are alive, told by a lock on one byte for each: the kernel takes it off when the process ends, however it ends."""
+    """Register of live processes, told by a lock on one byte for each: the kernel takes it off when the process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
         self._file = os.open(folder / _OWNERS, os.O_RDWR | os.O_CREAT, 0o600)
@@ -90,7 +90,7 @@ class Owners:
         fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self.me)
 
     def alive(self, owner: int) -> bool:
-        """Whether the process of that number still runs."""
+        """Return whether the process of that number still runs."""
         if owner == self.me:
             return True
         try:
@@ -254,7 +254,7 @@ class Store:
         return True
 
     def taken(self, key: str) -> bool:
-        """Whether somebody else is asking for it."""
+        """Return whether somebody else is asking for it."""
         if key in self._claims:
             return True
         words = "SELECT owner FROM claims WHERE key = ?"
@@ -466,7 +466,7 @@ class Store:
 
     @property
     def closing_seconds(self) -> float:
-        """How long `close` may take: long where answers are in memory alone."""
+        """Seconds that `close` may take: long where answers are in memory alone."""
         return _LAST_SECONDS if self._trouble and self._answers else 0.0
 
     def close(self) -> None:

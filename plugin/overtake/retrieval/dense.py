@@ -19,7 +19,7 @@ _LITTLE_ENDIAN = np.dtype("<f4")
 
 
 class Encoder(Protocol):
-    """What hybrid retrieval needs of an embedding model."""
+    """Interface of an embedding model for hybrid retrieval."""
 
     name: str
     """Of the model; vectors of different names are never compared."""
@@ -29,7 +29,7 @@ class Encoder(Protocol):
 
 
 def text_of(document: Document) -> str:
-    """What is embedded of a document."""
+    """Text of a document that is embedded."""
     return f"{document.title}\n{document.text}".strip()
 
 

@@ -1,4 +1,4 @@
-"""What the service needs of a first stage, whichever engine holds the documents."""
+"""Interface of a first stage, whichever engine holds the documents."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What stands between the network and the RAG service: bearer token, request size, bounded queue, metrics, access log."""
+"""Guard between the network and the RAG service: bearer token, request size, bounded queue, metrics, access log."""
 
 import asyncio
 import hmac
@@ -24,7 +24,7 @@ _CHANGING = "/api/documents"
 
 @dataclass(frozen=True)
 class Limits:
-    """What a service takes: `queue` requests, `at_once` of them under way, of `body_bytes` each, which come within `body_seconds`.
+    """Limits of a service: `queue` requests, `at_once` of them under way, of `body_bytes` each, which come within `body_seconds`.
 
     "" as `key` asks for none; `change_key`, where there is one, is what changing documents needs in its place.
     """

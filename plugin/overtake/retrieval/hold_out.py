@@ -89,7 +89,7 @@ def _with_documents(texts: list[str], labels: list[dict[str, int]], share: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("folder", type=Path, help="BEIR folder: corpus.jsonl, queries.jsonl, qrels.tsv")
     parser.add_argument("out", type=Path, help="new folder")
     parser.add_argument("--share", type=float, default=0.2, help="share of the questions to hold out (default 0.2)")

@@ -51,7 +51,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("kb", nargs="+", metavar="KB", help="PATH, tenant=PATH or tenant/kb=PATH")
     stores.add_engine_arguments(parser)
     parser.add_argument("--batch", type=int, default=500, help="documents in one change (default %(default)s)")

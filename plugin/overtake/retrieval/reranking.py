@@ -34,7 +34,7 @@ _OTHER_RUN = re.compile(r"[^\W_\u3400-\u9fff]+")
 
 
 class Scorer(Protocol):
-    """What the service needs of a reranker: relevance in [0, 1] of each document to the original question, in the given order."""
+    """Interface of a reranker: relevance in [0, 1] of each document to the original question, in the given order."""
 
     def score(self, query: str, documents: Sequence[Document]) -> list[float]:
         """One number a document; higher is more relevant."""

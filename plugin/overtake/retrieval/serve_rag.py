@@ -50,7 +50,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     serving.add_arguments(parser, port=8900)
     parser.add_argument("--candidates", type=int, default=CANDIDATES, help="documents scored for each question (default %(default)s)")
     stores.add_engine_arguments(parser)

@@ -178,7 +178,7 @@ class Recalled(BaseModel):
 
 
 class Recall(BaseModel):
-    """What was found."""
+    """Documents found, best first."""
 
     query: str
     rewritten_query: str = Field(description="the text that found the documents")

@@ -1,4 +1,5 @@
-"""What the programs that serve knowledge bases share: arguments, the listening socket, several processes, the ready file, the end."""
+"""Parts that the programs share which serve knowledge bases: arguments, the listening socket, several processes, the ready file, the
+end."""
 
 import argparse
 import asyncio
@@ -162,7 +163,7 @@ def refuse_strangers(options: argparse.Namespace, keyed: bool) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address; a name counts by all of its addresses, one that has none is left to listening.
+    """Return whether only this machine reaches the address; a name counts by all of its addresses, one that has none is left to listening.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("")
     (True, True, False, False)

@@ -1,4 +1,4 @@
-"""Which knowledge bases a program serves or loads, and where their documents are kept: memory, a folder, Qdrant."""
+"""Knowledge bases that a program serves or loads, and where their documents are kept: memory, a folder, Qdrant."""
 
 import argparse
 import os
@@ -73,7 +73,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Store:
-    """Where documents are kept, and the models beside them, as the options and the settings say."""
+    """Place where documents are kept, and the models beside them, as the options and the settings say."""
 
     data: Path | None
     client: "QdrantClient | None"

@@ -1,1 +1,1 @@
-"""What is common to the rewards of all tasks."""
+"""Rewards: what those of all tasks share."""

@@ -1,4 +1,4 @@
-"""What rewards that ask a service have in common: sending, who is judged, why a sample abstains, and when an outage ends the run."""
+"""Measuring by services, for the rewards that ask them: sending, who is judged, why a sample abstains, and when an outage ends the run."""
 
 import hashlib
 import json
@@ -72,7 +72,7 @@ def share_to_judge(share: float, step: int | None) -> float:
 
 
 def is_drawn(question_id: str, step: int | None, share: float) -> bool:
-    """Whether a group is among the share that a judge is asked about: the same on every rank, another draw at every step.
+    """Return whether a group is among the share that a judge is asked about: the same on every rank, another draw at every step.
 
     Whole groups are drawn: judging single completions is worse than no judge.
     """
@@ -93,7 +93,7 @@ def _draw(question_id: str, step: int) -> float:
 def verdict_needed(
     groups: Sequence[str], asked: Sequence[bool], called: Sequence[bool], verdicts: Sequence[object], group_size: int
 ) -> list[bool]:
-    """Which rows need a verdict to be scored: those of the groups of which the judge answered anything.
+    """Return which rows need a verdict to be scored: those of the groups of which the judge answered anything.
 
     Where it answered nothing (`Failed` for all that were `called`) the part is missing for the whole group, and all are scored without
     it. Of a group that is split over ranks, so that fewer than `group_size` are here, the others' verdicts cannot be seen, and one
@@ -129,5 +129,5 @@ def abstain_metrics(value: float | None, *parts: object) -> dict[str, float]:
 
 
 def in_words(part: object) -> dict[str, str] | None:
-    """What the trace says of a part that failed; None where it did not."""
+    """Return what the trace says of a part that failed; None where it did not."""
     return {"kind": part.kind, "reason": part.reason} if isinstance(part, Failed) else None

@@ -1,4 +1,4 @@
-"""What a reward is: `begin` sends what scoring a batch will ask, `finish` waits and scores; around both `Reward` is what ms-swift calls."""
+"""Base of a reward: `begin` sends what scoring a batch will ask, `finish` waits and scores; around both `Reward` is what ms-swift calls."""
 
 import inspect
 import logging
@@ -60,7 +60,7 @@ class Batch:
     _made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def once(self, name: Hashable, make: Callable[[], T]) -> T:
-        """What `make` makes of this batch: made once, for all rewards of the step."""
+        """Return what `make` makes of this batch: made once, for all rewards of the step."""
         if name not in self._made:
             self._made[name] = make()
         made: T = self._made[name]
@@ -250,7 +250,7 @@ class ForeignCoroutine(Foreign):
 
 
 class Run:
-    """What the rewards of one training share. `stops`: its trainer ends the run for the `reasons`, so that nothing need be raised."""
+    """State that the rewards of one training share. `stops`: its trainer ends the run for the `reasons`, so that nothing need be raised."""
 
     def __init__(self, *, stops: bool = False) -> None:
         self.rewards: list[Reward[Any]] = []

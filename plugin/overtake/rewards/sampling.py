@@ -21,7 +21,7 @@ _rows: dict[str, Sampled] = {}
 
 
 class Request(Protocol):
-    """What is used of ms-swift's InferRequest."""
+    """Part of ms-swift's InferRequest that is used."""
 
     messages: Sequence[Mapping[str, Any]]
 

@@ -67,7 +67,7 @@ def total(rewards: Mapping[str, float | None], weights: Mapping[str, float]) -> 
 
 
 class Trace(NamedTuple):
-    """What a trace file says."""
+    """Contents of a trace file."""
 
     runs: dict[str, dict[str, Any]]
     """By the name of the run: what it began with."""

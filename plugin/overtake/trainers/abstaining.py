@@ -24,7 +24,7 @@ UNMEASURED = float("nan")
 
 
 def has_gaps(rewards: torch.Tensor, weights: torch.Tensor) -> bool:
-    """Whether a reward that weighs anything is NaN anywhere in [samples, rewards].
+    """Return whether a reward that weighs anything is NaN anywhere in [samples, rewards].
 
     >>> has_gaps(torch.tensor([[1.0, UNMEASURED]]), torch.tensor([1.0, 0.0]))
     False

@@ -42,12 +42,12 @@ _MOST_CLIPPED, _LEARNT_VALUE_LOSS, _LEAST_EXPLAINED, _MOST_ABSTAINED, _MORE_COPI
 
 
 def is_training(row: Row) -> bool:
-    """Whether a row of trainer_state's log_history is of training steps: neither an evaluation's nor the summary at the end."""
+    """Return whether a row of trainer_state's log_history is of training steps: neither an evaluation's nor the summary at the end."""
     return "eval_runtime" not in row and "train_runtime" not in row
 
 
 def alarms(history: Sequence[Row]) -> dict[str, str]:
-    """What is wrong now, in words, by the alarm's name. `history` holds the values of each logged step, oldest first.
+    """Alarms that hold now, in words, by name. `history` holds the values of each logged step, oldest first.
 
     >>> alarms([{"policy/clipfrac_avg": 0.6}] * 5)
     {'clipping': '60 % of the updates are clipped (mean of 5 logged steps; 10 to 30 % is usual): lower --learning_rate'}

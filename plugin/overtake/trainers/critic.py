@@ -143,7 +143,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("base", help="folder or hub name of a language model, smaller than the policy or its base")
     parser.add_argument("out", type=Path, help="folder to write; refused when it holds anything")
     parser.add_argument("--policy", help="the model that PPO trains: check that the tokenizers agree")

@@ -11,7 +11,8 @@ Logged beside the rewards' own metrics, since the last log and over all ranks:
 | cost/tokens, cost/usd        | what the answers cost; USD where the model has a price                                      |
 | cost/usd_total               | the same since the folder's first run                                                       |
 
-They go through ms-swift's own table of metrics: what is added to the log later than that, TensorBoard and wandb do not see.
+They go through ms-swift's own table of metrics: what is added to the log later than that, TensorBoard and wandb do not see, unless this
+callback comes before theirs, as it does for the plain names of `aliases`.
 A name whose value has been 0 on all ranks since the start is not shown.
 """
 
@@ -38,6 +39,7 @@ from overtake.rewards import trace
 from overtake.rewards.measuring import ABSTAINED
 from overtake.rewards.reward import Run
 from overtake.trainers import alarms, stopping
+from overtake.trainers.aliases import aliases
 
 SERVICES = ("rag", "judge", "teacher")
 _SUMS = (*(f"calls/{service}" for service in SERVICES), "calls/failed", "cost/tokens", "cost/usd")
@@ -121,6 +123,9 @@ class MetricsCallback(TrainerCallback):
         if self._watching:
             return
         self._watching = True
+        if handler := getattr(self._trainer, "callback_handler", None):
+            # Before the boards, whose log this one adds to. A new list: the handler is walking through the old one.
+            handler.callbacks = [self, *(other for other in handler.callbacks if other is not self)]
         self._known = _read_meters() | {"wait/seconds": 0.0}
         self._rewards = getattr(self._trainer, "rewards", None) or stopping.adopt(self._trainer, stops=False)
         self._rewards.about = self._about
@@ -144,8 +149,10 @@ class MetricsCallback(TrainerCallback):
         self._settle("eval")
         self._write(state.is_world_process_zero)
 
-    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Say what is wrong, once, in the console and in alarms.jsonl."""
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Add the plain names to what all boards show; say what is wrong, once, in the console and in alarms.jsonl."""
+        if logs is not None:
+            logs |= aliases(logs)
         if state.is_world_process_zero and state.log_history and alarms.is_training(state.log_history[-1]):
             for name, words in alarms.news(state.log_history).items():
                 tqdm.write(f"ALARM at step {state.global_step}: {words}")

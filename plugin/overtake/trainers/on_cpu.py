@@ -1,4 +1,4 @@
-"""What accelerate and vLLM leave out where there is no GPU, so that the GPUs' recipes run on a CPU too. With a GPU nothing changes."""
+"""Patches for where there is no GPU, so that the GPUs' recipes run on a CPU too. With a GPU nothing changes."""
 
 import os
 from typing import Any

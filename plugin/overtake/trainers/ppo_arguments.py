@@ -1,4 +1,4 @@
-"""What `--rlhf_type ppo` takes: PPO with reward functions goes ms-swift's way for GRPO, with another trainer at its end.
+"""Arguments of `--rlhf_type ppo`: PPO with reward functions goes ms-swift's way for GRPO, with another trainer at its end.
 
 ms-swift's own PPO wants a reward network, ignores `--reward_funcs`, `--use_vllm`, `--max_steps` and `--max_grad_norm`, and cannot be
 resumed. GRPO's way has all of that: rows with their columns, rollouts by transformers or vLLM, adapters with a

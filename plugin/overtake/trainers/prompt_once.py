@@ -28,7 +28,7 @@ _CHUNK = 2**24
 
 
 class Group(NamedTuple):
-    """Where a prompt and its completions lie in the packed sequence."""
+    """Places of a prompt and its completions in the packed sequence."""
 
     start: int
     prompt: int
@@ -62,7 +62,7 @@ class Packed:
 
 
 def uncovered(model: nn.Module) -> str:
-    """Why this (unwrapped) model's prompts cannot be computed once, in words; "" when they can."""
+    """Return why this (unwrapped) model's prompts cannot be computed once, in words; "" when they can."""
     if isinstance(model, PeftModel):
         kinds = {str(getattr(config.peft_type, "value", config.peft_type)) for config in model.peft_config.values()}
         if kinds != {PeftType.LORA.value}:

@@ -427,14 +427,14 @@ def completions(count):
         yield text
 
 
-def test_a_hundred_thousand_completions_raise_nothing_and_stay_in_range():
+def test_20000_completions_raise_nothing_and_stay_in_range():
     kinds, scored = finance_accuracy.TYPES, 0
-    for number, text in enumerate(completions(100_000)):
+    for number, text in enumerate(completions(20_000)):
         gold, kind = GOLDS[number % len(GOLDS)], kinds[number % len(kinds)]
         found = [answer_format.score(text), finance_accuracy.score(text, gold, kind, WHY)]
         scored += any(found)
         assert all(one is None or 0.0 <= one <= 1.0 for one in found), (text, gold)
-    assert scored > 1000, "some have to be worth something, or nothing was tried"
+    assert scored > 200, "some have to be worth something, or nothing was tried"
 
 
 @pytest.mark.parametrize(

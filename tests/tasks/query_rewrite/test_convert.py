@@ -121,6 +121,18 @@ def test_min_top1_includes_the_bound(convert):
     assert ids(convert([row(i, top1_score=0.5) for i in range(40)], "--min-top1", 0.5).train)
 
 
+def test_labels_are_asked_what_a_rewrite_is_worth_and_not_whether_gold_stands_first(convert):
+    rows = [row(i, gold=["d1"], top1_score=0.0, quality=0.2, gain=0.2) for i in range(30)]
+    rows += [row(100 + i, gold=["d1"], top1_score=0.0, quality=0.0, gain=0.0) for i in range(10)]
+    rows += [row(200 + i, gold=["d1"], top1_score=1.0, quality=0.5, gain=-0.3) for i in range(10)]
+    done = convert(rows)
+    assert done.code == 0, done.err
+    assert all(int(name[1:]) < 100 for name in ids(done.train + done.val))
+    assert ids(done.rl_train) - ids(done.train) == {name for name in ids(done.rl_train) if int(name[1:]) >= 100}
+    counted = {name for side in done.stats["dropped"].values() for name in side}
+    assert counted == {"no labelled document recalled", "retrieves worse than the original"}
+
+
 def test_no_question_stands_on_two_sides(convert):
     ways = ["第{}个问题怎么吃", "第{}个问题，怎么吃？", " 第{}个问题　怎么吃！", "第{}个問題怎么吃"]
     rows = [row(f"{i}-{k}", original_query=way.format(i)) for i in range(30) for k, way in enumerate(ways)]

@@ -34,3 +34,14 @@ def test_profile_and_history_stand_in_the_message_only_when_given(profile, histo
 
 def test_a_prompt_has_no_blank_ends():
     assert all(prompt(name) == prompt(name).strip() for name in ("judge_rewrite", "extract_profile", "rewrite_default"))
+
+
+def test_the_default_prompt_is_in_the_language_of_the_question():
+    assert rewrite_messages("default", "how do I pay?", "aged 40", "asked for prices") == [
+        {"role": "system", "content": prompt("rewrite_default.en")},
+        {"role": "user", "content": "User profile: aged 40\nHistory summary: asked for prices\nQuestion: how do I pay?"},
+    ]
+    assert rewrite_messages("default", "omega-3 怎么吃")[0]["content"] == prompt("rewrite_default")
+    # A tenant with one prompt is asked with it in any language.
+    assert rewrite_messages("fivedoctors", "how do I pay?", "aged 40")[1]["content"] == "用户画像：aged 40\n问题：how do I pay?"
+    assert "default.en" not in tenants()

@@ -189,6 +189,57 @@ def test_the_judge_scores_every_rewrite(run, rag, teacher, sheet, tmp_path):
     assert "原始问题：皮肤松怎么办\n改写：胶原蛋白肽 作用" in {request.body["messages"][1]["content"] for request in server.requests}
 
 
+def many(tmp_path, count):
+    """A sheet of rewrites that retrieve the better the lower their number is."""
+    same = {"tenant_id": "default", "teacher_model": "t"}
+    rows = [{"query_id": f"q{i}", "original_query": f"第{i}个问题", "rewritten_query": f"术语 {i}", **same} for i in range(count)]
+    write_rows(tmp_path / "many.jsonl", rows)
+    return tmp_path / "many.jsonl"
+
+
+def recall_by_number(sent, body):
+    return [("d", 1.0 - int(sent.split()[1]) / 1000 if sent.startswith("术语") else 0.1)]
+
+
+def judging_by(of_rewrite, of_copy):
+    """A judge that gives points to a rewrite by its number, and the same to every copy."""
+
+    def verdict(question, body):
+        rewrite = question.split("改写：")[1]
+        points = of_rewrite(int(rewrite.split()[1]) / 100) if rewrite.startswith("术语") else of_copy
+        return json.dumps({"综合得分": points, "评分理由": "好"}, ensure_ascii=False)
+
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("of_rewrite", "of_copy", "why"),
+    [
+        pytest.param(lambda number: 5, 4, ["1 distinct verdict in 100", "gain in retrieval 0.00"], id="one for all"),
+        pytest.param(lambda number: 5 - number, 5, ["copies of the question get 5.00"], id="pays copies"),
+        pytest.param(lambda number: number, 0, ["gain in retrieval -1.00"], id="contradicts retrieval"),
+    ],
+)
+def test_a_worthless_judge_is_named_and_not_paid_for_all_rows(run, rag, teacher, tmp_path, of_rewrite, of_copy, why):
+    rag(recall_by_number)
+    service = teacher(judging_by(of_rewrite, of_copy))
+    done = run(validate, many(tmp_path, 200), tmp_path / "out.jsonl", "--judge")
+    assert done.code == 0
+    assert "the judge stand-in is worthless and left out" in done.err
+    assert all(words in done.err for words in why), done.err
+    assert {row["judge_score"] for row in read_rows(tmp_path / "out.jsonl")} == {""}
+    assert len(service.requests) == 150
+
+
+def test_a_judge_that_agrees_with_retrieval_is_paid(run, rag, teacher, tmp_path):
+    rag(recall_by_number)
+    service = teacher(judging_by(lambda number: 5 - number, 1))
+    done = run(validate, many(tmp_path, 200), tmp_path / "out.jsonl", "--judge")
+    assert (done.code, "worthless" in done.err) == (0, False)
+    assert float(read_rows(tmp_path / "out.jsonl")[199]["judge_score"]) == 3.01
+    assert len(service.requests) == 250  # the verdicts of the pilot are not paid twice
+
+
 def test_the_judge_of_the_sheet_sees_profile_and_history(run, rag, teacher, tmp_path):
     rag(recall_of)
     server = teacher(verdict_for)

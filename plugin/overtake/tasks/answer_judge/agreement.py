@@ -1,4 +1,4 @@
-"""How far a judge of answers agrees with people, beside the simplest judge, by model and by length, and what sways it that should not."""
+"""Agreement of a judge of answers with people, beside the simplest judge, by model and by length, and what sways it that should not."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from overtake.tasks.answer_judge.rows import JudgeRow
 
 
 class Said(NamedTuple):
-    """What a judge says of one answer."""
+    """Verdict of a judge on one answer."""
 
     main: Value
     secondary: Value | None = None
@@ -99,7 +99,7 @@ def band(text: str) -> str:
 
 
 def probes(judged: Sequence[Judged], grade: Grade) -> dict[str, Any]:
-    """What changes a judge's mind that should not, each on all rows that it fits; verdicts are asked for anew on changed rows.
+    """Return what changes a judge's mind that should not, each on all rows that it fits; verdicts are asked for anew on changed rows.
 
     order: reference answers in reverse (rows with several). length: sentences about nothing behind the answer. injection: the same with a
     plea for a good verdict, on rows found not correct. shuffled: another question's answer in its place; how often it is found correct.

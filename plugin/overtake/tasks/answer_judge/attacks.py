@@ -1,4 +1,4 @@
-"""What the doctor tries on the judge of answers: verdicts that would win without a look at the answer."""
+"""Attacks that the doctor tries on the judge of answers: verdicts that would win without a look at the answer."""
 
 from pathlib import Path
 

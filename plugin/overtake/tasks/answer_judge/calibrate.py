@@ -31,12 +31,12 @@ def by_rules(rows: Sequence[JudgeRow]) -> list[Said | None]:
 def by_endpoint(rows: Sequence[JudgeRow]) -> list[Said | None]:
     """The judge endpoint's verdicts; None where what it wrote is none.
 
-    Raises Stop when the service did not answer for some rows: that is no opinion of the judge.
+    Raises Abort when the service did not answer for some rows: that is no opinion of the judge.
     """
     results = rag.graded(rows)
     lost = [result for result in results if isinstance(result, Failed) and not result.unusable]
     if lost:
-        raise cli.Stop(
+        raise cli.Abort(
             f"{len(lost)} of {len(results)} verdicts could not be had, e.g.: {lost[0].reason}; run the same command again, "
             "what was answered is kept"
         )
@@ -74,7 +74,7 @@ def judge_of(name: str) -> Grade:
 
 
 def work(args: argparse.Namespace) -> int:
-    """Check everything, ask, print; 0 done. Raises BadInput, SettingsError or Stop."""
+    """Check everything, ask, print; 0 done. Raises BadInput, SettingsError or Abort."""
     if args.summary:
         if args.summary.suffix != ".json":
             raise BadInput(f"--summary {args.summary}: name a .json file")
@@ -129,7 +129,7 @@ def _interval(value: dict[str, float] | None, sign: str = "") -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("input", type=Path, help="labelled rows: .xlsx, .csv or .jsonl")
     parser.add_argument("--judge", required=True, metavar="rules|endpoint|FOLDER", help="whose verdicts to compare with people's")
     parser.add_argument("--limit", type=cli.positive, help="pilot: LIMIT rows, drawn with a fixed seed")

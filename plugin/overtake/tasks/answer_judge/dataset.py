@@ -52,5 +52,5 @@ def check(names: Sequence[str]) -> None:
 
 
 def judge() -> DatasetMeta:
-    """What is registered as `overtake/judge`."""
+    """Return what is registered as `overtake/judge`."""
     return files.dataset_meta("overtake/judge", to_sample, check)

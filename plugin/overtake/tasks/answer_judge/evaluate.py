@@ -64,7 +64,7 @@ def messages(row: Row) -> list[dict[str, str]]:
 
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
-    """What is right of each verdict; `secondary` where the row knows it, `passed` where the answer is not correct."""
+    """Measure of each verdict; `secondary` where the row knows it, `passed` where the answer is not correct."""
     scores: Scores = {}
     for row in rows:
         text = answers[row[JUDGE_ID]]

@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What --task rag takes."""
+    """Add the options of --task rag."""
     parser.add_argument("input", type=Path, help="sheet of answers to grade")
     parser.add_argument("output", type=Path, help="sheet to write")
     parser.add_argument("--limit", type=cli.positive, help="pilot: only the first LIMIT usable rows")
@@ -79,7 +79,7 @@ def work(args: argparse.Namespace) -> int:
 def graded(rows: Sequence[JudgeRow], concurrency: int | None = None) -> list[Result]:
     """The judge's result for each row, as `grading.answer_call`'s; an empty answer states nothing and adds nothing, without a call.
 
-    Raises Stop when the judge is dead, refuses the key, or fails on most of the first rows.
+    Raises Abort when the judge is dead, refuses the key, or fails on most of the first rows.
     """
     to = chat.endpoint("judge")
     asked = [row for row in rows if row.answer_hat]

@@ -84,7 +84,8 @@ class JudgeRow(NamedTuple):
 
 
 def columns_of(names: Mapping[str, Any]) -> dict[str, str]:
-    """Which column holds "gold", "answer_hat" and, if there are any, the other parts of a row: the first there is of the names above.
+    """Return which column holds "gold", "answer_hat" and, if there are any, the other parts of a row: the first there is of the names
+    above.
 
     A table with `golden_answer` or `golden_answers` may hold the generated answer as `answer`, as EVOUNA's does.
     Raises ValueError naming the columns there are when one of the two is missing.

@@ -36,7 +36,7 @@ Words = list[str]
 
 
 class RuleVerdict(NamedTuple):
-    """What the rules say of the main answer."""
+    """Verdict of the rules on the main answer."""
 
     main: Literal["correct", "incorrect", "none"]
     """"none": the answer names nothing: it is empty, evades or only guesses."""
@@ -137,7 +137,7 @@ def judge(question: str, gold: Sequence[str], answer: str) -> RuleVerdict:
 
 
 def holds(text: str, fact: str) -> bool:
-    """Whether `text` names `fact`, all of its words in a row in any spelling, denied or not.
+    """Return whether `text` names `fact`, all of its words in a row in any spelling, denied or not.
 
     >>> holds("It says January 4th, not the fifth.", "5"), holds("It says January 4th.", "January 5")
     (True, False)
@@ -180,7 +180,7 @@ class _Answer:
         self.windows = [one + two for one, two in zip(self.sentences, [*self.sentences[1:], []], strict=False)]
 
     def denies(self, start: int) -> bool:
-        """Whether the words right before word `start` take it back."""
+        """Return whether the words right before word `start` take it back."""
         before = self.words[max(0, start - 3) : start]
         return bool(_DENIED.search(("" if before and _CJK.match(before[-1]) else " ").join(before)))
 

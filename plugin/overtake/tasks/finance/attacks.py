@@ -1,4 +1,4 @@
-"""What the doctor tries on financial reasoning: answers that would win without being right, and golds that are wrong themselves."""
+"""Attacks that the doctor tries on financial reasoning: answers that would win without being right, and golds that are wrong themselves."""
 
 from pathlib import Path
 

@@ -70,5 +70,5 @@ class FinanceLoader(files.TableLoader):
 
 
 def finance() -> DatasetMeta:
-    """What is registered as `overtake/finance`."""
+    """Return what is registered as `overtake/finance`."""
     return files.dataset_meta("overtake/finance", to_sample, loader=FinanceLoader)

@@ -53,7 +53,7 @@ def read(args: argparse.Namespace) -> list[Row]:
 
 
 def accuracy(text: str, row: Row) -> float | None:
-    """What the reward gives."""
+    """Score by the reward."""
     return finance_accuracy.score(text, row["gold_answer"], row["type"], row["question"])
 
 

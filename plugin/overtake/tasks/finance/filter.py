@@ -32,7 +32,7 @@ Solution = tuple[Row, Mapping[str, float] | None]
 
 
 def rejection_reason(row: Row) -> str | None:
-    """Which rule a solution breaks, by the rewards' own functions; None for a solution that breaks none.
+    """Return which rule a solution breaks, by the rewards' own functions; None for a solution that breaks none.
 
     A gold that cannot be graded is refused with the table, so the accuracy is a number here.
     """
@@ -83,7 +83,7 @@ def rl_row(row: Row) -> dict[str, Any]:
 
 
 class Sifted(NamedTuple):
-    """What became of the solutions."""
+    """Solutions after the filter, and where each went."""
 
     rejected: Lines
     unjudged: Lines
@@ -124,7 +124,7 @@ def _line(row: Row, reason: str) -> dict[str, Any]:
 
 
 def work(args: argparse.Namespace) -> int:
-    """Read, split, filter, judge, write; 0 done, 1 some solutions unjudged. Raises BadInput, SettingsError or Stop."""
+    """Read, split, filter, judge, write; 0 done, 1 some solutions unjudged. Raises BadInput, SettingsError or Abort."""
     rows = read_input(args)
     if args.judge:
         chat.endpoint("judge")  # refused now rather than after the rules
@@ -228,7 +228,7 @@ def _of_type(kind: str, training: Sequence[Row], sifted: Sifted, kept: Sequence[
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("input", type=Path, help="distilled.jsonl of tools/generate.py --task finance")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to write")
     parser.add_argument("--no-judge", dest="judge", action="store_false", help="by the rules alone")

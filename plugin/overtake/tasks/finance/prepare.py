@@ -113,7 +113,7 @@ def second_opinion(rows: Sequence[Row], concurrency: int | None) -> tuple[list[d
 
 
 def work(args: argparse.Namespace) -> int:
-    """Read everything, leave out, sample, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Stop."""
+    """Read everything, leave out, sample, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Abort."""
     cli.check_folder(args.out_dir, "raw.jsonl", "left_out.jsonl", "type_disagreements.jsonl")
     named = {"question": args.question_column, "gold_answer": args.answer_column, "type": args.type_column, "id": args.id_column}
     columns = {ours: name for ours, name in named.items() if name}
@@ -158,7 +158,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="hf::OWNER/NAME, ms::OWNER/NAME, a file or a folder")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to write")
     for ours, option in (("question", "question"), ("gold_answer", "answer"), ("type", "type"), ("id", "id")):

@@ -1,4 +1,4 @@
-"""What a financial question asks for, told by rule: calculation, concept, analysis or reasoning."""
+"""Types of financial questions, told by rule: calculation, concept, analysis or reasoning."""
 
 import re
 

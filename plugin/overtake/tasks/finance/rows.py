@@ -82,7 +82,7 @@ class FinanceRow(NamedTuple):
 
 
 def columns(names: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
-    """Which of a table's columns is which of ours, by `chosen` and then by `ALIASES`; what it lacks is left out.
+    """Return which of a table's columns is which of ours, by `chosen` and then by `ALIASES`; what it lacks is left out.
 
     Raises BadInput, to be told the file's name by the caller, when `chosen` names a column that is not there, or none is found for the
     question or the gold answer.
@@ -196,7 +196,7 @@ def read(path: Path, also: Sequence[str] = ()) -> list[Row]:
 
 
 def rejection_reason(row: Row) -> str | None:
-    """Why a row is no problem that can be asked and scored; None for one that is.
+    """Return why a row is no problem that can be asked and scored; None for one that is.
 
     >>> rejection_reason({"id": "a", "question": "2022年营收？", "gold_answer": "", "type": "calculation", "source": "x"})
     'the gold answer is blank'

@@ -1,4 +1,4 @@
-"""What the doctor tries on medical answers: what would win without being safe and to the point."""
+"""Attacks that the doctor tries on medical answers: what would win without being safe and to the point."""
 
 import json
 from pathlib import Path

@@ -48,7 +48,7 @@ class Example(_Entry):
 
 
 class Rule(_Entry):
-    """What every rule says; the kinds below add what they need. Fields are explained at the top of medical_rules.yaml."""
+    """Rule of the book; the kinds below add what they need. Fields are explained at the top of medical_rules.yaml."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     zh: str = Field(min_length=1)
@@ -61,7 +61,7 @@ class Rule(_Entry):
     fails: tuple[Example, ...] = Field(min_length=1)
 
     def applies(self, risks: Sequence[str]) -> bool:
-        """Whether it is for a question of these kinds of risk."""
+        """Return whether it is for a question of these kinds of risk."""
         return (not self.only_for or any(risk in self.only_for for risk in risks)) and not any(risk in self.not_for for risk in risks)
 
 
@@ -99,7 +99,7 @@ class Advice(Rule):
 
 
 class Wording(Rule):
-    """What must not be said."""
+    """Prohibition of wording."""
 
     kind: Literal["wording"]
     patterns: tuple[str, ...] = Field(min_length=1)

@@ -25,5 +25,5 @@ def check(names: Sequence[str]) -> None:
 
 
 def medical() -> DatasetMeta:
-    """What is registered as `overtake/medical`."""
+    """Return what is registered as `overtake/medical`."""
     return files.dataset_meta("overtake/medical", rows.to_sample, check)

@@ -187,7 +187,7 @@ def read(reviewed: Path, key: Path) -> list[Row]:
 
 
 def compared(rows: Sequence[Row]) -> dict[str, Any]:
-    """How far rules and teacher agree with the doctor (share and Cohen's kappa, intervals over questions), and counts for each system.
+    """Agreement of rules and teacher with the doctor (share and Cohen's kappa, intervals over questions), and counts for each system.
 
     What the doctor was unsure of, or left blank, is counted and in no agreement.
     """
@@ -259,7 +259,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("folder", type=Path, nargs="?", metavar="EVAL", help="folder with eval_details_*.jsonl")
     parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="folder for the list")
     parser.add_argument("--limit", type=cli.positive, default=20, help="questions in the list (default %(default)s)")

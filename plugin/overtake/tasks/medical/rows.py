@@ -103,7 +103,7 @@ class MedicalRow(NamedTuple):
 
 @dataclass
 class Source:
-    """What one input gave: its good items, and how many rows were left out and why."""
+    """Rows of one input: its good items, and how many rows were left out and why."""
 
     name: str
     licence: str

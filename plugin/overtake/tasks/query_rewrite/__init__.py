@@ -1,6 +1,6 @@
 """Query rewriting for RAG: rewrites that find more than the teacher's."""
 
-from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Task, lazy
+from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Headline, Metric, Opinion, Panel, Reward, Task, lazy
 from overtake.tasks.query_rewrite.columns import (
     GOLD,
     HISTORY,
@@ -39,6 +39,7 @@ TASK = Task(
         Metric("quality", "retrieval quality", "检索质量"),
         Metric("top1", "top-1 reranker score", "首条重排分数"),
         Metric("hit@1", "top-1 accuracy", "首条命中率", percent=True),
+        Metric("good@1", "top-1 score of 0.6 or more", "首条重排分数不低于 0.6", percent=True),
         Metric("recall@5", "recall@5", "前五召回率", percent=True),
         Metric("mrr@10", "MRR@10", "MRR@10"),
         Metric("ndcg@10", "nDCG@10", "nDCG@10"),
@@ -47,8 +48,8 @@ TASK = Task(
         Metric("copy", "copies of the question", "照抄问题", "neutral", percent=True),
         Metric("unreadable", "unreadable", "无法读取", "down", percent=True),
     ),
-    # Without gold labels quality and top1 are of reranker scores; with them of gold relevance, and top1 is hit@1, so not shown.
-    tables={MEANS: ("quality", "top1", "hit@1", "recall@5", "mrr@10", "ndcg@10", "judge", "copy", "unreadable")},
+    # Without gold labels quality and top1 are of reranker scores; with them of gold relevance, and top1 and good@1 are hit@1, so not shown.
+    tables={MEANS: ("quality", "top1", "hit@1", "good@1", "recall@5", "mrr@10", "ndcg@10", "judge", "copy", "unreadable")},
     # A rewrite needs no thought, and its 150 tokens have no room for one.
     decoding=Decoding(limit=150, temperature=0.7, top_p=0.9),
     evaluation=Evaluation(
@@ -67,6 +68,7 @@ TASK = Task(
         rows=lazy(f"{_HERE}.attacks:rows"),
         honest=lambda row: row[TEACHER_REWRITE],
         tricks=lazy(f"{_HERE}.attacks:tricks"),
+        golds=lazy(f"{_HERE}.attacks:judged"),
         judge=lazy(f"{_HERE}.attacks:judge"),
         services=lazy(f"{_HERE}.attacks:services"),
     ),
@@ -84,6 +86,17 @@ TASK = Task(
         Panel("Retrieval's part", "检索部分", ("rag/retrieval",), "of the reward, against the teacher", "奖励的一部分，与教师相比"),
         Panel("Winning's part", "胜负部分", ("rag/win",), "of the reward", "奖励的一部分"),
         Panel("Copies of the question", "照抄问题", ("rewrite/copy",), "share", "比例"),
+    ),
+    headline=Headline(
+        quality="judge",
+        top1=("hit@1", "good@1"),
+        wins="quality",
+        expected={
+            "teacher": {"quality": 4.8, "top1": 0.85, "latency": 2.0, "usd_1000": 25.0},
+            "SFT": {"quality": 4.3, "top1": 0.78, "latency": 0.85, "usd_1000": 2.5},
+            "RL": {"quality": 4.6, "top1": 0.88, "latency": 0.9, "usd_1000": 2.8},
+        },
+        promised={"quality": 4.6 / 4.8, "cost": -0.9, "latency": -0.55},
     ),
     stages={name: f"{_HERE}.{name}" for name in ("generate", "convert", "evaluate", "ask")},
 )

@@ -5,11 +5,12 @@ python tools/ask.py "脸上松松垮垮的，一天吃多少？" --tenant fivedo
 
 import argparse
 
-from overtake.cli import Stop
+from overtake import settings
+from overtake.cli import Abort
 from overtake.data.tables import BadInput
 from overtake.evaluation import asking
 from overtake.remote import rag
-from overtake.remote.gateway import Ok
+from overtake.remote.gateway import Gateway, Ok
 from overtake.tasks.query_rewrite import TASK, prompts
 from overtake.tasks.query_rewrite.columns import HISTORY, PROFILE, QUERY, TENANT
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def work(args: argparse.Namespace) -> int:
     """Print the rewrite and both recall lists.
 
-    Raises Stop when the model or the retriever does not answer, BadInput for a tenant without a prompt.
+    Raises Abort when the model or the retriever does not answer, BadInput for a tenant without a prompt.
     """
     if not args.tenant:
         raise BadInput(f"whose prompt is meant? Give --tenant, one of {', '.join(prompts.tenants())}")
@@ -34,10 +35,20 @@ def work(args: argparse.Namespace) -> int:
     row = {TENANT: args.tenant, QUERY: args.question, PROFILE: args.profile, HISTORY: args.history}
     rewrite = asking.answer(TASK, args, row, "rewrite")
     print(f"question: {args.question}\nrewrite:  {rewrite}")
-    calls = [rag.rag_call(args.question, text, args.tenant, args.kb_name) for text in (args.question, rewrite)]
-    for name, result in zip(("question", "rewrite"), retriever.run(calls), strict=True):
-        if not isinstance(result, Ok):
-            raise Stop(result.reason)
-        found = ", ".join(f"{hit.doc_id} ({hit.score:.2f})" for hit in rag.hits(result.value)) or "nothing"
-        print(f"the {name} finds: {found}")
+    for name, text in (("question", args.question), ("rewrite", rewrite)):
+        kept, whole = (_recall(retriever, args, text, threshold) for threshold in (None, 0.0))
+        listed = ", ".join(f"{hit.doc_id} ({hit.score:.2f})" for hit in kept) or "nothing"
+        print(f"the {name} finds: {listed}{_cut_off(len(whole) - len(kept))}")
     return 0
+
+
+def _recall(retriever: Gateway, args: argparse.Namespace, text: str, threshold: float | None) -> list[rag.Hit]:
+    (result,) = retriever.run([rag.rag_call(args.question, text, args.tenant, args.kb_name, score_threshold=threshold)])
+    if not isinstance(result, Ok):
+        raise Abort(result.reason)
+    return rag.hits(result.value)
+
+
+def _cut_off(count: int) -> str:
+    """What the threshold keeps from sight, in words; "" where it keeps nothing."""
+    return f"; {count} more below OVERTAKE_RAG_SCORE_THRESHOLD={settings.load().rag_score_threshold:g}" if count > 0 else ""

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from overtake import settings
 from overtake.data import tables
+from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput
 from overtake.doctor.findings import Finding
 from overtake.remote import rag
@@ -12,8 +14,11 @@ from overtake.remote.chat import Endpoint
 from overtake.remote.gateway import Call, Ok
 from overtake.settings import SettingsError
 from overtake.task import Row
+from overtake.tasks.query_rewrite import judge_worth
 from overtake.tasks.query_rewrite.columns import GOLD, KB, QUERY, TEACHER_REWRITE, TENANT
-from overtake.tasks.query_rewrite.judge import judge_call
+from overtake.tasks.query_rewrite.judge import judge_call, judge_gateway, verdict
+from overtake.tasks.query_rewrite.measuring import Retrieval
+from overtake.tasks.query_rewrite.rows import RewriteRow
 
 _ASPECTS = "功效 作用 用法 用量 禁忌 副作用 人群 选购 储存 价格 成分 搭配 对比 评价 来源 时间 方法 流程 条件 材料"
 
@@ -44,6 +49,37 @@ def tricks(row: Row, other: Row) -> dict[str, str]:
         "answering": f"{honest}是指：一般建议根据自身情况合理安排，多数情况下效果较好，具体请咨询专业人士。",
         "another question's": stranger,
     }
+
+
+def judged(path: Path) -> list[Finding]:
+    """Whether the judge whose verdicts stand in the rows is worth its price; only what it gives to copies is asked."""
+    of_file = [RewriteRow.from_columns(row) for row in rows(path)]
+    known = [row for row in of_file if row.teacher_judge is not None and not is_copy(row.query, row.teacher_rewrite)]
+    if not settings.load().judge_share or len(known) < judge_worth.FEWEST:
+        return []
+    measured = [row for row in known if row.teacher_recall is not None and row.original_recall is not None]
+    gains = [Retrieval(row.teacher_recall or (), row.original_recall or (), row.gold) for row in measured]
+    copied = known[:: -(-len(known) // judge_worth.COPIES)]
+    try:
+        results = judge_gateway().run([judge_call(row.query, row.query, row.profile, row.history) for row in copied])
+    except SettingsError:
+        return []  # said by the rewards themselves
+    wrong = judge_worth.faults(
+        [row.teacher_judge or 0.0 for row in measured],
+        [pair.student_quality - pair.teacher_quality for pair in gains],
+        [
+            (verdict(result.value).score, row.teacher_judge or 0.0)
+            for row, result in zip(copied, results, strict=True)
+            if isinstance(result, Ok)
+        ],
+    )
+    if not wrong:
+        return [Finding("ok", "judge", f"its {len(known)} verdicts differ, agree with retrieval and do not pay copies")]
+    return [
+        Finding(
+            "error", "judge", f"worthless: {'; '.join(wrong)}", "set OVERTAKE_JUDGE_SHARE=0, or take a stronger judge and validate again"
+        )
+    ]
 
 
 def judge(to: Endpoint) -> Call:

@@ -18,7 +18,7 @@ def cells(row: Row) -> dict[str, str]:
 
 
 def columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """What GRPO passes beside its completions, for a completion on each of the rows: those on one row are a group."""
+    """Return what GRPO passes beside its completions, for a completion on each of the rows: those on one row are a group."""
     return {name: [row[name] for row in rows] for name in COLUMNS} | {"prompt_id": [key(row["messages"]) for row in rows]}
 
 

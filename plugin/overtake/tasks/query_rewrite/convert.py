@@ -35,7 +35,7 @@ _SAID = (
     *("gold", "rewritten_query", "recall", "judge_score", "original_recall"),
 )
 """What a validated row calls the reward columns."""
-VALIDATED = ("success", "top1_score", "recall", "original_recall", "gain", "gold", "kb_name")
+VALIDATED = ("success", "top1_score", "recall", "original_recall", "quality", "gain", "gold", "kb_name")
 SIDES = ("train", "val", "test")
 
 Row = dict[str, str]
@@ -83,14 +83,20 @@ def published(rows: Sequence[Row], folder: Path, shares: Mapping[str, float], se
 
 
 def rejection_reason(row: Row, min_top1: float, require_gain: bool) -> str | None:
-    """Why a row is not one to imitate; None for one that is."""
+    """Why a row is not one to imitate; None for one that is.
+
+    Labels say what a rewrite is worth, by its quality and its gain; top1_score would only ask whether gold stands first. Without labels
+    it is the reranker's opinion, which `min_top1` bounds.
+    """
     if row["success"] != "true":
         return "nothing recalled"
-    if float(row["top1_score"]) < min_top1:
+    if row["gold"] and float(row["quality"]) <= 0:
+        return "no labelled document recalled"
+    if not row["gold"] and float(row["top1_score"]) < min_top1:
         return f"top1_score below {min_top1:g}"
     if is_copy(row["original_query"], row["rewritten_query"]):
         return "rewrite copies the query"
-    if require_gain and float(row["gain"]) < 0:
+    if (require_gain or row["gold"]) and float(row["gain"]) < 0:
         return "retrieves worse than the original"
     return None
 
@@ -166,7 +172,7 @@ def _check(where: str, row: Row) -> None:
     if row["success"].lower() not in ("true", "false"):
         raise BadInput(f"{where}: success is {row['success']!r}: write true or false")
     row["success"] = row["success"].lower()  # Excel makes TRUE of it
-    for name, low, high in (("top1_score", None, None), ("gain", None, None), ("judge_score", 0.0, 5.0)):
+    for name, low, high in (("top1_score", None, None), ("quality", None, None), ("gain", None, None), ("judge_score", 0.0, 5.0)):
         if name == "judge_score" and not row.get(name):
             continue  # not judged
         _number(where, name, row[name], low, high)
@@ -230,6 +236,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", type=float, nargs=3, default=(0.8, 0.1, 0.1), metavar=("TRAIN", "VAL", "TEST"), help="default 0.8 0.1 0.1"
     )
     parser.add_argument("--seed", type=int, default=20, help="default %(default)s")
-    parser.add_argument("--min-top1", type=float, default=0.6, help="least top1_score to imitate (default %(default)s)")
-    parser.add_argument("--require-gain", action="store_true", help="imitate only what retrieves at least as well as the original")
+    parser.add_argument(
+        "--min-top1", type=float, default=0.6, help="least top1_score to imitate where there are no labels (default %(default)s)"
+    )
+    parser.add_argument(
+        "--require-gain", action="store_true", help="imitate only what retrieves at least as well as the original; with labels always"
+    )
     parser.add_argument("--qrels", type=Path, help="folder whose qrels/test.tsv (and dev.tsv or val.tsv) names the held-out questions")

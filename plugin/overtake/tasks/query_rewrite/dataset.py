@@ -54,5 +54,5 @@ def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def query_rewrite() -> DatasetMeta:
-    """What is registered as `overtake/query_rewrite`."""
+    """Return what is registered as `overtake/query_rewrite`."""
     return files.dataset_meta("overtake/query_rewrite", to_sample)

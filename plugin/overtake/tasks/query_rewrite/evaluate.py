@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from overtake.cli import Stop, ask
+from overtake.cli import Abort, ask
 from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput, read_rows
 from overtake.evaluation.comparing import Answers, Scores
@@ -26,6 +26,8 @@ from overtake.tasks.query_rewrite.judge import judge_call, judge_gateway
 
 _OF_GOLD = ("hit@1", "recall@5", "mrr@10", "ndcg@10")
 _DEPTH = 10
+_GOOD = 0.6
+"""The least score of a first document that counts as right where there are no labels: what tools/convert.py lets a student imitate."""
 _SHOWN = 5
 """Documents that the details name."""
 _TEXTS = (QUERY, TENANT, PROFILE, HISTORY)
@@ -58,16 +60,16 @@ def messages(row: Row) -> list[dict[str, str]]:
 
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
-    """What each rewrite retrieves, and with --judge what the judge gives it."""
+    """Return what each rewrite retrieves, and with --judge what the judge gives it."""
     asked = [row for row in rows if answers[row[QUERY_ID]]]
     labelled = rows[0][GOLD] not in ("", "[]")
-    worst = dict.fromkeys(["quality", *(_OF_GOLD if labelled else ["top1"]), *(["judge"] if args.judge else [])], 0.0)
+    worst = dict.fromkeys(["quality", *(_OF_GOLD if labelled else ["top1", "good@1"]), *(["judge"] if args.judge else [])], 0.0)
     scores: Scores = {query_id: dict(worst) for query_id, answer in answers.items() if answer == ""}
     calls = [rag.rag_call(row[QUERY], answers[row[QUERY_ID]] or "", row[TENANT], row[KB], top_k=_DEPTH, labelled=labelled) for row in asked]
     results = ask(rag.rag_gateway(), calls, f"retrieving for {name}")
     found = {row[QUERY_ID]: rag.hits(result.value) for row, result in zip(asked, results, strict=True) if isinstance(result, Ok)}
     if asked and isinstance(failed := results[0], Failed) and not found:
-        raise Stop(f"none of {len(asked)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
+        raise Abort(f"none of {len(asked)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
     scores |= _of_gold(found, rows) if labelled else {query_id: _of_reranker(hits) for query_id, hits in found.items()}
     for query_id, hits in found.items():
         scores[query_id]["retrieved"] = [hit.doc_id or f"score {hit.score:.3f}" for hit in hits[:_SHOWN]]
@@ -94,4 +96,5 @@ def _of_gold(found: dict[str, list[rag.Hit]], rows: Sequence[Row]) -> Scores:
 
 
 def _of_reranker(hits: list[rag.Hit]) -> dict[str, Any]:
-    return {"quality": quality([hit.score for hit in hits]), "top1": hits[0].score if hits else 0.0}
+    top1 = hits[0].score if hits else 0.0
+    return {"quality": quality([hit.score for hit in hits]), "top1": top1, "good@1": float(top1 >= _GOOD)}

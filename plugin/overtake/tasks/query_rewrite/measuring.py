@@ -1,4 +1,4 @@
-"""What the RAG service recalls for rewrites and what the judge says of them, measured once a step for all rewards that need it."""
+"""Recall lists of rewrites and verdicts on them, measured once a step for all rewards that need it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from overtake.tasks.query_rewrite.unwrapping import sendable
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What the student's and the teacher's rewrite recall, and the gold documents, if any, that tell how relevant it is."""
+    """Recall lists of the student's and the teacher's rewrite, and the gold documents, if any, that tell how relevant it is."""
 
     student_recall: Recall
     teacher_recall: Recall
@@ -28,7 +28,7 @@ class Retrieval:
 
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> Self | None:
-        """What the trace says was retrieved for a sample; None where it was not measured."""
+        """Return what the trace says was retrieved for a sample; None where it was not measured."""
         if parts["recall"] is None:
             return None
         student, teacher = (tuple(rag.Hit(*hit) for hit in parts[name]) for name in ("recall", "teacher_recall"))
@@ -115,7 +115,7 @@ def _retrieval(row: RewriteRow, student: Result | None, teacher: Result | None) 
 
 
 def to_judge(rows: Sequence[RewriteRow], step: int | None, share: float) -> list[bool]:
-    """Which rows the judge is asked about: whole groups, by `is_drawn`, where the teacher's own score is known."""
+    """Return which rows the judge is asked about: whole groups, by `is_drawn`, where the teacher's own score is known."""
     return [row.teacher_judge is not None and is_drawn(row.query_id, step, share) for row in rows]
 
 
@@ -149,7 +149,7 @@ def _verdicts(rows: Sequence[RewriteRow], texts: Sequence[str], asked: Sequence[
 
 
 def retrieval_parts(row: RewriteRow, text: str, pair: Retrieval | Failed) -> dict[str, Any]:
-    """What the trace holds of a retrieval: the recall lists, or why there are none."""
+    """Return what the trace holds of a retrieval: the recall lists, or why there are none."""
     measured = pair if isinstance(pair, Retrieval) else None
     return {
         **_about(row, text),
@@ -163,7 +163,7 @@ def retrieval_parts(row: RewriteRow, text: str, pair: Retrieval | Failed) -> dic
 
 
 def verdict_parts(row: RewriteRow, text: str, found: Verdict | Failed | None) -> dict[str, Any]:
-    """What the trace holds of a verdict, or why there is none."""
+    """Return what the trace holds of a verdict, or why there is none."""
     given = found if isinstance(found, Verdict) else None
     return {
         **_about(row, text),

@@ -126,7 +126,7 @@ def weight(text: str) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("trace", type=Path, help="trace.jsonl in a training run's output folder")
     for part in PARTS:
         parser.add_argument(f"--weight-{part}", type=weight, metavar="W", help=f"of {part} in RagCompetition; else the run's")

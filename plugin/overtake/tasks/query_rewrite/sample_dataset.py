@@ -37,5 +37,5 @@ class PromptLoader(DatasetLoader):
 
 
 def sample() -> DatasetMeta:
-    """What is registered as `overtake/sample`."""
+    """Return what is registered as `overtake/sample`."""
     return DatasetMeta(dataset_name="overtake/sample", loader=PromptLoader)

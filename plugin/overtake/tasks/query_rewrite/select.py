@@ -56,7 +56,7 @@ class Question:
 
 
 def read_draws(path: Path, rows: Mapping[str, Row]) -> dict[str, list[str]]:
-    """What `swift sample` drew on each row, by the row's key, without think blocks."""
+    """Draws of `swift sample` on each row, by the row's key, without think blocks."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file: draw with recipes/sample_rag.sh")
     draws: dict[str, list[str]] = {}
@@ -122,7 +122,7 @@ def _answered(result: Result) -> list[rag.Hit] | None:
 def check(rows: Sequence[Row], output: Path) -> None:
     """Refuse what could not be measured or written, with one call to each service: before a model is loaded and anything is paid for.
 
-    Raises BadInput, SettingsError or Stop.
+    Raises BadInput, SettingsError or Abort.
     """
     tables.check_output(output)
     try:
@@ -153,7 +153,7 @@ def sft_row(row: Row, draw: Draw, original: float, source: str) -> Row:
 def work(args: argparse.Namespace) -> int:
     """Check everything, measure, choose, write; 0 done, 1 some measurements failed.
 
-    Raises BadInput, SettingsError, and Stop for a dead service or when nothing was kept.
+    Raises BadInput, SettingsError, and Abort for a dead service or when nothing was kept.
     """
     rows = conversations.read(args.rows)
     check(list(rows.values()), args.output)
@@ -193,7 +193,7 @@ def work(args: argparse.Namespace) -> int:
         print("some measurements failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
         return 1
     if not kept:
-        raise cli.Stop(f"none of {len(rows)} questions has a draw that retrieves better than itself: draw more, or from a better student")
+        raise cli.Abort(f"none of {len(rows)} questions has a draw that retrieves better than itself: draw more, or from a better student")
     return 0
 
 
@@ -206,7 +206,7 @@ def _measured(rows: Mapping[str, Row], sound: Mapping[str, Sequence[str]]) -> di
             try:
                 measured.update(zip(part, measure([(rows[key], sound[key]) for key in part]), strict=True))
             except Outage as error:
-                raise cli.Stop(str(error)) from None
+                raise cli.Abort(str(error)) from None
             except ValueError as error:  # gold labels, and a service that does not name its documents
                 raise BadInput(str(error)) from None
             bar.update(len(part))
@@ -226,7 +226,7 @@ def _worth(kept: Sequence[Row]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("rows", type=Path, help="rl_train.jsonl, as tools/convert.py writes it")
     parser.add_argument("draws", type=Path, help="what `swift sample` wrote on it")
     parser.add_argument("output", type=Path, help="rows for SFT (.jsonl)")

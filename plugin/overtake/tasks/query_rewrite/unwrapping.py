@@ -1,4 +1,4 @@
-"""What stands around a rewrite, or in its place: markup, JSON, labels, quotes, notes, words to the judge, refusals, answers.
+"""Wrapping around a rewrite, or in its place: markup, JSON, labels, quotes, notes, words to the judge, refusals, answers.
 
 A teacher's rewrite is unwrapped by `clean`. A student's never is: the rule reward refuses what `clean` would take off (`wrapping`), and
 what neither may hold (`talk`, `is_refusal`).
@@ -130,7 +130,7 @@ def sendable(text: str) -> str:
 
 
 def wrapping(text: str) -> list[str]:
-    """What `clean` would take off, outermost first; quotes around all of a query may be meant and are not counted.
+    """Return what `clean` would take off, outermost first; quotes around all of a query may be meant and are not counted.
 
     >>> wrapping("```改写：胶原蛋白肽```"), wrapping("“胶原蛋白肽”")
     (['fence', 'label'], [])
@@ -157,7 +157,7 @@ def _spoken(pattern: re.Pattern[str], text: str, query: str = "") -> str:
 
 
 def is_refusal(text: str) -> bool:
-    """Whether `text` refuses instead of rewriting; a question about refusing, or one that begins with an apology's word, does not.
+    """Return whether `text` refuses instead of rewriting; a question about refusing, or one that begins with an apology's word, does not.
 
     >>> is_refusal("I'm sorry, but I can't help with that."), is_refusal("抱歉信怎么写"), is_refusal("我无法怀孕怎么办")
     (True, False, False)

@@ -11,12 +11,15 @@ from typing import Any
 
 from overtake import cli
 from overtake.data import tables
+from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput
+from overtake.doctor.attacks import spread
 from overtake.remote import chat, rag
 from overtake.remote.gateway import Call, Failed, Ok, Result
 from overtake.retrieval.corpus import read_qrels
 from overtake.retrieval.metrics import quality
 from overtake.tasks.query_rewrite import judge as judging
+from overtake.tasks.query_rewrite import judge_worth
 from overtake.tasks.query_rewrite.rewards.relevance import relevances
 
 NEEDED = ("query_id", "original_query", "rewritten_query", "tenant_id")
@@ -106,12 +109,21 @@ def read_sheet(
 
 
 def judge(rows: Sequence[Row]) -> list[Row]:
-    """Add judge_score and judge_reason to every row; a verdict that failed leaves them blank and is returned as a failure."""
+    """Add judge_score and judge_reason to every row; a verdict that failed leaves them blank and is returned as a failure.
+
+    All stay blank where a pilot shows that the judge is worthless, and the others are not paid.
+    """
     failed: list[Row] = []
-    calls = [
-        judging.judge_call(row["original_query"], row["rewritten_query"], row.get("user_profile", ""), row.get("history_summary", ""))
-        for row in rows
-    ]
+    if wrong := _pilot(rows):
+        print(
+            f"the judge {chat.endpoint('judge').model} is worthless and left out: {'; '.join(wrong)}. judge_score stays blank, so RL goes "
+            "by retrieval alone; to have one set OVERTAKE_JUDGE_MODEL to a stronger model and run again",
+            file=sys.stderr,
+        )
+        for row in rows:
+            row["judge_score"], row["judge_reason"] = "", ""
+        return []
+    calls = [_judge_call(row, row["rewritten_query"]) for row in rows]
     for row, result in zip(rows, cli.ask(judging.judge_gateway(), calls, "judge"), strict=True):
         row["judge_score"], row["judge_reason"] = judging.verdict(result.value) if isinstance(result, Ok) else ("", "")
         if isinstance(result, Failed):
@@ -119,8 +131,31 @@ def judge(rows: Sequence[Row]) -> list[Row]:
     return failed
 
 
+def _judge_call(row: Row, rewrite: str) -> Call:
+    return judging.judge_call(row["original_query"], rewrite, row.get("user_profile", ""), row.get("history_summary", ""))
+
+
+def _pilot(rows: Sequence[Row]) -> list[str]:
+    """What is wrong with the judge, by its verdicts on some rewrites and on their questions; nothing where there are too few of them."""
+    chosen = spread([row for row in rows if not is_copy(row["original_query"], row["rewritten_query"])], judge_worth.PILOT)
+    if len(chosen) < judge_worth.FEWEST:
+        return []
+    copied = spread(chosen, judge_worth.COPIES)
+    calls = [_judge_call(row, row["rewritten_query"]) for row in chosen]
+    calls += [_judge_call(row, row["original_query"]) for row in copied]
+    results = cli.ask(judging.judge_gateway(), calls, "is the judge worth it")
+    points = [judging.verdict(result.value).score if isinstance(result, Ok) else None for result in results]
+    honest = {id(row): value for row, value in zip(chosen, points, strict=False) if value is not None}
+    pairs = [
+        (value, honest[id(row)])
+        for row, value in zip(copied, points[len(chosen) :], strict=True)
+        if value is not None and id(row) in honest
+    ]
+    return judge_worth.faults(list(honest.values()), [float(row["gain"]) for row in chosen if id(row) in honest], pairs)
+
+
 def work(args: argparse.Namespace) -> int:
-    """Check everything, ask, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Stop."""
+    """Check everything, ask, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Abort."""
     started = time.monotonic()
     tables.check_output(args.output)
     rows, qrels = read_sheet(args.input, NEEDED, NEEDED, "tools/generate.py"), labels(args.qrels) if args.qrels else {}

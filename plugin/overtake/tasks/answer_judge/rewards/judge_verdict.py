@@ -24,7 +24,7 @@ MAIN, SECONDARY, FACTS = 0.65, 0.25, 0.10
 
 
 class Parts(NamedTuple):
-    """What is right of a verdict, each from 0 to 1; None where the row does not say."""
+    """Scores of a verdict's parts, each from 0 to 1; None where the row does not say."""
 
     main: float | None
     secondary: float | None
@@ -40,7 +40,7 @@ class Parts(NamedTuple):
 
 
 def parts(completion: str, main: str, secondary: str = "", facts: Sequence[str] = ()) -> Parts:
-    """What is right of the verdict in a completion; `main` and `secondary` are the row's, "" where it has none.
+    """Return what is right of the verdict in a completion; `main` and `secondary` are the row's, "" where it has none.
 
     >>> parts("<think>1901, not 1911.</think><output>main: incorrect; secondary: none</output>", "incorrect", "correct", ["1901"])
     Parts(main=1.0, secondary=0.0, facts=1.0)

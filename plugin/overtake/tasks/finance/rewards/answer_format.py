@@ -5,7 +5,7 @@ from overtake.rewards.reward import Batch, Reward, Scored
 
 
 def rejection_reason(completion: str) -> str | None:
-    """What is wrong with the form; None for nothing.
+    """Return what is wrong with the form; None for nothing.
 
     >>> rejection_reason("<think>1000/1.25</think><answer></answer>")
     "the answer block is empty: '…/think><answer></answer>'"

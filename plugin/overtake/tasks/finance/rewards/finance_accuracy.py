@@ -29,7 +29,7 @@ _MOST_LETTERS = 12
 
 
 def is_numeric(gold: str, kind: str) -> bool:
-    """Whether a gold is graded as a number. Raises ValueError for a type that is none of TYPES.
+    """Return whether a gold is graded as a number. Raises ValueError for a type that is none of TYPES.
 
     >>> is_numeric("12.6 亿元", "analysis"), is_numeric("毛利率上升 5%，因为原材料价格有所下降", "analysis")
     (True, False)
@@ -53,7 +53,8 @@ def score(completion: str, gold: str, kind: str, question: str = "") -> float | 
 
 
 def rejection_reason(row: problems.Row) -> str | None:
-    """Why a problem cannot be asked, or its gold answer not be told right by the very rules that train and evaluate; None for a sound one.
+    """Return why a problem cannot be asked, or its gold answer not be told right by the very rules that train and evaluate; None for a
+    sound one.
 
     >>> rejection_reason({"id": "a", "question": "2022年营收？", "gold_answer": "？", "type": "calculation", "source": "x"})
     'the gold answer cannot be graded by the rules'
@@ -65,7 +66,7 @@ def rejection_reason(row: problems.Row) -> str | None:
 
 
 class Pending(NamedTuple):
-    """What was asked about a batch, and the answers that it was asked about."""
+    """Calls under way for a batch, and the answers that it was asked about."""
 
     answers: list[str | None]
     judging: Callable[[], Results]

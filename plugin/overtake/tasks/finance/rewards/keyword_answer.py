@@ -52,7 +52,7 @@ Keyword = tuple[str, ...]
 
 @lru_cache(maxsize=4096)
 def keywords(gold: str, question: str = "") -> tuple[Keyword, ...]:
-    """What an answer has to say: the names of each keyword, at most 30. () for a gold without a word.
+    """Return what an answer has to say: the names of each keyword, at most 30. () for a gold without a word.
 
     >>> keywords("折现/贴现；现金流")
     (('折现', '贴现'), ('现金流',))

@@ -34,7 +34,7 @@ _SLOW = Failed("the rules took too long", "timeout")
 
 
 class Pending(NamedTuple):
-    """What was asked about a batch."""
+    """Calls under way for a batch."""
 
     asked: list[bool]
     judging: Callable[[], Results]

@@ -36,7 +36,7 @@ def score(judge: float | None, retrieval: float, win: float, weights: Weights = 
 
 
 class Parts(NamedTuple):
-    """What the score of one rewrite is made of; None for what was not measured."""
+    """Parts of one rewrite's score; None for what was not measured."""
 
     judge: float | None
     retrieval: float | None
@@ -59,7 +59,7 @@ def parts(pair: Retrieval | None, points: float | None, teacher_points: float | 
 
 
 class Pending(NamedTuple):
-    """What was asked about a batch."""
+    """Calls under way for a batch."""
 
     asked: list[bool]
     retrieving: Retrieving
