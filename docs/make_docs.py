@@ -26,6 +26,7 @@ SHOWN = ("plugin", "recipes", "tools", "demo", "benchmarks", "datasets", "docs",
 ONE_LINE = {
     "datasets": "samples written for this project, data only",
     "datasets/query_rewrite": "tenants fivedoctors and chengla: documents, questions, labels, lexicon, an Excel sheet",
+    "datasets/clinic": "an English tenant: a clinic's handbook with questions in patients' words",
     "datasets/finance": "problems with computed golds",
     "datasets/medical": "questions with answers, and a red team",
     "datasets/judge": "facts of our own, answers to them with known verdicts",

@@ -45,7 +45,7 @@ on_profile() {
   case $GPU_GB in 24) rows=4 ;; 16) rows=2 ;; esac
   if [[ $PROFILE == *4bit ]]; then rows=1; fi
   if ((rows * cards > 128)); then rows=$((128 / cards)); fi
-  if ((cards)); then RL_FLAGS+=(--per_device_train_batch_size $rows --gradient_accumulation_steps $((128 / (rows * cards)))); fi
+  if ((cards)); then RL_FLAGS+=(--per_device_train_batch_size "$rows" --gradient_accumulation_steps $((128 / (rows * cards)))); fi
   # A whole group, also where the profile has less.
   RL_FLAGS+=(--per_device_eval_batch_size "$GENERATIONS")
 }

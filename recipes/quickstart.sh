@@ -100,15 +100,17 @@ case $rl in both) algorithms=(PPO GRPO) ;; *) algorithms=("${rl^^}") ;; esac
 of_rl=(--per_device_train_batch_size 64 --gradient_accumulation_steps 1 --max_length 512 --max_completion_length 24 --temperature 1.0 --top_p 1.0
   --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 1)
 
+# shellcheck disable=SC2317  # called by its algorithm
 train_GRPO() {
-  env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=lora DATASET="$OUT/data/rl_train.jsonl$rl_rows" OUTPUT_DIR="$OUT/grpo" \
+  quiet grpo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=lora DATASET="$OUT/data/rl_train.jsonl$rl_rows" OUTPUT_DIR="$OUT/grpo" \
     bash recipes/grpo_rag.sh "${tiny[@]}" "${of_rl[@]}" --learning_rate "$grpo_rate" --beta 0.01 --lora_rank 32 --lora_alpha 32 --warmup_ratio 0.02 \
     --max_steps "$grpo_steps"
 }
 # All weights of policy and critic, which learns ten times as fast. 20 rounds of 256 questions, each gone through twice in mini-batches of 32;
 # no entropy bonus, since this student's entropy does not fall without it.
+# shellcheck disable=SC2317
 train_PPO() {
-  env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=full DATASET="$OUT/data/rl_train.jsonl$rl_rows" OUTPUT_DIR="$OUT/ppo" \
+  quiet ppo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=full DATASET="$OUT/data/rl_train.jsonl$rl_rows" OUTPUT_DIR="$OUT/ppo" \
     OVERTAKE_CRITIC='' OVERTAKE_CRITIC_LR=1e-3 OVERTAKE_ENTROPY=0 OVERTAKE_TARGET_KL=0 \
     bash recipes/ppo_rag.sh "${tiny[@]}" "${of_rl[@]}" --per_device_train_batch_size 32 --num_mini_batches 8 --num_ppo_epochs 2 \
     --learning_rate 1e-4 --kl_coef 0.01 --warmup_ratio 0 --max_steps 320
@@ -118,7 +120,7 @@ merged() { if [[ $1 == GRPO ]]; then echo "$OUT/merged"; else echo "$OUT/merged_
 
 for algorithm in "${algorithms[@]}"; do
   stage "$algorithm on live retrieval (recipes/${algorithm,,}_rag.sh)"
-  [[ -n $(last "$OUT/${algorithm,,}") ]] || quiet "${algorithm,,}" "train_$algorithm"
+  [[ -n $(last "$OUT/${algorithm,,}") ]] || "train_$algorithm"
   python tools/curve.py "$OUT/${algorithm,,}"
 done
 

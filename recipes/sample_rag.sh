@@ -12,9 +12,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # Each question is measured once, not once an epoch, so each is judged; a smaller share pays for less.
 export OVERTAKE_JUDGE_SHARE=${OVERTAKE_JUDGE_SHARE:-1}
-OUTPUT_DIR=$(absolute "${OUTPUT_DIR:-$ROOT/output/query_rewrite/sample}")
-DATASET=$(absolute "${DATASET:-$ROOT/output/query_rewrite/data/rl_train.jsonl}")
-keep=(python "$ROOT/tools/select_best_of_n.py" "$DATASET" "$OUTPUT_DIR/draws.jsonl" "$OUTPUT_DIR/train.jsonl")
 
 flags=(
   # As many as GRPO compares. Drawn hotter than its 0.7: here only the best counts, so variety is worth more than a good mean.
@@ -27,11 +24,4 @@ flags=(
   # After each batch the draws are on disk; 64 x 8 keep vLLM busy.
   --num_sampling_batch_size 64
 )
-use_swift
-# What could not be measured afterwards is refused before a model is loaded.
-if [[ -s $DATASET ]] && ! dry; then "${keep[@]}" --check; fi
-run_sample query_rewrite "${flags[@]}" -- "$@"
-
-keep+=(--source "$(basename "$(dirname "$STUDENT")")/$(basename "$STUDENT")")
-for word in "${keep[@]}"; do printf "%s " "$(quote "$word")"; done; echo
-dry || "${keep[@]}"
+run_on_profile sample query_rewrite "${flags[@]}" -- "$@"

@@ -26,6 +26,6 @@ on_profile() {
   ((cards)) || return 0
   if [[ $PROFILE == multinode ]]; then cards=$((cards * ${NNODES:-2})); fi
   if ((GPU_GB == 16 || cards > 4)); then rows=1; fi
-  SFT_FLAGS+=(--per_device_train_batch_size $rows --gradient_accumulation_steps $((cards < 8 ? 8 / (rows * cards) : 1)) --per_device_eval_batch_size $rows)
+  SFT_FLAGS+=(--per_device_train_batch_size "$rows" --gradient_accumulation_steps $((cards < 8 ? 8 / (rows * cards) : 1)) --per_device_eval_batch_size "$rows")
 }
 run_sft judge "${flags[@]}" -- "$@"

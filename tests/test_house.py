@@ -26,8 +26,8 @@ LAYERS = (
     # hang_up.py ends a generation with its client, gguf_model.py unpacks weights.
     ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed", "hang_up", "gguf_model"),
     ("tasks",),
-    # The package itself, which registers all of it with ms-swift.
-    ("",),
+    # The package itself, which registers all of it with ms-swift, and what the recipes run.
+    ("", "launch"),
 )
 """From below to above: a module imports those of its own layer and of layers below."""
 
@@ -137,21 +137,3 @@ def test_importing_the_package_loads_no_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(PACKAGE.parent)}, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
     assert loaded - set(sys.stdlib_module_names) == {"overtake"}
-
-
-def test_what_the_recipes_ask_of_a_task_and_of_the_gate_needs_no_library(tmp_path: Path) -> None:
-    """A dry run needs no installation."""
-    worse = {"mean": 0.2, "low": 0.1, "high": 0.3}
-    summary = {"against": "PPO", "differences": {"SFT": {"x_talks_to_grader": worse, "rules": worse}}}
-    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    bare = [sys.executable, "-I", "-S", "-c", f"import sys, runpy; sys.path.insert(0, {str(PACKAGE.parent)!r}); sys.argv = sys.argv[1:]; "]
-    for words, code, said in (
-        (["runpy.run_module('overtake.tasks', run_name='__main__')", "-", "medical"], 0, "medical\nmedical\n8000\n"),
-        (
-            [f"runpy.run_path({str(ROOT / 'tools/gate.py')!r}, run_name='__main__')", "-", str(tmp_path / "summary.json"), "x"],
-            1,
-            "PPO is worse",
-        ),
-    ):
-        done = subprocess.run([*bare[:-1], bare[-1] + words[0], *words[1:]], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout[: len(said)]) == (code, said), done.stderr

@@ -4,7 +4,8 @@
     python tools/doctor.py --task medical --data output/medical/data/training_prompts.jsonl --no-judge
     python tools/doctor.py --task finance --data my_questions.jsonl --json
     python tools/doctor.py --task judge -- --reward_funcs judge_format --reward_weights 1     # flags of ms-swift, as a recipe takes them
-    DRY_RUN=1 bash recipes/grpo_rag.sh | python tools/doctor.py --fast           # what every recipe does first: no network, no attack
+    DRY_RUN=1 bash recipes/grpo_rag.sh | python tools/doctor.py --fast    # what every training recipe does first: no network, no attack
+    python tools/doctor.py --memory 1x24g                                 # the memory that a profile's recipes take, counted
 
 Honest answers and attacks go through the very rewards of the recipe, every row judged: the weighted total must not pay any attack as
 much as an honest answer. Then the preflight. Exit codes: 0 in order (warnings may stand), 1 an error was found, 2 bad input.
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     examination.add_arguments(parser)
     args = parser.parse_args(words[:at])
     args.flags = words[at + 1 :]
+    if args.memory:
+        return cli.run(lambda: examination.memory_of(args.memory, ROOT))
     if args.task is None and not args.fast:
         parser.error("--task is needed")
     return cli.run(lambda: examination.doctor(args, ROOT, tasks.with_plugins))

@@ -82,7 +82,8 @@ def architecture(folder: Path) -> str:
 
 
 def family(folder: Path) -> Family | None:
-    """What ms-swift calls the model in a folder; None for an architecture of which it knows one type only, or which is not in our table.
+    """Return what ms-swift calls the model in a folder; None for an architecture of which it knows one type only, or which is not in our
+    table.
 
     Raises ValueError, in words that say what to do, for a model without a chat template, and for one whose template is none of those that
     go with its architecture.

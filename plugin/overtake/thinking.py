@@ -1,4 +1,4 @@
-"""Whether a model thinks before it answers: the prompt that says so, and what a checkpoint was trained with."""
+"""Thinking before an answer: the prompt that says so, and what a checkpoint was trained with."""
 
 import json
 from pathlib import Path

@@ -35,9 +35,9 @@ if [[ -n $KIND ]]; then
     "MASTER_PORT=${MASTER_PORT:-29500}")
 fi
 # The trainer comes from another machine and brings no key: rollout.sh warns of it.
-ROLLOUT_OPEN=${ROLLOUT_OPEN:-1}
+export ROLLOUT_OPEN=${ROLLOUT_OPEN:-1}
 for variable in PORT GROUP_PORT; do
-  [[ ${!variable:-1} =~ ^[0-9]{1,5}$ ]] || die "$variable=$(quote "${!variable}") is no port: set it to a number"
+  [[ ${!variable:-1} =~ ^[0-9]{1,5}$ ]] || die "$variable=$(printf %q "${!variable}") is no port: set it to a number"
 done
 read -ra hosts <<<"${ROLLOUT_HOST:-127.0.0.1}"
 # 16 cards x 4 x 1 = 64 rewrites an update. A server that still loads its model is waited for.

@@ -1,5 +1,7 @@
 """What the tests of the recipes share: running one as a user does, reading the command that it prints, a tiny model."""
 
+import contextlib
+import io
 import json
 import os
 import shlex
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from overtake.launch import entry
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
@@ -58,13 +61,43 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def command() -> Callable[..., tuple[dict[str, str], list[str]]]:
+def handing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PATH in which python3.11 only prints the words that a recipe hands it, each ended by a NUL."""
+    folder = tmp_path_factory.mktemp("bin")
+    program = folder / "python3.11"
+    program.write_text("#!/bin/bash\nprintf '%s\\0' \"${@:2}\"\n", encoding="utf-8")
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dry(handing: Path) -> Callable[..., tuple[int, str, str]]:
+    """dry(recipe, *flags, **settings): status, stdout and stderr of a dry run, whose launcher runs in this process."""
+
+    def dry(recipe: str, *flags: str, cwd: Path = ROOT, **settings: object) -> tuple[int, str, str]:
+        env = recipe_environment(**settings, DRY_RUN=1)
+        words = ["bash", str(ROOT / f"recipes/{recipe}.sh"), *flags]
+        shell = subprocess.run(words, capture_output=True, env=env | {"PATH": f"{handing}:{env['PATH']}"}, cwd=cwd, check=False)
+        remarks = shell.stderr.decode()
+        if shell.returncode:
+            return shell.returncode, shell.stdout.decode(), remarks
+        out, err = io.StringIO(), io.StringIO()
+        # What the recipe itself exports beside what it was given is of no matter to the command.
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = entry.main(os.fsdecode(shell.stdout).split("\0")[:-1], env)
+        return status, out.getvalue(), remarks + err.getvalue()
+
+    return dry
+
+
+@pytest.fixture(scope="session")
+def command(dry: Any) -> Callable[..., tuple[dict[str, str], list[str]]]:
     """command(recipe, *flags, **settings): what a dry run prints, as environment and arguments after `swift`."""
 
     def command(recipe: str, *flags: str, **settings: Any) -> tuple[dict[str, str], list[str]]:
-        result = run_recipe(recipe, *flags, DRY_RUN=1, **settings)
-        assert result.returncode == 0, result.stderr
-        words = shlex.split(result.stdout.replace("\\\n", " ").splitlines()[0])
+        status, out, err = dry(recipe, *flags, **settings)
+        assert status == 0, err
+        words = shlex.split(out.replace("\\\n", " ").splitlines()[0])
         at = words.index("swift")
         return dict(word.split("=", 1) for word in words[:at]), words[at + 1 :]
 

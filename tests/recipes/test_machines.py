@@ -2,8 +2,6 @@
 
 import json
 import os
-import random
-import re
 import subprocess
 from pathlib import Path
 
@@ -14,11 +12,6 @@ WORDS = (
     "No devices were found",
     "Failed to initialize NVML: Driver/library version mismatch",
     "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.",
-    "[N/A]",
-    "[Not Supported]",
-    "",
-    "81559 MiB (of 2)",
-    "memory.total [MiB]",
 )
 
 
@@ -38,22 +31,6 @@ def test_f63_words_of_nvidia_smi_are_no_card(text, tmp_path, run):
     assert done.returncode == 2
     assert done.stderr.startswith("error: no GPU of 16 GB or more is visible and PROFILE is not set. Set PROFILE=cpu")
     assert done.stderr.count("\n") == 1
-
-
-def test_f63_500_answers_of_nvidia_smi_are_read_as_their_whole_lines_of_digits(tmp_path):
-    draw = random.Random(63)
-    library = (ROOT / "recipes/lib.sh").read_text(encoding="utf-8")
-    # The function alone, with a program of its own name in the place of nvidia-smi.
-    function = re.search(r"^gpus\(\) \{.*?^\}", library, re.DOTALL | re.MULTILINE)[0].replace("command -v nvidia-smi", "true")
-    script = [f"set -euo pipefail\n{function}"]
-    wanted = []
-    for at in range(500):
-        lines = [draw.choice([str(draw.randint(1, 200_000)), f" {draw.randint(1, 99)} ", *WORDS]) for _ in range(draw.randint(0, 5))]
-        (tmp_path / str(at)).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        script.append(f"nvidia-smi() {{ cat {tmp_path / str(at)}; }}; echo $(gpus)")
-        wanted.append(" ".join(line.strip() for line in lines if line.strip().isdigit()))
-    done = subprocess.run(["bash", "-c", "\n".join(script)], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:500] == wanted
 
 
 @pytest.mark.parametrize(("text", "stack"), [(WORDS[0], "cpu"), (WORDS[2], "cpu"), ("GPU 0: NVIDIA H200 (UUID: GPU-1)", "gpu")])
@@ -102,8 +79,6 @@ def test_a_foreign_adapter_is_where_rl_starts(recipe, tmp_path, command):
     ("config", "message"),
     [
         ('{"base_model_name_or_path": "/no/such/base"}', "was trained on /no/such/base, which is not there: set MODEL="),
-        ('{"base_model_name_or_path": null}', "does not name its base model: set MODEL="),
-        ("{}", "does not name its base model: set MODEL="),
         ('{"base_model', "adapter_config.json is no JSON: take another checkpoint"),
     ],
 )

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from overtake.launch.checkpoints import best_of
 from swift.rl_core.advantage import compute_advantages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,10 +201,7 @@ def test_the_best_checkpoint_is_kept_and_found_and_no_progress_ends_the_run(tiny
     ended = grpo(*steps, OVERTAKE_RAG_CONCURRENCY=1).wait(300)
     assert ended == 0, (tiny / "said").read_text("utf-8")[-3000:]
     assert sorted(path.name for path in (tiny / "grpo").glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
-    best = subprocess.run(
-        ["bash", "-c", f"source {ROOT}/recipes/lib.sh; best_of {tiny}/grpo/checkpoint-4"], capture_output=True, text=True, check=True
-    )
-    assert best.stdout.strip() == str(tiny / "grpo/checkpoint-2")
+    assert best_of(tiny / "grpo/checkpoint-4") == tiny / "grpo/checkpoint-2"
 
 
 @pytest.mark.slow

@@ -36,6 +36,8 @@ def tables(text):
     return [[row for row in rows if "---" not in row] for rows in found if rows]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_engines_growth_and_service_have_their_rows(corpus, capsys):
     names = ["ours", "ours_cut", "tantivy", "fts5", "rank_bm25", "bm25s", "qdrant_edge"]
     assert tool.main(["--corpus", str(corpus), "--sizes", "20", "60", "--engines", *names, *QUICK]) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from overtake import cli, settings
 from overtake.data.tables import BadInput
-from overtake.doctor import attacks, findings, live, preflight, scoring
+from overtake.doctor import attacks, findings, live, memory, preflight, scoring
 from overtake.doctor.command import Command, of_recipe, parse
 from overtake.doctor.findings import Finding
 from overtake.doctor.rows import files
@@ -28,7 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-judge", action="store_true", help="ask no judge")
     parser.add_argument("--fast", action="store_true", help="the preflight without network and without attacks")
     parser.add_argument("--only-attacks", action="store_true", help="the attacks without the preflight")
+    parser.add_argument("--memory", metavar="PROFILE", help="only print what each training recipe takes of a card, part by part")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def memory_of(profile: str, root: Path) -> int:
+    """Print what each training recipe takes of the memory of a profile's card, or of MODEL's, as the recipes' variables say."""
+    file = root / "recipes/profiles" / f"{profile}.sh"
+    if not file.is_file():
+        raise BadInput(f"--memory {profile}: there are {', '.join(sorted(path.stem for path in file.parent.glob('*.sh')))}")
+    card = memory.card_of(file)
+    share = f"; of a card's {card:.1f} may {memory.SHARE:.0%} be planned with" if card else ""
+    print(f"PROFILE={profile}, GB of 10^9 bytes, rows at their longest{share}")
+    for kind in ("sft", "grpo", "ppo"):
+        for recipe in sorted((root / "recipes").glob(f"{kind}_*.sh")):
+            print(f"\n{recipe.stem}: " + "\n".join(memory.report(of_recipe(recipe, (), {"PROFILE": profile}), card)))
+    return 0
 
 
 def doctor(args: argparse.Namespace, root: Path, known: Known) -> int:

@@ -1,6 +1,8 @@
-"""Estimate of the peak memory of a training run, part by part, as recipes/profiles count it; all in GB of 10^9 bytes."""
+"""Estimate of the peak memory of a training run, part by part; all in GB of 10^9 bytes."""
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +10,8 @@ from overtake.doctor.command import Command
 
 SHARE = 0.9
 """Of a card's memory that may be planned with."""
+CARDS = {16: 16.1, 24: 24.1, 80: 85.0}
+"""GB on a card that is sold as so many GB."""
 _GATHERED = 1e9
 """Weights that ZeRO-3 holds whole at a time (stage3_max_live_parameters)."""
 _VLLM_OWN = 1.5
@@ -98,11 +102,25 @@ class Need(NamedTuple):
     """Of each card while vLLM samples; 0.0 without vLLM in the training process."""
     host: float
     """Of this machine's own memory, for what is set aside in it, or for all of it on a CPU."""
+    moving: float = 0.0
+    """Of each card while ZeRO-3's shards are gathered, a part of the model at a time, on their way to vLLM; 0.0 where they are not."""
 
     @property
     def card(self) -> float:
-        """The larger of both."""
-        return max(sum(self.training.values()), self.sampling)
+        """The largest of them."""
+        return max(sum(self.training.values()), self.sampling, self.moving)
+
+
+class Cache(NamedTuple):
+    """What vLLM's share of a card leaves for its cache."""
+
+    share: float
+    """GB of the card that are vLLM's."""
+    size: float
+    """GB of the cache."""
+    tokens: int
+    rows: float
+    """Rows at their longest that it holds at once."""
 
 
 def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> Need:
@@ -148,5 +166,65 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
     if not command.environment.get("CUDA_VISIBLE_DEVICES", "all"):
         scale = 2.0  # float32
         return Need({}, 0.0, scale * sum(size for name, size in training.items() if "CUDA" not in name) + 1)
+    moving = 0.0
+    if zero3 and command.get("use_vllm") == "true":
+        gathered = policy.weights * 2 / 1e9 / command.number("move_model_batches", 1)
+        vllm_share = command.number("vllm_gpu_memory_utilization", 0.9) * card if vllm else 0.0
+        moving = training["weights"] + training.get("LoRA", 0.0) + beside / 1e9 + _VLLM_OWN + gathered + vllm_share
     host = (2 * policy.weights + (critic.headless if command.rl == "ppo" and critic else 0)) * 2 / 1e9 + _PROCESSES if vllm and aside else 0
-    return Need(training, sampling, host)
+    return Need(training, sampling, host, moving)
+
+
+def cache(command: Command, policy: Shape, card: float) -> Cache | None:
+    """What vLLM's cache holds where it shares the card with the training; None where it does not."""
+    if command.get("use_vllm") != "true" or command.get("vllm_mode") != "colocate":
+        return None
+    split = command.number("vllm_tensor_parallel_size", 1)
+    share = command.number("vllm_gpu_memory_utilization", 0.9) * card
+    size = share - policy.weights * 2 / 1e9 / split - _VLLM_OWN
+    tokens = size * 1e9 / (4 * policy.layers * policy.kv_heads / split * policy.head)
+    longest = command.number("max_length", 2048) + command.number("max_completion_length", 512)
+    return Cache(share, size, int(tokens), tokens / longest)
+
+
+def report(command: Command, card: float) -> list[str]:
+    """The arithmetic of a run in lines: its parts, their sum, what is held while vLLM samples, and host memory."""
+    model = command.get("model")
+    policy = shape(model)
+    if not policy:
+        return [f"the sizes of {model} are not known: name a folder with a config.json, or a default model"]
+    critic = critic_of(command, policy)
+    wanted, vllm = need(command, policy, critic, card), cache(command, policy, card)
+    rows = f"{command.get('per_device_train_batch_size')} rows of {command.get('max_length')}"
+    head = f"{model}, {rows}{' + ' + command.get('max_completion_length') if command.rl else ''} tokens"
+    if not wanted.training:
+        return [head, f"  {'host memory':<30}{wanted.host:>6.1f}"]
+    of_card = f" of {card:.1f}"
+    lines = [(name, f"{size:.1f}", "") for name, size in wanted.training.items()]
+    lines.append(("training", f"{sum(wanted.training.values()):.1f}", of_card))
+    if vllm:
+        lines.append(("sampling", f"{wanted.sampling:.1f}", of_card))
+        held = f" of it the cache {vllm.size:.1f}: {vllm.tokens:,} tokens, {vllm.rows:.0f} rows at once"
+        lines.append(("vLLM's share", f"{vllm.share:.1f}", held))
+    if wanted.moving:
+        lines.append(("weights' way to vLLM", f"{wanted.moving:.1f}", of_card))
+    if wanted.host:
+        lines.append(("host memory", f"{wanted.host:.1f}", ""))
+    return [head, *(f"  {name:<30}{size:>6}{rest}" for name, size, rest in lines)]
+
+
+def critic_of(command: Command, policy: Shape) -> Shape | None:
+    """The sizes of PPO's critic: the one that OVERTAKE_CRITIC names, by the command or the environment, else the policy's own base."""
+    named = command.environment.get("OVERTAKE_CRITIC", os.environ.get("OVERTAKE_CRITIC", ""))
+    return shape(named) if named else policy
+
+
+def card_of(profile: Path) -> float:
+    """The memory of a profile's card, by its name or by that of the profile that it builds on; 0.0 where it has none.
+
+    >>> card_of(Path("recipes/profiles/1x24g-4bit.sh")), card_of(Path("cpu.sh"))
+    (24.1, 0.0)
+    """
+    built_on = profile.read_text(encoding="utf-8") if profile.is_file() else ""
+    named = re.search(r"[0-9]x([0-9]+)g", profile.stem) or re.search(r"^source .*/[0-9]x([0-9]+)g\.sh", built_on, re.MULTILINE)
+    return CARDS.get(int(named[1]), 0.0) if named else 0.0

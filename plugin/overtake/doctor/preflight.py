@@ -198,8 +198,7 @@ def _memory(command: Command) -> Iterator[Finding]:
     if not policy:
         yield Finding("warning", "memory", f"the sizes of {model} are not known", "watch the first steps; a local folder is counted")
         return
-    named = command.environment.get("OVERTAKE_CRITIC", os.environ.get("OVERTAKE_CRITIC", ""))
-    critic = memory.shape(named) if named else policy
+    critic = memory.critic_of(command, policy)
     seen = _cards(command)
     smallest_total, smallest_free = (min(column) for column in zip(*seen, strict=True)) if seen else (0.0, 0.0)
     wanted = memory.need(command, policy, critic, smallest_total)

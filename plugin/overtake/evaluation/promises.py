@@ -144,7 +144,7 @@ def words(promise: Mapping[str, Any]) -> str:
 
 
 def in_report(found: Mapping[str, Any] | None) -> dict[str, Sequence[Any]]:
-    """What the page shows: rows of cells beside those expected, and the promises in words."""
+    """Return what the page shows: rows of cells beside those expected, and the promises in words."""
     rows = (found or {}).get("rows", [])
     return {
         "rows": [

@@ -158,7 +158,8 @@ def from_vllm(
     thinking: Sequence[bool | None] = (),
     tell: Tell | None = None,
 ) -> list[str]:
-    """As `from_folder`, by vLLM on all GPUs that divide the attention heads among them: many times as fast with a model of billions.
+    """Answer as `from_folder` does, by vLLM on all GPUs that divide the attention heads among them: many times as fast with a model of
+    billions.
 
     Without a GPU an adapter is merged first: beside its base it would take vLLM four times as long.
     The same prompts and the same greedy choice; where two tokens are all but equally likely its arithmetic may choose the other one.

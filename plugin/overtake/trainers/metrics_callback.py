@@ -89,7 +89,7 @@ class Share(MeanMetric):
     shown = False
 
     def compute(self) -> dict[str, float | None]:
-        """As ms-swift's."""
+        """Compute as ms-swift's metric does."""
         found: dict[str, float | None] = super().compute()
         self.shown = self.shown or bool(found["value"])
         return found if self.shown else {"value": None}

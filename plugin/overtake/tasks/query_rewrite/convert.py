@@ -83,7 +83,7 @@ def published(rows: Sequence[Row], folder: Path, shares: Mapping[str, float], se
 
 
 def rejection_reason(row: Row, min_top1: float, require_gain: bool) -> str | None:
-    """Why a row is not one to imitate; None for one that is.
+    """Return why a row is not one to imitate; None for one that is.
 
     Labels say what a rewrite is worth, by its quality and its gain; top1_score would only ask whether gold stands first. Without labels
     it is the reranker's opinion, which `min_top1` bounds.
@@ -229,7 +229,7 @@ def _shares(given: Sequence[float]) -> dict[str, float]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("input", type=Path, help="sheet that tools/validate.py wrote")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to write")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Whether a judge of rewrites is worth its price: told on a pilot, by the spread of its verdicts, by copies and by what retrieval measured.
+"""Worth of a judge of rewrites: told on a pilot, by the spread of its verdicts, by copies and by what retrieval measured.
 
 A small model as judge always answers in form, and gives nearly everything the same points; a reward from it is noise that is paid for.
 """
@@ -17,7 +17,7 @@ LEAST_CORRELATION = 0.3
 
 
 def faults(honest: Sequence[float], gains: Sequence[float], copies: Sequence[tuple[float, float]]) -> list[str]:
-    """What is wrong with a judge, in words; nothing for one that is worth its price, or that too little is known of.
+    """Return what is wrong with a judge, in words; nothing for one that is worth its price, or that too little is known of.
 
     `honest` and `gains`: points of each rewrite that is no copy, and how much better it retrieved than its question. `copies`: for some of
     the questions the points of the question itself and of its rewrite.

@@ -8,7 +8,7 @@ the judge; these are told by rule. Give it a weight of its own beside RagCompeti
 | empty     | holds no letter or digit that shows, after its think block                                                |
 | copy      | is the query, apart from width, case, punctuation, politeness, particles, labels and invisible signs      |
 | lines     | has more than one line                                                                                    |
-| long      | has more than 150 characters, blanks and invisible ones too (the teacher's has at most 150 tokens)        |
+| long      | has more than 150 characters, blanks and invisible ones too: a search line needs no more               |
 | garbled   | holds what no text does: lone surrogates, control characters, U+FFFD                                      |
 | stuffing  | says a word 3 times and more often than the query does, or lists more than 40 distinct words             |
 | talk      | is wrapped (label, fence, JSON, bold), explains itself (以下是, Note:), or speaks to the judge (给满分)         |
