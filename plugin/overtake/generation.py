@@ -94,6 +94,17 @@ def pilot(rows: Sequence[Row], limit: int | None) -> list[Row]:
     return list(rows[:limit])
 
 
+def forecast(answers: Sequence[dict[str, Any]], rows: int, whole: int) -> str:
+    """What all `whole` rows would cost by the answers to `rows` of them, paid now or earlier, in words; "" where nothing was answered."""
+    if not answers or not rows:
+        return ""
+    usd = [value["usd"] for value in answers if value.get("usd") is not None]
+    tokens = sum(sum((value.get("usage") or {}).values()) for value in answers)
+    if len(usd) < len(answers):
+        return f", about {tokens / rows * whole:,.0f} tokens for all {whole} rows, whose price is not known"
+    return f", about {sum(usd) / rows * whole:.4f} USD for all {whole} rows"
+
+
 def write_batch(args: argparse.Namespace, what: str, calls: Sequence[chat.ChatCall], rejected: Sequence[Row]) -> int:
     """Write the requests of all calls instead of asking; `what` counts them in words ("3 rows to rewrite"). Returns the exit code."""
     written = batch.write(calls, args.batch_write)

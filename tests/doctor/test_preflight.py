@@ -318,3 +318,36 @@ def test_the_round_of_ppo_is_held_against_the_rows_that_are_asked_for(run, tmp_p
     found = [one for one in run(environment=environment, dataset=f"{tmp_path / 'many.jsonl'}{dataset}", **numbers) if one.what == "batch"]
     assert [one.value for one in found if one.level == level and said in one.value], found
     assert all(one.level in (level, "ok") for one in found)
+
+
+def forecast(found):
+    [one] = [one for one in found if one.what == "forecast"]
+    return one
+
+
+def test_what_a_run_will_ask_and_cost_is_said_before_it_starts(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("OVERTAKE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("OVERTAKE_TEACHER_MODEL", "gpt-5-mini")
+    asks = {"reward_funcs": "rag_competition", "num_train_epochs": 10}
+    assert not [one for one in run() if one.what == "forecast"], "the rules ask nobody"
+    # 64 rows x 10 epochs x 8; 0.3 of them judged; 400 tokens of 0.25 and 100 of 2 USD a million.
+    said = (
+        "5,120 completions, 5,120 retrievals, 1,536 verdicts = about 0.46 USD at 0.00030 USD (gpt-5-mini, 500 tokens each), less what the"
+    )
+    assert forecast(run(**asks)).value.startswith(said) and forecast(run(**asks)).level == "ok"
+    assert forecast(run(**asks | {"max_steps": 2})).value.startswith("16 completions, 16 retrievals, 5 verdicts")
+    assert forecast(run(**asks | {"rlhf_type": "ppo"})).value.startswith("640 completions")
+    (tmp_path / "cache").mkdir()
+    paid = {"service": "judge", "status": "ok", "model": "gpt-5", "seconds": 1.0, "usd": 0.01}
+    rows = [paid, paid, paid, {"service": "judge", "status": "cached"}]
+    (tmp_path / "cache/ledger.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    monkeypatch.setenv("OVERTAKE_BUDGET_HARD", "5")
+    over = forecast(run(**asks))
+    # 1,536 x 0.01 USD, of which the cache answers a quarter.
+    assert "about 11.52 USD at 0.01000 USD (as the ones in the ledger) and a cache hit rate of 25%" in over.value
+    assert over.level == "warning" and over.value.endswith("OVERTAKE_BUDGET_HARD is 5 USD") and "OVERTAKE_JUDGE_SHARE" in over.remedy
+    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
+    assert (
+        forecast(run(**asks)).value
+        == "5,120 completions, 5,120 retrievals, 0 verdicts, less what the cache holds; OVERTAKE_BUDGET_HARD is 5 USD"
+    )

@@ -227,15 +227,53 @@ def test_two_teachers_are_compared_on_the_same_rows(run, teacher, chat_server, s
     assert rows[0] == {
         "query_id": "q0",
         "original_query": QUESTIONS[0],
+        "user_profile": "",
+        "history_summary": "",
+        "tenant_id": "fivedoctors",
         "rewritten_query": "短",
         "teacher_model": "gpt-5-mini",
+        "teacher_usd": "0.00045",
         "compare_rewritten_query": "四个字的",
         "compare_teacher_model": "other-1",
+        "compare_teacher_usd": "",
     }
     one, two, _ = done.out.splitlines()
     assert one == ("gpt-5-mini: 3 calls, 0 failed, 0 copies, mean length 1.0, 3,300 tokens, 0.0014 USD, about 0.0014 USD for all 3 rows")
-    assert two == "other: 3 calls, 0 failed, 1 copies, mean length 3.3, 165 tokens, no price known"
+    assert two.startswith(
+        "other: 3 calls, 0 failed, 1 copies, mean length 3.3, 165 tokens, no price known, about 165 tokens for all 3 rows"
+    )
     assert "compare_rewritten_query" not in read_rows(tmp_path / "out.xlsx")[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [("gpt-5-mini", "about 0.0014 USD for all 3 rows"), ("other", "about 3,300 tokens for all 3 rows, whose price is not known")],
+)
+def test_a_pilot_says_what_the_whole_sheet_would_cost(run, teacher, sheet, tmp_path, model, told):
+    teacher(lambda question, body: {"text": "短", "tokens": (1000, 100), "model": model}, model=model)
+    done = run("generate", sheet, tmp_path / "out.xlsx", "--tenant", "fivedoctors", "--limit", "1")
+    assert told in done.out.splitlines()[-1], done.out
+    assert "for all" not in run("generate", sheet, tmp_path / "out.xlsx", "--tenant", "fivedoctors").out
+
+
+def test_the_teacher_reads_profile_and_history_out_of_the_dialogue(run, teacher, tmp_path):
+    def reply(question, body):
+        if body["messages"][0]["content"] == prompts.prompt("extract_profile"):
+            return json.dumps({"用户画像": "孕妇" if "怀孕" in question else "", "历史摘要": "问过叶酸" if "叶酸" in question else ""})
+        return "术语"
+
+    server = teacher(reply)
+    dialogue = "用户：怀孕了能吃叶酸吗\n客服：可以"
+    write_rows(tmp_path / "in.xlsx", [{"问题": "那鱼油呢", "对话记录": dialogue}, {"问题": "那鱼油呢", "对话记录": "用户：您好"}])
+    done = run("generate", tmp_path / "in.xlsx", tmp_path / "out.csv", "--tenant", "fivedoctors", "--extract-profile")
+    assert done.code == 0 and "profiles 2 of 2" in done.out, done.err
+    one, two = read_rows(tmp_path / "out.csv")
+    assert (one["user_profile"], one["history_summary"], one["对话记录"]) == ("孕妇", "问过叶酸", dialogue)
+    assert (two["user_profile"], two["history_summary"]) == ("", "")
+    sent = {request.body["messages"][1]["content"] for request in server.requests}
+    assert f"对话：\n{dialogue}\n\n问题：那鱼油呢" in sent and "用户画像：孕妇\n历史摘要：问过叶酸\n问题：那鱼油呢" in sent
+    refused = run("generate", tmp_path / "in.xlsx", tmp_path / "o.csv", "--tenant", "fivedoctors", "--dialogue-column", "对话记录")
+    assert refused.code == 2 and "--dialogue-column is read by --extract-profile alone: add it" in refused.err
 
 
 def test_the_teachers_key_never_goes_to_another_address(run, teacher, chat_server, sheet, tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from overtake import settings
-from overtake.doctor import memory, rows
+from overtake.doctor import forecast, memory, rows
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding, Level
 from overtake.settings import SettingsError
@@ -39,6 +39,7 @@ def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]
         partial(_plugins, command),
         partial(_adapters, command),
         partial(_batches, command, rows.count(command)),
+        partial(forecast.findings, command, rows.count(command), known),
         partial(_memory, command),
         partial(_disk, command),
         partial(_ports, command),

@@ -1,6 +1,7 @@
 """Costs of answers: seconds, tokens and money of each, and of a system's answers together."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,15 @@ def of_ledger(service: str) -> dict[str, float]:
         for row in answered
         if row.get("model") == model
     )
+
+
+def hit_rate(service: str) -> float | None:
+    """The share of answers of a service that took no request of their own, by the ledger; None where it was never asked."""
+    file = settings.load().cache_dir / "ledger.jsonl"
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []
+    states = Counter(row["status"] for line in lines if f'"{service}"' in line and (row := _row(line)).get("service") == service)
+    known = states["ok"] + states["cached"] + states["shared"]
+    return (states["cached"] + states["shared"]) / known if known else None
 
 
 def _row(line: str) -> dict[str, Any]:

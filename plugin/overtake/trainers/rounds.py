@@ -55,7 +55,8 @@ class EveryRow:
         order: list[int] = []
         left: list[int] = []
         for mixed in self._mixed(epoch + 1):
-            order = [*left, *(row for row in mixed if row not in set(left))]
+            kept = set(left)
+            order = [*left, *(row for row in mixed if row not in kept)]
             left = order[self.drawn :]
         return [*order, *order][: self.drawn]
 

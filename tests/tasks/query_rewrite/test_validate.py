@@ -280,6 +280,50 @@ def test_judge_call_is_what_rewards_rely_on(teacher):
     assert to.meter.tokens == 44  # useless verdicts are billed too
 
 
+def compared(count, second, usd=("0.002", "0.0005")):
+    """A sheet of two teachers: the first finds 0.5, the second `second` of a row's number."""
+    about = {"tenant_id": "fivedoctors", "user_profile": "孕妇", "history_summary": ""}
+    return [
+        {**about, "query_id": f"q{at}", "original_query": f"问{at}", "rewritten_query": f"甲{at}", "teacher_model": "gpt-5"}
+        | {"teacher_usd": usd[0], "compare_rewritten_query": second(at), "compare_teacher_model": "deepseek", "compare_teacher_usd": usd[1]}
+        for at in range(count)
+    ]
+
+
+def test_two_teachers_are_compared_by_what_their_rewrites_find(run, rag, teacher, tmp_path):
+    scores = {"甲": 0.5, "乙": 0.75, "问": 0.1}
+    rag(lambda sent, body: [("d", scores[sent[0]])])
+    points = {"甲": 4.5, "乙": 4.0}
+    judge = teacher(lambda question, body: json.dumps({"综合得分": points[question.split("改写：")[1][0]], "评分理由": "好"}))
+    write_rows(tmp_path / "in.csv", compared(4, lambda at: f"乙{at}" if at else ""))
+    done = run(validate, tmp_path / "in.csv", tmp_path / "out.csv", "--judge")
+    assert done.code == 0, done.err
+    rows = read_rows(tmp_path / "out.csv")
+    assert [row["query_id"] for row in rows] == ["q1", "q2", "q3"], "a row that one teacher has not rewritten says nothing of both"
+    assert (rows[0]["quality"], rows[0]["compare_quality"], rows[0]["judge_score"], rows[0]["compare_judge_score"]) == (
+        "0.5",
+        "0.75",
+        "4.5",
+        "4",
+    )
+    assert {"用户画像：孕妇" in request.body["messages"][1]["content"] for request in judge.requests} == {True}
+    assert done.out.splitlines()[-1] == (
+        "take deepseek: retrieval quality -0.250 [-0.250, -0.250] on 3 rows, gpt-5 less deepseek; "
+        "USD per 1,000 rewrites: gpt-5 2.00, deepseek 0.50"
+    )
+
+
+def test_of_two_teachers_that_find_as_much_the_cheaper_is_taken_and_without_a_price_neither(run, rag, tmp_path):
+    rag(lambda sent, body: [("d", 0.5)])
+    for usd, words in (
+        (("0.002", "0.0005"), "take deepseek, the cheaper: no difference shown"),
+        (("0.002", ""), "take either, or compare more rows: no"),
+    ):
+        write_rows(tmp_path / "in.csv", compared(3, lambda at: f"乙{at}", usd))
+        done = run(validate, tmp_path / "in.csv", tmp_path / "out.csv")
+        assert done.out.splitlines()[-1].startswith(words), done.out
+
+
 BAD = [
     ([{"original_query": "a"}], [], "no column query_id, rewritten_query, tenant_id: give the sheet that tools/generate.py writes"),
     ([{**ROWS[0], "rewritten_query": " "}], [], "row 2: rewritten_query is blank"),
@@ -287,6 +331,7 @@ BAD = [
     (ROWS[1:], ["--qrels", "kb"], "labels none of the 2 rows, e.g. query_id 'q2'"),
     (ROWS, ["--qrels", "nowhere"], "--qrels"),
     (ROWS, ["--judge"], "no judge is set"),
+    ([{**ROWS[0], "compare_rewritten_query": ""}], [], "no row has a rewrite of both teachers"),
     ([{**ROWS[0], "备注": "长" * 50_000}], [], "out.xlsx: row 2, column 备注: 50,000 characters"),
 ]
 

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from overtake import cli, settings
 from overtake import generation as teachers
@@ -175,8 +176,9 @@ def work(args: argparse.Namespace) -> int:
     if not whole:
         raise BadInput(f"{args.input}: no row can be graded; row {rejected[0]['row']}: {rejected[0]['reason']}")
     rows = teachers.pilot(whole, args.limit)
+    tried = len(rows)
     teacher = teachers.teacher(args.concurrency)
-    rows, failed = _answered(rows, args, teacher.endpoint)
+    rows, failed, by_light = _answered(rows, args, teacher.endpoint)
     written = sum(row["made_by"] != "given" for row in rows)
     if args.negatives:
         rows = with_negatives(rows)
@@ -205,30 +207,32 @@ def work(args: argparse.Namespace) -> int:
     if done:
         tables.write_rows(args.output, done)
     files = teachers.write_lists(args.output, rejected, failed) + cli.write_beside(args.output, "disagreed", disagreed)
+    forecast = teachers.forecast([*teacher.answers, *by_light], tried, len(whole)) if tried < len(whole) else ""
     for name in (JUDGE_MAIN, JUDGE_SECONDARY):
         counts = Counter(row[name] for row in done)
         print(f"{name}: " + ", ".join(f"{counts[value]} {value} ({counts[value] / max(1, len(done)):.0%})" for value in VALUES))
     print(
         f"{len(whole) + len(rejected)} rows in, {written} answers by the light model, {len(rows)} answers graded ({teacher.cached} from "
         f"cache): {len(done)} rows, {len(graded) - len(done)} left out for balance, {len(disagreed)} disagreed, {len(rejected)} rejected, "
-        f"{len(failed)} failed; {teacher.paid}, {time.monotonic() - started:.0f} s; "
+        f"{len(failed)} failed; {teacher.paid}{forecast}, {time.monotonic() - started:.0f} s; "
         f"{args.output if done else 'no row was graded, nothing'} written{files}"
     )
     return teachers.exit_code(args, failed)
 
 
-def _answered(rows: Sequence[Row], args: argparse.Namespace, teacher: chat.Endpoint) -> tuple[list[Row], list[Row]]:
-    """(rows with an answer, those whose answer could not be had)."""
+def _answered(rows: Sequence[Row], args: argparse.Namespace, teacher: chat.Endpoint) -> tuple[list[Row], list[Row], list[dict[str, Any]]]:
+    """(rows with an answer, those whose answer could not be had, what the light model answered)."""
     blank = [row for row in rows if row["answer_hat"] is None]
     if not blank:
-        return list(rows), []
+        return list(rows), [], []
     if not args.light:
         raise BadInput(
             f"{args.input}: {len(blank)} rows have no answer_hat: name the model that answers them with --light MODEL[@BASE_URL]"
         )
     light = light_endpoint(args.light, teacher)
     calls = [chat.chat_call(light, answer_messages(row["question"]), _LIGHT_TOKENS, temperature=0.7) for row in blank]
-    results = iter(cli.ask(chat.chat_gateway("light model", args.concurrency), calls, light.model))
+    came = cli.ask(chat.chat_gateway("light model", args.concurrency), calls, light.model)
+    results = iter(came)
     answered: list[Row] = []
     failed: list[Row] = []
     for row in rows:
@@ -237,4 +241,4 @@ def _answered(rows: Sequence[Row], args: argparse.Namespace, teacher: chat.Endpo
             failed.append({"id": row["id"], "reason": result.reason, "question": row["question"][:200]})
         else:
             answered.append({**row, "answer_hat": result.value["text"], "made_by": light.model} if isinstance(result, Ok) else row)
-    return answered, failed
+    return answered, failed, [result.value for result in came if isinstance(result, Ok)]

@@ -103,9 +103,10 @@ def work(args: argparse.Namespace) -> int:
     if done:
         tables.write_rows(args.output, done)
     files = teachers.write_lists(args.output, rejected, failed)
+    forecast = teachers.forecast(teacher.answers, len(rows), len(whole)) if len(rows) < len(whole) else ""
     print(
         f"{len(table)} rows in, {len(done)} solutions of {len({row['id'] for row in done})} problems ({teacher.cached} from cache), "
-        f"{len(rejected)} rejected, {len(failed)} failed; {teacher.paid}, {time.monotonic() - started:.0f} s; "
+        f"{len(rejected)} rejected, {len(failed)} failed; {teacher.paid}{forecast}, {time.monotonic() - started:.0f} s; "
         f"{args.output if done else 'no problem was solved, nothing'} written{files}"
     )
     return teachers.exit_code(args, failed)

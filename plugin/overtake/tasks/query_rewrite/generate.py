@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -34,24 +34,25 @@ from overtake.tasks.query_rewrite.unwrapping import LONGEST, clean
 QUESTION = ("问题", "original_query", "query", "text", "question")
 PROFILE = ("用户画像", "user_profile")
 HISTORY = ("历史摘要", "history_summary")
+DIALOGUE = ("对话", "对话记录", "聊天记录", "dialogue", "conversation")
 ID = ("query_id", "_id", "编号")
 
 
-def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tenant: str) -> tuple[list[Row], list[Row]]:
-    """(rows to ask, rows rejected with their number and reason), in the sheet's order."""
+def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tenant: str, dialogue: str = "") -> tuple[list[Row], list[Row]]:
+    """(rows to ask, rows rejected with their number and reason), in the sheet's order; `dialogue`: a column of what was said before."""
     profile, history, key = _first(sheet[0], PROFILE), _first(sheet[0], HISTORY), _first(sheet[0], ID)
     rows, rejected = [], []
     ids: dict[str, int] = {}
-    asked: dict[tuple[str, str, str], int] = {}
+    asked: dict[tuple[str, ...], int] = {}
     for index, cells in enumerate(sheet):
         number = tables.row_number(path, index)
-        given = {name: cells[name] for name in (question, profile, history) if name}
+        given = {name: cells[name] for name in (question, profile, history, dialogue) if name}
         told = {name: (text if no_text(text) else plain(text)).strip() for name, text in given.items()}
         query, about, past = told[question], told.get(profile, ""), told.get(history, "")
         stem = hashlib.sha256(query.encode()).hexdigest()[:8]
         query_id = (cells[key].strip() if key else "") or f"row{number}-{stem}"
         # The same words from another user, or later in a conversation, are another question.
-        same = (for_likeness(query), about, past)
+        same = (for_likeness(query), about, past, told.get(dialogue, ""))
         reason = ""
         if strange := [f"{name}: {no_text(text)}" for name, text in given.items() if no_text(text)]:
             reason = strange[0]
@@ -87,24 +88,42 @@ def read_profile(text: str) -> dict[str, Any]:
     return read_object(text, _Profile).model_dump()
 
 
-def extract_profiles(rows: Sequence[Row], teacher: Teacher, limit: int) -> tuple[int, int]:
-    """Fill in profile and history where the sheet lacks them: (how many rows were asked for, how many failed and stay empty)."""
-    lacking = [row for row in rows if not (row["user_profile"] and row["history_summary"])]
+class Extracted(NamedTuple):
+    """Profiles that the teacher was asked for, and the answers that came."""
 
-    system = {"role": "system", "content": prompts.prompt("extract_profile")}
+    asked: int
+    answers: list[dict[str, Any]]
+
+
+def profile_messages(question: str, dialogue: str = "") -> list[dict[str, str]]:
+    """What the teacher reads a profile and a history out of: the question, and where there is one the conversation before it, its end.
+
+    >>> profile_messages("能吃吗", "客服：您好\\n用户：我怀孕了")[1]["content"]
+    '对话：\\n客服：您好\\n用户：我怀孕了\\n\\n问题：能吃吗'
+    """
+    user = f"对话：\n{dialogue[-LONGEST:]}\n\n问题：{question}" if dialogue else question
+    return [{"role": "system", "content": prompts.prompt("extract_profile")}, {"role": "user", "content": user}]
+
+
+def extract_profiles(rows: Sequence[Row], teacher: Teacher, limit: int, dialogue: str = "") -> Extracted:
+    """Fill in profile and history where the sheet lacks them, from the question and the column `dialogue`; who failed stays empty."""
+    lacking = [row for row in rows if not (row["user_profile"] and row["history_summary"])]
     calls = [
         chat.chat_call(
-            teacher.endpoint, [system, {"role": "user", "content": row["original_query"]}], limit, read=read_profile, form="profile"
+            teacher.endpoint,
+            profile_messages(row["original_query"], plain(row[dialogue]).strip() if dialogue else ""),
+            limit,
+            read=read_profile,
+            form="profile",
         )
         for row in lacking
     ]
-    failed = 0
+    found = Extracted(len(lacking), [])
     for row, result in zip(lacking, cli.ask(teacher.gateway, calls, "profiles"), strict=True):
         if isinstance(result, Ok):
             row.update({name: row[name] or result.value[name] for name in ("user_profile", "history_summary")})
-        else:
-            failed += 1
-    return len(lacking), failed
+            found.answers.append(result.value)
+    return found
 
 
 def rewrite_calls(rows: Sequence[Row], to: chat.Endpoint, limit: int, temperature: float) -> list[chat.ChatCall]:
@@ -143,13 +162,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--question-column", help=f"default: the first there is of {', '.join(QUESTION)}")
     parser.add_argument("--compare-with", metavar="MODEL[@BASE_URL]", help="a second teacher on the same rows (OVERTAKE_COMPARE_API_KEY)")
     parser.add_argument("--extract-profile", action="store_true", help="let the teacher fill in profile and history where they lack")
+    parser.add_argument("--dialogue-column", help=f"what was said before, for --extract-profile; default: any of {', '.join(DIALOGUE)}")
     teachers.add_arguments(parser, max_tokens=200, temperature=0.3)
 
 
 def work(args: argparse.Namespace) -> int:
     """Check everything, ask, write; returns the exit code."""
     started = time.monotonic()
-    rows, rejected, whole = _prepared(args)
+    rows, rejected, whole, dialogue = _prepared(args)
     asked = _teachers(args)
     first = asked[0]
     if args.batch_write:
@@ -157,7 +177,7 @@ def work(args: argparse.Namespace) -> int:
         return teachers.write_batch(args, f"{len(rows)} rows to rewrite", calls, rejected)
     for teacher in asked[1:]:  # the first is probed when it is asked
         cli.probe(teacher.gateway, rewrite_calls(rows[:1], teacher.endpoint, args.max_tokens, args.temperature)[0])
-    extracted = extract_profiles(rows, first, args.max_tokens) if args.extract_profile else (0, 0)
+    extracted = extract_profiles(rows, first, args.max_tokens, dialogue) if args.extract_profile else Extracted(0, [])
     for teacher in asked:
         teacher.calls = rewrite_calls(rows, teacher.endpoint, args.max_tokens, args.temperature)
         teachers.answer(teacher, args, teacher.endpoint.model)
@@ -176,17 +196,19 @@ def work(args: argparse.Namespace) -> int:
         for teacher in asked:
             print(_teacher_words(teacher, rows, whole))
     copies = sum(is_copy(row["original_query"], row["rewritten_query"]) for row in done)
-    profiles = f", profiles {extracted[0] - extracted[1]} of {extracted[0]}" if args.extract_profile else ""
+    asked_in_all = [*first.answers, *extracted.answers]
+    forecast = teachers.forecast(asked_in_all, len(rows), whole) if len(rows) < whole and len(asked) == 1 else ""
+    profiles = f", profiles {len(extracted.answers)} of {extracted.asked}" if args.extract_profile else ""
     print(
         f"{whole + len(rejected)} rows in, {len(done)} rewritten ({first.cached} from cache), {len(rejected)} rejected, "
-        f"{len(failed)} failed, {copies} copies{profiles}; {first.paid}, "
+        f"{len(failed)} failed, {copies} copies{profiles}; {first.paid}{forecast}, "
         f"{time.monotonic() - started:.0f} s; {args.output if done else 'no row was rewritten, nothing'} written{files}"
     )
     return teachers.exit_code(args, failed)
 
 
-def _prepared(args: argparse.Namespace) -> tuple[list[Row], list[Row], int]:
-    """(rows to ask, rejected rows, how many rows could be asked without --limit); raises before anything is spent."""
+def _prepared(args: argparse.Namespace) -> tuple[list[Row], list[Row], int, str]:
+    """(rows to ask, rejected rows, how many rows could be asked without --limit, dialogue's column); raises before anything is spent."""
     if args.batch_write or args.batch_read:
         _check_batch(args)
     if args.tenant not in prompts.tenants():
@@ -194,17 +216,20 @@ def _prepared(args: argparse.Namespace) -> tuple[list[Row], list[Row], int]:
             f"--tenant {args.tenant!r}: there are {', '.join(prompts.tenants())}; a new one is a file prompts/rewrite_{args.tenant}.txt"
         )
     teachers.check_files(args)
-    sheet = tables.read_rows(args.input, required=[args.question_column] if args.question_column else [])
+    sheet = tables.read_rows(args.input, required=[name for name in (args.question_column, args.dialogue_column) if name])
     question = args.question_column or _first(sheet[0], QUESTION)
     if not question:
         raise BadInput(
             f"{args.input}: no column {', '.join(QUESTION)}; the columns there are {', '.join(sheet[0])}: name one with --question-column"
         )
-    rows, rejected = usable_rows(args.input, sheet, question, args.tenant)
+    dialogue = args.dialogue_column or (_first(sheet[0], DIALOGUE) if args.extract_profile else "")
+    if args.dialogue_column and not args.extract_profile:
+        raise BadInput("--dialogue-column is read by --extract-profile alone: add it")
+    rows, rejected = usable_rows(args.input, sheet, question, args.tenant, dialogue)
     if not rows:
         raise BadInput(f"{args.input}: none of {len(sheet)} rows can be asked; row {rejected[0]['row']}: {rejected[0]['reason']}")
     tables.check_cells(args.output, rows)
-    return teachers.pilot(rows, args.limit), rejected, len(rows)
+    return teachers.pilot(rows, args.limit), rejected, len(rows), dialogue
 
 
 def _check_batch(args: argparse.Namespace) -> None:
@@ -237,13 +262,15 @@ def _write_comparison(output: Path, rows: Sequence[Row], asked: Sequence[Teacher
     path = output.with_name(f"{output.stem}.compare{output.suffix}")
     table = []
     for row, one, two in zip(rows, *(teacher.results for teacher in asked), strict=True):
-        both = {"query_id": row["query_id"], "original_query": row["original_query"]}
+        both = {name: row[name] for name in ("query_id", "original_query", "user_profile", "history_summary", "tenant_id")}
         for name, result in (("", one), ("compare_", two)):
             both[f"{name}rewritten_query"] = result.value["rewrite"] if isinstance(result, Ok) else ""
             both[f"{name}teacher_model"] = result.value["model"] if isinstance(result, Ok) else ""
+            usd = result.value.get("usd") if isinstance(result, Ok) else None
+            both[f"{name}teacher_usd"] = "" if usd is None else usd
         table.append(both)
     tables.write_rows(path, table)
-    return f", comparison: {path}"
+    return f", comparison: {path} (tools/validate.py says which teacher finds more)"
 
 
 def _teacher_words(teacher: Teacher, rows: Sequence[Row], whole: int) -> str:
@@ -251,15 +278,12 @@ def _teacher_words(teacher: Teacher, rows: Sequence[Row], whole: int) -> str:
     answers = teacher.answers
     pairs = [(row, result.value) for row, result in zip(rows, teacher.results, strict=True) if isinstance(result, Ok)]
     copies = sum(is_copy(row["original_query"], value["rewrite"]) for row, value in pairs)
-    tokens = sum(sum(value["usage"].values()) for value in answers)
+    tokens = sum(sum((value["usage"] or {}).values()) for value in answers)
     length = sum(len(value["rewrite"]) for value in answers) / max(len(answers), 1)
     usd = sum(value["usd"] or 0.0 for value in answers)
-    estimate = ""
-    if answers and teacher.priced:
-        estimate = f", about {usd / len(answers) * whole:.4f} USD for all {whole} rows"
     return (
         f"{teacher.endpoint.model}: {len(rows)} calls, {len(rows) - len(answers)} failed, {copies} copies, mean length {length:.1f}, "
-        f"{tokens:,} tokens, {teacher.usd(usd)}{estimate}"
+        f"{tokens:,} tokens, {teacher.usd(usd)}{teachers.forecast(teacher.answers, len(rows), whole)}"
     )
 
 

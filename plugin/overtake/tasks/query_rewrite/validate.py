@@ -1,4 +1,7 @@
-"""What a rewrite and its original question retrieve on the live service, and what the judge says of the rewrite."""
+"""What a rewrite and its original question retrieve on the live service, and what the judge says of the rewrite.
+
+A sheet of two teachers, of `generate.py --compare-with`, is measured for both, and the last line says which to take.
+"""
 
 import argparse
 import sys
@@ -14,6 +17,7 @@ from overtake.data import tables
 from overtake.data.near_duplicates import is_copy
 from overtake.data.tables import BadInput
 from overtake.doctor.attacks import spread
+from overtake.evaluation.statistics import paired_difference
 from overtake.remote import chat, rag
 from overtake.remote.gateway import Call, Failed, Ok, Result
 from overtake.retrieval.corpus import read_qrels
@@ -23,6 +27,9 @@ from overtake.tasks.query_rewrite import judge_worth
 from overtake.tasks.query_rewrite.rewards.relevance import relevances
 
 NEEDED = ("query_id", "original_query", "rewritten_query", "tenant_id")
+SECOND = "compare_"
+"""What the columns of a second teacher begin with."""
+_OF_BOTH = ("rewritten_query", "teacher_model", "teacher_usd")
 
 Row = dict[str, Any]
 Qrels = dict[str, dict[str, int]]
@@ -158,7 +165,12 @@ def work(args: argparse.Namespace) -> int:
     """Check everything, ask, write; 0 done, 1 some calls failed. Raises BadInput, SettingsError or Abort."""
     started = time.monotonic()
     tables.check_output(args.output)
-    rows, qrels = read_sheet(args.input, NEEDED, NEEDED, "tools/generate.py"), labels(args.qrels) if args.qrels else {}
+    compared = f"{SECOND}rewritten_query" in tables.read_rows(args.input)[0]
+    filled = [name for name in NEEDED if not (compared and name == "rewritten_query")]
+    rows, qrels = read_sheet(args.input, NEEDED, filled, "tools/generate.py"), labels(args.qrels) if args.qrels else {}
+    whole = len(rows)
+    if compared and not (rows := [row for row in rows if row["rewritten_query"].strip() and row[f"{SECOND}rewritten_query"].strip()]):
+        raise BadInput(f"{args.input}: no row has a rewrite of both teachers: run tools/generate.py --compare-with again")
     if qrels and not any(row["query_id"] in qrels for row in rows):
         raise BadInput(
             f"--qrels {args.qrels}: labels none of the {len(rows)} rows, e.g. query_id {rows[0]['query_id']!r}: give matching labels"
@@ -167,7 +179,30 @@ def work(args: argparse.Namespace) -> int:
     gateway = rag.rag_gateway(args.concurrency)
     if args.judge:
         chat.endpoint("judge")  # refused now rather than after the retrievals
-    results = cli.ask(gateway, _calls(rows, args.kb_name, qrels), "retrieval")
+    done, failed = _measure(rows, args, qrels)
+    if compared:
+        theirs, lost = _measure([_of_second(row) for row in rows], args, qrels)
+        done, failed = _side_by_side(done, theirs), failed + [{**row, "part": f"{row['part']} of the second teacher"} for row in lost]
+    if done:
+        tables.write_rows(args.output, done)
+    files = cli.write_beside(args.output, "failed", failed)
+    if done:
+        print(_summary(done))
+    meter = gateway.meter
+    print(
+        f"{whole} rows in, {len(done)} measured, {len(failed)} failures, {meter.calls} retrievals ({meter.cached} from cache), "
+        f"{time.monotonic() - started:.0f} s; {args.output if done else 'no row was measured, nothing'} written{files}"
+    )
+    if compared and done:
+        print(recommendation(done))
+    if failed:
+        print("some calls failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _measure(rows: Sequence[Row], args: argparse.Namespace, qrels: Qrels) -> tuple[list[Row], list[Row]]:
+    """(the rows with what was measured of them, what failed)."""
+    results = cli.ask(rag.rag_gateway(args.concurrency), _calls(rows, args.kb_name, qrels), "retrieval")
     done: list[Row] = []
     failed: list[Row] = []
     for row, rewrite, original in zip(rows, results[::2], results[1::2], strict=True):
@@ -176,20 +211,61 @@ def work(args: argparse.Namespace) -> int:
             failed.append({"query_id": row["query_id"], "part": "retrieval", "reason": columns.reason})
         else:
             done.append({**row, "kb_name": args.kb_name, **columns})
-    failed += judge(done) if args.judge and done else []
-    if done:
-        tables.write_rows(args.output, done)
-    files = cli.write_beside(args.output, "failed", failed)
-    if done:
-        print(_summary(done))
-    meter = gateway.meter
-    print(
-        f"{len(rows)} rows in, {len(done)} measured, {len(failed)} failures, {meter.calls} retrievals ({meter.cached} from cache), "
-        f"{time.monotonic() - started:.0f} s; {args.output if done else 'no row was measured, nothing'} written{files}"
+    return done, failed + (judge(done) if args.judge and done else [])
+
+
+def _of_second(row: Row) -> Row:
+    return row | {name: row[f"{SECOND}{name}"] for name in _OF_BOTH if f"{SECOND}{name}" in row}
+
+
+def _side_by_side(ours: Sequence[Row], theirs: Sequence[Row]) -> list[Row]:
+    """The rows that both teachers have, what was measured of the second under names with its prefix."""
+    second = {row["query_id"]: row for row in theirs}
+    return [
+        row | {f"{SECOND}{name}": other[name] for name in _MEASURED if name in other}
+        for row in ours
+        if (other := second.get(row["query_id"]))
+    ]
+
+
+_MEASURED = ("recall_count", "top1_score", "success", "recall", "quality", "gain", "judge_score", "judge_reason")
+
+
+def recommendation(rows: Sequence[Row]) -> str:
+    """Which of two teachers to take: the one that retrieves better, else the one the judge likes better, else the cheaper; with its price.
+
+    A difference counts where its paired 95 % interval leaves out 0.
+    """
+    names = [str(rows[0].get(f"{prefix}teacher_model") or place) for prefix, place in (("", "the first"), (SECOND, "the second"))]
+    prices = [_usd_1000([row.get(f"{prefix}teacher_usd", "") for row in rows]) for prefix in ("", SECOND)]
+    found = []
+    for words, name in (("retrieval quality", "quality"), ("the judge's points", "judge_score")):
+        known = {row["query_id"]: row for row in rows if row.get(name, "") != "" and row.get(f"{SECOND}{name}", "") != ""}
+        if not known:
+            continue
+        ours, theirs = ({key: float(row[f"{prefix}{name}"]) for key, row in known.items()} for prefix in ("", SECOND))
+        difference = paired_difference(ours, theirs)
+        better = 0 if difference.low > 0 else 1 if difference.high < 0 else None
+        found.append(f"{words} {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {len(known)} rows")
+        if better is not None:
+            gap = f"{found[-1]}, {names[0]} less {names[1]}"
+            return f"take {names[better]}: {gap}; {_priced(names, prices)}"
+    evidence = f"no difference shown between {names[0]} and {names[1]} ({'; '.join(found)})"
+    if prices[0] is None or prices[1] is None or prices[0] == prices[1]:
+        return f"take either, or compare more rows: {evidence}; {_priced(names, prices)}"
+    cheaper = int(prices[1] < prices[0])
+    return f"take {names[cheaper]}, the cheaper: {evidence}; {_priced(names, prices)}"
+
+
+def _usd_1000(cells: Sequence[Any]) -> float | None:
+    known = [float(cell) for cell in cells if cell != "" and cell is not None]
+    return 1000 * fmean(known) if known else None
+
+
+def _priced(names: Sequence[str], prices: Sequence[float | None]) -> str:
+    return "USD per 1,000 rewrites: " + ", ".join(
+        f"{name} {'not known' if price is None else f'{price:.2f}'}" for name, price in zip(names, prices, strict=True)
     )
-    if failed:
-        print("some calls failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
-    return 1 if failed else 0
 
 
 def _calls(rows: Sequence[Row], kb_name: str, qrels: Mapping[str, Any]) -> list[Call]:

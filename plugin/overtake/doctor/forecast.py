@@ -1,0 +1,83 @@
+"""What a run will ask for and cost, before it is paid: rows x epochs x completions x the judge's share x the price of a verdict."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from overtake import settings
+from overtake.doctor.command import Command
+from overtake.doctor.findings import Finding
+from overtake.settings import SettingsError
+from overtake.task import Reward
+
+_VERDICT = {"prompt_tokens": 400, "completion_tokens": 100}
+"""Of a verdict, where none has been paid yet: a rubric, a question and a rewrite; an answer of some length takes more."""
+
+
+class Asked(NamedTuple):
+    """How much a run asks for at most, that is without a cache."""
+
+    completions: int
+    retrievals: int
+    verdicts: int
+
+
+def asked(command: Command, rows: int, rewards: Sequence[Reward]) -> Asked:
+    """Count a run of GRPO or PPO over so many rows. Raises BadInput for a flag that is no number."""
+    group = int(command.number("num_generations", 8)) if command.rl == "grpo" else 1
+    completions = int(rows * group * command.number("num_train_epochs", 3))
+    if (steps := int(command.number("max_steps", -1))) > 0:
+        update = command.number("per_device_train_batch_size", 1) * command.number("gradient_accumulation_steps", 1) * command.processes
+        completions = min(completions, int(steps * update)) if rows else int(steps * update)
+    judged = {
+        reward.judged
+        for reward in rewards
+        if "judge" in reward.asks and not (reward.judge_weight and not settings.value(reward.judge_weight))
+    }
+    share = max((float(settings.value(name)) for name in judged), default=0.0)
+    retrievals = completions if any("retrieval" in reward.asks for reward in rewards) else 0
+    return Asked(completions, retrievals, round(completions * share))
+
+
+def findings(command: Command, rows: int, known: Mapping[str, Reward]) -> Iterator[Finding]:
+    """What the run will ask for and cost, beside the budget; nothing for a run whose rewards ask nobody."""
+    rewards = [known[name] for name in command.flags.get("reward_funcs", []) if name in known]
+    if not command.rl or not any(reward.asks for reward in rewards):
+        return
+    try:
+        count = asked(command, rows, rewards)
+        words, usd = _cost(count.verdicts)
+        budget = settings.load().budget_hard
+    except SettingsError:
+        return  # said by the check of the settings
+    said = f"{count.completions:,} completions"
+    if count.retrievals:
+        said += f", {count.retrievals:,} retrievals"
+    said += f", {count.verdicts:,} verdicts{words}, less what the cache holds"
+    if usd is not None and budget and usd > budget:
+        remedy = "raise it, or lower OVERTAKE_JUDGE_SHARE or --num_train_epochs: the run ends where the budget does, with a checkpoint"
+        yield Finding("warning", "forecast", f"{said}; OVERTAKE_BUDGET_HARD is {budget:g} USD", remedy)
+        return
+    yield Finding("ok", "forecast", f"{said}; OVERTAKE_BUDGET_HARD is " + (f"{budget:g} USD" if budget else "not set"))
+
+
+def _cost(verdicts: int) -> tuple[str, float | None]:
+    """(words for what so many verdicts cost, their USD): by the verdicts that the ledger knows, else by the price of the model."""
+    if not verdicts:
+        return "", 0.0
+    from overtake.evaluation import costs
+    from overtake.remote import budget
+
+    chosen = settings.load()
+    model = chosen.judge_model or chosen.teacher_model
+    paid = costs.of_ledger("judge")
+    if "usd_1000" in paid:
+        each, source = paid["usd_1000"] / 1000, "as the ones in the ledger"
+    else:
+        guess = budget.price(model, _VERDICT) if model else None
+        if guess is None:
+            return f" (the price of {model or 'the judge'} is not known)", None
+        each, source = guess, f"{model}, {sum(_VERDICT.values())} tokens each"
+    hits = costs.hit_rate("judge")
+    usd = verdicts * each * (1 - (hits or 0.0))
+    rate = "" if hits is None else f" and a cache hit rate of {hits:.0%}"
+    return f" = about {usd:,.2f} USD at {each:.5f} USD ({source}){rate}", usd
