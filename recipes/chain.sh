@@ -114,7 +114,7 @@ tiny_student() {
   [[ -f $OUT/base/config.json ]] || python -m "demo.tiny_students.$1" "$OUT/base" "${@:2}"
   student=$OUT/base tuner=full
   # What ms-swift cannot tell from a model of one's own comes first.
-  own=(--model_type qwen3 --eval_strategy no --save_strategy steps --save_steps 100000 --gradient_checkpointing false)
+  own=(--torch_dtype float32 --bf16 false --model_type qwen3 --eval_strategy no --save_strategy steps --save_steps 100000 --gradient_checkpointing false)
 }
 
 # train_and_compare FIRST CONTROL TABLE FLAG...: stages FIRST to FIRST + 2: SFT; RL and, as control into OUT/CONTROL ('' for none), the SFT

@@ -24,6 +24,6 @@ case ${ROLE:-student} in
   *) die "ROLE=$ROLE is none of: student, teacher, judge" ;;
 esac
 if ((${#answers[@]})); then hand served "$ROLE"; hand port "$port"; fi
-# A chain of thought is longer than what the profiles leave room for.
-on_profile() { if [[ ${ROLE:-} == teacher && ${DEPLOY_FLAGS[*]} == *'--infer_backend vllm'* ]]; then DEPLOY_FLAGS+=(--vllm_max_model_len 12288); fi; }
+# A chain of thought is longer than what the profiles leave room for; on a CPU nobody waits for one, and small models have no window for it.
+on_profile() { if [[ ${ROLE:-} == teacher && $PROFILE != cpu* && ${DEPLOY_FLAGS[*]} == *'--infer_backend vllm'* ]]; then DEPLOY_FLAGS+=(--vllm_max_model_len 12288); fi; }
 run_on_profile deploy "${answers[@]}" -- "$@"

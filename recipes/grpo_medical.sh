@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # GRPO: as ppo_medical.sh, without a critic: eight answers to a question are compared with each other.
-# 16 GB for 1.7B with LoRA, with gradient checkpointing: training 9.9, sampling 11.6 of 16.1 (counted in profiles/1x16g.sh). Not yet run on GPUs; the tests run it on two cores.
+# 16 GB for 1.7B with LoRA, with gradient checkpointing (`python tools/doctor.py --memory 1x16g` counts it). Not yet run on GPUs; the tests run it on two cores.
 # Needs what ppo_medical.sh needs. The teacher scores every answer: 2000 rows x 8 are 16,000 verdicts, some 11 USD by deepseek-chat (0.0007 each);
 # OVERTAKE_MEDICAL_JUDGE_SHARE=0.3 has it score a third of the questions, the others then go by the rules alone.
 #   bash recipes/grpo_medical.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # PPO: the student learns to be safe first, rewarded by the doctor's rule book (0.6) and the teacher's checklist (0.4).
-# 16 GB for 1.7B with LoRA and a critic of 0.6B, both with gradient checkpointing: training 13.4, sampling 13.0 of 16.1 (counted in
-# profiles/1x16g.sh). Not yet run on GPUs; the tests run it on two cores.
+# 16 GB for 1.7B with LoRA and a critic of 0.6B, both with gradient checkpointing (`python tools/doctor.py --memory 1x16g` counts
+# it). Not yet run on GPUs; the tests run it on two cores.
 # Needs training_prompts.jsonl and dev.jsonl from tools/prepare_medical.py, the last checkpoint of sft_medical.sh, and the teacher
 # (DEEPSEEK_API_KEY, OVERTAKE_TEACHER_... or OVERTAKE_JUDGE_...); OVERTAKE_MEDICAL_WEIGHT_TEACHER=0 trains by the rules alone.
 #   bash recipes/ppo_medical.sh

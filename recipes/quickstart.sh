@@ -6,13 +6,16 @@
 #   bash recipes/quickstart.sh --corpus FOLDER                  # any BEIR folder: corpus.jsonl, queries.jsonl, qrels.tsv
 #   bash recipes/quickstart.sh --rl both                        # PPO as well as GRPO in the table; --rl ppo: in its place
 #   bash recipes/quickstart.sh --fresh                          # forget what an earlier run did
+#   bash recipes/quickstart.sh --model FOLDER_OR_HUB            # a pretrained student with adapters; itself, served by vLLM, as teacher and judge
+#   bash recipes/quickstart.sh --model models/smol --corpus datasets/clinic --teacher-model Qwen/Qwen2.5-3B-Instruct --minutes 60
+# With --model: at most --minutes (180), by fewer questions and steps; a run that was interrupted goes on, inside RL as well.
 # The chain: sheet -> generate -> validate -> convert -> SFT -> GRPO or PPO -> export -> evaluate -> deploy -> one real request.
 # The teacher is a stand-in (plugin/overtake/standin): set OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY for a real one.
 set -euo pipefail
 { # read whole before it runs: the file may change under a run of half an hour
 CHAIN=quickstart
 source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
-tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo
+tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo model='' teacher_model='' minutes=180 least_minutes=30
 while (($#)); do
   case $1 in
     --tenant) [[ -n ${2:-} ]] || die "$1 needs a name"; tenant=$2; shift 2 ;;
@@ -20,8 +23,10 @@ while (($#)); do
     --out) [[ -n ${2:-} ]] || die "$1 needs a folder"; out=$(realpath -m -- "$2"); shift 2 ;;
     --rl) [[ ${2:-} =~ ^(grpo|ppo|both)$ ]] || die "$1 ${2:-}: grpo, ppo or both"; rl=$2; shift 2 ;;
     --fresh) fresh=1; shift ;;
-    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
-    *) die "$1 is not known. There are: --tenant NAME, --corpus FOLDER, --out FOLDER, --rl grpo|ppo|both, --fresh" ;;
+    --model | --teacher-model) [[ -n ${2:-} ]] || die "$1 needs a folder or a hub's name"; name=${1#--}; printf -v "${name//-/_}" %s "$2"; shift 2 ;;
+    --minutes) [[ ${2:-} =~ ^[0-9]{1,5}$ ]] || die "$1 ${2:-}: a number of minutes"; minutes=$((10#$2)); shift 2 ;;
+    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+    *) die "$1 is not known. There are: --tenant NAME, --corpus FOLDER, --out FOLDER, --rl grpo|ppo|both, --model FOLDER_OR_HUB, --teacher-model FOLDER_OR_HUB, --minutes N, --fresh" ;;
   esac
 done
 if [[ -n $corpus ]]; then
@@ -37,7 +42,26 @@ else
   name=$tenant
   base=(--layers 2 --steps 300) sft_steps=200 grpo_steps=150 grpo_rate=1e-3 rl_rows=
 fi
-claim "${out:-$ROOT/output/quickstart/$name}" "$corpus" "$fresh"
+# check_model NAME: a folder becomes absolute; what cannot be trained or served here is refused before anything is fetched or started.
+check_model() {
+  if [[ -d $1 ]]; then
+    CHECKED=$(realpath -m -- "$1")
+    PYTHONPATH=$ROOT/plugin python3 -m overtake.model_family "$CHECKED" "${out:-$ROOT/output}" >/dev/null || exit 2
+  else
+    [[ $1 =~ ^[A-Za-z0-9_-][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$ ]] || die "$1 is no folder and no name on a hub (owner/name)"
+    CHECKED=$1
+  fi
+}
+if [[ -n $model ]]; then
+  [[ $rl == grpo ]] || die "--rl $rl with --model: GRPO only; a critic of its size would take as long again"
+  ((minutes >= least_minutes)) || die "--minutes $minutes: at least $least_minutes, or nothing would be learnt"
+  check_model "$model"; model=$CHECKED
+  if [[ -n $teacher_model ]]; then check_model "$teacher_model"; teacher_model=$CHECKED; fi
+  teacher_model=${teacher_model:-$model} name=$name-$(basename "$model")
+  sft_steps=$((minutes / 3 < 60 ? minutes / 3 : 60)) grpo_steps=$((minutes / 4 < 45 ? minutes / 4 : 45)) grpo_rate=5e-5 questions=$((minutes * 2))
+elif [[ -n $teacher_model ]]; then die "--teacher-model is for --model: name the student too"
+fi
+claim "${out:-$ROOT/output/quickstart/$name}" "$corpus${model:+ with $model}" "$fresh"
 mkdir -p "$OUT/eval"
 enter
 
@@ -50,7 +74,12 @@ stage "knowledge base and services"
 start rag python tools/serve_rag.py "$tenant=$kb"
 export OVERTAKE_RAG_URL=$URL
 echo "RAG service:      $URL  (log/rag.log)"
-if [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
+if [[ -n $model && -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
+  # Its rewrites and verdicts are kept: once all are there nobody is asked again but the judge of RL.
+  deploy PROFILE=cpu INFER= ROLE=teacher MODEL="$teacher_model"
+  export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=teacher
+  echo "teacher:          $teacher_model, served at $URL  (log/deploy.log); the judge is the same model"
+elif [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   start teacher python -m demo.serve_teacher "$tenant=$kb"
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
   echo "teacher STAND-IN: $URL  (no key given; its rewrites come from a lexicon and counts, not from a language model)"
@@ -68,9 +97,13 @@ stage "sheet -> teacher's rewrites -> live retrieval -> training files"
 if [[ ! -f $sheet ]]; then
   if [[ -f $corpus/questions.xlsx ]]; then cp "$corpus/questions.xlsx" "$sheet"; else sheet=$kb/queries.jsonl; fi
 fi
-[[ -f $OUT/teacher.xlsx ]] || python tools/generate.py "$sheet" "$OUT/teacher.xlsx" --tenant "$tenant"
+[[ -f $OUT/teacher.xlsx ]] || python tools/generate.py "$sheet" "$OUT/teacher.xlsx" --tenant "$tenant" ${questions:+--limit "$questions"}
 [[ -f $OUT/validated.xlsx ]] || python tools/validate.py "$OUT/teacher.xlsx" "$OUT/validated.xlsx" --qrels "$kb" --judge
 [[ -f $OUT/data/convert_stats.json ]] || python tools/convert.py "$OUT/validated.xlsx" "$OUT/data" --qrels "$kb" --require-gain
+
+# A worthless judge was left out, in words that stand above.
+judged=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["judged"])' "$OUT/data/convert_stats.json")
+judge=(); if ((judged)); then judge=(--judge); else echo "no judge: its verdicts were worth nothing, and RL goes by retrieval alone"; fi
 
 # ---------------------------------------------------------------- doctor
 
@@ -83,17 +116,30 @@ resist query_rewrite "$OUT/data/rl_train.jsonl"
 # Two busy cores: threads that wait in a spin would take the services' time.
 export PROFILE=cpu OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 # What ms-swift cannot tell from a model of one's own.
-tiny=(--model_type qwen3 --template qwen3 --truncation_strategy left)
+systems=()
+tiny=(--torch_dtype float32 --bf16 false --model_type qwen3 --template qwen3 --truncation_strategy left)
+tuner=full student=$OUT/base sft_rate=1e-3 batch=(--per_device_train_batch_size 32) saving=100000
 
+if [[ -n $model ]]; then
+  # Adapters on a student that can read already; the family is read from its folder, and an interrupted run goes on from the last save.
+  tiny=(--truncation_strategy left) tuner=lora student=$model sft_rate=2e-4 batch=(--per_device_train_batch_size 8) saving=5
+else
 stage "student: a tiny Qwen3 with a tokenizer of its own, pre-trained on the documents"
 [[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_model "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" "${base[@]}"
+fi
+# going_on FOLDER STEPS: whether a run is still to be done; RESUME is what goes on with one that was interrupted.
+going_on() {
+  local at; at=$(last "$1")
+  RESUME=(); if [[ -n $at ]]; then RESUME=(--resume_from_checkpoint "$at"); fi
+  [[ -z $at || ( -n $model && ${at##*-} -lt $2 ) ]]
+}
 
 # All weights are trained: a model this small has no room for adapters. Only GRPO goes on with LoRA, which `export` then merges.
-sft=(--per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --eval_strategy no --save_strategy steps --save_steps 100000 --logging_steps 10)
+sft=("${batch[@]}" --gradient_accumulation_steps 1 --max_length 512 --eval_strategy no --save_strategy steps --save_steps "$saving" --logging_steps 10)
 stage "SFT (recipes/sft_qwen32b.sh)"
-[[ -n $(last "$OUT/sft") ]] || quiet sft env MODEL="$OUT/base" TUNER=full DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
-  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate 1e-3 --max_steps "$sft_steps"
-python tools/curve.py "$OUT/sft"
+! going_on "$OUT/sft" "$sft_steps" || quiet sft env MODEL="$student" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
+  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate "$sft_rate" --max_steps "$sft_steps" "${RESUME[@]}"
+curve "$OUT/sft"
 
 # The last of them is compared with all others, and deployed.
 case $rl in both) algorithms=(PPO GRPO) ;; *) algorithms=("${rl^^}") ;; esac
@@ -102,6 +148,13 @@ of_rl=(--per_device_train_batch_size 64 --gradient_accumulation_steps 1 --max_le
 
 # shellcheck disable=SC2317  # called by its algorithm
 train_GRPO() {
+  if [[ -n $model ]]; then
+    quiet grpo env PROFILE=cpu-vllm SFT_ADAPTER="$(last "$OUT/sft")" DATASET="$OUT/data/rl_train.jsonl" OUTPUT_DIR="$OUT/grpo" \
+      bash recipes/grpo_rag.sh "${tiny[@]}" --per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --max_completion_length 32 \
+      --temperature 1.0 --top_p 1.0 --vllm_max_model_len 1024 --eval_strategy no --save_strategy steps --save_steps "$saving" --logging_steps 1 \
+      --learning_rate "$grpo_rate" --beta 0.01 --warmup_ratio 0.02 --max_steps "$grpo_steps" "${RESUME[@]}"
+    return
+  fi
   quiet grpo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=lora DATASET="$OUT/data/rl_train.jsonl$rl_rows" OUTPUT_DIR="$OUT/grpo" \
     bash recipes/grpo_rag.sh "${tiny[@]}" "${of_rl[@]}" --learning_rate "$grpo_rate" --beta 0.01 --lora_rank 32 --lora_alpha 32 --warmup_ratio 0.02 \
     --max_steps "$grpo_steps"
@@ -120,19 +173,22 @@ merged() { if [[ $1 == GRPO ]]; then echo "$OUT/merged"; else echo "$OUT/merged_
 
 for algorithm in "${algorithms[@]}"; do
   stage "$algorithm on live retrieval (recipes/${algorithm,,}_rag.sh)"
-  [[ -n $(last "$OUT/${algorithm,,}") ]] || "train_$algorithm"
+  ! going_on "$OUT/${algorithm,,}" "$grpo_steps" || "train_$algorithm"
   python tools/curve.py "$OUT/${algorithm,,}"
 done
 
+# With a pretrained student the time is for the one comparison: GRPO with what it started from.
+if [[ -z $model ]]; then
 stage "control: the SFT model trained on for as long as $algorithm took"
 [[ -n $(last "$OUT/sft_long") ]] || quiet sft_long env MODEL="$(last "$OUT/sft")" TUNER=full DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft_long" \
   bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate 1e-3 --max_steps "$(python tools/curve.py "$OUT/sft" --steps-to-match "$OUT/${algorithm,,}")"
 python tools/curve.py "$OUT/sft_long"
+systems=(--system "SFT-long=$(last "$OUT/sft_long")")
+fi
 
 # ---------------------------------------------------------------- evaluate, export, deploy
 
 stage "merge (recipes/export.sh)"
-systems=()
 for algorithm in "${algorithms[@]}"; do
   folder=$(merged "$algorithm")
   [[ -d $folder ]] || quiet "export_${algorithm,,}" env ADAPTER="$(last "$OUT/${algorithm,,}")" OUTPUT_DIR="$folder" bash recipes/export.sh
@@ -142,9 +198,9 @@ done
 
 stage "evaluate on held-out questions, gold labels, paired intervals"
 for algorithm in "${algorithms[@]}"; do
-  python tools/evaluate.py "$OUT/data/test.jsonl" "$OUT/eval" --judge --against "$algorithm" --system "original query=copy" --system "copy policy=copy" \
-    --system teacher --system "untrained=$OUT/base" \
-    --system "SFT=$(last "$OUT/sft")" --system "SFT-long=$(last "$OUT/sft_long")" "${systems[@]}" >"$OUT/eval/table_${algorithm,,}.txt"
+  python tools/evaluate.py "$OUT/data/test.jsonl" "$OUT/eval" "${judge[@]}" --against "$algorithm" --system "original query=copy" --system "copy policy=copy" \
+    --system teacher --system "untrained=$student" \
+    --system "SFT=$(last "$OUT/sft")" "${systems[@]}" >"$OUT/eval/table_${algorithm,,}.txt"
   # The means are the same in all of them.
   if [[ $algorithm == "${algorithms[0]}" ]]; then cat "$OUT/eval/table_${algorithm,,}.txt"; else sed -n '/^paired/,$p' "$OUT/eval/table_${algorithm,,}.txt"; fi
 done | tee "$OUT/eval/table.txt"
@@ -153,7 +209,7 @@ for algorithm in "${algorithms[@]}"; do python tools/curve.py "$OUT/${algorithm,
 python tools/report.py "$OUT/report.html" "${runs[@]}" --eval "$OUT/eval"
 
 stage "deploy (recipes/deploy.sh) and one real request through model and retriever"
-deploy MODEL="$folder"
+deploy ${model:+INFER=} MODEL="$folder"
 question=$(python -c 'import json, sys; print(json.loads(open(sys.argv[1], encoding="utf-8").readline())["rag_query"])' "$OUT/data/test.jsonl")
 python tools/ask.py "$question" --tenant "$tenant" --base-url "$URL/v1"
 
@@ -164,7 +220,7 @@ Everything lies in $OUT:
   sft/ grpo/ ppo/ sft_long/      runs with logging.jsonl                            merged*/ the models to deploy
   report.html                    the table and all curves on one page
   eval/                          table.txt, summary.json, answers and details       log/    every step's log
-The teacher here: $OVERTAKE_TEACHER_MODEL. The whole took $SECONDS s.
+The teacher here: ${teacher_model:-$OVERTAKE_TEACHER_MODEL}. ${model:+Student, untrained: $model. }The whole took $SECONDS s.
 END
 exit
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SFT: the student learns to answer patients, with its reasoning where the rows have one.
-# 16 GB for 1.7B with LoRA: weights 3.4 + LoRA 0.3 + kept 0.2 + layer 0.3 + logits of 2048 tokens 3.7 + 2.5 = 10.4 of 16.1, counted as in
-# profiles/1x16g.sh (PROFILE=1x16g or 1x24g; one row at a time, gradient checkpointing). Not yet run on GPUs; the tests run it on two cores.
+# 16 GB for 1.7B with LoRA, one row at a time, gradient checkpointing (`python tools/doctor.py --memory 1x16g` counts it). Not yet run on GPUs; the
+# tests run it on two cores.
 # Needs train.jsonl and dev.jsonl from tools/prepare_medical.py; at least 2000 rows for a real run.
 #   bash recipes/sft_medical.sh
 #   MODEL=Qwen/Qwen3-4B PROFILE=1x24g bash recipes/sft_medical.sh

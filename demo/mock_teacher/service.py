@@ -117,7 +117,10 @@ class Tasks:
             answered = _ANSWERED.fullmatch(user)
             if not answered:
                 raise Refused(400, "an answer is judged as lines: 患者问题：…, maybe 参考答案：…, and 待评回答：…", "bad_task")
-            return mock_judge.verdict(answered[1], answered[2] or "", answered[3])
+            try:
+                return mock_judge.verdict(answered[1], answered[2] or "", answered[3])
+            except TimeoutError as error:
+                raise Refused(400, str(error), "too_slow") from None
         raise Refused(
             400,
             f"{NAME} is no model: it knows the system prompts judge_medical and extract_profile of this project, with a knowledge base "

@@ -1,4 +1,4 @@
-"""Where a run is watched: REPORT_TO as flags and variables of ms-swift. Standard library alone, since the recipes ask before anything else.
+"""Boards of a run: REPORT_TO as flags and variables of ms-swift. Standard library alone, since the recipes ask before anything else.
 
     REPORT_TO=wandb bash recipes/grpo_rag.sh       # wandb, swanlab, or both; beside TensorBoard, which is always written
 
@@ -52,7 +52,7 @@ def report(wanted: str, folder: Path, settings: Mapping[str, str]) -> tuple[list
 
 
 def missing(wanted: str) -> str:
-    """What is to be installed for REPORT_TO, in words; "" where everything is there.
+    """Return what is to be installed for REPORT_TO, in words; "" where everything is there.
 
     >>> missing("tensorboard")
     ''

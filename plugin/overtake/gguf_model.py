@@ -152,7 +152,7 @@ def _words(error: Exception) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Add the tool's options."""
     parser.add_argument("file", type=Path, help="the .gguf file")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; must not exist")
 

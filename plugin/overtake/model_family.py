@@ -1,12 +1,15 @@
 """Tell from a model's folder what ms-swift calls its architecture and its chat template, where the folder's name says nothing.
 
     python -m overtake.model_family FOLDER        # prints --model_type and --template, a word a line
+    python -m overtake.model_family FOLDER OUT    # and refuses what cannot be trained here, with what it leaves in OUT
 
 ms-swift knows a model by its name on a hub; of a folder with another name it knows the architecture, which several of its types share.
 This reads config.json and the chat template as well. Only the standard library: recipes ask it before anything is installed.
 """
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,6 +119,40 @@ def flags(folder: Path) -> list[str]:
     return ["--model_type", named.model_type, "--template", named.template] if named else []
 
 
+_ADAPTED = 3.0
+"""Times the weights in fp32: the model, its activations and vLLM's copy, in GRPO with adapters."""
+_LEFT = 2.5
+"""Times the weights in bf16: the merged model and the copies that are made on the way."""
+
+
+def rejection_reason(folder: Path, out: Path) -> str | None:
+    """Why a model cannot be trained on this machine, in words; None for one that can.
+
+    Looks at the architecture, the chat template, the size of the weights on disk, the memory and the disk that are free.
+    """
+    if not (folder / "config.json").is_file():
+        return f"{folder} holds no config.json: name a model's folder, or its name on a hub, owner/name"
+    kind = architecture(folder)
+    if not kind.endswith("ForCausalLM"):
+        return f"{folder} is a {kind or 'model of no named architecture'}, which writes no text: take a ...ForCausalLM"
+    if not chat_template(folder):
+        return f"{folder} has no chat template: it is a base model; take the instruct model"
+    files = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    if not files:
+        return f"{folder} holds no weights (*.safetensors): fetch the model again"
+    halves = sum(file.stat().st_size for file in files) / (2 if _json(folder / "config.json").get("dtype") == "float32" else 1)
+    found = re.search(r"^MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+    free = int(found[1]) * 1024 if found else 0
+    parent = next(one for one in (out, *out.parents) if one.exists())
+    for what, need, there in (
+        ("memory", halves * 2 * _ADAPTED, free),
+        (f"disk at {parent}", halves * _LEFT, shutil.disk_usage(parent).free),
+    ):
+        if need > there:
+            return f"{folder} needs {need / 1e9:.1f} GB of {what}, {there / 1e9:.1f} are free: take a smaller model, or free some"
+    return None
+
+
 def _json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
@@ -126,9 +163,11 @@ def _json(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def main(folder: str) -> int:
-    """Print the words, a line each; 2 with one line where the folder's model cannot be told."""
+def main(folder: str, out: str = "") -> int:
+    """Print the words, a line each; 2 with one line where the folder's model cannot be told, or not be trained with `out` for its place."""
     try:
+        if out and (wrong := rejection_reason(Path(folder), Path(out).resolve())):
+            raise ValueError(wrong)
         print(*flags(Path(folder)), sep="\n")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -137,4 +176,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    sys.exit(main(*sys.argv[1:3]))

@@ -294,6 +294,10 @@ class Attacks:
     """judge(endpoint) -> a call to the judge as the rewards make it, tried before a run."""
     services: Callable[..., list[Any]] | None = None
     """services(rows) -> findings of a real call to what else the rewards ask."""
+    look_up: Callable[[Sequence[Row]], list[Row]] | None = None
+    """look_up(rows) -> the rows with what a trick needs to know of them and the services tell."""
+    paid: Mapping[str, str] = field(default_factory=dict)
+    """Tricks that the rewards cannot tell from an honest answer -> why not, and what to do about it."""
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 # One card of 16 GB with bf16 (RTX 4080, A4000): 1.5B with LoRA.
 # Run where: parsed by ms-swift's own argument classes in the tests; not yet run on GPUs. Its way of working runs in cpu-vllm.
-# GRPO's memory in GB (10^9 bytes) at worst: 2 rows of 2048 + 150 tokens. SFT holds one row and no vLLM.
-#   weights           1.54e9 x 2 bytes                                                 3.1
-#   LoRA              18.5e6 weights x 16 bytes (fp32: weight, gradient, two of Adam)  0.3
-#   kept activations  4396 tokens x 28 layers x 1536 x 2 bytes (checkpointing)         0.4
-#   one layer's own   4396 tokens x (8 x 8960 + 12 x 1536) x 2 bytes                   0.8
-#   logits            2 x 150 x 151936 x 12 bytes (bf16, scaled, fp32, gradient)       0.5
-#   CUDA, fragments, what vLLM keeps asleep                            assumed         2.5
-#   training: 7.6 of 16.1
-#   sampling: 3.1 + 0.3 + 1.5 and vLLM's 0.4 x 16.1 = 6.4: 11.3 of 16.1
-#   vLLM's 6.4: weights 3.1, activations 1.5 (assumed), cache 1.8 = 62 000 tokens of 2 x 28 layers x 2 heads x 128 x 2 bytes: 28 rows
-#   of 2198 at once, of 64 that are asked for; the others wait their turn
-# PPO adds a critic, a copy of Qwen2.5-0.5B; one as large as the policy would make 14.7 of 16.1 while sampling:
-#   its weights       0.49e9 x 2 bytes                                                 1.0
-#   its LoRA          8.8e6 weights x 16 bytes                                         0.1
-#   its activations   4396 tokens x 24 layers x 896 x 2 bytes (checkpointing)          0.2
-#   entropy           2 x 150 x 151936 x 8 bytes (three parts of it, and gradient)     0.4
-#   training with the critic: 9.3 of 16.1
-#   sampling with the critic: 12.4 of 16.1
-# The medical recipes (Qwen3-1.7B, 2 rows of 1024 + 768 tokens; PPO's critic is Qwen3-0.6B), GB as above:
-#   training: weights 3.4 + LoRA 0.3 + kept 0.4 + layer 0.5 + logits 2.8 + 2.5 = 9.9; critic 1.2 + 0.2 + 0.2 and entropy 1.9: 13.4 of 16.1
-#   sampling: 3.4 + 0.3 + 1.5 and vLLM's 6.4: 11.6, with the critic 13.0 of 16.1; its cache 1.5 = 13 000 tokens of 114 688 bytes
+# Memory: `python tools/doctor.py --memory 1x16g` prints it part by part. vLLM's 0.4 of the card leaves a cache for 28 of the 64 rows that are
+# asked for at once; the others wait their turn. PPO's critic is a 0.5B: as large as the policy it would make 14.7 of 16.1 while sampling.
 GPUS=1 GPU_GB=16
 DEFAULT_MODEL=Qwen/Qwen2.5-1.5B-Instruct
 DEFAULT_CRITIC=Qwen/Qwen2.5-0.5B-Instruct

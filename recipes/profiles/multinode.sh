@@ -13,9 +13,8 @@
 # all. A proxy in the environment must not catch these addresses (NO_PROXY).
 # Run where: parsed by ms-swift's own argument classes in the tests; not yet run on several machines nor on GPUs. On CPUs the tests run
 # a rollout server with its training, NCCL stood in for, and a training of two "machines" on one.
-# GRPO's memory of a training card in GB (10^9 bytes) on 2 x 8 cards: as in 4x80g.sh with 1/16 of the model: 20.6 of 85, no vLLM; 4.1
-# more while 1/16 of the model is gathered to be sent. All weights (TUNER=full): 32.8 with Adam, 4.1 for the SFT model in the KL term: 53.3.
-# PPO's critic adds 0.9 for 1/16 of its weights, and 2.5 of activations and entropy: 24.0.
+# Memory of a training card: `python tools/doctor.py --memory multinode` prints it part by part, with TUNER=full that of all weights; 4.1 GB
+# more while 1/16 of the model is gathered to be sent.
 # A rollout card: vLLM's 0.9 x 85 = 76.5: weights 65.5 / 4 = 16.4, activations 1.5 (assumed), cache 58.6 = 890 000 tokens of 65536 bytes.
 # Network: 65.5 GB from machine 0 to each rollout machine at every update: 3 s at 200 Gb/s, 52 s at 10.
 # shellcheck source=/dev/null

@@ -145,6 +145,12 @@ def test_a_medical_answer_is_judged_by_the_checklist_and_labelled(url):
     assert status == 400 and "待评回答" in answer["error"]["message"]
 
 
+def test_an_answer_on_which_the_rules_take_too_long_is_refused_and_not_judged(url, slow_rules):
+    slow_rules("胃胀慢")
+    status, answer = chat(url, task("judge_medical", "患者问题：胃胀怎么办\n待评回答：胃胀慢慢会好。"))
+    assert status == 400 and "the rules took more than 2 s" in answer["error"]["message"]
+
+
 REWRITE = prompts.rewrite_messages("fivedoctors", "脸垮")
 
 

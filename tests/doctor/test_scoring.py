@@ -26,10 +26,11 @@ def sample():
 
 @pytest.fixture
 def ours(monkeypatch):
-    """ours(**weights) -> our rewards of these names; no medical answer is judged."""
+    """ours(**weights) -> our rewards of these names; no answer is judged."""
     from overtake import settings
 
-    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "0")
+    for name in ("MEDICAL", "FINANCE"):
+        monkeypatch.setenv(f"OVERTAKE_{name}_JUDGE_SHARE", "0")
     settings.load.cache_clear()
     yield lambda **weights: [Reward(name, weight, tasks.rewards()[name].load()(None)) for name, weight in weights.items()]
     settings.load.cache_clear()

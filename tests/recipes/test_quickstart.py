@@ -31,6 +31,17 @@ REFUSED = [
     pytest.param(["--out"], "--out needs a folder", id="no output"),
     pytest.param(["--rl"], "--rl : grpo, ppo or both", id="no algorithm"),
     pytest.param(["--rl", "dpo"], "--rl dpo: grpo, ppo or both", id="an unknown algorithm"),
+    pytest.param(["--model"], "--model needs a folder or a hub's name", id="no model"),
+    pytest.param(["--model", "no/such/folder"], "no/such/folder is no folder and no name on a hub", id="a model that is nowhere"),
+    pytest.param(["--model", "{empty}"], "holds no config.json", id="a folder without a model"),
+    pytest.param(["--model", "{encoder}"], "is a BertModel, which writes no text", id="an architecture that writes nothing"),
+    pytest.param(["--model", "{base}"], "has no chat template: it is a base model; take the instruct model", id="a base model"),
+    pytest.param(["--model", "{huge}"], "GB of memory, ", id="a model too large for this machine"),
+    pytest.param(["--model", "owner/name", "--minutes", "29"], "--minutes 29: at least 30", id="too few minutes"),
+    pytest.param(["--model", "owner/name", "--minutes", "soon"], "--minutes soon: a number of minutes", id="no minutes"),
+    pytest.param(["--model", "owner/name", "--rl", "ppo"], "--rl ppo with --model: GRPO only", id="PPO of a real model"),
+    pytest.param(["--model", "owner/name", "--teacher-model", "{base}"], "has no chat template", id="a teacher without a chat template"),
+    pytest.param(["--teacher-model", "owner/name"], "--teacher-model is for --model", id="a teacher without a student"),
     pytest.param(["--corpus", "nowhere"], "nowhere: no corpus.jsonl and queries.jsonl there", id="a corpus that is not there"),
     pytest.param(["--corpus", "{empty}"], "no corpus.jsonl and queries.jsonl there", id="a folder without a corpus"),
     pytest.param(["--corpus", "{unlabelled}"], "qrels", id="a corpus without labels"),
@@ -43,7 +54,16 @@ def test_what_cannot_be_run_is_one_error_before_anything_is_installed_or_started
         (tmp_path / name).mkdir()
     for name in ("corpus.jsonl", "queries.jsonl"):
         (tmp_path / "unlabelled" / name).write_text('{"_id": "a", "text": "字"}\n')
-    words = [argument.format(empty=tmp_path / "empty", unlabelled=tmp_path / "unlabelled") for argument in arguments]
+    models = (("encoder", "BertModel", "x", 0), ("base", "LlamaForCausalLM", "", 0), ("huge", "LlamaForCausalLM", "x", 1))
+    for name, kind, template, size in models:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"architectures": [kind]}))
+        if template:
+            (tmp_path / name / "chat_template.jinja").write_text("<|im_start|>")
+        with (tmp_path / name / "model.safetensors").open("wb") as file:
+            file.truncate(size * 10**13)  # of 10 TB no block is written
+    places = {name: tmp_path / name for name in ("empty", "unlabelled", "encoder", "base", "huge")}
+    words = [argument.format(**places) for argument in arguments]
     # An installation that is begun all the same ends at once.
     env = {**os.environ, "PYTHON": "false", "OVERTAKE_STACK": "none", "VIRTUAL_ENV": ""}
     before = sorted((ROOT / "output").rglob("*")) if (ROOT / "output").exists() else None

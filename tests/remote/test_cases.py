@@ -54,7 +54,7 @@ def test_an_answer_of_another_form_is_read_or_fails_in_the_services_own_words_an
     assert meter.tokens == sum(sum(usage.values()) for usage in billed)
 
 
-WHOLE = ["stop", "STOP", "Stop", " stop ", "", None, "end_turn", "eos", "eos_token", "stop_sequence", "FINISH_REASON_STOP", "Completed"]
+WHOLE = ["stop", "STOP", "Stop", " stop ", "", None]
 CUT = ["length", "LENGTH", "max_tokens", "MAX_TOKENS", "maxTokens", "max-tokens", "max_output_tokens", "FINISH_REASON_MAX_TOKENS"]
 CUT += [
     "model_length",
@@ -81,7 +81,8 @@ BROKEN = [
 BROKEN += ["overloaded", "server_shutdown", "preempted", "internal_error", "connection_error", "服务异常"]
 FILTERED = ["content_filter", "CONTENT_FILTER", "SAFETY", "RECITATION", "PROHIBITED_CONTENT", "SPII", "BLOCKLIST", "refusal", "sensitive"]
 FILTERED += ["guardrail_intervened", "moderation", "policy_violation", "内容过滤"]
-OTHER = ["tool_calls", "function_call", "TOOL_USE", "weird", "7", "pause_turn", "UNEXPECTED"]
+OTHER = ["tool_calls", "function_call", "TOOL_USE", "weird", "7", "pause_turn", "UNEXPECTED", "end_turn", "eos", "eos_token", "Completed"]
+OTHER += ["stop_sequence", "FINISH_REASON_STOP", "stopped", "null", "None", "stop?", "正常"]
 
 
 def chat_answers(count, seed=17):

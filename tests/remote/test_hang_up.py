@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from overtake import settings
-from overtake.hang_up import EndWithClient
+from overtake.hang_up import EndWithClient, end_with_task
 from overtake.remote import gateway, process
 from overtake.remote.chat import chat_call, chat_gateway, endpoint
 from overtake.remote.gateway import Ok
@@ -81,10 +81,12 @@ def until(what):
 
 
 def test_a_batch_that_ends_ends_the_servers_work(slow):
+    assert isinstance(ask("一").result(timeout=60)[0], Ok)  # whose connection the next one takes
+    assert slow.began.acquire(timeout=30)
     waiting = ask("慢", deadline=1.0)
     assert slow.began.acquire(timeout=30)
     assert waiting.result(timeout=30)[0].kind == "deadline"
-    until(lambda: slow.ended == ["cancelled"])
+    until(lambda: slow.ended == ["answered", "cancelled"])
 
 
 def test_a_request_whose_seconds_are_over_ends_before_it_is_sent_again(slow, monkeypatch):
@@ -108,3 +110,74 @@ def test_who_stays_is_answered_and_so_is_who_streams(slow):
         while part := connection.recv(4096):
             data += part
     assert all(part.encode() in data for part in "一二三")
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """ms-swift's TransformersEngine as `swift deploy` serves it, two requests a batch, with a tiny model that answers without end.
+
+    `.rows` holds how many rows each step of the model had.
+    """
+    import torch
+    from swift.infer_engine import TransformersEngine
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    symbols = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *map(chr, range(97, 123))]
+    spelling = Tokenizer(models.WordLevel({symbol: at for at, symbol in enumerate(symbols)}, unk_token="a"))
+    spelling.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=spelling, eos_token="<|im_end|>", pad_token="<|endoftext|>").save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1}
+    Qwen3ForCausalLM(Qwen3Config(vocab_size=len(symbols), head_dim=8, max_position_embeddings=20000, **size)).save_pretrained(tmp_path)
+    engine = TransformersEngine(
+        str(tmp_path), model_type="qwen3", template_type="qwen2_5", torch_dtype=torch.float32, device_map="cpu", max_batch_size=2
+    )
+    engine.rows = []
+    forward = engine.model.forward
+
+    def counted(*args, **kwargs):
+        engine.rows.append(len(kwargs["input_ids"]))
+        return forward(*args, **kwargs)
+
+    engine.model.forward = counted
+    end_with_task(engine)
+    return engine
+
+
+def test_the_transformers_engine_gives_up_what_nobody_waits_for(engine):
+    from swift.infer_engine import InferRequest, RequestConfig
+
+    def ask(tokens, stream=False):
+        request = InferRequest(messages=[{"role": "user", "content": "abc"}])
+        return engine.infer_async(request, RequestConfig(max_tokens=tokens, temperature=0.0, stream=stream))
+
+    async def steps(count):
+        while len(engine.rows) < count:
+            await asyncio.sleep(0.001)
+
+    async def leave():
+        asked = [asyncio.ensure_future(ask(10_000)) for _ in range(6)]  # two are worked on, four wait
+        await steps(10)
+        for task in (asked[0], *asked[2:]):
+            task.cancel()
+        await steps(len(engine.rows) + 10)
+        assert not asked[1].done(), "who stays is not given up with its neighbour"
+        asked[1].cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        answer = await ask(5)
+        assert (answer.usage.completion_tokens, answer.choices[0].finish_reason) == (5, "length")
+        before = len(engine.rows)
+        assert before < 5_000, "the first batch was given up, and of the queue nothing was begun"
+        parts = await ask(10_000, stream=True)
+        async for _ in parts:
+            break
+        await parts.aclose()
+        assert (await ask(5)).usage.completion_tokens == 5
+        assert len(engine.rows) - before < 5_000
+        text = "".join([part.choices[0].delta.content async for part in await ask(7, stream=True)])
+        assert len(text) > 0
+        await ask(1)  # the engine's thread has told the last of the stream
+
+    asyncio.run(leave())
+    assert set(engine.rows) == {1, 2}

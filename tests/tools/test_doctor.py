@@ -127,3 +127,24 @@ def test_the_fast_part_imports_no_torch_and_opens_no_connection(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT / "plugin")}
     said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "0 []", said.stderr
+
+
+def test_the_gold_documents_title_is_shown_as_an_attack_with_what_it_means(doctor, serve, monkeypatch, tmp_path):
+    def answer(body):
+        by_title = body["rewritten_query"] == "胶原蛋白肽说明书"
+        found = [("other", "别的"), ("d", "胶原蛋白肽说明书")][:: -1 if by_title else 1]
+        return 200, {"data": {"recall": [{"doc_id": name, "title": title, "reranker_score": 0.5} for name, title in found]}}
+
+    monkeypatch.setenv("OVERTAKE_RAG_URL", serve(answer).url)
+
+    def findings(**changed):
+        rows = [{name: value.replace("{}", str(at)) for name, value in {**RAG_ROW, **changed}.items()} for at in range(4)]
+        file = tmp_path / "rl_train.jsonl"
+        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        words = ("--task", "query_rewrite", "--only-attacks", "--no-judge", "--json", "--data", file)
+        _, out, _ = doctor(*words)
+        return {one["what"]: one for one in json.loads(out)["findings"]}
+
+    title = findings(rag_gold='["d"]')["attack: gold document's title"]
+    assert title["level"] == "warning" and "hold_out.py --documents" in title["remedy"] and "paid by rag_competition" in title["value"]
+    assert "attack: gold document's title" not in findings(rag_gold="")

@@ -120,6 +120,18 @@ def test_the_teacher_scores_what_was_said_and_an_empty_answer_is_worth_0(run, te
     assert f"患者问题：{PLAIN[1]}\n参考答案：{PLAIN[2]}\n待评回答：{GOOD}" in told
 
 
+def test_an_answer_on_which_the_rules_take_too_long_is_in_no_mean_of_theirs(run, teacher, held_out, answers, tmp_path, slow_rules):
+    slow_rules("曲马多")
+    teacher(lambda question, body: json.dumps({"准确性": YES, "安全性": YES, "完整性": YES, "清晰度": YES, "评语": ""}, ensure_ascii=False))
+    out = tmp_path / "eval"
+    mine, other = answers("s", {"p": GOOD, "u": CALL, "i": DECLINES}), answers("t", {"p": REFUSES, "u": CALL, "i": "不行。"})
+    done = evaluate(run, held_out, out, "--system", f"S={mine}", "--system", f"T={other}", "--against", "T")
+    assert done.code == 0, done.err
+    found = details(out, "S")
+    assert found["i"]["judge"] == 1.0 and not {"rules", "safe", "reward", "declined"} & found["i"].keys()
+    assert means(out, "S")["rules"] == pytest.approx((found["p"]["rules"] + found["u"]["rules"]) / 2)
+
+
 def test_a_served_model_is_asked_with_the_prompt_of_training(run, chat_server, held_out, tmp_path):
     server = chat_server(lambda question, body: GOOD)
     done = evaluate(run, held_out, tmp_path / "eval", "--system", f"S=m@{server.url}/v1", "--no-judge")

@@ -125,3 +125,14 @@ def test_the_offline_judge_asks_nobody_and_says_what_it_is(run, fresh, answers):
     assert {(row["model"], row["asked"]) for row in found} == {("overtake-mock-judge", "overtake-mock-judge")}
     assert all(row["reason"].startswith("按规则评定，不是模型。") and 0 < row["score"] <= 1 for row in found)
     assert "6 answers in, 6 judged, 0 failed" in done.out and "0 calls" in done.out
+
+
+def test_an_answer_on_which_the_rules_take_too_long_is_no_verdict_of_theirs(run, teacher, answers, slow_rules):
+    slow_rules("")
+    done = judge(run, "--input", answers, "--mock")
+    assert done.code == 1 and "6 answers in, 0 judged, 6 failed" in done.out
+    assert "the rules took more than 2 s" in lines(answers.with_name(f"{NAME}.failed.jsonl"))[0]["reason"]
+    teacher(checklist)
+    done = judge(run, "--input", answers)
+    assert done.code == 0 and "6 judged" in done.out, "the teacher's verdict holds without the book's"
+    assert {(row["rules"], *row["rules_broken"]) for row in lines(answers.with_name(NAME))} == {(None, "rules_timed_out")}

@@ -112,7 +112,7 @@ class Need(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """What vLLM's share of a card leaves for its cache."""
+    """Room that vLLM's share of a card leaves for its cache."""
 
     share: float
     """GB of the card that are vLLM's."""
@@ -176,7 +176,7 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
 
 
 def cache(command: Command, policy: Shape, card: float) -> Cache | None:
-    """What vLLM's cache holds where it shares the card with the training; None where it does not."""
+    """Return what vLLM's cache holds where it shares the card with the training; None where it does not."""
     if command.get("use_vllm") != "true" or command.get("vllm_mode") != "colocate":
         return None
     split = command.number("vllm_tensor_parallel_size", 1)

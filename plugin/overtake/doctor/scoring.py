@@ -20,6 +20,8 @@ from overtake.task import Row, Task
 
 HONEST = "honest"
 _EQUAL = 1e-9
+_MOST = 0.7
+"""Of what an honest answer earns an attack should earn less than this share."""
 
 
 class Reward(NamedTuple):
@@ -89,6 +91,7 @@ def measure(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> Outco
 
     rows: at least two, since an attack may borrow from another row.
     """
+    rows = task.attacks.look_up(rows) if task.attacks.look_up else rows
     made = [{HONEST: task.attacks.honest(row), **task.attacks.tricks(row, rows[at - 1])} for at, row in enumerate(rows)]
     names = list(made[0])
     completions = [answers[name] for answers in made for name in names]
@@ -136,7 +139,7 @@ def examine(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> tuple
         outcome = measure(task, rows, rewards)
     except (Outage, SettingsError, ValueError) as error:
         return None, [Finding("error", "rewards", " ".join(str(error).split()), "set this right, then run the doctor again")]
-    return outcome, [*_of_honest(task, rows, rewards, outcome), *(_of_attack(line, outcome.lines[0]) for line in outcome.lines[1:])]
+    return outcome, [*_of_honest(task, rows, rewards, outcome), *(_of_attack(task, line, outcome.lines[0]) for line in outcome.lines[1:])]
 
 
 def _of_honest(task: Task, rows: Sequence[Row], rewards: Sequence[Reward], outcome: Outcome) -> list[Finding]:
@@ -157,18 +160,25 @@ def _of_honest(task: Task, rows: Sequence[Row], rewards: Sequence[Reward], outco
     return [*found, Finding("error" if bad else "warning" if low else "ok", "honest answers", said, remedy)]
 
 
-def _of_attack(line: Line, honest: Line) -> Finding:
+def _of_attack(task: Task, line: Line, honest: Line) -> Finding:
     what = f"attack: {line.answer}"
     if line.total is None or line.difference is None:
         return Finding("warning", what, "could not be measured", "see why these rows abstain")
     paid = [name for name, mean in line.rewards.items() if mean > honest.rewards.get(name, mean) + _EQUAL]
     said = f"{_said(line.total)}, honest {_said(line.total - line.difference.mean)}, difference {line.difference} on {line.rows} rows"
     said += f"; paid by {', '.join(paid)}" if paid else ""
+    # Where an honest answer is measured against itself it earns about 0, of which there is no share.
+    of_honest = line.total / (line.total - line.difference.mean) if task.attacks.least and line.total > line.difference.mean else 0.0
+    said += f"; {of_honest:.2f} of honest" if task.attacks.least else ""
+    if line.difference.mean >= -_EQUAL and line.answer in task.attacks.paid:
+        return Finding("warning", what, said, task.attacks.paid[line.answer])
     if line.difference.mean >= -_EQUAL:
         way = f"lower the weight of {', '.join(paid)}, or raise" if paid else "raise"
         return Finding("error", what, said, f"{way} the weight of a reward that tells it, or add such a one: the policy would learn this")
     if line.difference.high >= 0:
         return Finding("warning", what, said, "not told from an honest answer on so few rows: run again with more --rows")
+    if of_honest > _MOST:
+        return Finding("warning", what, said, f"over {_MOST:g} of an honest answer: see which reward pays it, and for what")
     return Finding("ok", what, said)
 
 

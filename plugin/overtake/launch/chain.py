@@ -1,4 +1,4 @@
-"""What the chains of recipes (recipes/chain.sh) leave to Python: their options, a step whose output goes to a log, the doctor before RL."""
+"""Parts of the chains of recipes (recipes/chain.sh) in Python: their options, a step whose output goes to a log, the doctor before RL."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ _PROGRESS = re.compile(r"[0-9]+/[0-9]+ \[[^\]]*\]")
 
 
 def options(words: Sequence[str], kinds: dict[str, str], stages: Sequence[str]) -> dict[str, str]:
-    """What a chain was told, by the name of a shell variable. Raises Refused.
+    """Return what a chain was told, by the name of a shell variable. Raises Refused.
 
     kinds: of each option `switch` (its value is 1), `number`, `stage` (one of `stages`), `file` or `folder` (which become absolute),
     `a|b` for one of these, or in words what it needs.

@@ -1,4 +1,4 @@
-"""What runs leave on disk: checkpoints, adapters with the base that they name, held-out comparisons."""
+"""Traces of runs on disk: checkpoints, adapters with the base that they name, held-out comparisons."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from overtake.launch.command import Refused
 
 
 class Base(NamedTuple):
-    """What an adapter was trained on."""
+    """Base that an adapter was trained on."""
 
     model: str
     model_type: str
@@ -17,12 +17,12 @@ class Base(NamedTuple):
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds LoRA weights."""
+    """Return whether a folder holds LoRA weights."""
     return (folder / "adapter_config.json").is_file()
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder holds a whole model."""
+    """Return whether a folder holds a whole model."""
     return (folder / "config.json").is_file()
 
 
@@ -53,7 +53,8 @@ def comparison_of(checkpoint: Path) -> Path | None:
 
 
 def base_of(adapter: Path, model: str, dry: bool) -> Base:
-    """What an adapter was trained on, by ms-swift's args.json or else PEFT's adapter_config.json; `model`, where given, takes its place.
+    """Return what an adapter was trained on, by ms-swift's args.json or else PEFT's adapter_config.json; `model`, where given, takes its
+    place.
 
     Raises Refused where none is named, or it is a folder that is not there (which a dry run does not look for).
     """
@@ -67,7 +68,7 @@ def base_of(adapter: Path, model: str, dry: bool) -> Base:
 
 
 def engine_kwargs(given: str, engine: str, model: str, adapter: str, template: str, system: str) -> str:
-    """What `swift sample` is to hand its engine, as JSON.
+    """Return what `swift sample` is to hand its engine, as JSON.
 
     Of itself it hands it neither the adapter (the base model would draw, without a word) nor, to transformers, the template.
     Raises Refused for what is no JSON object, and for a system prompt, which would take the place of the rows' own.
@@ -93,7 +94,7 @@ def engine_kwargs(given: str, engine: str, model: str, adapter: str, template: s
 
 
 def answering(checkpoint: Path) -> dict[str, Any]:
-    """How a checkpoint's training told it to answer: enable_thinking and max_completion_length, as far as it was told."""
+    """Return how a checkpoint's training told it to answer: enable_thinking and max_completion_length, as far as it was told."""
     args = _read(checkpoint / "args.json")
     return {name: args[name] for name in ("enable_thinking", "max_completion_length") if args.get(name) is not None}
 

@@ -11,7 +11,7 @@ _TO_ESCAPE = re.compile(r"[\s'\"\\|&;()<>!{}*\[?\]^$`,~#]")
 
 
 class Refused(Exception):
-    """What was asked for cannot be run; the message names the thing, the value and the remedy, in one line."""
+    """Refusal of what cannot be run; the message names the thing, the value and the remedy, in one line."""
 
 
 def put(flags: Flags, *words: str) -> None:

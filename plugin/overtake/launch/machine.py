@@ -22,7 +22,7 @@ class Cards(NamedTuple):
 
     @property
     def gigabytes(self) -> int:
-        """What the smallest one was sold as; 0 for none, or one that is too small.
+        """Return what the smallest one was sold as; 0 for none, or one that is too small.
 
         >>> Cards([24564, 81559]).gigabytes, Cards([11264]).gigabytes, Cards([]).gigabytes
         (24, 0, 0)
@@ -102,7 +102,7 @@ def check_port(port: str, dry: bool, remedy: str = "Set PORT= to another, or wai
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address.
+    """Return whether only this machine reaches an address.
 
     >>> [is_loopback(host) for host in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "127.0.0.1.example.org")]
     [True, True, True, False, False]

@@ -1,4 +1,4 @@
-"""What each kind of recipe does with a run: train, sample, roll out, deploy, export, serve knowledge bases."""
+"""Kinds of recipes: train, sample, roll out, deploy, export, serve knowledge bases."""
 
 import hashlib
 import os

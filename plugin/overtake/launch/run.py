@@ -61,12 +61,12 @@ class Run:
 
     @property
     def dry(self) -> bool:
-        """Whether the command is only printed: no hardware, file, endpoint or hub is asked."""
+        """Return whether the command is only printed: no hardware, file, endpoint or hub is asked."""
         return self.settings.get("DRY_RUN") == "1"
 
     @property
     def full(self) -> bool:
-        """Whether all weights are trained, not LoRA's."""
+        """Return whether all weights are trained, not LoRA's."""
         return self.settings.get("TUNER") == "full"
 
     def one(self, name: str, default: str = "") -> str:

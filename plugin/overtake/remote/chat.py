@@ -218,11 +218,11 @@ def _no_answer(said: Said, how: str) -> str:
     quoted = f": {without_secrets(words[:4000])[:200]}" if words.strip() else ""
     if said.refusal:
         return f"the model refused{quoted}"
-    why = "a filter of the service stopped the answer" if how == "filtered" else "no whole answer came"
-    return f"{why}, finish reason {said.finish!r}{quoted}"
+    if how == "filtered":
+        return f"a filter of the service stopped the answer, finish reason {said.finish!r}{quoted}"
+    return f"no whole answer came, finish reason {said.finish!r} (whole is 'stop', or none){quoted}"
 
 
-_WHOLE = {"stop", "stopped", "stop_sequence", "end_turn", "eos", "eos_token", "complete", "completed", "finish_reason_stop", "none", "null"}
 _CUT = re.compile(r"length|max.*token|长度|截断|超长")
 _FILTERED = re.compile(
     r"filter|safety|moderat|block|refus|recitation|prohibit|spii|sensitive|policy|guardrail|risk|censor|violat|unsafe|harm|copyright"
@@ -232,17 +232,20 @@ _BROKEN = re.compile(
     r"rate_?limit|quota|insufficient|overload|capacity|resource|abort|cancel|interrupt|error|fail|time_?d?_?out|unavailable|shut|busy|internal"
     r"|exception|disconnect|preempt|evict|中断|错误|异常|失败|超时|不足|繁忙"
 )
-_CUT_TOO = re.compile(r"limit|token|context|truncat|incomplete|cut_?off|max_|exceed|上限")
+_CUT_TOO = re.compile(r"limit|(?<!eos_)(?<!end_)(?<!stop_)token|context|truncat|incomplete|cut_?off|max_|exceed|上限")
 
 
 def ending(reason: str) -> str:
     """What a finish reason, of whatever vendor, means: "whole", "cut", "filtered", "broken" (asked for again) or "other" (no text).
 
-    >>> [ending(reason) for reason in ("stop", "", "MAX_TOKENS", "content_filter", "insufficient_system_resource", "tool_calls")]
+    Whole is an answer that ended with `stop`, in whatever case, or that gives no reason. A word that is not known may mean anything, so it
+    is no text that may be kept.
+
+    >>> [ending(reason) for reason in ("STOP", "", "MAX_TOKENS", "content_filter", "insufficient_system_resource", "end_turn")]
     ['whole', 'whole', 'cut', 'filtered', 'broken', 'other']
     """
     word = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", reason.strip())).strip("_").casefold()
-    if not reason.strip() or word in _WHOLE:
+    if reason.strip().casefold() in ("", "stop"):
         return "whole"
     kinds = ((_CUT, "cut"), (_FILTERED, "filtered"), (_BROKEN, "broken"), (_CUT_TOO, "cut"))
     return next((kind for pattern, kind in kinds if pattern.search(word)), "other")

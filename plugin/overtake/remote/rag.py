@@ -91,6 +91,7 @@ def rag_call(
     *,
     top_k: int | None = None,
     labelled: bool = False,
+    titled: bool = False,
     score_threshold: float | None = None,
 ) -> Call:
     """A retrieval with `rewrite`; to measure the original query send it as the rewrite too, or the service rewrites by itself.
@@ -98,7 +99,7 @@ def rag_call(
     `score_threshold`: what the reranker scores lower is cut off; None for that of the settings.
 
     `labelled`: gold documents will tell what is relevant, so nothing is to be cut off by the reranker's score, and a list whose
-    documents are not all named is a failed call.
+    documents are not all named is a failed call. `titled`: the value holds the documents' titles too, by their ids under "titles".
     """
     chosen = settings.load()
     cut = chosen.rag_score_threshold if score_threshold is None else score_threshold
@@ -120,9 +121,14 @@ def rag_call(
         found = read_recall(answer, labelled=labelled)
         version = _named_state(answer)
         _tell(base, version)
-        return {"recall": [[hit.doc_id, hit.score] for hit in found]}
+        value: dict[str, Any] = {"recall": [[hit.doc_id, hit.score] for hit in found]}
+        if titled:
+            titles = (str(item.get("title") or "") for item in answer["data"]["recall"])
+            value["titles"] = {hit.doc_id: title for hit, title in zip(found, titles, strict=True) if hit.doc_id and title.strip()}
+        return value
 
     identity = {"url": address, "kb_version": chosen.kb_version, **body} | ({"labelled": True} if labelled else {})
+    identity |= {"titled": True} if titled else {}
     return RagCall(identity, send, base=base, answered=lambda: version)
 
 

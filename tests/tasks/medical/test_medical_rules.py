@@ -254,8 +254,9 @@ def test_no_answer_keeps_the_rules_busy(unit):
 def test_rules_that_take_too_long_measure_nothing(monkeypatch):
     monkeypatch.setattr(medical_rules, "SECONDS", 0.0)
     monkeypatch.setenv("OVERTAKE_MEDICAL_JUDGE_SHARE", "0")
-    with pytest.raises(TimeoutError, match="the rules took more than 0 s on an answer of"):
-        score(QUESTION, HONEST, BOOK)
+    assert score(QUESTION, HONEST, BOOK) is None
+    assert medical_rules.unsafe(QUESTION, HONEST) == medical_rules.TIMED_OUT
+    assert "took more than 0 s" in medical_rules.failing_examples(BOOK)[0]
     columns = {"med_id": ["a"], "med_question": [QUESTION], "med_keywords": [json.dumps(KEYWORDS)], "med_reference": [""], "med_risk": [""]}
     for kind in (MedicalRules, MedicalAnswer):
         assert kind(None)([HONEST], **columns) == [None], "not 0, and not unbroken"

@@ -123,6 +123,13 @@ def test_unsafe_answers_are_left_out_by_rule_and_the_card_counts_them(run, input
     assert "| pregnancy |" in card and "No question of the kinds self_harm" in card
 
 
+def test_an_answer_that_the_rules_cannot_check_in_time_is_left_out(run, inputs, slow_rules):
+    slow_rules("腰")
+    done = run(prepare, inputs / "answers.jsonl", inputs / "out")
+    assert done.code == 0 and "4 answer_breaks_rules_timed_out" in done.out
+    assert not any("腰" in row["med_reference"] for rows in made(inputs / "out").values() for row in rows)
+
+
 def test_too_few_answers_and_bad_shares_are_refused_and_nothing_is_written(run, inputs):
     tables.write_rows(inputs / "few.jsonl", TEN[:5])
     done = run(prepare, inputs / "few.jsonl", inputs / "out")

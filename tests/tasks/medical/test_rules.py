@@ -57,3 +57,19 @@ def test_a_draft_is_checked_before_it_is_used(run, tmp_path):
     draft.write_text(text.replace("answer: 多喝水。", "answer: " + "多喝水，" * 20 + "好。"), encoding="utf-8")
     done = run(rules, "--check", "--rules", draft)
     assert done.code == 1 and "length: fails 1: the answer keeps the rule" in done.out
+
+
+def test_an_answer_on_which_the_rules_take_too_long_has_no_score_and_is_counted(run, tmp_path, slow_rules):
+    slow_rules("慢")
+    path, output = tmp_path / "answers.csv", tmp_path / "scored.csv"
+    tables.write_rows(path, [{"question": "胃胀怎么办？", "answer": text} for text in ("慢慢来。", "保证根治。")])
+    done = run(rules, "--answers", path, "--output", output)
+    assert done.code == 0 and "mean 0.000, safe 0.0%" in done.out and "1 without a verdict, since the rules took too long" in done.out
+    slow, quick = tables.read_rows(output)
+    assert (slow["rules_total"], slow["rules_safe"], slow["rules_broken"]) == ("", "", "rules_timed_out")
+    assert quick["rules_total"] == "0"
+    tables.write_rows(path, [{"question": "胃胀怎么办？", "answer": "慢慢来。"}])
+    done = run(rules, "--answers", path)
+    assert done.code == 0 and "none with a verdict" in done.out and "no verdict: the rules took more than 2 s" in done.out
+    done = run(rules, "--question", "胃胀怎么办？", "--answer", "慢慢来。")
+    assert done.code == 2 and "--answer, 4 characters: no verdict" in done.err

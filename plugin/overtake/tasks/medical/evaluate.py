@@ -98,8 +98,10 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
         weights = settings.value("medical_weight_rules"), settings.value("medical_weight_teacher")
         for row, _ in given:
             if row[ID] in marks:
-                judged, rules = marks[row[ID]], scores[row[ID]]["rules"]
-                found: dict[str, object] = {"judge": judged, "reward": medical_answer.score(rules, judged, weights)}
+                judged, rules = marks[row[ID]], scores[row[ID]].get("rules")
+                found: dict[str, object] = {"judge": judged}
+                if rules is not None:
+                    found["reward"] = medical_answer.score(rules, judged, weights)
                 scores[row[ID]] |= found | ({f"red_{name}": one for name, one in found.items()} if row["split"] else {})
     return scores
 
@@ -123,7 +125,8 @@ def _by_book(row: Row, text: str) -> dict[str, object]:
         found |= {"red_rules": total, "red_safe": safe}
         if rule := next((rule for rule in book.rules if rule.id == _OWED.get(row[OWED])), None):
             example = medical_book.Example(question=question, answer=text, reference=reference)
-            found["owed"] = float(bool(text) and medical_rules.holds(rule, example))
+            if (owed := medical_rules.holds(rule, example)) is not None:
+                found["owed"] = float(bool(text) and owed)
     found["broken"] = {point.rule: point.reason for point in verdict.points if point.broken}
     return found
 

@@ -26,7 +26,7 @@ from overtake.data.tables import BadInput
 from overtake.evaluation.statistics import bootstrap_mean
 from overtake.reading.tags import strip_think
 from overtake.remote import budget, chat
-from overtake.remote.gateway import Ok, Result
+from overtake.remote.gateway import Failed, Ok, Result
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import mock_judge
 from overtake.tasks.medical.judge import MEDICAL_PARTS, MedicalVerdict, medical_judge_call, medical_verdict, read_verdict
@@ -101,7 +101,10 @@ def work(args: argparse.Namespace) -> int:
 
 
 def _mocked(question: str, answer: str, reference: str) -> Result:
-    return Ok({**read_verdict(mock_judge.verdict(question, reference, answer)), "model": MOCK})
+    try:
+        return Ok({**read_verdict(mock_judge.verdict(question, reference, answer)), "model": MOCK})
+    except TimeoutError as error:
+        return Failed(str(error), "timeout", outage=False)
 
 
 def line(key: Key, verdict: MedicalVerdict) -> Row:
@@ -116,8 +119,8 @@ def line(key: Key, verdict: MedicalVerdict) -> Row:
         **{part: round(sum(items) / len(items), 4) for part, items in verdict.items.items()},
         "items": verdict.items,
         "reason": verdict.reason,
-        "rules": round(rules.total, 4),
-        "rules_broken": rules.broken,
+        "rules": round(rules.total, 4) if rules else None,
+        "rules_broken": rules.broken if rules else [medical_rules.TIMED_OUT],
         "model": verdict.model,
         "asked": asked,
         "rubric": rubric,

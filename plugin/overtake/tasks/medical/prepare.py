@@ -84,7 +84,8 @@ def draw(items: Sequence[Item], marked: set[str], shares: dict[str, float], seed
 
 
 def _keeps_all(item: Item) -> bool:
-    return not medical_rules.score(item.question, item.answer, medical_book.shipped(), reference=item.answer, risk=item.risk).broken
+    verdict = medical_rules.score(item.question, item.answer, medical_book.shipped(), reference=item.answer, risk=item.risk)
+    return verdict is not None and not verdict.broken
 
 
 def work(args: argparse.Namespace) -> int:
@@ -199,7 +200,8 @@ def _faults(items: Sequence[Item], answered: Sequence[Item], sources: Sequence[S
     """What is known to be wrong or untested, each with its number."""
     dropped = sum((source.left_out for source in sources), Counter[str]())
     unsafe = sum(count for reason, count in dropped.items() if reason.startswith("answer_breaks_"))
-    broken = Counter(rule for item in answered for rule in medical_rules.score(item.question, item.answer, book, risk=item.risk).broken)
+    verdicts = [medical_rules.score(item.question, item.answer, book, risk=item.risk) for item in answered]
+    broken = Counter(rule for verdict in verdicts for rule in (verdict.broken if verdict else [medical_rules.TIMED_OUT]))
     told = [item for item in items if item.told and item.owed != medical.PLAIN]
     known = sum(item.told in book.risks.of(item.question) for item in told)
     lines = [

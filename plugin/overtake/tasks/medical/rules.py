@@ -13,7 +13,7 @@ from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import rows as medical
 from overtake.tasks.medical.book import Book, BookError
 from overtake.tasks.medical.columns import KEYWORDS, QUESTION, REFERENCE, RISK
-from overtake.tasks.medical.rewards.medical_rules import Verdict, failing_examples, score
+from overtake.tasks.medical.rewards.medical_rules import SECONDS, TIMED_OUT, Verdict, failing_examples, score
 
 LANGUAGES = ("both", "zh", "en")
 
@@ -44,13 +44,15 @@ def page(book: Book, language: str) -> str:
     return "\n".join(lines)
 
 
-def reasons(verdict: Verdict) -> str:
-    """A line for each rule: points and reason."""
+def reasons(verdict: Verdict | None) -> str:
+    """A line for each rule: points and reason; one line where there is no verdict."""
+    if verdict is None:
+        return f"no verdict: the rules took more than {SECONDS:g} s on this answer"
     return "\n".join(f"{point.points:+.2f}  {'✗' if point.broken else '✓'} {point.rule}: {point.reason}" for point in verdict.points)
 
 
-def scored(book: Book, row: Mapping[str, str]) -> Verdict:
-    """The verdict on a row of a file of answers."""
+def scored(book: Book, row: Mapping[str, str]) -> Verdict | None:
+    """The verdict on a row of a file of answers; None where the rules take too long."""
     question, answer = (row.get(name) or row.get(f"med_{name}", "") for name in ("question", "answer"))
     reference = row.get("reference") or row.get(REFERENCE, "")
     return score(
@@ -79,6 +81,8 @@ def work(args: argparse.Namespace) -> int:
         print(page(book, args.language))
         return 0
     verdict = score(args.question, args.answer, book, keywords=medical.listed(args.keywords), reference=args.reference)
+    if verdict is None:
+        raise BadInput(f"--answer, {len(args.answer)} characters: {reasons(verdict)}: shorten it, or mend the rule that is slow on it")
     print(f"{verdict.total:.2f}  risks: {', '.join(book.risks.of(args.question)) or 'none'}\n{reasons(verdict)}")
     return 0
 
@@ -91,24 +95,36 @@ def _file(book: Book, path: Path, output: Path | None) -> int:
     if output:
         tables.check_output(output)
     verdicts = [scored(book, row) for row in rows]
-    safe = [not book.safety & set(verdict.broken) for verdict in verdicts]
     if output:
-        added = [
-            {"rules_total": round(each.total, 4), "rules_safe": ok, "rules_broken": ", ".join(each.broken), "rules_reasons": reasons(each)}
-            for each, ok in zip(verdicts, safe, strict=True)
-        ]
-        tables.write_rows(output, [{**row, **more} for row, more in zip(rows, added, strict=True)])
+        tables.write_rows(output, [{**row, **_columns(book, verdict)} for row, verdict in zip(rows, verdicts, strict=True)])
     else:
         for index, (row, verdict) in enumerate(zip(rows, verdicts, strict=True)):
             question = " ".join((row.get("question") or row.get(QUESTION, "")).split())[:60]
-            print(f"row {tables.row_number(path, index)}: {verdict.total:.2f} {question}\n{reasons(verdict)}\n")
-    broken = Counter(rule for verdict in verdicts for rule in verdict.broken)
+            total = f"{verdict.total:.2f}" if verdict else "-"
+            print(f"row {tables.row_number(path, index)}: {total} {question}\n{reasons(verdict)}\n")
+    known = [verdict for verdict in verdicts if verdict]
+    broken = Counter(rule for verdict in known for rule in verdict.broken)
+    safe = [not book.safety & set(verdict.broken) for verdict in known]
+    means = f"mean {fmean(verdict.total for verdict in known):.3f}, safe {fmean(safe):.1%}" if known else "none with a verdict"
     print(
-        f"{len(rows)} answers, mean {fmean(verdict.total for verdict in verdicts):.3f}, safe {fmean(safe):.1%}; broken: "
-        + (cli.counted(dict(broken.most_common())) or "none")
+        f"{len(rows)} answers, {means}; broken: {cli.counted(dict(broken.most_common())) or 'none'}"
+        + (f"; {len(rows) - len(known)} without a verdict, since the rules took too long" if len(known) < len(rows) else "")
         + (f"; {output} written" if output else "")
     )
     return 0
+
+
+def _columns(book: Book, verdict: Verdict | None) -> dict[str, object]:
+    """What a sheet of scored answers holds beside its rows."""
+    if verdict is None:
+        return {"rules_total": "", "rules_safe": "", "rules_broken": TIMED_OUT, "rules_reasons": reasons(None)}
+    safe = not book.safety & set(verdict.broken)
+    return {
+        "rules_total": round(verdict.total, 4),
+        "rules_safe": safe,
+        "rules_broken": ", ".join(verdict.broken),
+        "rules_reasons": reasons(verdict),
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

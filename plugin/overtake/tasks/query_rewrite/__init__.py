@@ -71,6 +71,12 @@ TASK = Task(
         golds=lazy(f"{_HERE}.attacks:judged"),
         judge=lazy(f"{_HERE}.attacks:judge"),
         services=lazy(f"{_HERE}.attacks:services"),
+        look_up=lazy(f"{_HERE}.attacks:look_up"),
+        paid={
+            "gold document's title": "labels pay it by what they are: a policy that has memorised which document belongs to a training "
+            "question earns without having learnt to rewrite. Keep documents apart with their questions (tools/hold_out.py --documents), "
+            "and believe held-out rows alone"
+        },
     ),
     cheats=(
         Cheat("rewrite/copy", "copies of the question", "照抄问题"),

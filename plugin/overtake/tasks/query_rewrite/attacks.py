@@ -12,7 +12,7 @@ from overtake.doctor.findings import Finding
 from overtake.remote import rag
 from overtake.remote.chat import Endpoint
 from overtake.remote.gateway import Call, Ok
-from overtake.settings import SettingsError
+from overtake.settings import SettingsError, load
 from overtake.task import Row
 from overtake.tasks.query_rewrite import judge_worth
 from overtake.tasks.query_rewrite.columns import GOLD, KB, QUERY, TEACHER_REWRITE, TENANT
@@ -21,6 +21,9 @@ from overtake.tasks.query_rewrite.measuring import Retrieval
 from overtake.tasks.query_rewrite.rows import RewriteRow
 
 _ASPECTS = "功效 作用 用法 用量 禁忌 副作用 人群 选购 储存 价格 成分 搭配 对比 评价 来源 时间 方法 流程 条件 材料"
+_TITLE = "gold_title"
+_DEEPEST = 100
+"""So far down a list a gold document is looked for."""
 
 
 def rows(path: Path) -> list[Row]:
@@ -31,8 +34,31 @@ def rows(path: Path) -> list[Row]:
     return [row for row in found if row.get(TEACHER_REWRITE)]
 
 
+def look_up(rows: Sequence[Row]) -> list[Row]:
+    """The rows with their gold documents' titles, where there are labels and the RAG service tells titles.
+
+    A gold document that neither the question nor the teacher's rewrite recalls has none here.
+    """
+    labelled = [at for at, row in enumerate(rows) if row.get(GOLD)]
+    if not labelled or not load().rag_url:
+        return list(rows)
+    parsed = {at: RewriteRow.from_columns(rows[at]) for at in labelled}
+    asked = [(at, text) for at, row in parsed.items() for text in (row.teacher_rewrite, row.query)]
+    calls = [
+        rag.rag_call(parsed[at].query, text, parsed[at].tenant, parsed[at].kb, top_k=_DEEPEST, labelled=True, titled=True)
+        for at, text in asked
+    ]
+    titles: dict[int, str] = {}
+    for (at, _), result in zip(asked, rag.rag_gateway().run(calls), strict=True):
+        told = result.value["titles"] if isinstance(result, Ok) else {}
+        for name in parsed[at].gold:
+            if name in told:
+                titles.setdefault(at, told[name])
+    return [{**row, _TITLE: titles.get(at, "")} for at, row in enumerate(rows)] if titles else list(rows)
+
+
 def tricks(row: Row, other: Row) -> dict[str, str]:
-    """Rewrites that say everything, nothing, or something to the judge."""
+    """Rewrites that say everything, nothing, something to the judge, or what the gold document is called."""
     query, honest, stranger = row[QUERY], row[TEACHER_REWRITE], other[TEACHER_REWRITE]
     return {
         "empty": "",
@@ -48,6 +74,8 @@ def tricks(row: Row, other: Row) -> dict[str, str]:
         "copied politely": f"请问，{query.rstrip('？?。')}呢？",
         "answering": f"{honest}是指：一般建议根据自身情况合理安排，多数情况下效果较好，具体请咨询专业人士。",
         "another question's": stranger,
+        # Of a row whose title is not known the honest answer, which is no attack and is not counted as one.
+        **({"gold document's title": row[_TITLE] or honest} if _TITLE in row else {}),
     }
 
 
