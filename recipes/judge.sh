@@ -2,7 +2,7 @@
 # The small judge of answers, all of it: generate, SFT, GRPO, evaluate, calibrate, use. What is done is not done again.
 #   PROFILE=cpu bash recipes/judge.sh              # the shipped sample, a tiny student, light model and teacher stood in for; two cores
 #   bash recipes/judge.sh --data questions.jsonl --test test.jsonl --light deepseek-chat     # on a GPU, with a teacher by address
-# Options: --data FILE (questions with reference answers), --test FILE (rows with known verdicts), --light MODEL[@BASE_URL], --out FOLDER, --fresh.
+# Options: --data FILE (questions with reference answers), --test FILE (rows with known verdicts; else 100 of DATA are held out), --light MODEL[@BASE_URL], --out FOLDER, --fresh.
 # Teacher: OVERTAKE_TEACHER_BASE_URL, _MODEL, _API_KEY. Steps for tests: JUDGE_STEPS="base sft grpo".
 set -euo pipefail
 { # read whole before it runs: the file may change under a run of hours
@@ -20,9 +20,12 @@ if [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   ((tiny)) || die "no teacher: set OVERTAKE_TEACHER_BASE_URL, OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY"
   standin=1
 fi
+hold_out=()
 read -r base_steps sft_steps grpo_steps <<<"${JUDGE_STEPS:-3000 120 150}"
 claim "${out:-$ROOT/output/judge}" "$data" "$fresh"
 enter
+# A user's own questions are measured on some of them, kept out of training.
+if [[ -z $test && $data != "$sample"/* ]]; then test_file=$OUT/data/train.test.jsonl hold_out=(--hold-out 100); fi
 
 if ((standin)); then
   mock_teacher "light model and teacher STAND-IN (no key given; rules and the sample's own verdicts, no language model)" --judged "$sample"
@@ -31,7 +34,8 @@ fi
 
 stage "1 generate: answers, hard negatives, reasoned verdicts"
 [[ -f $OUT/data/train.jsonl ]] || { mkdir -p "$OUT/data"
-  python tools/generate.py "$data" "$OUT/data/train.jsonl" --task judge --negatives --balance 1.5 ${light:+--light "$light"}; }
+  python tools/generate.py "$data" "$OUT/data/train.jsonl" --task judge --negatives --balance 1.5 \
+    ${hold_out[@]+"${hold_out[@]}"} ${light:+--light "$light"}; }
 
 stage "  doctor: the teacher's verdicts and attacks through the rewards of RL"
 resist judge "$OUT/data/train.jsonl"

@@ -123,3 +123,28 @@ def test_an_unreadable_verdict_is_a_failure_and_never_a_row(run, teacher, given,
     done, kept = generate(run, given([{**QUESTIONS[0], "answer_hat": "It is Paris."}]), tmp_path)
     assert (done.code, kept) == (1, [])
     assert "no usable verdict" in lines(tmp_path / "out.jsonl.failed.jsonl")[0]["reason"]
+
+
+FLASH = [{"id": f"q{at}", "question": f"What is {at} + {at}?", "golden_answers": [str(2 * at)] if at % 5 else []} for at in range(1, 41)]
+
+
+def test_wiki_qa_is_had_by_its_hubs_name_and_questions_are_held_out(run, teacher, given, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("overtake.tasks.answer_judge.wiki_qa.fetch", lambda *where: asked.append(where) or given(FLASH))
+    teacher(lambda question, body: RIGHT if "待评" in question or "\n" in question else f"It is {2 * int(question.split()[2])}.")
+    options = ("--task", "judge", "--light", "small", "--negatives", "--hold-out", "8")
+    done = run("generate", "hhjinjiajie/FlashRAG_Dataset", tmp_path / "out.jsonl", *options)
+    assert asked == [("train", "ms")], done.err
+    test, train = lines(tmp_path / "out.test.jsonl"), lines(tmp_path / "out.jsonl")
+    assert 0 < len(test) <= 8 and len({row["question"] for row in test}) == len(test), done.out
+    assert not {row["question"] for row in test} & {row["question"] for row in train}
+    assert {row["made_by"] for row in test} == {"small"} and f"held out: {len(test)} in" in done.out
+    assert "8 rejected" in done.out, "those without an answer"
+
+
+def test_of_few_questions_a_quarter_at_most_is_held_out_and_always_the_same():
+    from overtake.tasks.answer_judge.generate import held_out
+
+    rows = [{"question": f"q{at}"} for at in range(40)]
+    assert len(held_out(rows, 100)) == 10 and held_out(rows, 0) == frozenset()
+    assert held_out(rows, 8) == held_out(rows[::-1], 8) and len(held_out(rows * 2, 8)) == 8

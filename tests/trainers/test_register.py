@@ -23,9 +23,9 @@ def state():
 
 heard = io.StringIO()
 with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard):
-    started = time.perf_counter()
+    started = time.process_time()
     import_external_file(sys.argv[1])
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     first = state()
     import runpy
     runpy.run_path(sys.argv[1])
@@ -39,7 +39,7 @@ def test_registering_is_quick_silent_and_can_be_repeated(tmp_path):
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["heard"] == ""
     assert found["same"]
-    assert found["seconds"] < 2, "0.05 s on two idle cores, beside ms-swift's own import of some 8 s"
+    assert found["seconds"] < 2, "of the processor; 0.05 s, beside ms-swift's own import of some 8 s"
     rewards, process_rewards, datasets, callbacks, trainer = found["state"]
     assert set(overtake.REWARDS) <= set(rewards)
     assert set(overtake.REWARDS) <= set(process_rewards)

@@ -122,3 +122,18 @@ def test_the_baseline_is_the_one_that_the_data_are_known_by(halves):
     found = agreement.summary([Judged(row, verdict) for row, verdict in zip(rows, agreement.substring(rows), strict=True)])
     assert (round(found["accuracy"]["mean"], 3), round(found["balanced_accuracy"]["mean"], 3)) == (0.852, 0.890)
     assert json.loads(json.dumps(found)) == found
+
+
+def test_a_vague_answer_is_told_from_a_specific_one_and_an_invented_law_is_the_prompts_to_find():
+    from overtake.tasks.answer_judge.prompts import prompt
+    from overtake.tasks.answer_judge.rule_judge import judge
+
+    question, gold = "What does a healthy diet need?", ["water, vegetables and five kinds of food"]
+    specific, vague = (
+        judge(question, gold, text) for text in ("It needs water, vegetables and five kinds of food.", "A healthy diet is important.")
+    )
+    assert specific.main == "correct" and vague.main != "correct"
+    # Rules know no physics: that the added law does not exist is asked of the judge, apart from the main answer.
+    wording = prompt("judge_answer")
+    assert "secondary: everything else that the answer adds" in wording and "incorrect: something in it is false" in wording
+    assert "none: it states no such fact: it is empty, evades" in wording

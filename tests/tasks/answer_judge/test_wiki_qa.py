@@ -31,10 +31,15 @@ def test_rows_with_an_answer_are_kept(tmp_path):
 
 
 HUBS = {
-    "1": ("huggingface_hub", "hf_hub_download", "RUC-NLPIR/FlashRAG_datasets could not be fetched from Hugging Face", "USE_HF=0"),
+    "1": (
+        "huggingface_hub",
+        "hf_hub_download",
+        "RUC-NLPIR/FlashRAG_datasets could not be fetched from Hugging Face",
+        "try the other hub (hhjinjiajie/FlashRAG_Dataset)",
+    ),
     "0": (
         *("modelscope.hub.file_download", "dataset_file_download"),
-        *("hhjinjiajie/FlashRAG_Dataset could not be fetched from ModelScope", "USE_HF=1"),
+        *("hhjinjiajie/FlashRAG_Dataset could not be fetched from ModelScope", "try the other hub (RUC-NLPIR/FlashRAG_datasets)"),
     ),
 }
 

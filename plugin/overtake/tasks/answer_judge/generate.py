@@ -11,6 +11,7 @@ without these, than what the rules are sure of, is no row: OUTPUT.disagreed.json
 """
 
 import argparse
+import hashlib
 import re
 import time
 from collections import Counter
@@ -24,11 +25,12 @@ from overtake import generation as teachers
 from overtake.data import tables
 from overtake.data.tables import BadInput
 from overtake.generation import Row
+from overtake.reading.normal_forms import for_likeness
 from overtake.remote import budget, chat
 from overtake.remote.gateway import Failed, Ok
 from overtake.tasks.answer_judge import judge as grading
 from overtake.tasks.answer_judge import rows as judged
-from overtake.tasks.answer_judge import rule_judge
+from overtake.tasks.answer_judge import rule_judge, wiki_qa
 from overtake.tasks.answer_judge.columns import JUDGE_FACTS, JUDGE_MAIN, JUDGE_REASON, JUDGE_SECONDARY
 from overtake.tasks.answer_judge.judgements import VALUES
 from overtake.tasks.answer_judge.negatives import Right, negatives
@@ -88,6 +90,16 @@ def _row(row: JudgeRow, answer_hat: str | None, made_by: str, main: str | None, 
         "secondary": secondary,
         JUDGE_FACTS: facts,
     }
+
+
+def held_out(rows: Sequence[Row], count: int) -> frozenset[str]:
+    """The questions that are kept for measuring, as `for_likeness` writes them: `count` of them, at most a quarter.
+
+    Which, follows from the questions alone, so that more rows or another order move few of them.
+    """
+    questions = {for_likeness(row["question"]) for row in rows}
+    drawn = sorted(questions, key=lambda text: hashlib.sha256(text.encode()).digest())
+    return frozenset(drawn[: min(count, len(questions) // 4)])
 
 
 def with_negatives(rows: Sequence[Row], seed: int = 0) -> list[Row]:
@@ -160,10 +172,18 @@ _ratio.__name__ = "number of at least 1"  # argparse names the type in its error
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this task."""
-    parser.add_argument("input", type=Path, help="questions with reference answers, with or without generated ones")
+    parser.add_argument(
+        "input", type=Path, help=f"questions with reference answers, with or without generated ones; {wiki_qa.MODELSCOPE} is wiki_qa"
+    )
     parser.add_argument("output", type=Path, help="graded rows to write")
     parser.add_argument("--light", metavar="MODEL[@BASE_URL]", help="who answers what has no answer_hat (OVERTAKE_LIGHT_API_KEY)")
     parser.add_argument("--negatives", action="store_true", help="add answers made wrong, evading or deceiving on purpose")
+    parser.add_argument(
+        "--hold-out",
+        type=cli.positive,
+        metavar="N",
+        help="write the answers to N questions, a quarter at most, into OUTPUT's .test beside it",
+    )
     parser.add_argument("--balance", type=_ratio, metavar="RATIO", help="of no main verdict more than RATIO times the rarest one's rows")
     teachers.add_arguments(parser, max_tokens=grading.LIMIT, temperature=0.0)
 
@@ -172,16 +192,19 @@ def work(args: argparse.Namespace) -> int:
     """Check everything, let answer, ask for verdicts, check them, write; returns the exit code."""
     started = time.monotonic()
     teachers.check_files(args)
+    if hub := wiki_qa.hub_of(str(args.input)):
+        args.input = wiki_qa.fetch("train", hub)
     whole, rejected = read(args.input)
     if not whole:
         raise BadInput(f"{args.input}: no row can be graded; row {rejected[0]['row']}: {rejected[0]['reason']}")
+    held = held_out(whole, args.hold_out or 0)
     rows = teachers.pilot(whole, args.limit)
     tried = len(rows)
     teacher = teachers.teacher(args.concurrency)
     rows, failed, by_light = _answered(rows, args, teacher.endpoint)
     written = sum(row["made_by"] != "given" for row in rows)
-    if args.negatives:
-        rows = with_negatives(rows)
+    if args.negatives:  # what measures is what was written, not what was made wrong
+        rows = with_negatives([row for row in rows if not _is_held(row, held)]) + [row for row in rows if _is_held(row, held)]
     teacher.calls = [
         grading.answer_call(row["question"], row["answer"], row["answer_hat"], teacher.endpoint, args.max_tokens, args.temperature)
         for row in rows
@@ -203,10 +226,17 @@ def work(args: argparse.Namespace) -> int:
             disagreed.append({**line, "disagreement": against})
         else:
             graded.append(line)
+    test = [row for row in graded if _is_held(row, held)]
+    graded = [row for row in graded if not _is_held(row, held)]
     done = balanced(graded, args.balance) if args.balance else graded
     if done:
         tables.write_rows(args.output, done)
-    files = teachers.write_lists(args.output, rejected, failed) + cli.write_beside(args.output, "disagreed", disagreed)
+    apart = ""
+    if test:
+        path = args.output.with_name(f"{args.output.stem}.test{args.output.suffix}")
+        tables.write_rows(path, test)
+        apart = f", held out: {len(test)} in {path}"
+    files = apart + teachers.write_lists(args.output, rejected, failed) + cli.write_beside(args.output, "disagreed", disagreed)
     forecast = teachers.forecast([*teacher.answers, *by_light], tried, len(whole)) if tried < len(whole) else ""
     for name in (JUDGE_MAIN, JUDGE_SECONDARY):
         counts = Counter(row[name] for row in done)
@@ -218,6 +248,10 @@ def work(args: argparse.Namespace) -> int:
         f"{args.output if done else 'no row was graded, nothing'} written{files}"
     )
     return teachers.exit_code(args, failed)
+
+
+def _is_held(row: Row, held: frozenset[str]) -> bool:
+    return for_likeness(row["question"]) in held
 
 
 def _answered(rows: Sequence[Row], args: argparse.Namespace, teacher: chat.Endpoint) -> tuple[list[Row], list[Row], list[dict[str, Any]]]:

@@ -11,13 +11,22 @@ from overtake.tasks.answer_judge.rows import alternatives
 HUGGING_FACE, MODELSCOPE = "RUC-NLPIR/FlashRAG_datasets", "hhjinjiajie/FlashRAG_Dataset"
 
 
-def fetch(split: Literal["train", "dev", "test"]) -> Path:
-    """The split's file, from ModelScope, or from Hugging Face where USE_HF=1 (as in ms-swift); the collection's other files are gigabytes.
+def hub_of(name: str) -> str:
+    """hf or ms where `name` is the collection's on that hub, with or without the hub in front; "" for anything else.
+
+    >>> hub_of("hhjinjiajie/FlashRAG_Dataset"), hub_of("hf::RUC-NLPIR/FlashRAG_datasets"), hub_of("questions.jsonl")
+    ('ms', 'hf', '')
+    """
+    return {MODELSCOPE: "ms", HUGGING_FACE: "hf"}.get(name.removeprefix("hf::").removeprefix("ms::"), "")
+
+
+def fetch(split: Literal["train", "dev", "test"], hub: str = "") -> Path:
+    """The split's file from `hub`; else ModelScope, or Hugging Face where USE_HF=1 (as in ms-swift). Its other files are gigabytes.
 
     Raises BadInput when the hub cannot be reached, naming the file to get by other means.
     """
     file = f"wiki_qa/{split}.jsonl"
-    on_hf = os.environ.get("USE_HF", "0").lower() in ("1", "true", "yes", "y", "on", "t")
+    on_hf = hub == "hf" if hub else os.environ.get("USE_HF", "0").lower() in ("1", "true", "yes", "y", "on", "t")
     name = HUGGING_FACE if on_hf else MODELSCOPE
     try:
         if on_hf:
@@ -31,7 +40,7 @@ def fetch(split: Literal["train", "dev", "test"]) -> Path:
         words = " ".join(str(error).split())[:200]
         raise BadInput(
             f"{file} of {name} could not be fetched from {'Hugging Face' if on_hf else 'ModelScope'} ({type(error).__name__}: {words}): "
-            f"set USE_HF={'0' if on_hf else '1'} to try the other hub, or download it elsewhere and give the file"
+            f"try the other hub ({MODELSCOPE if on_hf else HUGGING_FACE}), or download it elsewhere and give the file"
         ) from None
 
 
