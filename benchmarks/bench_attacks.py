@@ -7,7 +7,8 @@
 Rows are the doctor's: the shipped samples, and for query rewriting labelled questions of the fivedoctors sample with the mock teacher's
 rewrite, which is the honest answer there and earns about 0, since it is measured against itself. The tricks are the doctor's too, the gold
 document's title among them. Retrieval is serve_rag.py, the judge of rewrites the mock teacher; answers of medicine and finance are not
-judged. Rewards of a checkout are called as ms-swift calls them, so any version's can be measured.
+judged, nor is anything by the rewards of another checkout, whose prompts the mock teacher does not know. Rewards are called as ms-swift
+calls them, so any version's can be measured.
 
 --fuzz draws, by --seed, honest answers cut, stuffed and turned over, with lone surrogates, format characters, fillers and blanks between
 them; each must be worth a number from -1 to 1, or None, and raise nothing. Exit code 1 where one is not.
@@ -200,24 +201,26 @@ def rows_of(task: Task, count: int) -> list[Row]:
     return attacks.spread(task.attacks.rows(ROOT / "datasets" / task.attacks.sample), count)
 
 
-def environment(services: Mapping[str, str], task: Task) -> dict[str, str]:
-    """The settings for a task's rewards: rewrites alone are judged."""
+def environment(services: Mapping[str, str], task: Task, tree: Path = ROOT) -> dict[str, str]:
+    """The settings for a task's rewards: rewrites alone are judged, and those of this checkout, whose prompts the mock teacher knows."""
+    if tree != ROOT:
+        return {**services, "OVERTAKE_JUDGE_SHARE": "0"}
     shares = {"OVERTAKE_JUDGE_SHARE", *(f"OVERTAKE_{reward.judged.upper()}" for reward in task.rewards)}
     return {**services, **(dict.fromkeys(shares, "0") if task.attacks.sample else {})}
 
 
-def tricked(trees: Sequence[Path], services: Mapping[str, str], count: int) -> list[list[str]]:
+def tricked(chosen: Sequence[Task], trees: Sequence[Path], services: Mapping[str, str], count: int) -> list[list[str]]:
     """A line for each reward: honest, and for each checkout the trick that is paid best."""
     lines = [
         ["reward", "rows", *(f"{what}, {tree.name}" for tree in trees for what in ("honest", "best-paid trick", "it earns", "of honest"))]
     ]
-    for task in tasks.shipped().values():
+    for task in chosen:
         rows = rows_of(task, count)
         rows = task.attacks.look_up(rows) if task.attacks.look_up else rows
         answers = [{HONEST: task.attacks.honest(row), **task.attacks.tricks(row, rows[at - 1])} for at, row in enumerate(rows)]
         names = list(answers[0])
         texts, columns = [one[name] for one in answers for name in names], attacks.columns(rows, len(names))
-        scorers = [Scorer(tree, environment(services, task)) for tree in trees]
+        scorers = [Scorer(tree, environment(services, task, tree)) for tree in trees]
         for reward in task.rewards:
             cells = [reward.name, str(len(rows))]
             for scorer in scorers:
@@ -255,14 +258,14 @@ def best_paid(names: Sequence[str], answers: Sequence[Mapping[str, str]], values
     return [f"{honest:.3f}", name, f"{value:.3f}", f"{value / honest:.2f}" if honest > 0.05 else "-"]
 
 
-def fuzzed(tree: Path, services: Mapping[str, str], count: int, seed: int) -> tuple[list[list[str]], int]:
+def fuzzed(chosen: Sequence[Task], services: Mapping[str, str], count: int, seed: int) -> tuple[list[list[str]], int]:
     """A line for each reward: completions, how many had a value and how many none, the highest; and how many were wrong."""
     lines = [["reward", "completions", "with a value", "None", "highest", "raised or out of range"]]
     wrong = 0
-    for task in tasks.shipped().values():
+    for task in chosen:
         rows = rows_of(task, 12)
         texts = list(completions(f"{seed} {task.name}", [task.attacks.honest(row) for row in rows], count))
-        scorer = Scorer(tree, environment(services, task))
+        scorer = Scorer(ROOT, environment(services, task))
         for reward in task.rewards:
             values: list[float | None] = []
             raised: list[str] = []
@@ -293,7 +296,8 @@ def work(args: argparse.Namespace) -> int:
         services = stack.enter_context(served(folder))
         os.environ.update(services)
         settings.load.cache_clear()
-        lines, wrong = fuzzed(ROOT, services, args.fuzz, args.seed) if args.fuzz else (tricked(trees, services, args.rows), 0)
+        chosen = args.task or list(tasks.shipped().values())
+        lines, wrong = fuzzed(chosen, services, args.fuzz, args.seed) if args.fuzz else (tricked(chosen, trees, services, args.rows), 0)
     print("\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]]))
     return 1 if wrong else 0
 
@@ -302,6 +306,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 measured, 1 a completion broke a reward, 2 bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--tree", action="append", default=[], metavar="DIR", help="another checkout, whose rewards are measured first")
+    parser.add_argument("--task", action="append", type=tasks.named, metavar="NAME", help="this task's rewards alone; may stand again")
     parser.add_argument("--rows", type=positive, default=48, help="rows of each task (default %(default)s)")
     parser.add_argument("--fuzz", type=positive, metavar="N", help="draw N completions for each reward in place of the tricks")
     parser.add_argument("--seed", type=int, default=19, help="of the drawn completions (default %(default)s)")
