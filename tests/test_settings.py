@@ -2,6 +2,7 @@
 
 import pytest
 from overtake import settings
+from overtake.redaction import without_secrets
 from overtake.settings import SettingsError, load
 
 
@@ -135,3 +136,40 @@ def test_a_key_is_never_printed(monkeypatch):
     monkeypatch.setenv("OVERTAKE_TEACHER_API_KEY", "sk-secret-1")
     assert load().teacher_api_key.get_secret_value() == "sk-secret-1"
     assert "sk-secret-1" not in f"{load()!r} {load()} {load().model_dump()}"
+
+
+KEYS = "http://127.0.0.1:8001/v1=sk-one https://api.example.com=sk-two== https://api.example.com/b/v1=sk-three"
+
+
+def student_keys(monkeypatch, keys, single, *addresses):
+    monkeypatch.setenv("OVERTAKE_STUDENT_API_KEYS", keys)
+    monkeypatch.setenv("OVERTAKE_STUDENT_API_KEY", single)
+    return list(settings.student_keys(addresses).values())
+
+
+def test_each_address_has_its_own_key_and_never_anothers(monkeypatch):
+    addresses = ("http://127.0.0.1:8001/v1", "https://API.example.com:443/v1/", "https://api.example.com/b/v1", "http://api.example.com/v1")
+    assert student_keys(monkeypatch, KEYS, "", *addresses) == ["sk-one", "sk-two==", "sk-three", ""]
+    others = ("http://127.0.0.1:80010/v1", "http://127.0.0.1:8001/v10", "https://api.example.com.evil.org/v1", "https://xapi.example.com")
+    assert student_keys(monkeypatch, KEYS, "", *others) == ["", "", "", ""]
+
+
+def test_the_one_key_is_for_the_one_address_that_is_asked(monkeypatch):
+    assert student_keys(monkeypatch, "", "sk-0", "http://a:1/v1", "http://a:1/v1/") == ["sk-0", "sk-0"]
+    assert student_keys(monkeypatch, KEYS, "sk-0", "http://127.0.0.1:8001/v1", "https://api.example.com/v1") == ["sk-one", "sk-two=="]
+    for addresses in (("http://a:1/v1", "http://b:1/v1"), ("http://127.0.0.1:8001/v1", "http://b:1/v1")):
+        with pytest.raises(SettingsError, match=r"the key of one address, and 2 are asked: .* http://b:1/v1 has none") as error:
+            student_keys(monkeypatch, KEYS, "sk-0", *addresses)
+        assert "sk-" not in str(error.value)
+
+
+@pytest.mark.parametrize("entry", ["sk-lonely", "http://a:1/v1=", "=sk-x", "http://a:1/v1=sk-ключ", "api.example.com=sk-x"])
+def test_an_entry_of_keys_out_of_form_is_named_by_its_place_without_the_key(monkeypatch, entry):
+    with pytest.raises(SettingsError, match=r"OVERTAKE_STUDENT_API_KEYS, entry 2: ") as error:
+        student_keys(monkeypatch, f"http://b:1=sk-good {entry}", "", "http://a:1/v1")
+    assert "sk-" not in str(error.value)
+
+
+def test_every_key_of_several_is_taken_out_of_what_is_said(monkeypatch):
+    monkeypatch.setenv("OVERTAKE_STUDENT_API_KEYS", KEYS)
+    assert without_secrets("401: sk-two== and sk-three-more, sk-one?") == "401: *** and ***-more, ***?"

@@ -3,7 +3,7 @@
     python tools/ask.py "脸上松松垮垮的，一天吃多少？" --tenant fivedoctors --model query-rewrite --base-url http://127.0.0.1:8000/v1
     python tools/ask.py "收入1000万元，比上年增长25%，上年收入多少？" --task finance
 
-A key, where the model asks for one, is read from OVERTAKE_STUDENT_API_KEY.
+A key, where the model asks for one, is read from OVERTAKE_STUDENT_API_KEY, or OVERTAKE_STUDENT_API_KEYS (ADDRESS=KEY, apart by blanks).
 """
 
 import argparse

@@ -4,8 +4,9 @@
     python tools/evaluate.py test.jsonl out/eval --task finance --system SFT=out/sft/checkpoint-90 --system R1=distilled.jsonl --no-judge
 
 A system is NAME=FOLDER (a model or adapter folder), NAME=MODEL@BASE_URL (an OpenAI-compatible endpoint, key in
-OVERTAKE_STUDENT_API_KEY) or NAME=FILE.jsonl (answers by id), and what a task has of its own. Writes answers_<NAME>.jsonl,
-eval_details_<NAME>.jsonl, eval_<NAME>.json and summary.json. Answers that are there are used again unless the model or the rows changed,
+OVERTAKE_STUDENT_API_KEY; at several addresses OVERTAKE_STUDENT_API_KEYS='http://HOST:PORT/v1=KEY https://OTHER/v1=KEY') or
+NAME=FILE.jsonl (answers by id), and what a task has of its own. Writes answers_<NAME>.jsonl, eval_details_<NAME>.jsonl,
+eval_<NAME>.json and summary.json. Answers that are there are used again unless the model or the rows changed,
 so an evaluation that was interrupted, or killed, goes on where it was.
 """
 

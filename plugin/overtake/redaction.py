@@ -21,6 +21,7 @@ def without_secrets(text: str) -> str:
     """
     # What a .env file of Windows leaves around a key is not sent, so it does not come back either.
     kept = {value.strip().strip("'\"").strip() for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES)}
+    kept |= {entry.partition("=")[2] for name, value in os.environ.items() if name.upper().endswith("_KEYS") for entry in value.split()}
     for value in sorted(kept, key=len, reverse=True):  # one may be part of another
         if len(value) >= _SHORTEST:
             text = text.replace(value, "***")

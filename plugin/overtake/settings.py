@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ READ_ELSEWHERE = {
     "OVERTAKE_CONFIG": "YAML file with any of the above but the keys",
     "OVERTAKE_COMPARE_API_KEY": "key of the second teacher of `tools/generate.py --compare-with`",
     "OVERTAKE_LIGHT_API_KEY": "key of the light model of `tools/generate.py --task judge --light`",
-    "OVERTAKE_STUDENT_API_KEY": "key of a served model for `tools/evaluate.py` and `tools/ask.py`",
+    "OVERTAKE_STUDENT_API_KEY": "key of the served model that `tools/evaluate.py` or `tools/ask.py` asks, where it is at one address only",
+    "OVERTAKE_STUDENT_API_KEYS": "keys of several: `http://HOST:PORT/v1=KEY https://OTHER/v1=KEY`; an address without its own is sent none",
     "OVERTAKE_STACK": "`cpu` or `gpu` for `install.sh`; unset, it looks for a GPU",
     "OVERTAKE_SHARED": "tests: the folder with data sets that are no part of the project",
     "OVERTAKE_REQUIRE_ALL": "tests: 1 makes a skipped test a failure",
@@ -287,6 +289,53 @@ def checked_key(value: str) -> str:
     if not re.fullmatch("[!-~]*", key):
         raise ValueError("holds a blank, a line end or a character that no key has: write the key alone, in half-width characters")
     return key
+
+
+def student_keys(addresses: Iterable[str]) -> dict[str, str]:
+    """The key of each address that a command asks for a student's answers, "" for one without.
+
+    An address has the key of the longest entry in OVERTAKE_STUDENT_API_KEYS that it lies under, at the same host and port; the key in
+    OVERTAKE_STUDENT_API_KEY is for a command that asks one address. Raises SettingsError for an entry out of form, and for that one key
+    where several addresses have none of their own.
+    """
+    asked = {address: _place(address) for address in addresses}
+    entries: list[tuple[tuple[str, str], str]] = []
+    for number, entry in enumerate(os.environ.get("OVERTAKE_STUDENT_API_KEYS", "").split(), 1):
+        address, _, key = entry.partition("=")
+        try:
+            found = checked_address(address), checked_key(key)
+        except ValueError as error:
+            raise SettingsError(f"OVERTAKE_STUDENT_API_KEYS, entry {number}: it {error}") from None
+        if not all(found):
+            raise SettingsError(f"OVERTAKE_STUDENT_API_KEYS, entry {number}: write http://HOST:PORT/v1=KEY, entries apart by a blank")
+        entries.append((_place(found[0]), found[1]))
+    entries.sort(key=lambda entry: -len(entry[0][1]))
+    keys = {
+        address: next((key for (host, path), key in entries if host == place[0] and place[1].startswith(path)), "")
+        for address, place in asked.items()
+    }
+    if (single := api_key("OVERTAKE_STUDENT_API_KEY")) and (without := [address for address in keys if not keys[address]]):
+        if len(set(asked.values())) > 1:
+            raise SettingsError(
+                f"OVERTAKE_STUDENT_API_KEY is the key of one address, and {len(keys)} are asked: unset it, and write ADDRESS=KEY for each "
+                f"that wants one into OVERTAKE_STUDENT_API_KEYS, where {', '.join(map(without_secrets, without))} has none"
+            )
+        keys |= dict.fromkeys(without, single)
+    return keys
+
+
+def _place(address: str) -> tuple[str, str]:
+    """(scheme, host and port, the path with a slash at its end) of an address.
+
+    >>> _place("HTTPS://me:pass@Host/v1"), _place("http://host:80/")
+    (('https://host:443', '/v1/'), ('http://host:80', '/'))
+    """
+    parts = urlsplit(address)
+    try:
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:  # no number: nothing can be asked there
+        port = 0
+    return f"{parts.scheme}://{parts.hostname}:{port}", f"{parts.path.rstrip('/')}/"
 
 
 def api_key(name: str) -> str:

@@ -81,7 +81,11 @@ def test_a_run_in_order_has_no_error_and_says_what_was_looked_at(run):
         ({"per_device_eval_batch_size": 4}, "batch", "4 completions an evaluation"),
         ({"num_generations": 1}, "batch", "--num_generations 1"),
         ({"gradient_accumulation_steps": 128}, "batch", "64 rows x 8 completions do not fill one batch of 1024"),
-        ({"rlhf_type": "ppo", "num_generations": 1, "gradient_accumulation_steps": 16}, "batch", "do not fill one batch of 128"),
+        (
+            {"rlhf_type": "ppo", "num_generations": 1, "gradient_accumulation_steps": 16},
+            "batch",
+            "64 rows fill no mini-batch of 128",
+        ),
         ({"external_plugins": "/nowhere/register.py"}, "plugin", "/nowhere/register.py is no file"),
         ({"adapters": "/nowhere/checkpoint-9"}, "adapter", "/nowhere/checkpoint-9 holds no adapter_config.json"),
         ({"model": "/nowhere/model"}, "model", "holds no config.json"),
@@ -294,6 +298,26 @@ def test_rl_thinks_as_the_sft_before_it(run, tmp_path):
     found = only(run(adapters=adapter, enable_thinking="false"), "thinking")
     assert found.value == f"{adapter} was trained with --enable_thinking true, this run says false"
     assert not [one for one in run(adapters=adapter, enable_thinking="true") if one.what == "thinking"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "changes", "level", "said"),
+    [
+        ("#40", {}, "error", "40 rows fill no mini-batch of 64"),
+        ("#64", {}, "warning", "64 rows do not fill a round of 256: it will be 64"),
+        ("", {}, "warning", "200 rows do not fill a round of 256: it will be 192"),
+        ("", {"NPROC_PER_NODE": "8", "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}, "warning", "it will be 192"),
+        ("", {"split_dataset_ratio": 0.9, "val_dataset": None}, "error", "20 rows fill no mini-batch of 64"),
+        ("#1000", {}, "ok", "64 samples an update, 1000 rows"),
+    ],
+)
+def test_the_round_of_ppo_is_held_against_the_rows_that_are_asked_for(run, tmp_path, dataset, changes, level, said):
+    write(tmp_path / "many.jsonl", rows(200))
+    environment = {name: changes.pop(name) for name in ("NPROC_PER_NODE",) if name in changes}
+    numbers = {"rlhf_type": "ppo", "num_generations": 1, "num_mini_batches": 4, "gradient_accumulation_steps": 8} | changes
+    found = [one for one in run(environment=environment, dataset=f"{tmp_path / 'many.jsonl'}{dataset}", **numbers) if one.what == "batch"]
+    assert [one.value for one in found if one.level == level and said in one.value], found
+    assert all(one.level in (level, "ok") for one in found)
 
 
 def forecast(found):

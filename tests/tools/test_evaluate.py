@@ -297,6 +297,21 @@ def test_a_served_model_is_asked_with_its_own_key_and_the_prompt_of_training(run
         assert b"student-key-1" not in file.read_bytes()
 
 
+def test_compared_models_at_two_addresses_are_sent_their_own_keys(run, chat_server, labelled, tmp_path, monkeypatch):
+    servers = [chat_server(lambda question, body: "褪黑素") for _ in range(3)]
+    systems = [word for at, server in enumerate(servers) for word in ("--system", f"S{at}=m@{server.url}/v1")]
+    monkeypatch.setenv("OVERTAKE_STUDENT_API_KEY", "student-key-0")
+    refused = run("evaluate", labelled(ROWS[:1]), tmp_path / "eval", *systems)
+    assert refused.code == 2 and "OVERTAKE_STUDENT_API_KEY is the key of one address, and 3 are asked" in refused.err
+    assert not any(server.requests for server in servers) and not (tmp_path / "eval").exists()
+    monkeypatch.delenv("OVERTAKE_STUDENT_API_KEY")
+    monkeypatch.setenv("OVERTAKE_STUDENT_API_KEYS", f"{servers[0].url}/v1=student-key-1 {servers[1].url}=student-key-2")
+    done = run("evaluate", labelled(ROWS[:1]), tmp_path / "eval", *systems)
+    assert done.code == 0, done.err
+    assert [[call.key for call in server.requests] for server in servers] == [["Bearer student-key-1"], ["Bearer student-key-2"], [""]]
+    assert not any(b"student-key" in file.read_bytes() for file in (tmp_path / "eval").iterdir())
+
+
 def test_a_model_that_does_not_answer_is_left_out_and_one_that_says_nothing_scores_0(run, chat_server, labelled, tmp_path, again):
     answers = {"数羊到天亮": "褪黑素", "晒多了心慌": (503, {}), "瞧不清": ""}
     server = chat_server(lambda question, body: answers[question])

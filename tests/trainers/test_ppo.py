@@ -212,7 +212,7 @@ def by_hand(folder, trainer, plan=PLAN, **numbers):
             ratio, value = (new - old[place]).exp(), worth(place)
             lowest = torch.where(advantages[place] > 0, ratio.clamp(max=1 + number.cliprange), ratio.clamp(min=1 - number.cliprange))
             near = torch.clamp(value, values[place] - number.cliprange_value, values[place] + number.cliprange_value)
-            error = torch.maximum((value - returns[place]) ** 2, (near - returns[place]) ** 2) / 2
+            error = torch.maximum((value - returns[place]) ** 2, (near - returns[place]) ** 2)
             terms.append((-advantages[place] * lowest + number.vf_coef * error - number.entropy * entropy).sum() / tokens)
         if not terms:
             continue
@@ -394,7 +394,7 @@ def test_what_is_logged_is_what_the_hand_finds(play, folder):
     assert abs(kl) > 0.01
     assert (logged["objective/kl"], logged["objective/kl_coef"]) == (pytest.approx(kl, rel=1e-3), 0.3)
     assert logged["loss/policy_avg"] == pytest.approx(0, abs=1e-5), "whitened advantages, a ratio of 1"
-    assert logged["loss/value_avg"] == pytest.approx(0.5 * mean(lambda one: (one.old_values - one.returns) ** 2), rel=1e-3)
+    assert logged["loss/value_avg"] == pytest.approx(mean(lambda one: (one.old_values - one.returns) ** 2), rel=1e-3)
     assert (logged["val/ratio"], logged["policy/clipfrac_avg"], logged["policy/approxkl_avg"]) == (pytest.approx(1, abs=1e-5), 0, 0)
     returns, missed = (
         torch.cat([value[one.completion_mask] for one, value in zip(batches, every, strict=True)])
@@ -545,6 +545,31 @@ def test_every_flag_is_honoured_refused_or_written_down():
     wild = [name[:-1] for name in re.findall(r"`--(\w+\*)`", table)]
     assert {name for name in own - refused - named if not name.startswith(tuple(wild))} == set()
     assert named & refused == {"beta"}, "which cannot always be told"
+
+
+def test_few_rows_make_a_smaller_round_and_none_is_left_out_of_every_epoch(play, caplog, monkeypatch):
+    monkeypatch.setattr(ppo.logger, "propagate", True)
+    saving = ("--dataset_shuffle", "false", "--num_train_epochs", "3", "--save_steps", "3")
+    trainer = play(PLAN[:7], *saving, num_mini_batches=2, num_ppo_epochs=2, max_steps=-1)
+    drawn = [[place for batch in rollout for place in batch.places] for rollout in trainer.rollouts]
+    # Rows of like length share a batch, so of a round only who is in it is told.
+    assert [sorted(round) for round in drawn] == [[0, 1, 2, 3], [0, 4, 5, 6], [1, 2, 3, 4]]
+    assert trainer.state.global_step == 3 * 2
+    assert (
+        "7 rows do not fill a round of 8: a round has 4 completions, 1 mini-batches of 4, and 2 updates; evaluations every None updates, "
+        "checkpoints every 4" in caplog.text
+    )
+
+
+def test_a_single_epoch_draws_every_row(play):
+    trainer = play(PLAN[:6], "--dataset_shuffle", "false", "--num_train_epochs", "1", num_mini_batches=1, num_ppo_epochs=1, max_steps=-1)
+    drawn = [sorted(place for batch in rollout for place in batch.places) for rollout in trainer.rollouts]
+    assert drawn == [[0, 1, 2, 3], [0, 1, 4, 5]]
+
+
+def test_rows_that_fill_no_mini_batch_are_refused(play):
+    with pytest.raises(ValueError, match="3 rows fill no mini-batch of 4: give more rows, or lower --gradient_accumulation_steps"):
+        play(PLAN[:3], num_mini_batches=2)
 
 
 def test_a_rollout_that_mini_batches_do_not_divide_is_refused(play):

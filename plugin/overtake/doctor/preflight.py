@@ -20,6 +20,7 @@ from overtake.doctor.findings import Finding, Level
 from overtake.settings import SettingsError
 from overtake.task import Reward, Task
 from overtake.task import rewards as rewards_of
+from overtake.trainers.rounds import mini_batches
 
 _KEY = re.compile(r"\b(sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})\b")
 
@@ -37,8 +38,8 @@ def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]
         partial(_keys, command, environment),
         partial(_plugins, command),
         partial(_adapters, command),
-        partial(_batches, command, len(train)),
-        partial(forecast.findings, command, len(train), known),
+        partial(_batches, command, rows.count(command)),
+        partial(forecast.findings, command, rows.count(command), known),
         partial(_memory, command),
         partial(_disk, command),
         partial(_ports, command),
@@ -179,12 +180,16 @@ def _batches(command: Command, rows: int) -> Iterator[Finding]:
             remedy = "give more rows, or smaller batches: ms-swift leaves out a batch that is not full"
             yield Finding("error", "batch", f"{rows} rows x {group} completions do not fill one batch of {drawn}", remedy)
     elif command.rl == "ppo":
-        parts = int(command.number("num_mini_batches", 1))
-        if rows and rows < update:
-            yield Finding("error", "batch", f"{rows} rows do not fill one batch of {update}", "give more rows, or smaller batches")
-        elif rows and rows < update * parts:
-            remedy = "give more rows, or lower --num_mini_batches"
-            yield Finding("warning", "batch", f"{rows} rows do not fill one round of {update * parts}", remedy)
+        parts = int(command.number("num_mini_batches", command.number("steps_per_generation", size) // size))
+        try:
+            fitting = mini_batches(rows, update, parts, int(command.number("num_generations", 1))) if rows else parts
+        except ValueError as error:
+            said, _, remedy = str(error).partition(": ")
+            yield Finding("error", "batch", said, remedy)
+            return
+        if fitting < parts:
+            remedy = "nothing, for a trial; else give more rows"
+            yield Finding("warning", "batch", f"{rows} rows do not fill a round of {update * parts}: it will be {update * fitting}", remedy)
     yield Finding("ok", "batch", f"{update} samples an update, {rows or 'unknown'} rows")
 
 

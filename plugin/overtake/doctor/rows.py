@@ -34,6 +34,19 @@ def files(values: Sequence[str]) -> list[Path]:
     return [Path(one) for one in bare if tables.suffix(one) in tables.READ]
 
 
+def count(command: Command) -> int:
+    """How many rows a run trains on: behind # as many as that says; without those that --split_dataset_ratio holds out. 0: not known."""
+    total = 0
+    for value in command.flags.get("dataset", []):
+        wanted = re.search(r"#(\d+)$", value)
+        found = sum(len(read(path)) for path in files([value]))
+        if not found and not wanted:
+            return 0
+        total += int(wanted[1]) if wanted else found
+    held_out = command.number("split_dataset_ratio", 0) if not command.flags.get("val_dataset") else 0.0
+    return total - int(total * held_out)
+
+
 def read(path: Path) -> Rows:
     """The rows of a file that hold anything, as far as they are needed; none of a file that is absent.
 

@@ -24,7 +24,7 @@ def answer(task: Task, args: argparse.Namespace, row: dict[str, str], what: str)
         messages, thinks = task.evaluation.messages(row), task.decoding.thinks(row)
     except ValueError as error:
         raise BadInput(str(error)) from None
-    key = settings.api_key("OVERTAKE_STUDENT_API_KEY")
+    key = settings.student_keys([args.base_url])[args.base_url]
     found = from_endpoint(args.model, args.base_url, key, [messages], task.decoding.limit, [thinks])[0]
     if not found:
         raise Abort(f"{args.model} at {args.base_url} gave no {what}, though it answered: ask in other words or train it longer")

@@ -72,11 +72,12 @@ def measure(
 ) -> tuple[dict[str, Scores], dict[str, dict[str, float]]]:
     """Scores and costs of every system on the rows; answers and details are written into `args.out`."""
     how = task.evaluation
+    keys = settings.student_keys(filter(None, map(_address, systems.values())))
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Scores] = {}
     taken: dict[str, dict[str, float]] = {}
     for name, spec in systems.items():
-        answers, took = answered(task, name, spec, rows, args.out, args.vllm)
+        answers, took = answered(task, name, spec, rows, args.out, args.vllm, keys.get(_address(spec), ""))
         scores[name] = how.measure(name, answers, rows, args)
         # The teacher's answers stand in the rows: what they took stands in the ledger of the run that asked for them.
         taken[name] = costs.together(took.values()) if took or name != "teacher" else costs.of_ledger("teacher")
@@ -138,7 +139,7 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
 
 
 def answered(
-    task: Task, name: str, spec: str, rows: Sequence[Row], out: Path, vllm: bool = False
+    task: Task, name: str, spec: str, rows: Sequence[Row], out: Path, vllm: bool = False, key: str = ""
 ) -> tuple[dict[str, str | None], dict[str, Cost]]:
     """One answer for each row id, and what those took that were asked for.
 
@@ -182,7 +183,6 @@ def answered(
 
             if served:
                 model, _, url = spec.partition("@")
-                key = settings.api_key("OVERTAKE_STUDENT_API_KEY")
                 told = task.decoding.thinking == "rows"
                 students.from_endpoint(model, url, key, conversations, task.decoding.limit, wanted, keep, told=told)
             else:
@@ -221,6 +221,11 @@ def _of_file(task: Task, path: Path, rows: Sequence[Row]) -> dict[str, str | Non
     if not found.keys() & {row[how.id] for row in rows}:
         raise BadInput(f"{path}: none of its {len(table)} rows is one of the held-out rows: give answers to those")
     return {row[how.id]: found.get(row[how.id]) for row in rows}
+
+
+def _address(spec: str) -> str:
+    """Where a served model is asked; "" for what is none."""
+    return spec.partition("@")[2] if "@http" in spec else ""
 
 
 def _file(name: str) -> str:

@@ -13,7 +13,7 @@ from swift.utils import get_logger
 
 from overtake import settings
 from overtake.rewards.reward import Run
-from overtake.trainers import abstaining, prompt_once, stopping
+from overtake.trainers import abstaining, prompt_once, rounds, stopping
 from overtake.trainers.on_cpu import keep_weights_for_sync
 
 logger = get_logger()
@@ -66,6 +66,10 @@ class GRPOTrainer(SwiftGRPOTrainer):
         self._uncovered: dict[int, str] = {}
         super().__init__(*args, **kwargs)
         self.rewards = stopping.adopt(self, stops=True)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """No row is left out of every epoch."""
+        return rounds.with_every_row(super()._get_train_sampler(train_dataset), fill=self.args.num_train_epochs < 2)
 
     def _prepare_vllm_engine(self) -> Any:
         keep_weights_for_sync()

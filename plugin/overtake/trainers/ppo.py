@@ -13,11 +13,14 @@ import torch
 from swift.rl_core.data import GRPOBatch, GRPOSample
 from swift.rlhf_trainers import GRPOConfig
 from swift.rlhf_trainers.utils import get_even_process_data
+from swift.utils import get_logger
 from torch import Tensor
 
 from overtake import settings
-from overtake.trainers import abstaining, critic, ppo_update
+from overtake.trainers import abstaining, critic, ppo_update, rounds
 from overtake.trainers.grpo import GRPOTrainer
+
+logger = get_logger()
 
 _STATE = "ppo.json"
 
@@ -63,6 +66,7 @@ class PPOTrainer(GRPOTrainer):
         config, chosen = kwargs["args"], settings.load()
         if chosen.target_kl and not config.kl_coef:
             raise ValueError(f"OVERTAKE_TARGET_KL={chosen.target_kl:g} needs a coefficient to begin with: set --kl_coef to more than 0")
+        _fit_round(config, kwargs.get("train_dataset"))
         named = critic.folder_of(chosen.critic) if chosen.critic else str(model.model_dir)
         made = critic.from_model(named, model.dtype if hasattr(model, "dtype") else "auto")
         super().__init__(model, ref_model, *args, **kwargs)
@@ -290,6 +294,27 @@ class PPOTrainer(GRPOTrainer):
         with self._policy_alone():
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         critic.load(made, Path(resume_from_checkpoint) / critic.FOLDER)
+
+
+def _fit_round(config: PPOConfig, rows: Any) -> None:
+    """Make a round as small as the rows want it, in whole mini-batches. Raises ValueError for rows that do not fill one."""
+    if not hasattr(rows, "__len__"):
+        return  # a stream
+    size = config.per_device_train_batch_size * config.world_size * config.gradient_accumulation_steps
+    whole = config.steps_per_generation // config.gradient_accumulation_steps
+    count = rounds.mini_batches(len(rows), size, whole, config.num_generations)
+    if count == whole:
+        return
+    updates = count * config.num_ppo_epochs
+    config.steps_per_generation, config.generation_batch_size = count * config.gradient_accumulation_steps, count * size
+    # A checkpoint in the midst of a round would lose the rest of it.
+    config.eval_steps, config.save_steps = (
+        rounds.next_multiple(steps, updates) if steps else steps for steps in (config.eval_steps, config.save_steps)
+    )
+    logger.warning(
+        f"{len(rows)} rows do not fill a round of {whole * size}: a round has {count * size} completions, {count} mini-batches of {size}, "
+        f"and {updates} updates; evaluations every {config.eval_steps} updates, checkpoints every {config.save_steps}"
+    )
 
 
 def _mean(values: Tensor) -> float:

@@ -79,7 +79,7 @@ class Losses(NamedTuple):
     policy: Tensor
     """-min(ratio A, clip(ratio) A)."""
     value: Tensor
-    """Half of the larger squared error, of the value and of the value kept near the old one."""
+    """The larger squared error, of the value and of the value kept near the old one: not half of it, as in TRL."""
     entropy: Tensor
     clipped: Tensor
     """Tokens on which the clipped ratio counted."""
@@ -105,11 +105,13 @@ def losses(
 ) -> Losses:
     """The parts of PPO's loss (eq. 7 and 9 of the paper).
 
-    >>> new, advantage, value, returned, entropy = (torch.tensor([[one]]) for one in (0.1989, 0.15, 0.5, 1.0, 2.0))
+    A token of ratio 1.22 and advantage 0.15: the ratio is clipped to 1.2, the loss is -min(1.22 x 0.15, 1.2 x 0.15) = -0.18.
+
+    >>> ratio, advantage, value, returned, entropy = (torch.tensor([[one]]) for one in (1.22, 0.15, 0.5, 1.0, 2.0))
     >>> old, all_of_it = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
-    >>> found = losses(new, old, advantage, value, value, returned, entropy, all_of_it, cliprange=0.2, cliprange_value=0.2)
-    >>> round(found.policy.item(), 4), found.clipped.item(), found.value.item(), found.entropy.item()
-    (-0.18, 1.0, 0.125, 2.0)
+    >>> found = losses(ratio.log(), old, advantage, value, value, returned, entropy, all_of_it, cliprange=0.2, cliprange_value=0.2)
+    >>> round(found.ratio.item(), 4), round(found.policy.item(), 4), found.clipped.item(), found.value.item(), found.entropy.item()
+    (1.22, -0.18, 1.0, 0.25, 2.0)
     """
     difference = (logps - old_logps).masked_fill(~mask, 0.0)
     ratio = difference.exp()
@@ -122,7 +124,7 @@ def losses(
 
     return Losses(
         policy=-total(torch.min(plain, kept)),
-        value=0.5 * total(torch.max(error, near_error)),
+        value=total(torch.max(error, near_error)),
         entropy=total(entropies),
         clipped=total((kept < plain).float()),
         value_clipped=total((near_error > error).float()),
