@@ -1,13 +1,13 @@
 """Every task is one whole object: what it names is there, what it measures is declared, and it is served as it was trained."""
 
 import argparse
+import re
 
 import pytest
 from overtake import settings, tasks
 from overtake.data.tables import read_rows
 from overtake.doctor.command import of_recipe
 from overtake.task import DECLARED, Decoding, Metric, Task, load
-from overtake.tasks.__main__ import told
 
 from ..conftest import ROOT
 
@@ -44,13 +44,25 @@ def test_every_measure_of_its_tables_is_declared_in_both_languages(task: Task):
         assert task.metric(name).english and task.metric(name).chinese
 
 
+def test_no_profile_has_a_limit_or_a_thought_of_its_own():
+    """So what holds with one profile, as the next test says, holds with all; each serves a window for a prompt and its answer."""
+    longest = max(task.decoding.limit for task in tasks.shipped().values())
+    for profile in sorted((ROOT / "recipes/profiles").glob("*.sh")):
+        text = profile.read_text("utf-8")
+        assert not re.search(r"--(max_new_tokens|max_completion_length|enable_thinking)\b", text), profile.name
+        for deployed in re.findall(r"DEPLOY_FLAGS=\((.*?)\)", text, re.DOTALL):
+            windows = re.findall(r"--vllm_max_model_len (\d+)", deployed)
+            assert all(int(window) >= 2048 + longest for window in windows), profile.name
+
+
 @each_task
 def test_a_student_is_evaluated_and_served_with_the_tokens_that_its_training_allowed(task: Task, monkeypatch):
     monkeypatch.setenv("PROFILE", "4x80g")
     command = of_recipe(ROOT / f"recipes/{task.recipe}.sh")
     assert command.number("max_completion_length", 0) == task.decoding.limit
     assert command.get("enable_thinking") == str(task.decoding.thinking == "on").lower()
-    assert told(task)[3].endswith(f"--max_new_tokens {task.decoding.limit} --enable_thinking {command.get('enable_thinking')}")
+    served = [f"--max_new_tokens {task.decoding.limit}", f"--enable_thinking {command.get('enable_thinking')}"]
+    assert " ".join(task.decoding.serving).endswith(" ".join(served))
     assert command.flags["reward_funcs"] and set(command.flags["reward_funcs"]) <= set(tasks.rewards())
 
 
