@@ -19,6 +19,5 @@ SFT_FLAGS=(--per_device_train_batch_size 8 --gradient_accumulation_steps 1)
 RL_FLAGS=(--per_device_train_batch_size 8 --gradient_accumulation_steps 1)
 # 16 questions a batch: hundreds of rewrites at a time would only fill the memory.
 SAMPLE_FLAGS=(--sampler_engine transformers --torch_dtype "$precision" --num_sampling_batch_size 16)
-# vLLM answers eight at once ten times as fast; compiling would take two minutes more at the start, and an adapter beside its base makes
-# each token four times as slow, so it is merged.
-DEPLOY_FLAGS=(--torch_dtype "$precision" --infer_backend vllm --vllm_enforce_eager true --vllm_max_model_len 4096 --merge_lora true)
+# vLLM answers eight at once ten times as fast; compiling would take two minutes more at the start.
+DEPLOY_FLAGS=(--torch_dtype "$precision" --infer_backend vllm --vllm_enforce_eager true --vllm_max_model_len 4096)

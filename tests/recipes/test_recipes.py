@@ -272,11 +272,17 @@ def test_ms_swift_takes_the_deployment(profile: str, files: dict[str, Path], par
     args = parse("DeployArguments", words[1:])
     assert (args.model, args.host, args.port, args.served_model_name) == (BASES[profile], "127.0.0.1", 18345, "query-rewrite")
     assert args.infer_backend == ("transformers" if profile.endswith("4bit") else "vllm")
-    # Beside its base an adapter takes vLLM on a CPU four times as long.
-    assert args.merge_lora == profile.startswith("cpu")
+    assert not args.merge_lora, "which would leave a folder that looks like an export beside the adapter"
     assert args.external_plugins == [str(ROOT / "plugin/register.py")], "by which a generation ends with its client"
     _, words = command("deploy", PROFILE=profile, MODEL=files["full"])
     assert (value(words, "--model"), value(words, "--port"), "--merge_lora" in words) == (str(files["full"]), "8000", False)
+
+
+@pytest.mark.parametrize(("given", "told"), [({}, True), ({"INFER": "transformers"}, False), ({"PROFILE": "1x24g"}, False)])
+def test_that_an_adapter_is_slow_on_a_cpu_is_said_with_the_remedy(given: Any, told: bool, files: dict[str, Path], dry: Any) -> None:
+    write_adapter(files["lora"], BASES["cpu"])
+    status, _, err = dry("deploy", **{"PROFILE": "cpu", "PORT": 18345, "ADAPTER": files["lora"], **given})
+    assert (status, "bash recipes/export.sh merges it" in err) == (0, told), err
 
 
 @pytest.mark.parametrize(

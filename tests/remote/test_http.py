@@ -360,6 +360,7 @@ CLIENTS = {"aiohttp", "httpx", "openai", "requests", "urllib3", "urllib.request"
 SERVERS = {
     "plugin/overtake/retrieval/serving.py",
     "plugin/overtake/doctor/preflight.py",
+    "plugin/overtake/launch/machine.py",
     "benchmarks/bench_remote.py",
     "benchmarks/bench_grpo.py",
 }
