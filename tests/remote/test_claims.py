@@ -344,15 +344,12 @@ def test_a_request_that_alone_may_pass_the_limit_is_refused_with_both_numbers(pr
     assert service.asked == 0
 
 
-def test_a_service_that_sends_no_usage_is_charged_at_the_estimate_and_that_is_said_once(priced, caplog):
+@pytest.mark.parametrize(
+    "usage", [None, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": "9" * 5000, "completion_tokens": 1}]
+)
+def test_a_service_that_sends_no_usage_is_charged_at_the_estimate_and_that_is_said_once(priced, caplog, usage):
     service = priced(BUDGET_HARD=0.01)
-
-    def blind(body):
-        status, answer = said()
-        del answer["usage"]
-        return status, answer
-
-    service.say = blind
+    service.say = lambda body: (200, said()[1] | {"usage": usage})
     results = many(500)
     assert sum(isinstance(result, Ok) for result in results) == service.asked == 9
     assert spent() == pytest.approx(9 * 0.00100125)

@@ -263,7 +263,8 @@ def read_usage(answer: Any) -> dict[str, int]:
     total = _count(usage, "total_tokens", "totalTokenCount", "total_token_count")
     if prompt is not None and total is not None:  # some count a thought in the total alone
         completion = max(completion or 0, total - prompt)
-    return {} if prompt is None or completion is None else {"prompt_tokens": prompt, "completion_tokens": completion}
+    # Some fill in zeros where they do not count; no prompt is of none.
+    return {} if not prompt or completion is None else {"prompt_tokens": prompt, "completion_tokens": completion}
 
 
 def _usage(answer: Any) -> Mapping[str, Any]:
@@ -278,7 +279,7 @@ def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     """The first of these that is a number of tokens."""
     for name in names:
         value = usage.get(name)
-        if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value.strip()):
             return int(value)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
             return int(value)

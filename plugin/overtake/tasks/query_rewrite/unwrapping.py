@@ -84,6 +84,13 @@ _TO_JUDGE = re.compile(
     r"|(?:忽略|无视|忘记|不要管|跳过).{0,6}(?:以[上下前]|上述|上面|之前|前面|先前|所有|全部|一切|任何|其他|系统)"
     r".{0,6}(?:指令|要求|规则|内容|提示|标准|设定|说明)"
     r"|\b(?:ignore|disregard|forget)\b.{0,16}\b(?:all|any|previous|prior|above|earlier|the)\b.{0,16}\b(?:instruction|rule|prompt|criteria|text|message)"
+    rf"|{_JUDGE}\W{{0,3}}(?:(?:应|可|会)?(?:选择?|判定?)\W{{0,2}}[ab]\b|this (?:is|query|rewrite))"
+    r"|请(?:直接|务必|一定)?(?:选择?|判|输出|返回|判定)(?:为|定|学生|本|此|这)?\W{0,3}(?:[ab]\b(?![a-z\d+])|胜|获胜|最[优佳好]|最?高|满|\{|[1-5]\W{0,2}$)"
+    r"|(?:给|打|判|评)(?:予|出|为|个|它|本|此|这个?|该){0,3}(?:五|5)\s*(?:颗?星)(?:好评)?(?:\W*$)"
+    r"|(?:此|本|该|这[个条句]?|以上)(?:改写|检索[词式]|查询|回答|答案|query|rewrite)(?:非常|十分|完全|很|最|已经?)?(?:好|正确|准确|完美|优秀|优于|最[优佳好])"
+    r"|\bthis (?:search )?(?:query|rewrite|answer|response) (?:is|deserves|should|must|wins)\b"
+    rf"|\b(?:output|return|print|respond with|deserves?|gets?|earns?)\b.{{0,16}}(?:{_MARK}|\b(?:score|rating|winner)\b)"
+    r"|\b(?:score|rating)\s+(?:of\s+)?(?:5|10|100)\b(?=\W*$)|\[(?:system|inst|assistant)\]|\b10\s*/\s*10\b"
     r"|综合得分|评分理由|(?:得分|评分|分数|score|rating)\s*[:=]\s*\d|\b5\s*/\s*5\b|[应当该可]?得到?满分"
 )
 

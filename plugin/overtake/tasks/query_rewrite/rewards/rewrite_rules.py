@@ -46,11 +46,24 @@ _STATES = re.compile(
     r"|(?:可以?|应该?当?|需要?|必须|最好|能够|能)(?:通过|适当|及时|尽快|尽早|多吃|少吃|多喝|避免|咨询|服用|食用|补充|选择|尝试|到医院|就医|帮助|改善|有效|采取)"
     r"|(?:是因为|是由于|主要是|一般是|通常是|原因是|答案是|取决于|有助于|有利于|属于|意味着|指的是|是指)"
     r"|(?:一般|通常|首先|其次|此外|另外|总之|因此|所以|综上)[,，来].{2,}"
+    r"|(?:富含|每[天日次]\d)"
     r"|\b(?:is|are|was|were|means|refers to|depends on|because|try to|helps? to)\b.{3,}\.$"
 )
 _DECLARES = re.compile(
     r"(?:^(?:可以?|应该?当?|需要?|最好|多|少|不要|不能|避免|注意|先|每[天日次]|尽量|保持)\S{2}|\S(?:是|为|有)\S{2}).*[。!！]$"
 )
+_ENGLISH_SENTENCE = re.compile(
+    r"^(?!(?:find|explain|describe|list|compare|search|show|define|summari[sz]e|identify|outline|discuss|provide|look up)\b)"
+    r"[a-z][a-z'’-]*(?:[,;:]? [a-z\d'’%-]+){2,}\.$|^(?:i['’]?d|you|it is|it['’]?s|try|avoid|take|eat|drink) [a-z][^?]{4,}$"
+)
+"""It ends as a sentence and asks for nothing, or it begins as an advice does; a search line has no full stop."""
+_STATES_AT_ONCE = re.compile(
+    r"都(?:可以|能|有助于|含有|是)\S{2}|是(?:因为|由于)\S{2}|是\S+(?:造成|导致|引起)的$"
+    r"|(?:^|[,，;；])(?:多|少)[吃喝做运睡]\S*[,，;；、]\s*(?:多|少|不|避免|注意|保持)\S"
+)
+"""A question with these words asks by others."""
+_HEADS = re.compile(r"的[^\W\d_、，。；！]{2,8}$")
+"""It ends as a heading does, 的作用机制, however it began."""
 _SENTENCE = re.compile(r"[。!！;；]|\.(?:\s|$)")
 _ASKS = re.compile(
     r"[?？]|怎么|怎样|咋|如何|什么|啥|哪|谁|几|多少|多[大久长高]|是否|能否|可否|会否|有无|为何|为啥|吗|么|呢|[能会要是有可]不[能会要是可]|有没有|可不可以"
@@ -120,11 +133,18 @@ def _answers(text: str, asked: str) -> bool:
     """Whether a text tells its reader what to do, or states something where it should ask; what the query says is no answer."""
     if any(found[0] not in asked for found in _ADVISES.finditer(text)):
         return True
+    if _ENGLISH_SENTENCE.search(text) and "?" not in text and not asked.startswith(text[:6]):
+        return True
     if _ASKS.search(text):
         return False
     states = any(found[0] not in asked for found in _STATES.finditer(text))
     clauses = [clause for clause in re.split(r"[,，。;；!！]", text) if len(clause) > 3]
-    return bool(_DECLARES.search(text)) or (states and (bool(_SENTENCE.search(text)) or len(clauses) > 1 or len(text) > 20))
+    if _DECLARES.search(text):
+        return True
+    if _HEADS.search(text):
+        return False
+    at_once = any(words[0] not in asked for words in _STATES_AT_ONCE.finditer(text))
+    return at_once or (states and (bool(_SENTENCE.search(text)) or len(clauses) > 1 or len(text) > 20))
 
 
 def _is_stuffed(text: str, asked: str) -> bool:
