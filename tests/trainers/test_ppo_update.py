@@ -226,7 +226,7 @@ def test_sums_are_over_own_tokens_and_the_others_have_no_gradient_even_if_infini
     found = losses(logps, old, old + 1, values, old + 0.5, old + 1.5, entropies, mask, **CLIP)
     assert found.tokens == 2
     assert found.policy.item() == pytest.approx(-(math.exp(0.1) + math.exp(-0.1)))
-    assert (found.value.item(), found.entropy.item()) == (pytest.approx(2 * 0.5), pytest.approx(4.0))
+    assert (found.value.item(), found.entropy.item()) == (pytest.approx(2 * 1.0), pytest.approx(4.0))
     assert found.ratio.item() == pytest.approx(math.exp(0.1) + math.exp(-0.1))
     (found.policy + found.value + found.entropy).backward()
     for tensor in (logps, values, entropies):

@@ -127,7 +127,8 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
         }
     write_aside({args.out / name: json.dumps(made, ensure_ascii=False, indent=1, default=vars).encode() for name, made in files.items()})
     shown = [*(table(summary, metrics, head) for head, metrics in task.measured().items()), costs.table(taken, "what an answer took")]
-    shown += [promises.table(summary["headline"])] * bool(task.headline)
+    if task.headline:
+        shown.append(promises.table(summary["headline"]))
     print("\n\n".join(filter(None, shown)))
     missing = {name: len(rows) - len(values) for name, values in scores.items() if len(values) < len(rows)}
     if missing:

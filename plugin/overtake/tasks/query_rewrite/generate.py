@@ -98,8 +98,8 @@ class Extracted(NamedTuple):
 def profile_messages(question: str, dialogue: str = "") -> list[dict[str, str]]:
     """Messages that hold what a profile and a history are read out of: the question, and the end of the conversation before it, if any.
 
-    >>> profile_messages("能吃吗", "客服：您好\\n用户：我怀孕了")[1]["content"]
-    '对话：\\n客服：您好\\n用户：我怀孕了\\n\\n问题：能吃吗'
+    >>> profile_messages("能吃吗", "坐席：您好\\n用户：我怀孕了")[1]["content"]
+    '对话：\\n坐席：您好\\n用户：我怀孕了\\n\\n问题：能吃吗'
     """
     user = f"对话：\n{dialogue[-LONGEST:]}\n\n问题：{question}" if dialogue else question
     return [{"role": "system", "content": prompts.prompt("extract_profile")}, {"role": "user", "content": user}]
