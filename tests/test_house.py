@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -130,6 +131,25 @@ def test_no_mechanism_holds_a_tasks_name() -> None:
         if own(path) != "tasks"
     }
     assert {path: found for path, found in naming.items() if found} == {}
+
+
+def public(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Functions, classes and methods without an underscore, neither theirs nor their class's."""
+    for child in getattr(node, "body", []):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not child.name.startswith("_"):
+            yield child
+            if isinstance(child, ast.ClassDef):
+                yield from public(child)
+
+
+def test_a_public_docstring_begins_with_a_verb_or_a_noun() -> None:
+    relative = re.compile(r"(Of|As|What|How|Whether)\b")
+    assert [
+        f"{path.relative_to(PACKAGE)}: {node.name}"
+        for path in modules()
+        for node in public(ast.parse(path.read_text(encoding="utf-8")))
+        if relative.match(ast.get_docstring(node) or "")
+    ] == []
 
 
 def test_importing_the_package_loads_no_library() -> None:

@@ -95,7 +95,7 @@ def pilot(rows: Sequence[Row], limit: int | None) -> list[Row]:
 
 
 def forecast(answers: Sequence[dict[str, Any]], rows: int, whole: int) -> str:
-    """What all `whole` rows would cost by the answers to `rows` of them, paid now or earlier, in words; "" where nothing was answered."""
+    """Price of all `whole` rows by the answers to `rows` of them, paid now or earlier, in words; "" where nothing was answered."""
     if not answers or not rows:
         return ""
     usd = [value["usd"] for value in answers if value.get("usd") is not None]

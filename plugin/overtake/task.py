@@ -48,7 +48,7 @@ def lazy(target: str) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Metric:
-    """What is measured of an answer: its name in summary.json, in English and Chinese, and whether more of it is better.
+    """Measure of an answer: its name in summary.json, in English and Chinese, and whether more of it is better.
 
     A name with `*` stands for all metrics that match it; they are shown under their own names.
 
@@ -137,7 +137,7 @@ THINKING_COLUMN = "chat_template_kwargs"
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a model of this task answers: as many new tokens as training allowed."""
+    """Way in which a model of this task answers: as many new tokens as training allowed."""
 
     limit: int
     temperature: float = 0.0
@@ -156,7 +156,7 @@ class Decoding:
             raise ValueError(f"thinking={self.thinking!r} is none of {', '.join(get_args(Thinking))}")
 
     def thinks(self, row: Mapping[str, Any]) -> bool | None:
-        """Whether a row's prompt leaves room for a thought; None where nobody says.
+        """Say whether a row's prompt leaves room for a thought; None where nobody says.
 
         >>> rows = Decoding(8, thinking="rows")
         >>> rows.thinks({"chat_template_kwargs": '{"enable_thinking": true}'}), rows.thinks({}), Decoding(8).thinks({})
@@ -178,7 +178,7 @@ class Decoding:
 
     @property
     def flags(self) -> list[str]:
-        """What tells ms-swift so, training, sampling or serving.
+        """Flags that tell ms-swift so, training, sampling or serving.
 
         >>> Decoding(8, thinking="on").flags, Decoding(8, thinking="rows").flags
         (['--enable_thinking', 'true'], [])
@@ -230,7 +230,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How answers are compared on held-out rows."""
+    """Comparison of answers on held-out rows."""
 
     id: str
     """The column that names a row."""
@@ -353,16 +353,16 @@ class Task:
         return tuple(name for names in self.measured().values() for name in names)
 
     def metric(self, name: str) -> Metric:
-        """How a measure is called and written; one that is not declared is shown as it is, and more of it is better."""
+        """Metric of that name; one that is not declared is shown as it is, and more of it is better."""
         found = next((one for one in self.metrics if fnmatchcase(name, one.name)), Metric(name))
         return found.shown(name)
 
     def knows(self, name: str) -> bool:
-        """Whether a measure is declared."""
+        """Say whether a measure is declared."""
         return any(fnmatchcase(name, one.name) for one in self.metrics)
 
     def stage(self, tool: str) -> Any:
-        """What does a tool's work: `add_arguments(parser)`, `work(args)`, a docstring. Raises KeyError where the task has none."""
+        """Find what does a tool's work: `add_arguments(parser)`, `work(args)`, a docstring. Raises KeyError where the task has none."""
         found = self.stages[tool]
         found = load(found) if isinstance(found, str) else found
         return found(self) if isinstance(found, type) else found

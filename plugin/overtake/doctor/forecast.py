@@ -14,7 +14,7 @@ _VERDICT = {"prompt_tokens": 400, "completion_tokens": 100}
 
 
 class Asked(NamedTuple):
-    """How much a run asks for at most, that is without a cache."""
+    """Counts of what a run asks for at most, that is without a cache."""
 
     completions: int
     retrievals: int
@@ -39,7 +39,7 @@ def asked(command: Command, rows: int, rewards: Sequence[Reward]) -> Asked:
 
 
 def findings(command: Command, rows: int, known: Mapping[str, Reward]) -> Iterator[Finding]:
-    """What the run will ask for and cost, beside the budget; nothing for a run whose rewards ask nobody."""
+    """Forecast what the run will ask for and cost, beside the budget; nothing for a run whose rewards ask nobody."""
     rewards = [known[name] for name in command.flags.get("reward_funcs", []) if name in known]
     if not command.rl or not any(reward.asks for reward in rewards):
         return

@@ -83,7 +83,7 @@ def _settings(command: Command, environment: Mapping[str, str], known: Mapping[s
 
 
 def asks_judge(reward: Reward) -> bool:
-    """Whether the settings let a reward ask the judge."""
+    """Say whether the settings let a reward ask the judge."""
     return "judge" in reward.asks and all(settings.value(name) for name in (reward.judged, reward.judge_weight) if name)
 
 

@@ -35,7 +35,7 @@ def files(values: Sequence[str]) -> list[Path]:
 
 
 def count(command: Command) -> int:
-    """How many rows a run trains on: behind # as many as that says; without those that --split_dataset_ratio holds out. 0: not known."""
+    """Count the rows a run trains on: behind # as many as that says; without those that --split_dataset_ratio holds out. 0: not known."""
     total = 0
     for value in command.flags.get("dataset", []):
         wanted = re.search(r"#(\d+)$", value)
@@ -58,7 +58,7 @@ def read(path: Path) -> Rows:
 
 
 def columns(command: Command, rows: Rows, known: Mapping[str, Reward]) -> Iterator[Finding]:
-    """What the rewards read, those of `known`, and what a training needs at all."""
+    """Check the columns: what the rewards read, those of `known`, and what a training needs at all."""
     # What a registered data set makes of its table is made later.
     ready = [value for value in command.flags.get("dataset", []) if not re.match(r"^[\w-]+/[\w-]+:", value)]
     if not rows or not ready:
@@ -131,7 +131,7 @@ def copies(command: Command, rows: Rows) -> Iterator[Finding]:
 
 
 def thoughts(command: Command, rows: Rows) -> Iterator[Finding]:
-    """Whether the rows of SFT think as the prompts of RL, evaluation and use will (--enable_thinking), and RL as the SFT before it did."""
+    """Check that the rows of SFT think as the prompts of RL, evaluation and use (--enable_thinking), and RL as the SFT before it."""
     told = command.get("enable_thinking")
     if told not in ("true", "false"):
         return
@@ -163,7 +163,7 @@ def _answer(row: Mapping[str, Any]) -> str:
 
 
 def question(row: Mapping[str, Any], tasks: Sequence[Task]) -> str:
-    """What a row asks: its column of one of the tasks, else its last user turn.
+    """Question of a row: its column of one of the tasks, else its last user turn.
 
     >>> question({"messages": [{"role": "user", "content": "怎么吃"}]}, [])
     '怎么吃'

@@ -69,7 +69,7 @@ def together(costs: Iterable[Cost]) -> dict[str, float]:
 
 
 def of_ledger(service: str) -> dict[str, float]:
-    """What the answers of a service took, by the ledger of calls in OVERTAKE_CACHE_DIR; empty where it was never asked.
+    """Latency, tokens and price of a service's answers, by the ledger of calls in OVERTAKE_CACHE_DIR; empty where it was never asked.
 
     Answers of a batch have a price and no latency. Of several models asked, the last is the one that counts.
     """

@@ -75,7 +75,7 @@ def parameters(model: str, limit: int, temperature: float) -> dict[str, Any]:
 
 
 class Said(NamedTuple):
-    """What a chat service answered."""
+    """Answer of a chat service."""
 
     text: str
     finish: str
@@ -236,7 +236,7 @@ _CUT_TOO = re.compile(r"limit|(?<!eos_)(?<!end_)(?<!stop_)token|context|truncat|
 
 
 def ending(reason: str) -> str:
-    """What a finish reason, of whatever vendor, means: "whole", "cut", "filtered", "broken" (asked for again) or "other" (no text).
+    """Read what a finish reason, of whatever vendor, means: "whole", "cut", "filtered", "broken" (asked for again) or "other" (no text).
 
     Whole is an answer that ended with `stop`, in whatever case, or that gives no reason. A word that is not known may mean anything, so it
     is no text that may be kept.
@@ -299,7 +299,7 @@ def _cached_tokens(answer: Any) -> int:
 
 
 def read_chat(answer: Any) -> Said:
-    """What an answer of POST /chat/completions says: a text, a list of parts, or no content at all, as services send them.
+    """Read what an answer of POST /chat/completions says: a text, a list of parts, or no content at all, as services send them.
 
     Raises Fault: malformed for anything of another form, error_inside for an error under HTTP 200.
 

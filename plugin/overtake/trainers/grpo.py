@@ -111,7 +111,7 @@ class GRPOTrainer(SwiftGRPOTrainer):
         return rewards
 
     def compute_std(self, samples: list[GRPOSample], rewards_per_func: torch.Tensor) -> torch.Tensor:
-        """What `--dynamic_sample` asks of each gathered sample: the deviation of its group, here over the measured."""
+        """Compute what `--dynamic_sample` asks of each gathered sample: the deviation of its group, here over the measured."""
         if not abstaining.has_gaps(rewards_per_func, self.reward_weights):
             return super().compute_std(samples, rewards_per_func)
         groups, requests = self._groups(samples, len(rewards_per_func))

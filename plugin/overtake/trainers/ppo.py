@@ -51,7 +51,7 @@ class PPOConfig(GRPOConfig):
 
 
 class PPOTrainer(GRPOTrainer):
-    """What `--rlhf_type ppo --reward_funcs ...` trains with (ppo_arguments.py says how it comes to that).
+    """Trainer of `--rlhf_type ppo --reward_funcs ...` (ppo_arguments.py says how it comes to that).
 
     A rollout of `--generation_batch_size` completions is scored by the rewards as in GRPO; then, without gradients, the critic values each
     token, and advantages and returns are made of both. `--num_ppo_epochs` times the rollout is gone through in mini-batches of
@@ -281,7 +281,7 @@ class PPOTrainer(GRPOTrainer):
         (folder / _STATE).write_text(json.dumps({"kl_coef": self._control.coefficient}), encoding="utf-8")
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As ms-swift's; from a checkpoint it goes on with the KL coefficient that it had."""
+        """Train as ms-swift does; from a checkpoint it goes on with the KL coefficient that it had."""
         if isinstance(resume_from_checkpoint, str):
             state = Path(resume_from_checkpoint) / _STATE
             if not state.is_file():

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def mini_batches(rows: int, size: int, most: int, siblings: int = 1) -> int:
-    """How many mini-batches of `size` completions a round of PPO has, at most `most`: as the rows fill, `siblings` completions each.
+    """Count the mini-batches of `size` completions that a round of PPO has, at most `most`: as the rows fill, `siblings` completions each.
 
     >>> [mini_batches(rows, 64, 4) for rows in (64, 100, 200, 400, 1000)]
     [1, 1, 3, 4, 4]

@@ -82,7 +82,7 @@ def messages(row: Row) -> list[dict[str, str]]:
 
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
-    """What the book and, unless --no-judge, the teacher give each answer; under the names of its risk and of the red team once more."""
+    """Score each answer by the book and, unless --no-judge, by the teacher; under the names of its risk and of the red team once more."""
     given = [(row, strip_think(text).strip()) for row in rows if (text := answers[row[ID]]) is not None]
     scores: Scores = {row[ID]: _by_book(row, text) for row, text in given}
     if args.judge:

@@ -44,7 +44,7 @@ Key = tuple[str, str, str, str, str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What --task medical takes."""
+    """Declare what --task medical takes."""
     parser.add_argument("--input", type=Path, required=True, metavar="FILE", help="file of answers to judge")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {NAME} beside the input")
     parser.add_argument("--limit", type=cli.positive, help="pilot: only the first LIMIT answers")

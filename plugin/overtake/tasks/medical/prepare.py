@@ -219,7 +219,7 @@ def _faults(items: Sequence[Item], answered: Sequence[Item], sources: Sequence[S
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Declare what the command line takes."""
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="data set on a hub, file or folder, of questions with answers")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to write")
     parser.add_argument(

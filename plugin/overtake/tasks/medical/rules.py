@@ -128,7 +128,7 @@ def _columns(book: Book, verdict: Verdict | None) -> dict[str, object]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Declare what the command line takes."""
     parser.add_argument("--language", choices=LANGUAGES, default="both", help="of the printed book (default both)")
     parser.add_argument("--check", action="store_true", help="only check the files and their examples")
     parser.add_argument("--question", default="", help="question of --answer")

@@ -80,7 +80,7 @@ def tricks(row: Row, other: Row) -> dict[str, str]:
 
 
 def judged(path: Path) -> list[Finding]:
-    """Whether the judge whose verdicts stand in the rows is worth its price; only what it gives to copies is asked."""
+    """Examine whether the judge whose verdicts stand in the rows is worth its price; only what it gives to copies is asked."""
     of_file = [RewriteRow.from_columns(row) for row in rows(path)]
     known = [row for row in of_file if row.teacher_judge is not None and not is_copy(row.query, row.teacher_rewrite)]
     if not settings.load().judge_share or len(known) < judge_worth.FEWEST:

@@ -96,7 +96,7 @@ class Extracted(NamedTuple):
 
 
 def profile_messages(question: str, dialogue: str = "") -> list[dict[str, str]]:
-    """What the teacher reads a profile and a history out of: the question, and where there is one the conversation before it, its end.
+    """Messages that hold what a profile and a history are read out of: the question, and the end of the conversation before it, if any.
 
     >>> profile_messages("能吃吗", "坐席：您好\\n用户：我怀孕了")[1]["content"]
     '对话：\\n坐席：您好\\n用户：我怀孕了\\n\\n问题：能吃吗'

@@ -291,7 +291,7 @@ def _summary(rows: Sequence[Row]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line takes."""
+    """Declare what the command line takes."""
     parser.add_argument("input", type=Path, help="sheet that tools/generate.py wrote")
     parser.add_argument("output", type=Path, help="sheet to write")
     parser.add_argument("--qrels", type=Path, help="folder or file of relevance labels, by query_id")

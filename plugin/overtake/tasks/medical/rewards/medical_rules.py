@@ -57,7 +57,7 @@ _DENYING = rf"[{_FILLER}]{{0,6}}(?:\s+(?:be|been|have|yet|ever|fully|completely|
 
 
 class Point(NamedTuple):
-    """What one rule gave or took, and why."""
+    """Points that one rule gave or took, and why."""
 
     rule: str
     points: float
@@ -155,7 +155,7 @@ def _scored_by(book: Book, case: Case, risks: Sequence[str]) -> Verdict:
 
 
 def holds(rule: Rule, example: medical_book.Example) -> bool | None:
-    """Whether an answer fulfils one rule wholly, whatever its question; None where the rule takes too long.
+    """Say whether an answer fulfils one rule wholly, whatever its question; None where the rule takes too long.
 
     The book's examples are tested by it.
     """
@@ -174,7 +174,7 @@ def holds(rule: Rule, example: medical_book.Example) -> bool | None:
 
 
 def failing_examples(book: Book) -> list[str]:
-    """What the examples of the book and of its lexicon show to be wrong, in words; empty when all hold."""
+    """List what the examples of the book and of its lexicon show to be wrong, in words; empty when all hold."""
     found = []
     for rule in book.rules:
         for name, wanted in (("passes", True), ("fails", False)):
