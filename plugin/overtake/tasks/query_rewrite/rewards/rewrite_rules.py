@@ -59,7 +59,7 @@ _ENGLISH_SENTENCE = re.compile(
 """It ends as a sentence and asks for nothing, or it begins as an advice does; a search line has no full stop."""
 _STATES_AT_ONCE = re.compile(
     r"都(?:可以|能|有助于|含有|是)\S{2}|是(?:因为|由于)\S{2}|是\S+(?:造成|导致|引起)的$"
-    r"|(?:^|[,，;；])(?:多|少)[吃喝做运睡]\S*[,，;；、]\s*(?:多|少|不|避免|注意|保持)\S"
+    r"|(?:^|[,，;；])(?:多|少)[睡吃做喝运]\S*[,，;；、]\s*(?:多|少|不|避免|注意|保持)\S"
 )
 """A question with these words asks by others."""
 _HEADS = re.compile(r"的[^\W\d_、，。；！]{2,8}$")
