@@ -7,7 +7,6 @@ held-out question that shares a word with a training question, the lexicon or th
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,8 @@ import yaml
 from overtake.cli import run
 from overtake.data.tables import BadInput
 from overtake.tasks.query_rewrite import prompts
+
+from demo.samples.make_sample import write_tenant
 
 _FRAME = frozenset(
     {"a", "an", "and", "the", "of", "on", "in", "my", "i", "is", "it", "to", "with", "for", "when", "what", "am", "me", "over", "being"}
@@ -79,17 +80,7 @@ def make(folder: Path) -> int:
         print(f"leak: {question} <- {word}", file=sys.stderr)
     if leaks:
         return 1
-    (folder / "qrels").mkdir(exist_ok=True)
-    queries = [{"_id": row["_id"], "text": row["text"]} for row in train + held_out]
-    for name, rows in (("corpus", docs), ("queries", queries)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    for name, labelled in (("train", train), ("test", held_out)):
-        lines = "".join(f"{row['_id']}\t{row['gold']}\t1\n" for row in labelled)
-        (folder / "qrels" / f"{name}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{lines}", encoding="utf-8")
-    (folder / "lexicon.tsv").write_text("".join(f"{lay}\t{term}\n" for lay, term in pairs), encoding="utf-8")
-    print(
-        f"{folder.name}: {len(docs)} documents, {len(train)} training and {len(held_out)} held-out questions, {len(pairs)} lexicon entries"
-    )
+    write_tenant(folder, docs, train, held_out, pairs)
     return 0
 
 

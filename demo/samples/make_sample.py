@@ -102,10 +102,8 @@ def make(folder: Path) -> int:
     if found:
         print(f"{len(found)} of {len(held_out)} held-out questions share words with shipped material: reword source.yaml", file=sys.stderr)
         return 1
-    _write(folder, docs, train, held_out, pairs)
-    print(
-        f"{folder.name}: {len(docs)} documents, {len(train)} training and {len(held_out)} held-out questions, {len(pairs)} lexicon entries"
-    )
+    write_tenant(folder, docs, train, held_out, pairs)
+    _write_sheet(folder / "questions.xlsx", train + held_out)
     return 0
 
 
@@ -117,9 +115,11 @@ def main(argv: list[str] | None = None) -> int:
     return run(lambda: make(folder))
 
 
-def _write(
+def write_tenant(
     folder: Path, docs: list[dict[str, str]], train: list[dict[str, str]], held_out: list[dict[str, str]], pairs: list[tuple[str, str]]
 ) -> None:
+    """Write corpus.jsonl, queries.jsonl, qrels/ and lexicon.tsv, and say how much; a question's `gold` is the document that answers it."""
+
     def jsonl(rows: list[dict[str, str]]) -> str:
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
@@ -133,9 +133,14 @@ def _write(
     (folder / "qrels" / "train.tsv").write_text(qrels(train), encoding="utf-8")
     (folder / "qrels" / "test.tsv").write_text(qrels(held_out), encoding="utf-8")
     (folder / "lexicon.tsv").write_text("".join(f"{lay}\t{terms}\n" for lay, terms in pairs), encoding="utf-8")
+    print(
+        f"{folder.name}: {len(docs)} documents, {len(train)} training and {len(held_out)} held-out questions, {len(pairs)} lexicon entries"
+    )
+
+
+def _write_sheet(path: Path, queries: list[dict[str, str]]) -> None:
     names = {"_id": "query_id", "text": "问题", "user_profile": "用户画像", "history_summary": "历史摘要"}
-    sheet = pd.DataFrame(queries).rename(columns=names)[list(names.values())].fillna("")
-    sheet.to_excel(folder / "questions.xlsx", index=False)
+    pd.DataFrame(queries).rename(columns=names)[list(names.values())].fillna("").to_excel(path, index=False)
 
 
 if __name__ == "__main__":
