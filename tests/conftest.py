@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 from overtake import cli, settings
 from overtake.remote import gateway, process
+from overtake.rewards import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 # Real data to measure on; it is not part of a clone.
@@ -37,6 +38,9 @@ _skipped: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(2400))
     if not SHARED.is_dir():
         for item in items:
             if item.get_closest_marker("needs_shared"):
@@ -52,6 +56,11 @@ def _note(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _note(report)
+    # At once and not only at the end, which a run that is cut off does not reach.
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(
+            f"\nFAILED {report.nodeid}, {report.when}, {report.duration:.0f} s\n{report.longreprtext[-3000:]}", file=sys.stderr, flush=True
+        )
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -110,6 +119,17 @@ def _serving():
 
 serve = pytest.fixture(_serving, name="serve")
 serve_module = pytest.fixture(_serving, name="serve_module", scope="module")
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing():
+    """What a test, or the code that it runs, sets for this project goes with it: variables and the trainer whose tables are logged into."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("OVERTAKE_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("OVERTAKE_")]:
+        del os.environ[name]
+    os.environ.update(before)
+    metrics.log_to(None)
 
 
 @pytest.fixture

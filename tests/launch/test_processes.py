@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ CODE = "import sys, os; from overtake.launch.processes import run_group; print(r
 
 def start(*words: str) -> "subprocess.Popen[str]":
     env = os.environ | {"PYTHONPATH": str(Path(processes.__file__).parents[2])}
-    return subprocess.Popen([sys.executable, "-c", CODE, *words], stdout=subprocess.PIPE, text=True, env=env)
+    # A shell that started the tests in the background lets them ignore SIGINT, and so would the program.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, "-c", CODE, *words], stdout=subprocess.PIPE, text=True, env=env, preexec_fn=heard)
 
 
 def alive(group: int) -> bool:

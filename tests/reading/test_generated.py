@@ -432,18 +432,22 @@ UNITS_OF_TEXT = [
 
 @pytest.mark.parametrize("name", READERS)
 def test_no_time_grows_faster_than_the_text(name):
-    """4,000 characters of any unit, and of any two by turns, within 50 ms of processor time; the best of three, for machines are loaded."""
+    """4,000 characters of any unit, and of any two by turns, cost at most 20 times what 500 do, where quadratic time is 64 times."""
     rng, read = random.Random(4000), READERS[name]
     texts = [unit * (4000 // len(unit)) for unit in UNITS_OF_TEXT]
     texts += [(one + two) * (4000 // len(one + two)) for one, two in (rng.sample(UNITS_OF_TEXT, 2) for _ in range(150))]
     texts += [text[:1990] for text in texts] + [text[:1990] + "x" for text in texts[::3]]
+
+    def cost(text):
+        started = time.process_time()
+        with suppress(ValueError):
+            read(text)
+        return time.process_time() - started
+
     for text in texts:
-        best = 1.0
-        for _ in range(3):
-            started = time.process_time()
-            with suppress(ValueError):
-                read(text)
-            best = min(best, time.process_time() - started)
-            if best < 0.05:
+        # What is quick needs no second look; a slow machine is told from a slow reader by an eighth of the text.
+        for _ in range(5):
+            whole, part = cost(text), cost(text[: len(text) // 8])
+            if whole < 0.05 or whole < 20 * part:
                 break
-        assert best < 0.05, (name, text[:24], len(text), best)
+        assert whole < 0.05 or whole < 20 * part, (name, text[:24], len(text), whole, part)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from overtake import model_family
 from overtake.launch import checkpoints, machine
+from overtake.launch.builds import clear_locks
 from overtake.launch.command import Flags, Refused, drop, put, text, value, words
 from overtake.launch.processes import run_group
 
@@ -208,6 +209,8 @@ class Run:
         print(self.text(subcommand), flush=True)
         if not self.dry:
             environment = self.settings | dict(variable.split("=", 1) for variable in self.assigned)
+            for lock in clear_locks(environment):
+                note(f"note: removed {lock}, which a run that was cut off had left: this one would have waited for it for ever")
             self.check(run_group(words(self.launcher, subcommand, self.flags), environment))
 
     def check(self, status: int) -> None:
