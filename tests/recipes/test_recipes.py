@@ -6,7 +6,6 @@ the rollout server are replaced. Run: python -m pytest -m "not slow" tests/recip
 
 import ast
 import importlib.util
-import importlib
 import json
 import os
 import re
