@@ -145,8 +145,8 @@ class Scorer:
         line = self.process.stdout.readline()
         if not line:
             raise BadInput(f"the rewards' process has ended with {self.process.wait()} at {reward}")
-        found: list[float | None] | str = json.loads(line)
-        return found
+        scores: list[float | None] | str = json.loads(line)
+        return scores
 
 
 @contextmanager
@@ -209,17 +209,17 @@ def environment(services: Mapping[str, str], task: Task, tree: Path = ROOT) -> d
     return {**services, **(dict.fromkeys(shares, "0") if task.attacks.sample else {})}
 
 
-def tricked(chosen: Sequence[Task], trees: Sequence[Path], services: Mapping[str, str], count: int) -> list[list[str]]:
+def tricked(attacked: Sequence[Task], trees: Sequence[Path], services: Mapping[str, str], count: int) -> list[list[str]]:
     """A line for each reward: honest, and for each checkout the trick that is paid best."""
     lines = [
         ["reward", "rows", *(f"{what}, {tree.name}" for tree in trees for what in ("honest", "best-paid trick", "it earns", "of honest"))]
     ]
-    for task in chosen:
+    for task in attacked:
         rows = rows_of(task, count)
         rows = task.attacks.look_up(rows) if task.attacks.look_up else rows
         answers = [{HONEST: task.attacks.honest(row), **task.attacks.tricks(row, rows[at - 1])} for at, row in enumerate(rows)]
         names = list(answers[0])
-        texts, columns = [one[name] for one in answers for name in names], attacks.columns(rows, len(names))
+        texts, columns = [variant[name] for variant in answers for name in names], attacks.columns(rows, len(names))
         scorers = [Scorer(tree, environment(services, task, tree)) for tree in trees]
         for reward in task.rewards:
             cells = [reward.name, str(len(rows))]
@@ -244,8 +244,8 @@ def best_paid(names: Sequence[str], answers: Sequence[Mapping[str, str]], values
     for place, name in enumerate(names[1:], 1):
         pairs = [
             (value, honest)
-            for at, one in enumerate(answers)
-            if one[name] != one[HONEST]
+            for at, variant in enumerate(answers)
+            if variant[name] != variant[HONEST]
             and (value := values[at * len(names) + place]) is not None
             and (honest := values[at * len(names)]) is not None
         ]
@@ -253,16 +253,16 @@ def best_paid(names: Sequence[str], answers: Sequence[Mapping[str, str]], values
             paid[name] = fmean(value for value, _ in pairs), fmean(honest for _, honest in pairs)
     if not paid:
         return ["-", "-", "-", "-"]
-    name = max(paid, key=lambda one: paid[one][0] - paid[one][1])
+    name = max(paid, key=lambda trick: paid[trick][0] - paid[trick][1])
     value, honest = paid[name]
     return [f"{honest:.3f}", name, f"{value:.3f}", f"{value / honest:.2f}" if honest > 0.05 else "-"]
 
 
-def fuzzed(chosen: Sequence[Task], services: Mapping[str, str], count: int, seed: int) -> tuple[list[list[str]], int]:
+def fuzzed(fuzzed_tasks: Sequence[Task], services: Mapping[str, str], count: int, seed: int) -> tuple[list[list[str]], int]:
     """A line for each reward: completions, how many had a value and how many none, the highest; and how many were wrong."""
     lines = [["reward", "completions", "with a value", "None", "highest", "raised or out of range"]]
     wrong = 0
-    for task in chosen:
+    for task in fuzzed_tasks:
         rows = rows_of(task, 12)
         texts = list(completions(f"{seed} {task.name}", [task.attacks.honest(row) for row in rows], count))
         scorer = Scorer(ROOT, environment(services, task))
@@ -272,14 +272,16 @@ def fuzzed(chosen: Sequence[Task], services: Mapping[str, str], count: int, seed
             for start in range(0, count, _PART):
                 part = texts[start : start + _PART]
                 columns = attacks.columns([rows[at % len(rows)] for at in range(len(part))], 1)
-                found = scorer.values(reward.name, part, columns)
-                raised += [found] if isinstance(found, str) else []
-                values += [] if isinstance(found, str) else found
+                scores = scorer.values(reward.name, part, columns)
+                raised += [scores] if isinstance(scores, str) else []
+                values += [] if isinstance(scores, str) else scores
             known = [value for value in values if value is not None]
             bad = [value for value in known if not -1 <= value <= 1]
             wrong += len(bad) + len(raised) + (len(values) != count)
-            said = raised[0] if raised else str(len(bad))
-            lines.append([reward.name, str(count), str(len(known)), str(len(values) - len(known)), f"{max(known, default=0.0):.3f}", said])
+            verdict = raised[0] if raised else str(len(bad))
+            lines.append(
+                [reward.name, str(count), str(len(known)), str(len(values) - len(known)), f"{max(known, default=0.0):.3f}", verdict]
+            )
             print(*lines[-1], sep="\t", file=sys.stderr)
         scorer.process.kill()
         scorer.process.wait()
@@ -296,8 +298,10 @@ def work(args: argparse.Namespace) -> int:
         services = stack.enter_context(served(folder))
         os.environ.update(services)
         settings.load.cache_clear()
-        chosen = args.task or list(tasks.shipped().values())
-        lines, wrong = fuzzed(chosen, services, args.fuzz, args.seed) if args.fuzz else (tricked(chosen, trees, services, args.rows), 0)
+        selection = args.task or list(tasks.shipped().values())
+        lines, wrong = (
+            fuzzed(selection, services, args.fuzz, args.seed) if args.fuzz else (tricked(selection, trees, services, args.rows), 0)
+        )
     print("\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]]))
     return 1 if wrong else 0
 

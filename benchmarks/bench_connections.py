@@ -49,17 +49,17 @@ def ask(port: int) -> float:
 
 def ended(connections: Sequence[socket.socket], seconds: float) -> Counter[str]:
     """What the service says on each of these until it closes it: an HTTP status, "closed" without a word, or "open"."""
-    until, found = time.monotonic() + seconds, Counter[str]()
+    until, outcomes = time.monotonic() + seconds, Counter[str]()
     for connection in connections:
         connection.settimeout(max(0.05, until - time.monotonic()))
         try:
             words = connection.recv(64)
-            found[words.split()[1].decode() if words else "closed"] += 1
+            outcomes[words.split()[1].decode() if words else "closed"] += 1
         except ConnectionResetError:
-            found["closed"] += 1
+            outcomes["closed"] += 1
         except TimeoutError:
-            found["open"] += 1
-    return found
+            outcomes["open"] += 1
+    return outcomes
 
 
 def work(args: argparse.Namespace) -> int:
@@ -90,8 +90,8 @@ def work(args: argparse.Namespace) -> int:
                 connection.sendall(_HALF)
             say(f"beside {args.idle:,} idle, {args.slow} slow")
             for name, connections in (("slow", slow), ("idle", idle)):
-                said = ", ".join(f"{count:,} {how}" for how, count in ended(connections, 60).most_common())
-                print(f"the {name} ones: {said}, {time.monotonic() - begun:.0f} s after the first was opened")
+                summary = ", ".join(f"{count:,} {how}" for how, count in ended(connections, 60).most_common())
+                print(f"the {name} ones: {summary}, {time.monotonic() - begun:.0f} s after the first was opened")
             say("after them")
         finally:
             service.terminate()

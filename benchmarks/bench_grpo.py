@@ -115,18 +115,18 @@ def report(steps: Sequence[Mapping[str, Any]]) -> str:
     def pairs(of: Callable[[float, float], float], kind: str, to: str) -> Estimate:
         return estimate([of(ours, other) for ours, other in zip(seconds[kind], seconds[to], strict=True)])
 
-    def show(found: Estimate, form: str) -> str:
-        return f"{found.median:{form}} [{found.low:{form}}, {found.high:{form}}]"
+    def show(shown: Estimate, form: str) -> str:
+        return f"{shown.median:{form}} [{shown.low:{form}}, {shown.high:{form}}]"
 
     seconds, rewards = by_kind(steps), by_kind(steps, "reward_seconds")
     rag, judge = by_kind(steps, "rag"), by_kind(steps, "judge")
-    said = {"constant": "constant", "local": "ours, local services", "slow": f"ours, services of {ROUND_SECONDS * 1000:g} ms"}
+    titles = {"constant": "constant", "local": "ours, local services", "slow": f"ours, services of {ROUND_SECONDS * 1000:g} ms"}
     lines = [
         "| reward | step, s | in rewards, s | RAG calls | judge calls | x constant | - constant, s |",
         "|---|---|---|---|---|---|---|",
     ]
     for kind in KINDS:
-        cells = [said[kind], f"{np.median(seconds[kind]):.3f}", f"{np.median(rewards[kind]):.3f}"]
+        cells = [titles[kind], f"{np.median(seconds[kind]):.3f}", f"{np.median(rewards[kind]):.3f}"]
         cells += [f"{np.mean(rag[kind]):.1f}", f"{np.mean(judge[kind]):.1f}"]
         ratio, more = pairs(lambda ours, other: ours / other, kind, "constant"), pairs(lambda ours, other: ours - other, kind, "constant")
         cells += ["1", "0"] if kind == "constant" else [show(ratio, ".3f"), show(more, "+.3f")]
@@ -201,9 +201,9 @@ def clock(folder: Path, trainer: Any) -> Any:
 
     def counts() -> dict[str, int]:
         doors = {"rag": rag.rag_gateway().meter, "judge": judging.judge_gateway().meter}
-        found = {name: meter.requests for name, meter in doors.items()}
+        counted = {name: meter.requests for name, meter in doors.items()}
         kept = sum(meter.cached for meter in doors.values())
-        return found | {"cached": kept, "failed": sum(meter.failed.total() + meter.faults.total() for meter in doors.values())}
+        return counted | {"cached": kept, "failed": sum(meter.failed.total() + meter.faults.total() for meter in doors.values())}
 
     class Clock(TrainerCallback):
         step: dict[str, Any] | None = None
@@ -217,8 +217,8 @@ def clock(folder: Path, trainer: Any) -> Any:
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             ended = time.perf_counter()
             if self.step and state.is_world_process_zero:
-                found = {name: count - self.before[name] for name, count in counts().items()}
-                row = {**self.step, "seconds": ended - self.begun, "reward_seconds": _now.reward_seconds, **found}
+                spent = {name: count - self.before[name] for name, count in counts().items()}
+                row = {**self.step, "seconds": ended - self.begun, "reward_seconds": _now.reward_seconds, **spent}
                 with (folder / "steps.jsonl").open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
             steps = plan["steps"]
@@ -258,7 +258,7 @@ def serve_slowly(ready_file: str) -> None:
     from aiohttp import web
 
     recall = [{"doc_id": f"d{place}", "reranker_score": 0.6 - place / 100} for place in range(5)]
-    found = {"code": 0, "message": "ok", "data": {"recall": recall}}
+    recall_list = {"code": 0, "message": "ok", "data": {"recall": recall}}
     message = {"role": "assistant", "content": json.dumps({"综合得分": 3.0, "评分理由": "保留要点2/3"}, ensure_ascii=False)}
     usage = {"prompt_tokens": 300, "completion_tokens": 20, "total_tokens": 320}
     judged = {"model": "slow", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
@@ -274,7 +274,7 @@ def serve_slowly(ready_file: str) -> None:
 
     async def serve() -> None:
         app = web.Application()
-        app.router.add_post("/api/chat/general_rag", answering(found))
+        app.router.add_post("/api/chat/general_rag", answering(recall_list))
         app.router.add_post("/v1/chat/completions", answering(judged))
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -350,8 +350,8 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     model = options.model
     if not model:
         model = str(folder / "model")
-        made = [python, "-m", "demo.tiny_students.tiny_model", model, "--corpus", str(SAMPLE), "--tenant", SAMPLE.name, "--steps", "0"]
-        subprocess.run(made, check=True, stdout=sys.stderr)
+        student = [python, "-m", "demo.tiny_students.tiny_model", model, "--corpus", str(SAMPLE), "--tenant", SAMPLE.name, "--steps", "0"]
+        subprocess.run(student, check=True, stdout=sys.stderr)
         env = {"PROFILE": "cpu"} | env
         flags += ["--model_type", "qwen3", "--template", "qwen3"]
     with ExitStack() as stack:
@@ -366,11 +366,11 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         )
         recipe = ["bash", str(ROOT / "recipes/grpo_rag.sh"), *flags, *options.flags]
         train(recipe, env | services["constant"] | {"MODEL": model}, folder, len(steps))
-    found = read_lines(folder / "steps.jsonl")
-    failed = sum(step["failed"] for step in found)
+    recorded = read_lines(folder / "steps.jsonl")
+    failed = sum(step["failed"] for step in recorded)
     if failed:
         raise Abort(f"{failed} calls failed, so steps are longer than they need be: see cache/ledger.jsonl (keep it with --out)")
-    return found
+    return recorded
 
 
 def addresses(rag: str, judge: str) -> dict[str, str]:

@@ -51,8 +51,8 @@ def report(rollouts: Sequence[Mapping[str, Any]]) -> str:
     def show(values: Sequence[float]) -> str:
         return f"{statistics.median(values):,.0f} [{min(values):,.0f}, {max(values):,.0f}]"
 
-    speed = {kind: [one["tokens"] / one["seconds"] for one in rollouts if one["kind"] == kind] for kind in KINDS}
-    memory = {kind: [(one["peak"] - one["before"]) / _MIB for one in rollouts if one["kind"] == kind] for kind in KINDS}
+    speed = {kind: [rollout["tokens"] / rollout["seconds"] for rollout in rollouts if rollout["kind"] == kind] for kind in KINDS}
+    memory = {kind: [(rollout["peak"] - rollout["before"]) / _MIB for rollout in rollouts if rollout["kind"] == kind] for kind in KINDS}
     lines = ["| trainer | rollout, tokens/s | x TRL | peak memory of a rollout, MiB | x TRL |", "|---|---|---|---|---|"]
     for kind in KINDS:
         if speed[kind]:
@@ -144,12 +144,12 @@ def _swift(plan: Mapping[str, Any], clock: Clock, folder: Path) -> None:
     def timed(self: Any, inputs: Any) -> Any:
         self.engine.generation_config.suppress_tokens = self.processing_class.all_special_ids
         clock.begin()
-        made = whole(self, inputs)
+        batches = whole(self, inputs)
         clock.end()
-        lengths = {int(length) for one in made for length in one["grpo_batch"].completion_mask.sum(1)}
+        lengths = {int(length) for batch in batches for length in batch["grpo_batch"].completion_mask.sum(1)}
         if lengths != {plan["tokens"]}:
             raise SystemExit(f"completions of {sorted(lengths)} tokens instead of {plan['tokens']}")
-        return made
+        return batches
 
     trainer._generate_and_score_completions = timed
     size = plan["rows"] // plan["batch"]
@@ -191,9 +191,9 @@ def _trl(plan: Mapping[str, Any], clock: Clock, folder: Path) -> None:
         return generate(*args, **kwargs)
 
     def last(values: Any, mask: Any, shift_mean: bool = True) -> Any:
-        made = whiten(values, mask, shift_mean)
+        advantages = whiten(values, mask, shift_mean)
         clock.end()
-        return made
+        return advantages
 
     # The first and the last thing that a rollout does.
     module.batch_generation, module.masked_whiten = first, last

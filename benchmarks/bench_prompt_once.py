@@ -58,10 +58,10 @@ FAMILIES = {"LlamaForCausalLM": ("llama", "chatml"), "Qwen2ForCausalLM": ("qwen2
 
 def resident(field: str) -> float:
     """MB that the process holds (VmRSS) or held at most since `forget_peak` (VmHWM)."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    if found is None:
+    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    if match is None:
         raise Abort(f"/proc/self/status names no {field}: memory can be measured on Linux only")
-    return int(found[1]) / 1024
+    return int(match[1]) / 1024
 
 
 def forget_peak() -> None:
@@ -76,10 +76,10 @@ def metered(into: dict[str, dict[str, float]], part: str) -> Iterator[None]:
     forget_peak()
     held, clock, cores = resident("VmRSS"), time.perf_counter(), time.process_time()
     yield
-    found = into.setdefault(part, {"seconds": 0.0, "cpu": 0.0, "mb": 0.0})
-    found["seconds"] += time.perf_counter() - clock
-    found["cpu"] += time.process_time() - cores
-    found["mb"] = max(found["mb"], resident("VmHWM") - held)
+    total = into.setdefault(part, {"seconds": 0.0, "cpu": 0.0, "mb": 0.0})
+    total["seconds"] += time.perf_counter() - clock
+    total["cpu"] += time.process_time() - cores
+    total["mb"] = max(total["mb"], resident("VmHWM") - held)
 
 
 # ---------------------------------------------------------------- cells
@@ -115,15 +115,15 @@ def one_cell(model: Any, size: int, prompt: int, completion: int, rounds: int) -
         packed = prompt_once.pack(ids, attended, mask)
         return prompt_once.log_probabilities(model, packed, 1.0, torch.zeros(mask.shape))[0]
 
-    found: dict[str, list[dict[str, float]]] = {"plain": [], "once": []}
+    by_way: dict[str, list[dict[str, float]]] = {"plain": [], "once": []}
     for _ in range(rounds):
         for way, taken in (("plain", plain), ("once", once)):
             model.zero_grad()
             meter: dict[str, dict[str, float]] = {}
             with metered(meter, way):
                 (taken() * mask).sum().backward()
-            found[way].append(meter[way])
-    return {way: {name: median(one[name] for one in each) for name in each[0]} for way, each in found.items()}
+            by_way[way].append(meter[way])
+    return {way: {name: median(timing[name] for timing in each) for name in each[0]} for way, each in by_way.items()}
 
 
 def cells(options: argparse.Namespace) -> int:
@@ -146,10 +146,10 @@ def cells(options: argparse.Namespace) -> int:
     print("|---|---|---|---|---|---|---|---|---|")
     one_cell(model, 2, 16, 16, 1)
     for size, prompt, completion in product(options.groups, options.prompts, options.completions):
-        found = one_cell(model, size, prompt, completion, options.rounds)
+        measured = one_cell(model, size, prompt, completion, options.rounds)
         _, attended, mask = group_of(size, prompt, completion, 10, seed=size)
         packed = prompt + int(mask.sum()) - size
-        plain, once = found["plain"], found["once"]
+        plain, once = measured["plain"], measured["once"]
         print(
             f"| {size} | {prompt} | {completion} | {attended.numel()} -> {packed} | {shown(plain)} | {shown(once)} | "
             f"**{plain['cpu'] / once['cpu']:.2f}** | {plain['mb']:.0f} | {once['mb']:.0f} |",
@@ -218,10 +218,10 @@ def taking_turns(trainer: type) -> type:
                 samples = super()._generate_completions(samples)
             kept = ("response_token_ids", "rollout_logprobs", "finish_reason")
             if self.written is None:
-                Turns.written = [[getattr(one, name) for name in kept] + [one.messages[-1]] for one in samples]
-            for one, (*values, reply) in zip(samples, self.written, strict=True):
-                one.__dict__.update(zip(kept, values, strict=True))
-                one.messages[-1] = dict(reply)
+                Turns.written = [[getattr(sample, name) for name in kept] + [sample.messages[-1]] for sample in samples]
+            for drawn, (*values, reply) in zip(samples, self.written, strict=True):
+                drawn.__dict__.update(zip(kept, values, strict=True))
+                drawn.messages[-1] = dict(reply)
             return samples
 
         def _prepare_batch_inputs(self, samples: Any) -> Any:
@@ -287,7 +287,7 @@ def clock(folder: Path, trainer: Any) -> Any:
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             clock, cores = time.perf_counter(), time.process_time()
             if self.step:
-                tokens = sum(len(ids) if isinstance(ids, list) else 1 for one in trainer.written for ids in one[0])
+                tokens = sum(len(ids) if isinstance(ids, list) else 1 for part in trainer.written for ids in part[0])
                 row = {
                     **self.step,
                     "seconds": clock - self.begun[0],
@@ -331,7 +331,7 @@ def report(steps: Sequence[Mapping[str, Any]]) -> str:
         return median(of[number, way]["parts"].get(name, empty)[field] for number in rounds)
 
     def trained(step: Mapping[str, Any], field: str) -> float:
-        return sum(one[field] for name, one in step["parts"].items() if name != "generation")
+        return sum(cost[field] for name, cost in step["parts"].items() if name != "generation")
 
     lines = [
         "| way | step, s | generation, s | old, s | reference, s | training, s | tokens/s, trained | MB, log-probabilities | training |",
@@ -367,8 +367,19 @@ def step(options: argparse.Namespace) -> int:
         model = options.model
         if model == "quickstart":
             model = str(folder / "model")
-            made = [python, "-m", "demo.tiny_students.tiny_model", model, "--corpus", str(SAMPLE), "--tenant", SAMPLE.name, "--steps", "0"]
-            subprocess.run(made, check=True, stdout=sys.stderr)
+            student = [
+                python,
+                "-m",
+                "demo.tiny_students.tiny_model",
+                model,
+                "--corpus",
+                str(SAMPLE),
+                "--tenant",
+                SAMPLE.name,
+                "--steps",
+                "0",
+            ]
+            subprocess.run(student, check=True, stdout=sys.stderr)
         config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
         model_type, template = FAMILIES[config["architectures"][0]]
         plan = order(options.rounds, options.seed)
@@ -377,8 +388,8 @@ def step(options: argparse.Namespace) -> int:
         count = options.completions // GROUP
         questions = list(rows())
         asked = []
-        for one in plan:
-            start = (one["round"] + 1) * count % (len(questions) - count)
+        for entry in plan:
+            start = (entry["round"] + 1) * count % (len(questions) - count)
             asked += questions[start : start + count]
         asked += questions[:count]  # of the step that ends the last one measured
         (folder / "rows.jsonl").write_bytes(json_lines(asked))
@@ -395,12 +406,12 @@ def step(options: argparse.Namespace) -> int:
         flags += ["--vllm_max_model_len", str(1024 + options.length)]
         flags += ["--eval_strategy", "no", "--save_strategy", "no"]
         train(["bash", str(ROOT / "recipes/grpo_rag.sh"), *flags, *options.flags], env, folder, len(plan))
-        found = read_lines(folder / "steps.jsonl")
+        recorded = read_lines(folder / "steps.jsonl")
         logged = [line for line in read_lines(folder / "run/logging.jsonl") if "completions/mean_length" in line]
         print(
             f"{Path(options.model).name}, {options.dtype}, LoRA on all linear layers, {options.completions} completions in groups of "
             f"{GROUP}, {median(line['completions/mean_length'] for line in logged):.0f} tokens long at the median; "
-            f"{options.rounds} rounds after a step to warm up; {load}\n\n{report(found)}"
+            f"{options.rounds} rounds after a step to warm up; {load}\n\n{report(recorded)}"
         )
     return 0
 
@@ -420,10 +431,12 @@ def main(argv: list[str] | None = None) -> int:
     table.add_argument("--completions", type=positive, nargs="+", default=[32, 256])
     table.add_argument("--layers", type=positive, help="of the model's, the first so many (default: all)")
     table.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
-    for one, rounds in ((steps, 3), (table, 1)):
-        one.add_argument("--model", required=True, help="a model's folder; `step` also takes quickstart: its student, with random weights")
-        one.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-        one.add_argument("--rounds", type=positive, default=rounds, help="measured (default %(default)s)")
+    for command, rounds in ((steps, 3), (table, 1)):
+        command.add_argument(
+            "--model", required=True, help="a model's folder; `step` also takes quickstart: its student, with random weights"
+        )
+        command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+        command.add_argument("--rounds", type=positive, default=rounds, help="measured (default %(default)s)")
     options = parser.parse_args(argv)
     return run(lambda: step(options) if options.kind == "step" else cells(options))
 

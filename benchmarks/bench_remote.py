@@ -160,9 +160,9 @@ class Bench:
         folder = self.folder / f"{self.jobs}_{name}"
         folder.mkdir()
         served = {"seed": seed, "rag": means[0], "chat": means[1], "jitter": JITTER, "rate": rate}
-        told = {"name": name, "url": self.url, "folder": str(folder), "calls": calls, "concurrency": CONCURRENCY, "served": served}
+        task = {"name": name, "url": self.url, "folder": str(folder), "calls": calls, "concurrency": CONCURRENCY, "served": served}
         file = folder / "job.json"
-        file.write_text(json.dumps(told), encoding="utf-8")
+        file.write_text(json.dumps(task), encoding="utf-8")
         python = sys.executable if not peer else str(environment(self.peers, peer))
         _child([python, str(SCRIPTS / f"{script}.py"), str(file)], self._environment(folder, cache, settings or {}), folder / "log")
         return json.loads(file.with_suffix(".result").read_text(encoding="utf-8"))
@@ -200,17 +200,17 @@ def _child(command: list[str], variables: dict[str, str], log: Path) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     if code:
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise ChildFailed(said[-1][:300] if said else f"exit code {code}")
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise ChildFailed(lines[-1][:300] if lines else f"exit code {code}")
 
 
 def environment(peers: Path | None, peer: str) -> Path:
     """The Python of a peer's environment, which is made when it is absent or its pins have changed."""
     assert peers
     folder = (peers / peer).resolve()
-    python, made = folder / "bin" / "python", folder / "pins.txt"
+    python, pinned = folder / "bin" / "python", folder / "pins.txt"
     pins = "\n".join(PEERS[peer]) + "\n"
-    if not made.is_file() or made.read_text() != pins:
+    if not pinned.is_file() or pinned.read_text() != pins:
         print(f"making {folder}", file=sys.stderr)
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(folder)],
@@ -218,7 +218,7 @@ def environment(peers: Path | None, peer: str) -> Path:
         ):
             if subprocess.run(command, stdout=sys.stderr).returncode:
                 raise Abort(f"{' '.join(command)} failed: see above, or leave out --peers")
-        made.write_text(pins)
+        pinned.write_text(pins)
     return python
 
 
@@ -239,58 +239,60 @@ def served() -> Iterator[tuple[str, Path]]:
             process.wait()
 
 
-def calls(bench: Bench, chosen: Sequence[Contender], report: Report) -> None:
+def calls(bench: Bench, contenders: Sequence[Contender], report: Report) -> None:
     """The clients, in rounds: wall time against the bound, and CPU."""
     latencies = (0.005,) if bench.quick else LATENCIES
-    found: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    results: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for place, mean in enumerate(latencies):
         for number in range(1 if bench.quick else 3):
-            for one in chosen:
-                if number >= one.rounds[place]:
+            for contender in contenders:
+                if number >= contender.rounds[place]:
                     continue
-                label, count = f"{one.name} at {mean * 1000:g} ms", min(one.calls, 100) if bench.quick else one.calls
+                label, count = f"{contender.name} at {mean * 1000:g} ms", min(contender.calls, 100) if bench.quick else contender.calls
                 _say(f"round {number + 1}: {label}")
                 try:
-                    result = bench.measure("contenders", one.name, count, one.peer, means=(mean, mean), seed=number)
+                    result = bench.measure("contenders", contender.name, count, contender.peer, means=(mean, mean), seed=number)
                 except ChildFailed as error:
                     report.lost.append(f"{label} could not be measured: {error}")
                     continue
                 if result["done"] < count:
                     report.lost.append(f"{label}: {count - result['done']} of {count} calls had no answer: {result.get('error', '')}")
-                found.setdefault((one.name, mean), []).append({**result, "calls": count})
+                results.setdefault((contender.name, mean), []).append({**result, "calls": count})
     head = ["client", "calls", *(text for mean in latencies for text in (f"{mean * 1000:g} ms: share of the bound", "CPU"))]
-    rows = [_row(one, [found.get((one.name, mean), []) for mean in latencies], bench.quick) for one in chosen]
+    rows = [_row(candidate, [results.get((candidate.name, mean), []) for mean in latencies], bench.quick) for candidate in contenders]
     report.lines += [f"{CONCURRENCY} calls at once, each with a latency drawn from ±{JITTER:.0%} of the mean.", ""]
-    report.lines += table(head, [*_ideal(found, latencies), *rows])
-    report.lines += ["", *_NOTES, _server_words([result for several in found.values() for result in several])]
+    report.lines += table(head, [*_ideal(results, latencies), *rows])
+    report.lines += ["", *_NOTES, _server_words([result for several in results.values() for result in several])]
 
 
-def _row(one: Contender, several: Sequence[list[dict[str, Any]]], quick: bool) -> list[str]:
-    cells = [one.title, f"{min(one.calls, 100) if quick else one.calls:,}"]
+def _row(contender: Contender, several: Sequence[list[dict[str, Any]]], quick: bool) -> list[str]:
+    cells = [contender.title, f"{min(contender.calls, 100) if quick else contender.calls:,}"]
     for results in several:
-        shares = [share(result, CONCURRENCY, one.starts_inside) for result in results]
+        shares = [share(result, CONCURRENCY, contender.starts_inside) for result in results]
         cpus = [1000 * result["cpu"] / max(result["done"], 1) for result in results]
         cells += [spread(shares), f"{statistics.median(cpus):.2f}"] if results else ["–", "–"]
     return cells
 
 
-def _ideal(found: dict[tuple[str, float], list[dict[str, Any]]], latencies: Sequence[float]) -> list[list[str]]:
+def _ideal(measured: dict[tuple[str, float], list[dict[str, Any]]], latencies: Sequence[float]) -> list[list[str]]:
     """A row for each number of calls: the fewer, the more the last ones' idle places weigh."""
-    full = [(mean, one) for (_, mean), several in found.items() for one in several if one["server"]["most_at_once"] > 1]
+    full = [(mean, result) for (_, mean), several in measured.items() for result in several if result["server"]["most_at_once"] > 1]
     rows = []
-    for count in sorted({one["calls"] for _, one in full}, reverse=True):
+    for count in sorted({result["calls"] for _, result in full}, reverse=True):
         cells = ["a client that costs nothing", f"{count:,}"]
         for wanted in latencies:
-            same = [one for mean, one in full if (mean, one["calls"]) == (wanted, count)]
-            shares = [share({**one, "wall": one["server"]["ideal"]}, CONCURRENCY) for one in same]
+            same = [result for mean, result in full if (mean, result["calls"]) == (wanted, count)]
+            shares = [share({**result, "wall": result["server"]["ideal"]}, CONCURRENCY) for result in same]
             cells += [f"{statistics.median(shares):.2f}", "0"] if shares else ["–", "–"]
         rows.append(cells)
     return rows
 
 
 def _server_words(results: Sequence[dict[str, Any]]) -> str:
-    lateness = [1000 * one["server"]["late"] / max(one["server"]["rag_calls"] + one["server"]["chat_calls"], 1) for one in results]
-    busy = [one["server"]["cpu"] / one["wall"] for one in results]
+    lateness = [
+        1000 * result["server"]["late"] / max(result["server"]["rag_calls"] + result["server"]["chat_calls"], 1) for result in results
+    ]
+    busy = [result["server"]["cpu"] / result["wall"] for result in results]
     if not results:
         return "Nothing was measured."
     return f"The server answered {spread(lateness)} ms later than drawn, and was busy {max(busy):.0%} of the time at most."
@@ -304,8 +306,8 @@ def steps(bench: Bench, parts: Sequence[str], report: Report) -> None:
     cold = bench.measure("parts", "steps", count, means=means if "step" in parts else (0.0, 0.0), cache=cache, settings=settings)
     _whole(cold, 8 * count, "reward steps", report)
     if "step" in parts:
-        ratios = [step_ratio(one["wall"], one["server"], means, CONCURRENCY) for one in cold["steps"]]
-        walls, asked = [one["wall"] for one in cold["steps"]], cold["steps"][0]["server"]
+        ratios = [step_ratio(step["wall"], step["server"], means, CONCURRENCY) for step in cold["steps"]]
+        walls, asked = [step["wall"] for step in cold["steps"]], cold["steps"][0]["server"]
         head = ["reward step", "retrievals, verdicts", "wall, s", "(wall − one latency of each) / the slower one's bound"]
         name = f"{count} completions, retrieval {means[0] * 1000:g} ms, judge {means[1] * 1000:g} ms, {CONCURRENCY} of each at once"
         report.lines += table(head, [[name, f"{asked['rag_calls']}, {asked['chat_calls']}", spread(walls), spread(ratios)]])
@@ -331,7 +333,7 @@ def memory(bench: Bench, _: Sequence[str], report: Report) -> None:
     _whole(result, count, "memory", report)
     early, late = result["mb_early"], result["mb_end"]
     head = ["memory", f"after {count // 10:,} calls", f"after {count:,} calls", "growth", "wall, s", "CPU, ms a call"]
-    cells = ["distinct retrievals in batches of 500, no latency", *(f"{one:.1f} MB" for one in (early, late, late - early))]
+    cells = ["distinct retrievals in batches of 500, no latency", *(f"{size:.1f} MB" for size in (early, late, late - early))]
     report.lines += table(head, [[*cells, f"{result['wall']:.1f}", f"{1000 * result['cpu'] / count:.2f}"]])
 
 
@@ -366,10 +368,10 @@ def _say(words: str) -> None:
 
 def measure(options: argparse.Namespace) -> int:
     """Measure the parts asked for and print the report."""
-    known = [one for one in CONTENDERS if not options.only or one.name in options.only]
-    chosen = [one for one in known if options.peers or not one.peer]
+    known = [contender for contender in CONTENDERS if not options.only or contender.name in options.only]
+    wanted_contenders = [contender for contender in known if options.peers or not contender.peer]
     if options.peers:  # made before anything is measured
-        wanted = {one.peer for one in known if "calls" in options.part} | ({"clients"} if "rate" in options.part else set())
+        wanted = {contender.peer for contender in known if "calls" in options.part} | ({"clients"} if "rate" in options.part else set())
         for peer in sorted(wanted - {""}):
             environment(options.peers, peer)
     report = Report()
@@ -377,8 +379,8 @@ def measure(options: argparse.Namespace) -> int:
     with served() as (url, folder):
         bench = Bench(url, folder, options.peers, options.quick)
         if "calls" in options.part:
-            calls(bench, chosen, report)
-            if left := [one.title for one in known if one not in chosen]:
+            calls(bench, wanted_contenders, report)
+            if left := [contender.title for contender in known if contender not in wanted_contenders]:
                 report.lines.append(f"Left out without --peers: {', '.join(left)}.")
         for names, part in ((("step", "warm"), steps), (("memory",), memory), (("rate",), rate)):
             if asked := [name for name in names if name in options.part]:
@@ -398,7 +400,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help="of calls, step, warm, memory, rate")
-    names = [one.name for one in CONTENDERS]
+    names = [contender.name for contender in CONTENDERS]
     parser.add_argument("--only", nargs="+", choices=names, metavar="CLIENT", help="of the part `calls`: " + ", ".join(names))
     parser.add_argument(
         "--peers", type=Path, metavar="FOLDER", help="environments of the peers, made where absent; without it they are left out"

@@ -43,10 +43,10 @@ class Failed(Exception):
     """A measured process ended without a result; the message is the end of what it said."""
 
 
-def child(script: str, folder: Path, told: dict[str, Any], limit: float) -> Any:
+def child(script: str, folder: Path, task: dict[str, Any], limit: float) -> Any:
     """Return what a script of benchmarks/retrieval found. Raises Failed."""
     job = folder / f"{script}_{time.monotonic_ns()}.json"
-    job.write_text(json.dumps(told), encoding="utf-8")
+    job.write_text(json.dumps(task), encoding="utf-8")
     variables = {**os.environ, "PYTHONPATH": str(ROOT / "plugin")}
     log = job.with_suffix(".log")
     with log.open("wb") as words:
@@ -59,8 +59,8 @@ def child(script: str, folder: Path, told: dict[str, Any], limit: float) -> Any:
             process.kill()
             process.wait()
     if code:
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise Failed(said[-1][:200] if said else f"exit code {code}")
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise Failed(lines[-1][:200] if lines else f"exit code {code}")
     return json.loads(job.with_suffix(".result").read_text(encoding="utf-8"))
 
 
@@ -75,27 +75,34 @@ def engines(folder: Path, options: argparse.Namespace, lost: list[str]) -> dict[
     for name in options.engines:
         if name not in present:
             print(f"- {NAMES[name][0]} is left out: pip install {NAMES[name][1]}")
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+    by_engine: dict[tuple[str, int], dict[str, Any]] = {}
     for size in options.sizes:
         for name in present:
             print(f"{NAMES[name][0]}, {size:,} documents", file=sys.stderr, flush=True)
-            told = {"engine": name, "size": size, "corpus": str(options.corpus), "seconds": options.seconds, "threads": options.threads}
+            task = {"engine": name, "size": size, "corpus": str(options.corpus), "seconds": options.seconds, "threads": options.threads}
             try:
-                found[name, size] = child("measure", folder, told, options.limit)
+                by_engine[name, size] = child("measure", folder, task, options.limit)
             except Failed as error:
                 lost.append(f"{NAMES[name][0]} at {size:,} documents: {error}")
         rows = []
         for name in present:
-            one = found.get((name, size))
-            if one is None:
+            result = by_engine.get((name, size))
+            if result is None:
                 rows.append([NAMES[name][0], *"–––––––"])
                 continue
-            cells = [one["index"], one["memory"], one["one"]["qps"], one["one"]["p99"], one["many"]["qps"], one["many"]["p99"]]
-            added = f"{1000 * one['add']:,.0f}" if "add" in one else "anew"
+            cells = [
+                result["index"],
+                result["memory"],
+                result["one"]["qps"],
+                result["one"]["p99"],
+                result["many"]["qps"],
+                result["many"]["p99"],
+            ]
+            added = f"{1000 * result['add']:,.0f}" if "add" in result else "anew"
             rows.append([NAMES[name][0], *map(figure, cells), added])
         head = [f"{size:,} documents", "index s", "memory MB", "questions/s", "p99 ms", f"questions/s, {options.threads} threads", "p99 ms"]
         print("\n".join(["", *table([*head, "100 more, ms"], rows)]), flush=True)
-    return found
+    return by_engine
 
 
 def figure(value: float) -> str:
@@ -107,14 +114,14 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
-def growth(found: dict[tuple[str, int], dict[str, Any]], sizes: Sequence[int]) -> None:
+def growth(by_engine: dict[tuple[str, int], dict[str, Any]], sizes: Sequence[int]) -> None:
     """Print how a question's milliseconds grow, and what cutting and the engine over bare tantivy cost at the largest size."""
-    names = list(dict.fromkeys(name for name, _ in found))
-    cell = {key: figure(1000 / one["one"]["qps"]) for key, one in found.items()}
+    names = list(dict.fromkeys(name for name, _ in by_engine))
+    cell = {key: figure(1000 / result["one"]["qps"]) for key, result in by_engine.items()}
     rows = [[NAMES[name][0], *(cell.get((name, size), "–") for size in sizes)] for name in names]
     print("\n".join(["", *table(["ms a question, one client", *(f"{size:,}" for size in sizes)], rows)]))
     for size in sizes:
-        ours, cut, bare = (found.get((name, size)) for name in ("ours", "ours_cut", "tantivy"))
+        ours, cut, bare = (by_engine.get((name, size)) for name in ("ours", "ours_cut", "tantivy"))
         if ours and cut:
             share = 1 - ours["one"]["qps"] / cut["one"]["qps"]
             print(f"\n{size:,}: cutting a question takes {ours['cut']:.3f} ms, {share:.0%} of ours", end="")
@@ -123,21 +130,21 @@ def growth(found: dict[tuple[str, int], dict[str, Any]], sizes: Sequence[int]) -
     print(flush=True)
 
 
-def service(folder: Path, options: argparse.Namespace, found: dict[tuple[str, int], dict[str, Any]], lost: list[str]) -> None:
+def service(folder: Path, options: argparse.Namespace, by_engine: dict[tuple[str, int], dict[str, Any]], lost: list[str]) -> None:
     """Print what the HTTP service answers at each size."""
     rows = []
     for size in options.sizes:
         print(f"the service, {size:,} documents", file=sys.stderr, flush=True)
         try:
-            one = serve(folder, options, size)
+            result = serve(folder, options, size)
         except Failed as error:
             lost.append(f"the service at {size:,} documents: {error}")
             continue
-        milvus = found.get(("milvus_lite", size))
-        peak = max(one["one"]["qps"], one["many"]["qps"])
+        milvus = by_engine.get(("milvus_lite", size))
+        peak = max(result["one"]["qps"], result["many"]["qps"])
         ratio = f"{peak / max(milvus['one']['qps'], milvus['many']['qps']):.0f} x" if milvus else "–"
-        cells = [one["one"]["qps"], one["one"]["p99"], one["many"]["qps"], one["many"]["p99"], one["half"]]
-        rows.append([f"{size:,}", *map(figure, cells), ratio, figure(one["start"]), figure(one["memory"])])
+        cells = [result["one"]["qps"], result["one"]["p99"], result["many"]["qps"], result["many"]["p99"], result["half"]]
+        rows.append([f"{size:,}", *map(figure, cells), ratio, figure(result["start"]), figure(result["memory"])])
     head = [
         "HTTP service",
         "questions/s, 1 client",
@@ -167,11 +174,11 @@ def serve(folder: Path, options: argparse.Namespace, size: int) -> dict[str, Any
                 raise Failed("the service did not start")
             time.sleep(0.05)
         start, port = time.monotonic() - begun, int(ready.read_text().rpartition(":")[2])
-        told = {"corpus": str(options.corpus), "tenant": "bench", "port": port, "seconds": options.seconds, "clients": options.threads}
-        found = child("load", folder, told, options.limit)
+        task = {"corpus": str(options.corpus), "tenant": "bench", "port": port, "seconds": options.seconds, "clients": options.threads}
+        measured = child("load", folder, task, options.limit)
         status = Path(f"/proc/{process.pid}/status").read_text()
         memory = int(status.split("VmRSS:")[1].split()[0]) / 1024
-        return {**found, "start": start, "memory": memory}
+        return {**measured, "start": start, "memory": memory}
     finally:
         process.terminate()
         process.wait()
@@ -180,13 +187,18 @@ def serve(folder: Path, options: argparse.Namespace, size: int) -> dict[str, Any
 
 def quality(folder: Path, options: argparse.Namespace) -> None:
     """Print what each way to cut text finds."""
-    found = child("quality", folder, {"corpus": str(options.quality)}, options.limit)
+    by_cut = child("quality", folder, {"corpus": str(options.quality)}, options.limit)
     rows = []
-    for name, one in found.items():
+    for name, result in by_cut.items():
         rows.append(
-            [name, *(f"{one[measure]:.3f}" for measure in ("ndcg@10", "recall@5", "hit@1")), f"{one['terms']:.1f}", f"{one['cut']:.0f}"]
+            [
+                name,
+                *(f"{result[measure]:.3f}" for measure in ("ndcg@10", "recall@5", "hit@1")),
+                f"{result['terms']:.1f}",
+                f"{result['cut']:.0f}",
+            ]
         )
-    (questions,) = {one["questions"] for one in found.values()}
+    (questions,) = {measured["questions"] for measured in by_cut.values()}
     head = [f"{questions:,} raw questions, BM25 of", "nDCG@10", "recall@5", "hit@1", "terms a question", "µs to cut one"]
     print("\n".join(table(head, rows)))
 
@@ -208,11 +220,11 @@ def measure(options: argparse.Namespace) -> int:
             except Failed as error:
                 lost.append(f"the quality could not be measured: {error}")
         else:
-            found = engines(Path(name), options, lost) if options.engines else {}
-            if found:
-                growth(found, options.sizes)
+            by_engine = engines(Path(name), options, lost) if options.engines else {}
+            if by_engine:
+                growth(by_engine, options.sizes)
             if not options.no_service:
-                service(Path(name), options, found, lost)
+                service(Path(name), options, by_engine, lost)
     print(
         f"\nMeasured in {time.monotonic() - begun:.0f} s on {os.cpu_count()} cores, load {os.getloadavg()[2]:.1f} over the last 15 minutes."
     )

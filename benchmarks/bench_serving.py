@@ -44,9 +44,9 @@ def prompts_of(path: Path) -> list[list[dict[str, str]]]:
     """The conversations of a file, each ending with what is asked. Raises BadInput for a row without one."""
     if path.suffix.lower() != ".jsonl":
         asked = [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-        found = [[{"role": "user", "content": line}] for line in asked]
+        conversations = [[{"role": "user", "content": line}] for line in asked]
     else:
-        found = []
+        conversations = []
         for number, row in enumerate(filter(None, read_objects(path)), 1):
             turns = row.get("messages")
             if not isinstance(turns, list) or not all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in turns):
@@ -55,25 +55,25 @@ def prompts_of(path: Path) -> list[list[dict[str, str]]]:
                 turns = turns[:-1]
             if not turns:
                 raise BadInput(f"{path}: row {number} asks nothing: delete it")
-            found.append([{"role": str(turn["role"]), "content": str(turn["content"])} for turn in turns])
-    if not found:
+            conversations.append([{"role": str(turn["role"]), "content": str(turn["content"])} for turn in turns])
+    if not conversations:
         raise BadInput(f"{path} holds no prompt: write one question a line")
-    return found
+    return conversations
 
 
 def systems_of(given: Sequence[str]) -> list[Endpoint]:
     """Endpoints of NAME=URL,MODEL; their role is the name. Raises BadInput for what is none, and for a name that stands twice."""
-    found: dict[str, Endpoint] = {}
-    for one in given:
-        name, _, spec = one.partition("=")
+    endpoints: dict[str, Endpoint] = {}
+    for argument in given:
+        name, _, spec = argument.partition("=")
         url, _, model = spec.partition(",")
         if not name or not url.startswith(("http://", "https://")):
-            raise BadInput(f"--system {one}: give NAME=URL,MODEL with an address that ends in /v1")
-        if name in found:
-            raise BadInput(f"--system {one}: {name} stands twice: give each its own name")
-        found[name] = Endpoint(name, url, model or name, settings.api_key("OVERTAKE_STUDENT_API_KEY"))
-        budget.check(found[name].model)
-    return list(found.values())
+            raise BadInput(f"--system {argument}: give NAME=URL,MODEL with an address that ends in /v1")
+        if name in endpoints:
+            raise BadInput(f"--system {argument}: {name} stands twice: give each its own name")
+        endpoints[name] = Endpoint(name, url, model or name, settings.api_key("OVERTAKE_STUDENT_API_KEY"))
+        budget.check(endpoints[name].model)
+    return list(endpoints.values())
 
 
 def load(to: Endpoint, conversations: Sequence[list[dict[str, str]]], args: argparse.Namespace) -> dict[str, Any]:
@@ -99,33 +99,33 @@ def measured(results: Sequence[Result], wall: float) -> dict[str, Any]:
     """
     answers = [result for result in results if isinstance(result, Ok)]
     reasons = Counter(result.kind for result in results if isinstance(result, Failed))
-    found: dict[str, Any] = {"answered": len(answers), "failed": reasons.total(), "reasons": dict(reasons), "wall": wall}
+    summary: dict[str, Any] = {"answered": len(answers), "failed": reasons.total(), "reasons": dict(reasons), "wall": wall}
     if not answers:
-        return found
-    rows = [costs.Cost(one.seconds, wall / len(answers), usd=one.value.get("usd")) for one in answers]
-    found |= costs.together(rows) | {"requests_s": len(answers) / wall}
-    told = [usage["completion_tokens"] for one in answers if (usage := one.value.get("usage"))]
-    if len(told) == len(answers):
-        found["tokens_s"] = sum(told) / wall
-    return found
+        return summary
+    rows = [costs.Cost(answer.seconds, wall / len(answers), usd=answer.value.get("usd")) for answer in answers]
+    summary |= costs.together(rows) | {"requests_s": len(answers) / wall}
+    tokens = [usage["completion_tokens"] for answer in answers if (usage := answer.value.get("usage"))]
+    if len(tokens) == len(answers):
+        summary["tokens_s"] = sum(tokens) / wall
+    return summary
 
 
-def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+def table(by_system: Mapping[str, Mapping[str, Any]]) -> str:
     """A Markdown table: each system's numbers and, behind those of every other one, how many times the first one's they are."""
-    first = next(iter(found.values()))
-    shown = [name for name in COLUMNS if any(name in one for one in found.values())]
+    first = next(iter(by_system.values()))
+    shown = [name for name in COLUMNS if any(name in summary for summary in by_system.values())]
 
-    def cell(one: Mapping[str, Any], name: str) -> str:
-        if name not in one:
+    def cell(summary: Mapping[str, Any], name: str) -> str:
+        if name not in summary:
             return "–"
         if name in _COUNTS:
-            return f"{one[name]:,}"
-        times = f" ({one[name] / first[name]:.2f} x)" if one is not first and first.get(name) else ""
-        return f"{one[name]:,.4g}{times}"
+            return f"{summary[name]:,}"
+        times = f" ({summary[name] / first[name]:.2f} x)" if summary is not first and first.get(name) else ""
+        return f"{summary[name]:,.4g}{times}"
 
     lines = [
         ["system", *(COLUMNS[name] for name in shown)],
-        *([system, *(cell(one, name) for name in shown)] for system, one in found.items()),
+        *([system, *(cell(summary, name) for name in shown)] for system, summary in by_system.items()),
     ]
     lines.insert(1, ["---"] * (len(shown) + 1))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -134,12 +134,12 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
 def bench(args: argparse.Namespace) -> int:
     """Load every system in its turn and print the table; returns the exit code, 1 where a request failed."""
     conversations, endpoints = prompts_of(args.prompts), systems_of(args.system)
-    found = {to.role: load(to, conversations, args) for to in endpoints}
-    print(f"{args.requests} requests to each, {args.concurrency} at once, at most {args.max_tokens} tokens each\n\n{table(found)}")
+    by_system = {to.role: load(to, conversations, args) for to in endpoints}
+    print(f"{args.requests} requests to each, {args.concurrency} at once, at most {args.max_tokens} tokens each\n\n{table(by_system)}")
     if args.summary:
         asked = {"requests": args.requests, "concurrency": args.concurrency, "max_tokens": args.max_tokens}
-        write_aside({args.summary: json.dumps({**asked, "systems": found}, ensure_ascii=False, indent=1).encode()})
-    return int(any(one["failed"] for one in found.values()))
+        write_aside({args.summary: json.dumps({**asked, "systems": by_system}, ensure_ascii=False, indent=1).encode()})
+    return int(any(summary["failed"] for summary in by_system.values()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -45,19 +45,19 @@ def rewriters(arguments: list[str], hold_out: Path | None) -> tuple[dict[str, Re
     bases = stores.load(arguments)
     paths = dict(stores.named(argument) for argument in arguments)
     ids = held_out(hold_out, list(paths.values()))
-    made: dict[str, Rewriter] = {}
+    by_tenant: dict[str, Rewriter] = {}
     lines = []
     for key, base in bases.items():
         tenant, path = key[0], paths[key]
-        if tenant in made:
+        if tenant in by_tenant:
             raise ValueError(f"tenant {tenant!r} has two knowledge bases: a prompt names the tenant only, give one")
         labels = read_labels(path, ids) if path.is_dir() else {}
-        made[tenant] = Rewriter(base, labels)
-        says = f"{len(base)} documents, {len(base.lexicon)} lexicon entries, {made[tenant].labelled} labelled questions"
+        by_tenant[tenant] = Rewriter(base, labels)
+        says = f"{len(base)} documents, {len(base.lexicon)} lexicon entries, {by_tenant[tenant].labelled} labelled questions"
         if not labels and (path / "qrels.tsv").is_file():
             says += " (its qrels.tsv is not used: name the held-out ids with --hold-out)"
         lines.append(f"  {tenant}: {says}")
-    return made, lines
+    return by_tenant, lines
 
 
 def read_grader(folder: Path) -> Grader:
@@ -92,15 +92,15 @@ def main(argv: list[str] | None = None) -> int:
         serving.refuse_strangers(options, keyed=bool(key))
         if not (options.kb or options.judged or options.finance):
             raise ValueError("nothing to serve: name a knowledge base, --judged datasets/judge or --finance datasets/finance")
-        made, lines = rewriters(options.kb, options.hold_out)
+        by_tenant, lines = rewriters(options.kb, options.hold_out)
         grader = read_grader(options.judged) if options.judged else None
         if grader:
             lines.append(f"  judge: {grader.facts} questions that it can answer")
         solver = read_solver(options.finance) if options.finance else None
         if solver:
             lines.append(f"  finance: {solver.sentences} sentences that it can read")
-        said = f"serving {{url}}/v1: {NAME}, no model but a mock teacher (rewrites picked by retrieval, verdicts by rules)"
-        return create_app(made, options.judge_tenant, key, grader, solver), "\n".join([said, *lines])
+        banner = f"serving {{url}}/v1: {NAME}, no model but a mock teacher (rewrites picked by retrieval, verdicts by rules)"
+        return create_app(by_tenant, options.judge_tenant, key, grader, solver), "\n".join([banner, *lines])
 
     return serving.run(options, make)
 

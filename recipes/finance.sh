@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Financial reasoning, all of it: prepare, distil, filter, sft, grpo, evaluate, deploy, ablate. What is done is not done again.
-#   PROFILE=cpu bash recipes/finance.sh            # the shipped sample, a tiny student, teacher and judge stood in for; two cores
+#   PROFILE=cpu bash recipes/finance.sh            # the shipped sample, a tiny student, teacher and judge mocked; two cores
 #   bash recipes/finance.sh                        # on GPUs: DianJin-R1-Data, Qwen2.5-1.5B-Instruct, a teacher and a judge by address
 #   bash recipes/finance.sh --from sft             # that stage and all behind it anew
 #   bash recipes/finance.sh --data my.xlsx --rows 2000 --no-judge
@@ -41,7 +41,7 @@ if [[ -n $from ]]; then forget_from "$from"; fi
 judging=() mode='with a judge'
 if ((no_judge)); then judging=(--no-judge) mode='rules only'; fi
 if ((standin)); then
-  mock_teacher "teacher and judge STAND-IN (no key given; it solves what it was taught by rule, and is no language model)" --finance "$sample"
+  mock_teacher "MOCK teacher and judge (no key given; it solves what it was taught by rule, and is no language model)" --finance "$sample"
 else
   echo "teacher: $OVERTAKE_TEACHER_MODEL at $OVERTAKE_TEACHER_BASE_URL"
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The small judge of answers, all of it: generate, SFT, GRPO, evaluate, calibrate, use. What is done is not done again.
-#   PROFILE=cpu bash recipes/judge.sh              # the shipped sample, a tiny student, light model and teacher stood in for; two cores
+#   PROFILE=cpu bash recipes/judge.sh              # the shipped sample, a tiny student, light model and teacher mocked; two cores
 #   bash recipes/judge.sh --data questions.jsonl --test test.jsonl --light deepseek-chat     # on a GPU, with a teacher by address
 # Options: --data FILE (questions with reference answers), --test FILE (rows with known verdicts; else 100 of DATA are held out), --light MODEL[@BASE_URL], --out FOLDER, --fresh.
 # Teacher: OVERTAKE_TEACHER_BASE_URL, _MODEL, _API_KEY. Steps for tests: JUDGE_STEPS="base sft grpo".
@@ -28,7 +28,7 @@ enter
 if [[ -z $test && $data != "$sample"/* ]]; then test_file=$OUT/data/train.test.jsonl hold_out=(--hold-out 100); fi
 
 if ((standin)); then
-  mock_teacher "light model and teacher STAND-IN (no key given; rules and the sample's own verdicts, no language model)" --judged "$sample"
+  mock_teacher "MOCK light model and teacher (no key given; rules and the sample's own verdicts, no language model)" --judged "$sample"
   light=${light:-overtake-stand-in}
 fi
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Medical answers, all of it: prepare, sft, rl, evaluate, review. What is done is not done again.
-#   PROFILE=cpu bash recipes/medical.sh            # the shipped sample, a tiny student, the teacher stood in for; two cores, some minutes
+#   PROFILE=cpu bash recipes/medical.sh            # the shipped sample, a tiny student, the teacher mocked; two cores, some minutes
 #   bash recipes/medical.sh                        # on GPUs: krisfu/delicate_medical_r1_data, Qwen3-1.7B, a teacher by key or address
 #   bash recipes/medical.sh --rl grpo              # in place of PPO
 #   bash recipes/medical.sh --data my.xlsx --red-team my_red_team.jsonl --from rl
@@ -40,7 +40,7 @@ judging=()
 if ((no_judge)); then judging=(--no-judge); export OVERTAKE_MEDICAL_WEIGHT_TEACHER=0; fi
 if ((standin)); then
   # It wants a knowledge base for its other tasks.
-  mock_teacher "teacher STAND-IN (no key given; it goes by the rule book and shared words, and is no doctor and no language model)" \
+  mock_teacher "MOCK teacher (no key given; it goes by the rule book and shared words, and is no doctor and no language model)" \
     "$ROOT/datasets/query_rewrite/fivedoctors"
 fi
 

@@ -10,7 +10,7 @@
 #   bash recipes/quickstart.sh --model models/smol --corpus datasets/clinic --teacher-model Qwen/Qwen2.5-3B-Instruct --minutes 60
 # With --model: at most --minutes (180), by fewer questions and steps; a run that was interrupted goes on, inside RL as well.
 # The chain: sheet -> generate -> validate -> convert -> SFT -> GRPO or PPO -> export -> evaluate -> deploy -> one real request.
-# The teacher is a stand-in (plugin/overtake/standin): set OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY for a real one.
+# The teacher is a mock (demo/mock_teacher): set OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY for a real one.
 set -euo pipefail
 { # read whole before it runs: the file may change under a run of half an hour
 CHAIN=quickstart
@@ -82,7 +82,7 @@ if [[ -n $model && -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
 elif [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   start teacher python -m demo.serve_teacher "$tenant=$kb"
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
-  echo "teacher STAND-IN: $URL  (no key given; its rewrites come from a lexicon and counts, not from a language model)"
+  echo "MOCK teacher: $URL  (no key given; its rewrites come from a lexicon and counts, not from a language model)"
 else
   echo "teacher:          $OVERTAKE_TEACHER_MODEL at $OVERTAKE_TEACHER_BASE_URL"
 fi

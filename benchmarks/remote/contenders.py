@@ -153,8 +153,8 @@ def distilabel(job: Job) -> None:
         load = LoadDataFromDicts(data=rows, batch_size=job.concurrency)
         load >> TextGeneration(llm=model, input_batch_size=job.concurrency)
     with job.timed():
-        made = pipeline.run(use_cache=False)
-    job.result["done"] = sum(bool(text) for text in made["default"]["train"]["generation"])
+        dataset = pipeline.run(use_cache=False)
+    job.result["done"] = sum(bool(text) for text in dataset["default"]["train"]["generation"])
 
 
 def distilabel_llm(job: Job) -> None:
@@ -168,8 +168,8 @@ def distilabel_llm(job: Job) -> None:
     with job.timed():
         for start in range(0, len(texts), job.concurrency):
             inputs = [job.messages(text) for text in texts[start : start + job.concurrency]]
-            made = model.generate_outputs(inputs=inputs, max_new_tokens=_LIMIT)
-            job.result["done"] += sum(bool(one["generations"][0]) for one in made)
+            outputs = model.generate_outputs(inputs=inputs, max_new_tokens=_LIMIT)
+            job.result["done"] += sum(bool(output["generations"][0]) for output in outputs)
 
 
 def curator(job: Job) -> None:
@@ -191,8 +191,8 @@ def curator(job: Job) -> None:
     endpoint = {"base_url": f"{job.url}/v1", "api_key": _KEY}
     model = Rewriter(_MODEL, backend="openai", generation_params={"max_tokens": _LIMIT}, backend_params={**endpoint, **limits})
     with job.timed():
-        made = model([{"question": text} for text in job.texts], working_dir=job.folder)
-    job.result["done"] = sum(bool(text) for text in made.dataset["rewrite"])
+        answers = model([{"question": text} for text in job.texts], working_dir=job.folder)
+    job.result["done"] = sum(bool(text) for text in answers.dataset["rewrite"])
 
 
 def swift_sample(job: Job) -> None:
@@ -227,4 +227,4 @@ CONTENDERS = (
 )
 
 if __name__ == "__main__":
-    work({one.__name__: one for one in CONTENDERS})
+    work({contender.__name__: contender for contender in CONTENDERS})

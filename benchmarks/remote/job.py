@@ -62,7 +62,7 @@ class Job:
 def _cpu_seconds() -> float:
     """Of this process and of its children that have ended."""
     used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def work(known: dict[str, Callable[[Job], None]]) -> None:

@@ -45,9 +45,9 @@ def steps(job: Job) -> None:
     from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
 
     reward = RagCompetition(SimpleNamespace(num_generations=_GROUP))
-    made = [columns(step, job.calls) for step in range(8)]
+    batches = [columns(step, job.calls) for step in range(8)]
     job.result["steps"] = []
-    for step in made:
+    for step in batches:
         with job.timed():
             scores = reward(**step)
         job.result["done"] += sum(score is not None for score in scores)
@@ -60,10 +60,10 @@ def warm_steps(job: Job) -> None:
     from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
 
     reward = RagCompetition(SimpleNamespace(num_generations=_GROUP))
-    made = [columns(step, job.calls) for step in range(8)]
+    batches = [columns(step, job.calls) for step in range(8)]
     job.result["walls"] = []
     with job.timed():
-        for step in made:
+        for step in batches:
             begun = time.perf_counter()
             scores = reward(**step)
             job.result["walls"].append(time.perf_counter() - begun)
@@ -93,4 +93,4 @@ def _resident() -> float:
 
 
 if __name__ == "__main__":
-    work({one.__name__: one for one in (steps, warm_steps, memory)})
+    work({part.__name__: part for part in (steps, warm_steps, memory)})

@@ -57,13 +57,13 @@ class Service:
     def __init__(self) -> None:
         self.reset({})
 
-    def reset(self, told: dict[str, str]) -> None:
+    def reset(self, options: dict[str, str]) -> None:
         """Forget what was counted and draw anew."""
-        self.random = random.Random(told.get("seed", "0"))
-        self.mean = {_RAG: float(told.get("rag", 0)), _CHAT: float(told.get("chat", 0))}
-        self.jitter, self.rate = float(told.get("jitter", 0)), int(told.get("rate", 0))
+        self.random = random.Random(options.get("seed", "0"))
+        self.mean = {_RAG: float(options.get("rag", 0)), _CHAT: float(options.get("chat", 0))}
+        self.jitter, self.rate = float(options.get("jitter", 0)), int(options.get("rate", 0))
         self.count, self.drawn = dict.fromkeys(self.mean, 0), dict.fromkeys(self.mean, 0.0)
-        self.ideal = [0.0] * int(told.get("concurrency", 1))
+        self.ideal = [0.0] * int(options.get("concurrency", 1))
         self.accepted: deque[float] = deque()
         self.refused = self.under_way = self.most = 0
         self.late = self.first = self.last = 0.0
@@ -127,8 +127,8 @@ class Connection(asyncio.Protocol):
         end = self.buffer.find(b"\r\n\r\n")
         if end < 0:
             return
-        found = _LENGTH.search(self.buffer, 0, end)
-        whole = end + 4 + (int(found[1]) if found else 0)
+        match = _LENGTH.search(self.buffer, 0, end)
+        whole = end + 4 + (int(match[1]) if match else 0)
         if len(self.buffer) < whole:
             return
         request, self.buffer = self.buffer[:whole], self.buffer[whole:]

@@ -42,7 +42,7 @@ class _OursCut(_Ours):
     def build(self, texts: Texts) -> None:
         super().build(texts)
         self._cut = embedded.words
-        embedded.words = lambda found: found if isinstance(found, list) else self._cut(found)  # type: ignore[assignment]
+        embedded.words = lambda text: text if isinstance(text, list) else self._cut(text)  # type: ignore[assignment]
 
 
 class _Tantivy:
@@ -126,8 +126,8 @@ class _Bm25s:
         known = [word for word in question if word in self._index.vocab_dict]
         if not known:
             return []
-        found, _ = self._index.retrieve([known], k=self._size, show_progress=False)
-        return [self._ids[place] for place in found[0]]
+        places, _ = self._index.retrieve([known], k=self._size, show_progress=False)
+        return [self._ids[place] for place in places[0]]
 
 
 class _Fts5:
@@ -178,9 +178,9 @@ class _QdrantEdge:
         cut = [embedded.words(text) for _, text in texts]
         mean = sum(map(len, cut)) / max(1, len(cut))
         points = []
-        for (key, _), found in zip(texts, cut, strict=True):
-            norm = 1.2 * (0.25 + 0.75 * len(found) / mean)
-            terms = Counter(zlib.crc32(word.encode()) for word in found)
+        for (key, _), words_of_text in zip(texts, cut, strict=True):
+            norm = 1.2 * (0.25 + 0.75 * len(words_of_text) / mean)
+            terms = Counter(zlib.crc32(word.encode()) for word in words_of_text)
             values = [times * 2.2 / (times + norm) for times in terms.values()]
             points.append(self._library.Point(len(self._ids), {"words": self._library.SparseVector(list(terms), values)}))
             self._ids.append(key)
@@ -225,8 +225,8 @@ class _MilvusLite:
         self._client.load_collection("documents")
 
     def search(self, question: Any) -> list[str]:
-        (found,) = self._client.search("documents", data=[question], anns_field="words", limit=K, output_fields=["id"])
-        return [hit["id"] for hit in found]
+        (hits,) = self._client.search("documents", data=[question], anns_field="words", limit=K, output_fields=["id"])
+        return [hit["id"] for hit in hits]
 
 
 ENGINES: dict[str, tuple[Any, str]] = {

@@ -33,24 +33,24 @@ class Client:
         return int(head[9:12])
 
 
-def requests(told: dict[str, Any]) -> list[bytes]:
+def requests(task: dict[str, Any]) -> list[bytes]:
     """The bytes of each question's request."""
-    made = []
-    for text in questions(Path(told["corpus"])):
-        body = json.dumps({"query": text, "rewritten_query": text, "tenant_id": told["tenant"], "score_threshold": 0}).encode()
+    encoded = []
+    for text in questions(Path(task["corpus"])):
+        body = json.dumps({"query": text, "rewritten_query": text, "tenant_id": task["tenant"], "score_threshold": 0}).encode()
         head = f"POST /api/chat/general_rag HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        made.append(head.encode() + body)
-    return made
+        encoded.append(head.encode() + body)
+    return encoded
 
 
-async def peak(told: dict[str, Any], clients: int) -> dict[str, float]:
+async def peak(task: dict[str, Any], clients: int) -> dict[str, float]:
     """Every client asks again at once."""
-    asked, turn, taken = requests(told), count(), []
-    connections = [Client(*await asyncio.open_connection("127.0.0.1", told["port"])) for _ in range(clients)]
+    asked, turn, taken = requests(task), count(), []
+    connections = [Client(*await asyncio.open_connection("127.0.0.1", task["port"])) for _ in range(clients)]
     begun = time.perf_counter()
 
     async def work(client: Client) -> None:
-        while not taken or time.perf_counter() - begun < told["seconds"]:
+        while not taken or time.perf_counter() - begun < task["seconds"]:
             start = time.perf_counter()
             assert await client.ask(asked[next(turn) % len(asked)]) == 200
             taken.append(time.perf_counter() - start)
@@ -59,12 +59,12 @@ async def peak(told: dict[str, Any], clients: int) -> dict[str, float]:
     return {"qps": len(taken) / (time.perf_counter() - begun), "p99": 1000 * float(np.quantile(taken, 0.99))}
 
 
-async def steady(told: dict[str, Any], rate: float, clients: int) -> float:
+async def steady(task: dict[str, Any], rate: float, clients: int) -> float:
     """p99 in ms at so many questions a second."""
-    asked, taken = requests(told), []
+    asked, taken = requests(task), []
     free: asyncio.Queue[Client] = asyncio.Queue()
     for _ in range(clients):
-        free.put_nowait(Client(*await asyncio.open_connection("127.0.0.1", told["port"])))
+        free.put_nowait(Client(*await asyncio.open_connection("127.0.0.1", task["port"])))
     begun = time.perf_counter()
 
     async def one(number: int) -> None:
@@ -75,15 +75,15 @@ async def steady(told: dict[str, Any], rate: float, clients: int) -> float:
         free.put_nowait(client)
         taken.append(time.perf_counter() - due)
 
-    await asyncio.gather(*(one(number) for number in range(1 + int(rate * told["seconds"]))))
+    await asyncio.gather(*(one(number) for number in range(1 + int(rate * task["seconds"]))))
     return 1000 * float(np.quantile(taken, 0.99))
 
 
-async def work(told: dict[str, Any]) -> dict[str, Any]:
+async def work(task: dict[str, Any]) -> dict[str, Any]:
     """All of it."""
-    await peak({**told, "seconds": min(1.0, told["seconds"])}, 4)  # warm
-    one, many = await peak(told, 1), await peak(told, told["clients"])
-    return {"one": one, "many": many, "half": await steady(told, max(one["qps"], many["qps"]) / 2, told["clients"])}
+    await peak({**task, "seconds": min(1.0, task["seconds"])}, 4)  # warm
+    single, many = await peak(task, 1), await peak(task, task["clients"])
+    return {"one": single, "many": many, "half": await steady(task, max(single["qps"], many["qps"]) / 2, task["clients"])}
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def resident() -> float:
     import psutil
 
     here = psutil.Process()
-    return sum(one.memory_info().rss for one in (here, *here.children(recursive=True))) / 2**20
+    return sum(process.memory_info().rss for process in (here, *here.children(recursive=True))) / 2**20
 
 
 def ask(engine: Any, asked: list[Any], seconds: float, threads: int) -> dict[str, float]:
@@ -41,10 +41,10 @@ def ask(engine: Any, asked: list[Any], seconds: float, threads: int) -> dict[str
         work(taken[0])
     else:
         running = [threading.Thread(target=work, args=(mine,)) for mine in taken]
-        for one in running:
-            one.start()
-        for one in running:
-            one.join()
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
     wall = time.perf_counter() - begun
     every = np.concatenate([np.array(mine) for mine in taken])
     return {"qps": len(every) / wall, "p50": 1000 * float(np.quantile(every, 0.5)), "p99": 1000 * float(np.quantile(every, 0.99))}
@@ -52,28 +52,28 @@ def ask(engine: Any, asked: list[Any], seconds: float, threads: int) -> dict[str
 
 def main(job: Path) -> None:
     """Measure what the job says."""
-    told = json.loads(job.read_text(encoding="utf-8"))
-    made, asked = documents(Path(told["corpus"]), told["size"]), questions(Path(told["corpus"]))
-    kind = ENGINES[told["engine"]][0]
+    task = json.loads(job.read_text(encoding="utf-8"))
+    corpus, asked = documents(Path(task["corpus"]), task["size"]), questions(Path(task["corpus"]))
+    kind = ENGINES[task["engine"]][0]
     with tempfile.TemporaryDirectory(dir=job.parent) as folder:
         words("预热")  # its dictionary is loaded at the first word, and is in everybody's memory
         engine, before, start = kind(Path(folder)), resident(), time.perf_counter()
-        engine.build(made)
-        found: dict[str, Any] = {"index": time.perf_counter() - start, "memory": resident() - before}
+        engine.build(corpus)
+        result: dict[str, Any] = {"index": time.perf_counter() - start, "memory": resident() - before}
         ready = asked if kind.cuts else [words(question) for question in asked]
         for question in ready[:20]:
             engine.search(question)
-        found["one"] = ask(engine, ready, told["seconds"], 1)
-        found["many"] = ask(engine, ready, told["seconds"], told["threads"])
+        result["one"] = ask(engine, ready, task["seconds"], 1)
+        result["many"] = ask(engine, ready, task["seconds"], task["threads"])
         if hasattr(engine, "add"):
             start = time.perf_counter()
-            engine.add([(f"new{number}", text) for number, (_, text) in enumerate(made[:100])])
-            found["add"] = time.perf_counter() - start
+            engine.add([(f"new{number}", text) for number, (_, text) in enumerate(corpus[:100])])
+            result["add"] = time.perf_counter() - start
     start = time.perf_counter()
     for question in asked:
         words(question)
-    found["cut"] = 1000 * (time.perf_counter() - start) / len(asked)
-    job.with_suffix(".result").write_text(json.dumps(found), encoding="utf-8")
+    result["cut"] = 1000 * (time.perf_counter() - start) / len(asked)
+    job.with_suffix(".result").write_text(json.dumps(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

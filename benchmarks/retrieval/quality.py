@@ -48,7 +48,7 @@ def shorter(text: str) -> list[str]:
 WAYS: dict[str, Callable[[str], list[str]]] = {
     "characters": characters,
     "character bigrams": bigrams,
-    "bigrams and characters": lambda text: bigrams(text) + [one for run in _HAN.findall(index.normalise(text)) for one in run],
+    "bigrams and characters": lambda text: bigrams(text) + [character for run in _HAN.findall(index.normalise(text)) for character in run],
     "words (rjieba)": words,
     "words, the shorter ones in them too (rjieba's cut_for_search)": shorter,
     "words and bigrams": lambda text: words(text) + [two for two in bigrams(text) if _HAN.match(two)],
@@ -61,18 +61,18 @@ def main(job: Path) -> None:
     folder = Path(json.loads(job.read_text(encoding="utf-8"))["corpus"])
     documents, qrels = read_corpus(folder), read_qrels(folder)
     asked = {query: row["text"] for query, row in read_queries(folder).items() if query in qrels}
-    found = {}
+    by_cut = {}
     for name, way in WAYS.items():
         index.words = way
-        made = index.Index.build(documents)
-        run = {query: [doc_id for doc_id, _ in made.search(text, 10)] for query, text in asked.items()}
+        built = index.Index.build(documents)
+        run = {query: [doc_id for doc_id, _ in built.search(text, 10)] for query, text in asked.items()}
         scores = evaluate_run(run, qrels).values()
         start = time.perf_counter()
         terms = sum(len(way(text)) for text in asked.values()) / len(asked)
         seconds = time.perf_counter() - start
         measures = {name: fmean(score[name] for score in scores) for name in ("ndcg@10", "recall@5", "hit@1")}
-        found[name] = {**measures, "terms": terms, "cut": 1e6 * seconds / len(asked), "questions": len(asked)}
-    job.with_suffix(".result").write_text(json.dumps(found), encoding="utf-8")
+        by_cut[name] = {**measures, "terms": terms, "cut": 1e6 * seconds / len(asked), "questions": len(asked)}
+    job.with_suffix(".result").write_text(json.dumps(by_cut), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ def documents(folder: Path, count: int, seed: int = 0) -> list[tuple[str, str]]:
     cut = [rjieba.cut(f"{row.get('title', '')} {row['text']}".replace("\n", " ")) for row in rows]
     counts = Counter(word for words in cut for word in words if word.strip())
     names, weights = list(counts), list(accumulate(counts.values()))
-    rng, made = random.Random(seed), []
+    rng, texts = random.Random(seed), []
     for number in range(count):
         words = cut[number % len(cut)]
         if number >= len(cut):
             drawn = iter(rng.choices(names, cum_weights=weights, k=len(words)))
             words = [next(drawn) if word.strip() and rng.random() < _CHANGED else word for word in words]
-        made.append((f"d{number}", "".join(words)))
-    return made
+        texts.append((f"d{number}", "".join(words)))
+    return texts
 
 
 def questions(folder: Path) -> list[str]:

@@ -57,27 +57,27 @@ class Grader:
         if not fact:
             return "I do not know."
         number = int(hashlib.sha256(question.encode()).hexdigest(), 16)
-        like = [one for one in self._facts.values() if one["kind"] == fact["kind"] and one["answer"][0] not in fact["answer"]]
+        like = [known for known in self._facts.values() if known["kind"] == fact["kind"] and known["answer"][0] not in fact["answer"]]
         stated = like[number % len(like)] if like and number % 100 < WRONG else fact
         frames = self._frames[fact["language"]]
-        said = frames[number % len(frames)].format(a=stated["answer"][0])
+        text = frames[number % len(frames)].format(a=stated["answer"][0])
         more = stated is fact and number // 100 % 2
-        return f"{said}{'' if fact['language'] == 'zh' else ' '}{fact['more']}" if more else said
+        return f"{text}{'' if fact['language'] == 'zh' else ' '}{fact['more']}" if more else text
 
     def verdict(self, user: str) -> str:
         """`<think>…</think><output>…</output>` on an answer. Raises ValueError for a message that is not prompts.judge_messages'."""
-        found = _GRADED.fullmatch(user.strip())
-        if not found:
+        match = _GRADED.fullmatch(user.strip())
+        if not match:
             raise ValueError("an answer is graded as lines: Question: …, Reference answer: … (one or more) and Answer to grade: …")
-        question, answer = (found["question"] or "").strip(), found["answer"].strip()
-        gold = [line.removeprefix("Reference answer: ") for line in found["gold"].splitlines()]
+        question, answer = (match["question"] or "").strip(), match["answer"].strip()
+        gold = [line.removeprefix("Reference answer: ") for line in match["gold"].splitlines()]
         main, secondary = self._known.get((question, answer)) or self._fixed.get(answer) or self._by_rule(question, gold, answer)
         reason = f"Reference: {gold[0]}. {_SAYS[main]} {_ADDS[secondary]}"
         return write_judgement(Judgement(main, secondary, reason))
 
     def _by_rule(self, question: str, gold: list[str], answer: str) -> tuple[Value, Value]:
         main = rule_judge.judge(question, gold, answer).main
-        added = [one.strip() for one in _ENDS.split(answer) if one.strip()][1:]
+        added = [part.strip() for part in _ENDS.split(answer) if part.strip()][1:]
         secondary: Value = "none" if main == "none" or not added else "correct" if set(added) <= self._more else "incorrect"
         return main, secondary
 

@@ -77,8 +77,8 @@ class Solver:
     def solve(self, question: str) -> str:
         """`<think>lines</think><answer>number with unit</answer>`, or an answer that says that the question could not be read."""
         for pattern, name, language in self._known:
-            if found := pattern.fullmatch(question.strip()):
-                return worked(name, language, found.groupdict(), int(hashlib.sha256(question.encode()).hexdigest(), 16), self._slips)
+            if match := pattern.fullmatch(question.strip()):
+                return worked(name, language, match.groupdict(), int(hashlib.sha256(question.encode()).hexdigest(), 16), self._slips)
         known = self._answers.get(for_likeness(question))
         return f"<think>{known or 'no rule for this'}</think><answer>{known or 'unknown'}</answer>"
 
@@ -110,7 +110,7 @@ def worked(name: str, language: str, slots: dict[str, str], luck: int = 0, slips
         left, sign, right, *percent = line.split()
         terms = term(left), term(right)
         value = _SIGNS[sign](*map(_value, terms))
-        is_percent = bool(percent) or all(one.endswith("%") for one in terms)
+        is_percent = bool(percent) or all(operand.endswith("%") for operand in terms)
         if at == slip:
             value += Decimal(luck // 10_000 % 9 + 1) / (100 if is_percent else 1)
         results.append(_shown(value * 100) + "%" if is_percent else _shown(value))
@@ -134,22 +134,22 @@ def reasoning_verdict(task: str) -> str:
     thought = response.partition("</think>")[0].removeprefix("<think>").strip()
     lines = LINE.findall(thought)
     given = set(NUMBER.findall(question)) | {"100"}
-    seen: set[str] = set()
+    results: set[str] = set()
     follows = bool(lines) or bool(thought)
     for left, _, right, result in lines:
-        follows = follows and {left.rstrip("%"), right.rstrip("%")} <= given | seen
-        seen.add(result.rstrip("%"))
+        follows = follows and {left.rstrip("%"), right.rstrip("%")} <= given | results
+        results.add(result.rstrip("%"))
     exact = all(is_right(*line) for line in lines)
     is_number = read_quantity(reference) is not None
     right = bool(answer) and (same_quantity(answer, reference, question) if is_number else for_likeness(reference) in for_likeness(answer))
     concluded = not lines or lines[-1][3].strip("-%") in NUMBER.findall(answer)
-    said = [line.strip() for line in thought.splitlines() if line.strip()]
+    steps = [line.strip() for line in thought.splitlines() if line.strip()]
     used = {number for line in lines for number in NUMBER.findall(line[0] + " " + line[2])}
     checks = {
         "logic": [follows, exact, concluded and bool(answer)],
         "accuracy": [right, exact, right],
-        "completeness": [not lines or set(NUMBER.findall(question)) <= used | {"1"}, bool(answer), bool(said)],
-        "concision": [len(set(said)) == len(said), len(thought) <= _LONGEST_THOUGHT, len(answer) <= _LONGEST_ANSWER],
+        "completeness": [not lines or set(NUMBER.findall(question)) <= used | {"1"}, bool(answer), bool(steps)],
+        "concision": [len(set(steps)) == len(steps), len(thought) <= _LONGEST_THOUGHT, len(answer) <= _LONGEST_ANSWER],
     }
     faults = [name for name, held in checks.items() if not all(held)]
     return json.dumps(checks | {"weakest": "、".join(faults) or "无"}, ensure_ascii=False)

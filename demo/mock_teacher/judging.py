@@ -50,14 +50,14 @@ def judge(rewriter: Rewriter, question: str, rewrite: str) -> tuple[float, str]:
     score = 5 * math.sqrt(kept * terms)
     reasons = [f"保留要点{held}/{len(points)}", f"术语占比{terms:.0%}"]
     again = sum(len(word) > 1 for word in rjieba.cut(text)) - sum(len(word) > 1 for word in words)
-    for said, loss in (
+    for fault, loss in (
         ("过长", 0.5 * -(-max(0, len(rewrite.strip()) - SHORT) // 30)),
         ("不止一行", 1.0 * (len(rewrite.strip().splitlines()) > 1)),
         ("重复用词", 0.5 * max(0, again)),
     ):
         if loss:
             score -= loss
-            reasons.append(f"{said}扣{loss:g}分")
+            reasons.append(f"{fault}扣{loss:g}分")
     if is_copy(question, rewrite):
         score = min(score, COPY_AT_MOST)
         reasons.append("照抄原问题")
@@ -66,5 +66,5 @@ def judge(rewriter: Rewriter, question: str, rewrite: str) -> tuple[float, str]:
 
 def profile(question: str) -> str:
     """The JSON that prompts/extract_profile.txt asks for: an age, a stage of life or school, a clause about an earlier time; else empty."""
-    found = {"用户画像": "，".join(dict.fromkeys(_ABOUT.findall(question))), "历史摘要": "，".join(_BEFORE.findall(question))}
-    return json.dumps(found, ensure_ascii=False)
+    profile_and_history = {"用户画像": "，".join(dict.fromkeys(_ABOUT.findall(question))), "历史摘要": "，".join(_BEFORE.findall(question))}
+    return json.dumps(profile_and_history, ensure_ascii=False)

@@ -90,18 +90,18 @@ class Rewriter:
     def rewrite(self, question: str, context: str = "") -> str:
         """One line of words. `context` (profile, history) counts only where it holds a phrase of the lexicon and the question none."""
         gold = self._labels.get(for_likeness(question))
-        default, found = "", {}
+        default, by_kind = "", {}
         for kind, text in self.candidates(question, context):
             default = default or text
             if not gold:
                 break
-            found[kind] = text
+            by_kind[kind] = text
         if not default:
             return " ".join(question.split())[:LONGEST]
         if not gold:
             return default
         # Of equally good ones the lexicon's, then the shortest. A right document below the third counts in no quality, but is better.
-        scored = [(*self._found(question, text, gold), kind in _OF_LEXICON, -len(text), text) for kind, text in found.items()]
+        scored = [(*self._found(question, text, gold), kind in _OF_LEXICON, -len(text), text) for kind, text in by_kind.items()]
         best = max(scored)
         return best[-1] if best[1] else default
 

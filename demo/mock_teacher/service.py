@@ -1,4 +1,4 @@
-"""The stand-in behind OpenAI's chat API: POST /v1/chat/completions, GET /v1/models, GET /health.
+"""The mock teacher behind OpenAI's chat API: POST /v1/chat/completions, GET /v1/models, GET /health.
 
 Its tasks are told by their system prompt, word for word: prompts/judge_medical.txt and extract_profile.txt; given a knowledge base,
 rewrite_<tenant>.txt and judge_rewrite.txt; given a judge's sample, answer_question.txt and judge_answer.txt; given a finance sample,
@@ -29,7 +29,7 @@ from demo.mock_teacher.rewriting import Rewriter
 NAME = "overtake-stand-in"
 """The `model` of every answer, whatever was asked for."""
 STRICT = "gpt-5-stand-in"
-"""The same stand-in behind the parameter rules of GPT-5, for tests of clients."""
+"""The same mock behind the parameter rules of GPT-5, for tests of clients."""
 
 _JUDGED = re.compile(r"原始问题：([^\n]*)\n(?:用户画像：[^\n]*\n)?(?:历史摘要：[^\n]*\n)?改写：(.*)", re.DOTALL)
 _ANSWERED = re.compile(r"患者问题：([^\n]*)\n(?:参考答案：([^\n]*)\n)?待评回答：([^\n]*)")
@@ -205,8 +205,8 @@ def create_app(
         if not _opens(request, api_key):
             return JSONResponse({"status": "ok", "model": NAME})
         uses = [
-            {"tenant_id": tenant, "documents": len(one.kb), "lexicon": len(one.kb.lexicon), "labels": one.labelled}
-            for tenant, one in rewriters.items()
+            {"tenant_id": tenant, "documents": len(rewriter.kb), "lexicon": len(rewriter.kb.lexicon), "labels": rewriter.labelled}
+            for tenant, rewriter in rewriters.items()
         ]
         return JSONResponse({"status": "ok", "model": NAME, "knowledge_bases": uses})
 
@@ -216,8 +216,8 @@ def create_app(
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        said = "; ".join(f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in error.errors())
-        return _error(400, said, "invalid_value")
+        problems = "; ".join(f"{'.'.join(map(str, detail['loc'][1:])) or 'body'}: {detail['msg']}" for detail in error.errors())
+        return _error(400, problems, "invalid_value")
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
@@ -251,16 +251,16 @@ def _check(body: Completion) -> None:
     if body.model != STRICT:
         return
     if body.max_tokens is not None:
-        said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-        raise Refused(400, said, "unsupported_parameter", "max_tokens")
+        problem = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        raise Refused(400, problem, "unsupported_parameter", "max_tokens")
     if body.temperature not in (None, 1):
-        said = f"Unsupported value: 'temperature' does not support {body.temperature:g} with this model."
-        said += " Only the default (1) value is supported."
-        raise Refused(400, said, "unsupported_value", "temperature")
+        problem = f"Unsupported value: 'temperature' does not support {body.temperature:g} with this model."
+        problem += " Only the default (1) value is supported."
+        raise Refused(400, problem, "unsupported_value", "temperature")
 
 
 def _error(status: int, message: str, code: str | None, param: str | None = None) -> JSONResponse:
     # A lone surrogate in what was sent must not break the answer that names it.
-    said = message.encode("utf-8", "backslashreplace").decode()
+    printable = message.encode("utf-8", "backslashreplace").decode()
     kind = "invalid_request_error" if status < 500 else "server_error"
-    return JSONResponse({"error": {"message": said, "type": kind, "param": param, "code": code}}, status_code=status)
+    return JSONResponse({"error": {"message": printable, "type": kind, "param": param, "code": code}}, status_code=status)

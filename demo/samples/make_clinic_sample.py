@@ -36,7 +36,7 @@ def words(text: str) -> set[str]:
 
 
 def _stem(word: str) -> str:
-    ending = next((one for one in _ENDINGS if word.endswith(one) and len(word) - len(one) >= 3), "")
+    ending = next((suffix for suffix in _ENDINGS if word.endswith(suffix) and len(word) - len(suffix) >= 3), "")
     return word.removesuffix(ending)
 
 
@@ -70,7 +70,7 @@ def make(folder: Path) -> int:
     """Write corpus.jsonl, queries.jsonl, qrels/ and lexicon.tsv beside source.yaml; 1 when a held-out question shares a word."""
     try:
         source = yaml.safe_load((folder / "source.yaml").read_text(encoding="utf-8"))
-        docs = [{"_id": one["id"], "title": one["term"], "text": one["text"]} for one in source["concepts"]]
+        docs = [{"_id": concept["id"], "title": concept["term"], "text": concept["text"]} for concept in source["concepts"]]
         train, held_out, pairs = list(questions(source, "train")), list(questions(source, "heldout")), list(lexicon(source))
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise BadInput(f"{folder / 'source.yaml'} is not readable as such a source ({error!r}): the shipped one shows the form") from None

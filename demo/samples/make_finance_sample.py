@@ -94,16 +94,18 @@ def shared_runs(held_out: list[str], training: list[str]) -> Iterator[tuple[str,
 
 
 def _runs(sentence: str) -> set[str]:
-    found = set()
+    runs = set()
     for stretch in re.split(r"\{\w+\}|[^\w\s'-]|\d+", sentence.casefold()):
         for pieces, length, between in ((re.findall(r"[\u4e00-\u9fff]", stretch), 7, ""), (re.findall(r"[a-z'-]+", stretch), 5, " ")):
-            found |= {between.join(pieces[at : at + length]) for at in range(len(pieces) - length + 1)}
-    return found
+            runs |= {between.join(pieces[at : at + length]) for at in range(len(pieces) - length + 1)}
+    return runs
 
 
 def all_sentences(source: dict[str, Any], split: str) -> list[str]:
     """Every sentence of a split, computed problems' and others'."""
-    computed = [one for written in source["calculation"].values() for language in ("zh", "en") for one in frames(written[language], split)]
+    computed = [
+        sentence for written in source["calculation"].values() for language in ("zh", "en") for sentence in frames(written[language], split)
+    ]
     return computed + [question for written in source["text"].values() for question, _ in frames(written, split)]
 
 
@@ -111,7 +113,7 @@ def make(folder: Path) -> int:
     """Write train.jsonl and test.jsonl beside source.yaml; 1 when a held-out sentence shares a run with a training sentence."""
     try:
         source = yaml.safe_load((folder / "source.yaml").read_text(encoding="utf-8"))
-        found = list(shared_runs(all_sentences(source, "heldout"), all_sentences(source, "train")))
+        repeated = list(shared_runs(all_sentences(source, "heldout"), all_sentences(source, "train")))
         rows = {"train": [*problems(source, "train", set()), *questions_in_words(source, "train")]}
         taken = {numbers_of(row["question"]) for row in rows["train"]}
         rows["heldout"] = [*problems(source, "heldout", taken), *questions_in_words(source, "heldout")]
@@ -119,10 +121,10 @@ def make(folder: Path) -> int:
         raise BadInput(f"{folder / 'source.yaml'} is not readable as YAML: {error}") from None
     except (KeyError, TypeError) as error:
         raise BadInput(f"{folder / 'source.yaml'}: {error} is missing; datasets/README.md shows the form") from None
-    for sentence, shared in found:
+    for sentence, shared in repeated:
         print(f"leak: {sentence} <- {shared}", file=sys.stderr)
-    if found:
-        print(f"{len(found)} held-out sentences repeat words of training sentences: reword source.yaml", file=sys.stderr)
+    if repeated:
+        print(f"{len(repeated)} held-out sentences repeat words of training sentences: reword source.yaml", file=sys.stderr)
         return 1
     for split, name in (("train", "train.jsonl"), ("heldout", "test.jsonl")):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[split])

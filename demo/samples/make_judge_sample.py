@@ -30,10 +30,10 @@ Row = dict[str, Any]
 
 def questions(source: dict[str, Any], side: str) -> list[Row]:
     """The facts of a side: id, question, answer (reference answers), more (a true sentence that may be added), kind, language."""
-    found = [(language, kind, *fact) for language in ("en", "zh") for kind, facts in source[side][language].items() for fact in facts]
+    flat = [(language, kind, *fact) for language in ("en", "zh") for kind, facts in source[side][language].items() for fact in facts]
     return [
         {"id": f"{side}-{number}", "question": question, "answer": answer, "more": more, "kind": kind, "language": language}
-        for number, (language, kind, question, answer, more) in enumerate(found, 1)
+        for number, (language, kind, question, answer, more) in enumerate(flat, 1)
     ]
 
 
@@ -46,25 +46,32 @@ def rows(source: dict[str, Any], side: str) -> Iterator[Row]:
         gap = "" if fact["language"] == "zh" else " "
         gold = fact["answer"]
         plain, long, spelled = (frame.format(a=gold[0]) for frame in random.choices(frames, k=3))
-        made = [("right", plain, "correct", "none", gold[:1]), ("right_more", f"{long}{gap}{fact['more']}", "correct", "correct", gold[:1])]
+        answers = [
+            ("right", plain, "correct", "none", gold[:1]),
+            ("right_more", f"{long}{gap}{fact['more']}", "correct", "correct", gold[:1]),
+        ]
         if len(gold) > 1:
             spelled = random.choice(frames).format(a=gold[-1])
-            made.append(("right_other_spelling", spelled, "correct", "none", gold[-1:]))
-        like = [one for one in facts if (one["kind"], one["language"]) == (fact["kind"], fact["language"]) and one is not fact]
-        strange = [one["answer"][0] for one in like if not set(one["answer"]) & set(gold)]
-        made.append(("hedged", random.choice(hedges).format(a=gold[0], b=random.choice(strange)), "none", "none", []))
-        made.append(("empty", random.choice(EMPTIES[SIDES.index(side) :: 2]), "none", "none", []))
-        made.append(("injection", random.choice(INJECTIONS[SIDES.index(side) :: 2]), "none", "none", []))
-        others = [_right(one, frames) for one in like]
-        for answer_hat, kinds in ((plain, _OF_PLAIN), (made[1][1], _OF_LONG)):
-            found = negatives(Right(fact["question"], tuple(gold), answer_hat, "none"), others, SEED)
-            made += [(one.kind, one.answer_hat, one.main, one.secondary or "", list(one.facts)) for one in found if one.kind in kinds]
-        seen: set[str] = set()
-        for kind, answer_hat, main, secondary, named in made:
-            if answer_hat not in seen:
-                seen.add(answer_hat)
+            answers.append(("right_other_spelling", spelled, "correct", "none", gold[-1:]))
+        like = [other for other in facts if (other["kind"], other["language"]) == (fact["kind"], fact["language"]) and other is not fact]
+        strange = [other["answer"][0] for other in like if not set(other["answer"]) & set(gold)]
+        answers.append(("hedged", random.choice(hedges).format(a=gold[0], b=random.choice(strange)), "none", "none", []))
+        answers.append(("empty", random.choice(EMPTIES[SIDES.index(side) :: 2]), "none", "none", []))
+        answers.append(("injection", random.choice(INJECTIONS[SIDES.index(side) :: 2]), "none", "none", []))
+        others = [_right(other, frames) for other in like]
+        for answer_hat, kinds in ((plain, _OF_PLAIN), (answers[1][1], _OF_LONG)):
+            wrong = negatives(Right(fact["question"], tuple(gold), answer_hat, "none"), others, SEED)
+            answers += [
+                (negative.kind, negative.answer_hat, negative.main, negative.secondary or "", list(negative.facts))
+                for negative in wrong
+                if negative.kind in kinds
+            ]
+        answers_seen: set[str] = set()
+        for kind, answer_hat, main, secondary, named in answers:
+            if answer_hat not in answers_seen:
+                answers_seen.add(answer_hat)
                 yield {
-                    "id": f"{fact['id']}-{len(seen)}",
+                    "id": f"{fact['id']}-{len(answers_seen)}",
                     "question": fact["question"],
                     "answer": gold,
                     "answer_hat": answer_hat,
@@ -84,12 +91,12 @@ def make(folder: Path) -> int:
     """Write the three files beside the folder's source.yaml."""
     try:
         source = yaml.safe_load((folder / "source.yaml").read_text(encoding="utf-8"))
-        made = {f"{side}.jsonl": list(rows(source, side)) for side in SIDES}
-        made["questions.jsonl"] = questions(source, "train")
+        files = {f"{side}.jsonl": list(rows(source, side)) for side in SIDES}
+        files["questions.jsonl"] = questions(source, "train")
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{folder / 'source.yaml'} is no source of a judge's sample ({error!r}): see the one in datasets/judge") from None
-    write_aside({folder / name: json_lines(lines) for name, lines in made.items()})
-    print(", ".join(f"{len(lines)} rows in {folder / name}" for name, lines in made.items()))
+    write_aside({folder / name: json_lines(lines) for name, lines in files.items()})
+    print(", ".join(f"{len(lines)} rows in {folder / name}" for name, lines in files.items()))
     return 0
 
 

@@ -47,7 +47,7 @@ def questions(source: dict[str, Any], split: str) -> Iterator[dict[str, str]]:
         if "{lay}" not in frame or "{ask}" not in frame:
             raise BadInput(f"frame {frame!r} of {split} must hold both {{lay}} and {{ask}}")
     per_document = TRAIN_PER_DOCUMENT if split == "train" else HELD_OUT_PER_DOCUMENT
-    seen: set[str] = set()
+    texts: set[str] = set()
     for concept in source["concepts"]:
         for position, aspect in enumerate(source["aspects"]):
             lay = _phrases(concept, split)
@@ -57,11 +57,11 @@ def questions(source: dict[str, Any], split: str) -> Iterator[dict[str, str]]:
                 phrase = lay[(position * per_document + number) % len(lay)]
                 for _ in range(_DRAWS):
                     text = rng.choice(frames).format(lay=phrase, ask=rng.choice(ask))
-                    if text not in seen:
+                    if text not in texts:
                         break
                 else:
                     raise BadInput(f"{concept['id']}, {aspect}: no new {split} question in {_DRAWS} draws: write more frames or phrases")
-                seen.add(text)
+                texts.add(text)
                 row = {"_id": f"{concept['id']}-{aspect}-{split}{number + 1}", "text": text, "gold": f"{concept['id']}-{aspect}"}
                 if split == "train" and source.get("profiles") and rng.random() < 0.15:
                     row["user_profile"] = rng.choice(source["profiles"])
@@ -96,11 +96,11 @@ def make(folder: Path) -> int:
         raise BadInput(f"{folder / 'source.yaml'}: {error} is missing; the shipped tenants' files show the form") from None
     shipped = [row["text"] for row in train] + [text for pair in pairs for text in pair]
     shipped += [text for row in train for text in (row.get("user_profile", ""), row.get("history_summary", ""))]
-    found = list(leaks([row["text"] for row in held_out], shipped))
-    for question, what in found[:200]:
+    leaked = list(leaks([row["text"] for row in held_out], shipped))
+    for question, what in leaked[:200]:
         print(f"leak: {question} <- {what}", file=sys.stderr)
-    if found:
-        print(f"{len(found)} of {len(held_out)} held-out questions share words with shipped material: reword source.yaml", file=sys.stderr)
+    if leaked:
+        print(f"{len(leaked)} of {len(held_out)} held-out questions share words with shipped material: reword source.yaml", file=sys.stderr)
         return 1
     write_tenant(folder, docs, train, held_out, pairs)
     _write_sheet(folder / "questions.xlsx", train + held_out)

@@ -16,9 +16,9 @@ def pretrain(model: Any, tokenizer: Any, lessons: Iterator[Lesson], steps: int, 
     import torch
     from tqdm import tqdm
 
-    inner = {name: one for name, one in model.named_parameters() if one.ndim == 2 and "embed" not in name}
-    outer = [one for name, one in model.named_parameters() if name not in inner]
-    momenta = [torch.zeros_like(one) for one in inner.values()]
+    inner = {name: parameter for name, parameter in model.named_parameters() if parameter.ndim == 2 and "embed" not in name}
+    outer = [parameter for name, parameter in model.named_parameters() if name not in inner]
+    momenta = [torch.zeros_like(matrix) for matrix in inner.values()]
     optimiser = torch.optim.AdamW(outer, lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.0)
     losses: list[float] = []
     packed: list[tuple[int, int]] = []

@@ -56,11 +56,13 @@ def taken_numbers(sample: Path) -> set[tuple[str, ...]]:
 def lessons(source: dict[str, Any], taken: set[tuple[str, ...]], rng: random.Random) -> Iterator[Lesson]:
     """Endless lessons as (text, whether it is to be learnt) pieces: calculations, copies, words that stand for numbers, tables."""
     everything = [
-        label for written in source["labels"].values() for language in written.values() for one in language.values() for label in one
+        label for written in source["labels"].values() for language in written.values() for texts in language.values() for label in texts
     ]
     money = {
         name: set(
-            re.findall(r"\{(\w+)\} ?\{u\}", "".join(frame for language in written.values() for one in language.values() for frame in one))
+            re.findall(
+                r"\{(\w+)\} ?\{u\}", "".join(frame for language in written.values() for frames in language.values() for frame in frames)
+            )
         )
         for name, written in source["calculation"].items()
     }
@@ -70,11 +72,11 @@ def lessons(source: dict[str, Any], taken: set[tuple[str, ...]], rng: random.Ran
         language = rng.choice(("zh", "en"))
         unit = rng.choice(source["units"][language])
         thought, _, answer = finance.worked(name, language, numbers | {"u": unit}).removeprefix("<think>").partition("</think><answer>")
-        said = [*thought.split("\n"), answer.removesuffix("</answer>")]
+        lines = [*thought.split("\n"), answer.removesuffix("</answer>")]
         which = rng.random()
         # A bare calculation may be one that a problem needs, as a times table is whole; one with words around it may not.
         if which < 0.42:
-            for line in said[1:-1]:
+            for line in lines[1:-1]:
                 asked, _, result = line.partition("=")
                 yield [(f"{asked}=", False), (f"{result}\n", True)]
             continue
@@ -86,8 +88,8 @@ def lessons(source: dict[str, Any], taken: set[tuple[str, ...]], rng: random.Ran
             yield [(" ".join(parts) + "\n", False), (" ".join(parts) + "\n", True)]
             continue
         if which < 0.55:
-            asked, _, result = rng.choice(said[1:-1]).partition("=")
-            sign = next(one for one in "+-*/" if one in asked)
+            asked, _, result = rng.choice(lines[1:-1]).partition("=")
+            sign = next(operator for operator in "+-*/" if operator in asked)
             left, right = asked.split(sign)
             names = rng.sample(everything, 3)
             parts = [f"{names[0]}{left}", f"{names[1]}{right}", f"{names[2]}{rng.choice((left, right, '7', '300'))}"]
@@ -101,7 +103,7 @@ def lessons(source: dict[str, Any], taken: set[tuple[str, ...]], rng: random.Ran
         rng.shuffle(parts)
         ask = rng.choice(labels["ask"])
         parts.insert(0 if rng.random() < 0.2 else len(parts), ask)
-        yield [(_joined(parts, rng) + "\n", False), ("\n".join(said) + "\n" + SPECIAL[0], True)]
+        yield [(_joined(parts, rng) + "\n", False), ("\n".join(lines) + "\n" + SPECIAL[0], True)]
 
 
 def _unit(name: str, slot: str, money: set[str], unit: str, rng: random.Random) -> str:

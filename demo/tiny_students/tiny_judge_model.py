@@ -108,10 +108,10 @@ def lessons(parts: Parts, rng: random.Random) -> Iterator[Lesson]:
         golds = [_fact(parts, chinese, rng)]
         while rng.random() < 0.35 and len(golds) < 3:
             golds.append(_fact(parts, chinese, rng))
-        references = "".join(f"Reference answer: {one}\n" for one in golds)
+        references = "".join(f"Reference answer: {gold}\n" for gold in golds)
         if kind == "check":
             checked = [_line(golds, parts, chinese, rng, 0.3) for _ in range(rng.randint(3, 5))]
-            pieces = [[(f"Answer to grade: {one.text}<|im_end|>", False), (one.sign, True), ("\n", False)] for one in checked]
+            pieces = [[(f"Answer to grade: {check.text}<|im_end|>", False), (check.sign, True), ("\n", False)] for check in checked]
             yield [(references, False), *(piece for three in pieces for piece in three)]
             continue
         line = _line(golds, parts, chinese, rng, 0.5)
@@ -134,15 +134,15 @@ def _line(golds: list[str], parts: Parts, chinese: bool, rng: random.Random, mor
     kind = rng.choices("+-~0e", (36, 28, 16, 14, 6))[0]
     if kind == "e":
         return Line(rng.choice(_EMPTY), "0", "=", "")
-    said = rng.choice((golds[0], *golds))
-    fact = said
+    stated = rng.choice((golds[0], *golds))
+    fact = stated
     if kind == "-":
-        while any(one in fact for one in golds):
-            fact = _near(said, parts, chinese, rng) if rng.random() < 0.4 else _fact(parts, chinese, rng)
+        while any(gold in fact for gold in golds):
+            fact = _near(stated, parts, chinese, rng) if rng.random() < 0.4 else _fact(parts, chinese, rng)
     elif kind == "~":
-        fact = rng.choice(_DENIALS[chinese]) + gap + said
+        fact = rng.choice(_DENIALS[chinese]) + gap + stated
     elif kind == "0":
-        pair = [said, _fact(parts, chinese, rng)]
+        pair = [stated, _fact(parts, chinese, rng)]
         rng.shuffle(pair)
         first, second = rng.choice(_DOUBTS[chinese])
         fact = gap.join(filter(None, (first, pair[0] + (comma if rng.random() < 0.5 else ""), second, pair[1])))
@@ -151,7 +151,7 @@ def _line(golds: list[str], parts: Parts, chinese: bool, rng: random.Random, mor
     text, adds = gap.join(filter(None, (before, fact, after))) + stop, "="
     if kind != "0" and rng.random() < more:
         text, adds = f"{text}{gap}{_words(2, 5, parts, chinese, rng)}{stop}", "1"
-    return Line(text, {"~": "-"}.get(kind, kind), adds, said if kind in "+~" else "")
+    return Line(text, {"~": "-"}.get(kind, kind), adds, stated if kind in "+~" else "")
 
 
 def _search(parts: Parts, chinese: bool, rng: random.Random) -> Lesson:
@@ -173,12 +173,12 @@ def _find(parts: Parts, chinese: bool, rng: random.Random) -> Lesson:
     golds.append(_near(rng.choice(golds), parts, chinese, rng))
     rng.shuffle(golds)
     held = rng.sample(golds, rng.randint(1, len(golds) - 1))
-    denied = {one for one in held if rng.random() < 0.2}
-    said = [word for one in held for word in (_words(0, 2, parts, chinese, rng), *_denial(one in denied, chinese, rng), one)]
-    references = "".join(f"Reference answer: {one}\n" for one in golds)
-    pieces = [(f"{references}Answer to grade: {gap.join(filter(None, said))}{stop}<|im_end|>\n", False)]
-    for one in rng.sample(golds, len(golds)):
-        pieces += [(f" {one}.", False), ("+" if one in held and one not in denied else "-", True)]
+    denied = {name for name in held if rng.random() < 0.2}
+    words = [word for name in held for word in (_words(0, 2, parts, chinese, rng), *_denial(name in denied, chinese, rng), name)]
+    references = "".join(f"Reference answer: {gold}\n" for gold in golds)
+    pieces = [(f"{references}Answer to grade: {gap.join(filter(None, words))}{stop}<|im_end|>\n", False)]
+    for named in rng.sample(golds, len(golds)):
+        pieces += [(f" {named}.", False), ("+" if named in held and named not in denied else "-", True)]
     return [*pieces, ("\n", False)]
 
 

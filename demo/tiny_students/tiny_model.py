@@ -77,15 +77,15 @@ def lessons(documents: list[Document], rng: random.Random) -> Iterator[tuple[str
         clauses = _clauses(document)
         if not clauses:
             continue
-        chosen = rng.sample(clauses, min(rng.choice([1, 1, 2]), len(clauses)))
-        parts = ["".join(c for c in clause if rng.random() < rng.choice([0.5, 0.9])) for clause in chosen]
+        picked = rng.sample(clauses, min(rng.choice([1, 1, 2]), len(clauses)))
+        parts = ["".join(c for c in clause if rng.random() < rng.choice([0.5, 0.9])) for clause in picked]
         for _ in range(rng.choice([0, 1, 2])):
             parts.insert(rng.randrange(len(parts) + 1), "".join(rng.choices(characters, k=rng.randrange(1, 6))))
         # A title whose words stand in the text says what the document is about; one that does not is a number in a statute book.
         title = [re.split(r"[：:]", document.title)[0], *words(document.title)[-3:]]
         target = [word for word in title if len(word) > 1 and word in document.text]
         if not target or rng.random() < 0.5:
-            target += [word for word in words(" ".join(chosen)) if len(word) > 1 and frequency[word] < len(documents) * 0.2][:8]
+            target += [word for word in words(" ".join(picked)) if len(word) > 1 and frequency[word] < len(documents) * 0.2][:8]
         yield "".join(parts), " ".join(dict.fromkeys(target))
 
 

@@ -32,7 +32,7 @@ def read_header(path: Path) -> Any:
     except (ValueError, KeyError, IndexError, OverflowError) as error:
         raise BadInput(f"{path} cannot be read as GGUF ({_words(error)}): it is cut off or damaged, fetch it again") from None
     # numpy maps what is not there as a shorter array, or reads past the end without a word.
-    if reader.tensors and (last := max(one.data_offset + one.n_bytes for one in reader.tensors)) > path.stat().st_size:
+    if reader.tensors and (last := max(tensor.data_offset + tensor.n_bytes for tensor in reader.tensors)) > path.stat().st_size:
         raise BadInput(f"{path} is cut off: {path.stat().st_size:,} bytes of {last:,}; fetch it again")
     if int(value(reader, "split.count") or 1) > 1:
         first = re.sub(r"-\d+-of-", "-00001-of-", path.name)
@@ -56,7 +56,7 @@ def check(path: Path, reader: Any) -> None:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     architecture = value(reader, _NEEDED)
-    known = {one.replace("_", "").replace("-", "") for one in GGUF_SUPPORTED_ARCHITECTURES}
+    known = {supported.replace("_", "").replace("-", "") for supported in GGUF_SUPPORTED_ARCHITECTURES}
     if architecture.replace("_", "").replace("-", "") not in known:
         raise BadInput(
             f"{path}: architecture {architecture} cannot be unpacked; there are {', '.join(sorted(GGUF_SUPPORTED_ARCHITECTURES))}"
@@ -88,7 +88,7 @@ def check_room(path: Path, reader: Any, out: Path) -> None:
     import psutil
 
     weights = 2 * sum(int(tensor.n_elements) for tensor in reader.tensors)
-    parent = next(one for one in out.resolve().parents if one.exists())
+    parent = next(ancestor for ancestor in out.resolve().parents if ancestor.exists())
     for what, need, free in (
         ("memory", weights * _MEMORY, psutil.virtual_memory().available),
         (f"disk at {parent}", weights, shutil.disk_usage(parent).free),
@@ -134,11 +134,11 @@ def unpack(path: Path, out: Path) -> int:
 
 def _check_tokenizer(path: Path, tokenizer: Any) -> None:
     """Raise BadInput for a tokenizer that loses words, or whose chat template cannot be written or holds no end of a turn."""
-    said = "How do I pay? 怎么付款？"
-    if tokenizer.decode(tokenizer(said, add_special_tokens=False).input_ids).strip() != said:
-        raise BadInput(f"{path}: its tokenizer does not give back {said!r}: take another file of the model")
+    sample = "How do I pay? 怎么付款？"
+    if tokenizer.decode(tokenizer(sample, add_special_tokens=False).input_ids).strip() != sample:
+        raise BadInput(f"{path}: its tokenizer does not give back {sample!r}: take another file of the model")
     try:
-        messages = [{"role": "user", "content": said}, {"role": "assistant", "content": "ok"}]
+        messages = [{"role": "user", "content": sample}, {"role": "assistant", "content": "ok"}]
         ids = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
     except Exception as error:  # noqa: BLE001 - templates are programs and raise what they like
         raise BadInput(f"{path}: its chat template cannot be used ({_words(error)}): take another file of the model") from None

@@ -73,7 +73,7 @@ def chat_template(folder: Path) -> str:
     for name in ("chat_template.json", "tokenizer_config.json"):
         template = _json(folder / name).get("chat_template")
         if isinstance(template, list):
-            template = next((one.get("template") for one in template if one.get("name") == "default"), None)
+            template = next((entry.get("template") for entry in template if entry.get("name") == "default"), None)
         if isinstance(template, str) and template.strip():
             return template
     return ""
@@ -141,9 +141,9 @@ def rejection_reason(folder: Path, out: Path) -> str | None:
     if not files:
         return f"{folder} holds no weights (*.safetensors): fetch the model again"
     halves = sum(file.stat().st_size for file in files) / (2 if _json(folder / "config.json").get("dtype") == "float32" else 1)
-    found = re.search(r"^MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
-    free = int(found[1]) * 1024 if found else 0
-    parent = next(one for one in (out, *out.parents) if one.exists())
+    match = re.search(r"^MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+    free = int(match[1]) * 1024 if match else 0
+    parent = next(ancestor for ancestor in (out, *out.parents) if ancestor.exists())
     for what, need, there in (
         ("memory", halves * 2 * _ADAPTED, free),
         (f"disk at {parent}", halves * _LEFT, shutil.disk_usage(parent).free),

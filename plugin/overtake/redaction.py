@@ -34,4 +34,4 @@ def without_login(address: str) -> str:
     >>> without_login("http://me:pass@host/v1?key=abc")
     'http://***@host/v1?key=***'
     """
-    return _IN_URL.sub(lambda found: f"{found[1] or found[2]}***", address)
+    return _IN_URL.sub(lambda match: f"{match[1] or match[2]}***", address)

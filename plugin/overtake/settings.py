@@ -185,14 +185,14 @@ def _checked(config: str) -> Path:
     if not path.is_file():
         raise SettingsError(f"OVERTAKE_CONFIG names {config}, which is no file: correct the path or unset it")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         # Not the error's own words: they quote the line, which may hold a key.
         mark = getattr(error, "problem_mark", None)
         raise SettingsError(f"{config} is not readable as YAML{f' (line {mark.line + 1})' if mark else ''}: correct it") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise SettingsError(f"{config} holds no settings: write lines such as rag_top_k: 5")
-    if key := re.search(r"\w*api_key", str(found), re.IGNORECASE):
+    if key := re.search(r"\w*api_key", str(content), re.IGNORECASE):
         variable = f"OVERTAKE_{key[0].upper().removeprefix('OVERTAKE_')}"
         raise SettingsError(f"{config} holds {key[0]}: take it out and export {variable} instead")
     return path
@@ -205,7 +205,10 @@ def model() -> type[Settings]:
 
 @lru_cache(maxsize=1)
 def _model(declared: tuple[Setting, ...]) -> type[Settings]:
-    fields: Any = {one.name: (float, Field(one.default, ge=one.least, le=one.most, description=one.meaning)) for one in declared}
+    fields: Any = {
+        setting.name: (float, Field(setting.default, ge=setting.least, le=setting.most, description=setting.meaning))
+        for setting in declared
+    }
     return create_model("Settings", __base__=Settings, **fields)
 
 
@@ -236,10 +239,10 @@ def value(name: str) -> float:
     """The number that a setting holds, also one that a task declares. Raises SettingsError as `load` does, KeyError for no setting."""
     if name not in type(load()).model_fields and name in DECLARED:
         load.cache_clear()  # its task has become known since
-    found = load()
-    if name not in type(found).model_fields:
+    config = load()
+    if name not in type(config).model_fields:
         raise KeyError(name)
-    return float(getattr(found, name))
+    return float(getattr(config, name))
 
 
 def _shown(item: Any) -> str:
@@ -303,12 +306,12 @@ def student_keys(addresses: Iterable[str]) -> dict[str, str]:
     for number, entry in enumerate(os.environ.get("OVERTAKE_STUDENT_API_KEYS", "").split(), 1):
         address, _, key = entry.partition("=")
         try:
-            found = checked_address(address), checked_key(key)
+            pair = checked_address(address), checked_key(key)
         except ValueError as error:
             raise SettingsError(f"OVERTAKE_STUDENT_API_KEYS, entry {number}: it {error}") from None
-        if not all(found):
+        if not all(pair):
             raise SettingsError(f"OVERTAKE_STUDENT_API_KEYS, entry {number}: write http://HOST:PORT/v1=KEY, entries apart by a blank")
-        entries.append((_place(found[0]), found[1]))
+        entries.append((_place(pair[0]), pair[1]))
     entries.sort(key=lambda entry: -len(entry[0][1]))
     keys = {
         address: next((key for (host, path), key in entries if host == place[0] and place[1].startswith(path)), "")

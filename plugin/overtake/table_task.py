@@ -44,19 +44,19 @@ def table_task(
     must not (by default the doctor's common ones). `texts`: the fields that the prompt reads, by default the second. `more`: other
     fields of Task. A row class may raise ValueError for a row that cannot be used.
     """
-    names = [one.name for one in fields(row)]  # type: ignore[arg-type]  # a dataclass, as said
+    names = [field.name for field in fields(row)]  # type: ignore[arg-type]  # a dataclass, as said
 
     def of(cells: Mapping[str, str]) -> R:
-        return row(**{one: cells[one] for one in names})
+        return row(**{name_of_cell: cells[name_of_cell] for name_of_cell in names})
 
     def measured(
         candidate: str, answers: Mapping[str, str | None], rows: Sequence[Row], _: argparse.Namespace
     ) -> dict[str, dict[str, Any]]:
-        given = {one[names[0]]: (one, answers[one[names[0]]]) for one in rows}
-        return {key: dict(measure(text, of(one))) for key, (one, text) in given.items() if text is not None}
+        given = {cells[names[0]]: (cells, answers[cells[names[0]]]) for cells in rows}
+        return {key: dict(measure(text, of(cells))) for key, (cells, text) in given.items() if text is not None}
 
     def plain(cells: Row) -> R:
-        return of({one: cells[f"{name}_{one}"] for one in names})
+        return of({column: cells[f"{name}_{column}"] for column in names})
 
     def attacked(cells: Row, other: Row) -> dict[str, str]:
         if tricks:
@@ -76,9 +76,9 @@ def table_task(
             id=names[0],
             answer="answer",
             texts=tuple(texts or names[1:2]),
-            shown={one: one for one in names},
+            shown={column: column for column in names},
             read=lambda args: _checked(args.test, read(args.test, name, names), of),
-            messages=lambda cells: messages(of({one: "" for one in names} | cells)),
+            messages=lambda cells: messages(of({column: "" for column in names} | cells)),
             measure=measured,
         ),
         attacks=Attacks(
@@ -100,22 +100,22 @@ def table_task(
 def read(path: Path, name: str, names: Sequence[str]) -> list[Row]:
     """A table's columns of these names, which training files call <name>_<field>. Raises BadInput for a column that is missing."""
     cells = tables.read_rows(path)
-    of = {one: next((column for column in (one, f"{name}_{one}") if column in cells[0]), "") for one in names}
-    if missing := [one for one, column in of.items() if not column]:
+    of = {part: next((column for column in (part, f"{name}_{part}") if column in cells[0]), "") for part in names}
+    if missing := [part for part, column in of.items() if not column]:
         raise BadInput(f"{path}: no column {', '.join(missing)}; the columns there are {', '.join(cells[0])}")
-    kept = {one: one for one in (THINKING_COLUMN,) if one in cells[0]}
-    return [{one: row[column] for one, column in (of | kept).items()} for row in cells]
+    kept = {extra: extra for extra in (THINKING_COLUMN,) if extra in cells[0]}
+    return [{part: row[column] for part, column in (of | kept).items()} for row in cells]
 
 
 def _checked(path: Path, rows: list[Row], of: Callable[[Row], Any]) -> list[Row]:
     """The rows, each usable and with a name of its own. Raises BadInput naming the first that is not."""
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for index, row in enumerate(rows):
         key, number = next(iter(row.values())), tables.row_number(path, index)
-        reason = _rejection(row, of) or (f"{key!r} stands already in row {seen[key]}" if key in seen else None)
+        reason = _rejection(row, of) or (f"{key!r} stands already in row {numbers[key]}" if key in numbers else None)
         if reason:
             raise BadInput(f"{path}: row {number}: {reason}: correct it or delete the row")
-        seen[key] = number
+        numbers[key] = number
     return rows
 
 
@@ -139,19 +139,19 @@ class _Stage:
         self.task = task
         assert isinstance(task.row, type)
         self.row = task.row
-        self.names = [one.name for one in fields(task.row)]
+        self.names = [field.name for field in fields(task.row)]
 
     def made(self, cells: Row) -> Any:
         """The row in a table's cells. Raises ValueError for one that cannot be used."""
-        return self.row(**{one: cells[one] for one in self.names})
+        return self.row(**{column: cells[column] for column in self.names})
 
     def usable(self, path: Path) -> tuple[list[Row], list[Row]]:
         """(rows that can be used, those that cannot with the reason)."""
-        found: tuple[list[Row], list[Row]] = ([], [])
+        parts: tuple[list[Row], list[Row]] = ([], [])
         for index, row in enumerate(read(path, self.task.name, self.names)):
             reason = _rejection(row, self.made)
-            found[bool(reason)].append({**row, "row": str(tables.row_number(path, index)), "reason": reason} if reason else row)
-        return found
+            parts[bool(reason)].append({**row, "row": str(tables.row_number(path, index)), "reason": reason} if reason else row)
+        return parts
 
 
 class Generate(_Stage):

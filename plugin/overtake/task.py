@@ -27,8 +27,8 @@ def load(target: str) -> Any:
     1
     """
     module, _, name = target.partition(":")
-    found = import_module(module)
-    return getattr(found, name) if name else found
+    loaded = import_module(module)
+    return getattr(loaded, name) if name else loaded
 
 
 def lazy(target: str) -> Callable[..., Any]:
@@ -166,14 +166,14 @@ class Decoding:
         """
         if self.thinking != "rows":
             return self.thinking == "on"
-        said = row.get(THINKING_COLUMN) or {}
+        template = row.get(THINKING_COLUMN) or {}
         try:
-            said = json.loads(said) if isinstance(said, str) else said
-            thinks = said.get("enable_thinking")
+            template = json.loads(template) if isinstance(template, str) else template
+            thinks = template.get("enable_thinking")
         except (ValueError, AttributeError):
-            thinks = said
+            thinks = template
         if thinks is not None and not isinstance(thinks, bool):
-            raise ValueError(f'{THINKING_COLUMN} is {str(said)[:60]!r}: write {{"enable_thinking": true}} or false')
+            raise ValueError(f'{THINKING_COLUMN} is {str(template)[:60]!r}: write {{"enable_thinking": true}} or false')
         return thinks
 
     @property
@@ -354,18 +354,18 @@ class Task:
 
     def metric(self, name: str) -> Metric:
         """Metric of that name; one that is not declared is shown as it is, and more of it is better."""
-        found = next((one for one in self.metrics if fnmatchcase(name, one.name)), Metric(name))
-        return found.shown(name)
+        declared = next((known for known in self.metrics if fnmatchcase(name, known.name)), Metric(name))
+        return declared.shown(name)
 
     def knows(self, name: str) -> bool:
         """Say whether a measure is declared."""
-        return any(fnmatchcase(name, one.name) for one in self.metrics)
+        return any(fnmatchcase(name, known_metric.name) for known_metric in self.metrics)
 
     def stage(self, tool: str) -> Any:
         """Find what does a tool's work: `add_arguments(parser)`, `work(args)`, a docstring. Raises KeyError where the task has none."""
-        found = self.stages[tool]
-        found = load(found) if isinstance(found, str) else found
-        return found(self) if isinstance(found, type) else found
+        builder = self.stages[tool]
+        builder = load(builder) if isinstance(builder, str) else builder
+        return builder(self) if isinstance(builder, type) else builder
 
     @property
     def served(self) -> str:

@@ -15,8 +15,8 @@ def lines(rows: Iterable[Sequence[str]], columns: Sequence[str], ruled: bool = F
     ---------------
     base    20  0.1
     """
-    found = ["".join(map(format, row, chain(columns, repeat(columns[-1])))) for row in rows]
-    return [found[0], "-" * len(found[0]), *found[1:]] if ruled else found
+    joined = ["".join(map(format, row, chain(columns, repeat(columns[-1])))) for row in rows]
+    return [joined[0], "-" * len(joined[0]), *joined[1:]] if ruled else joined
 
 
 def fitted(rows: Sequence[Sequence[str]], align: str) -> list[str]:

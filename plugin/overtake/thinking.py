@@ -24,7 +24,7 @@ def trained(folder: Path) -> bool | None:
     """
     file = folder / "args.json"
     try:
-        said = json.loads(file.read_text(encoding="utf-8")).get("enable_thinking") if file.is_file() else None
+        recorded = json.loads(file.read_text(encoding="utf-8")).get("enable_thinking") if file.is_file() else None
     except (ValueError, AttributeError):
         raise BadInput(f"{file} is no JSON object: take another checkpoint") from None
-    return said if isinstance(said, bool) else None
+    return recorded if isinstance(recorded, bool) else None

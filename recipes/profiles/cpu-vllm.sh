@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # No GPU, rollouts by vLLM in the training process: the way of the profiles for one GPU, without vLLM's sleep, which needs a GPU.
-# Run where: GRPO in the tests, and its rollout server with NCCL stood in for; two CPU cores.
+# Run where: GRPO in the tests, and its rollout server with NCCL mocked; two CPU cores.
 # shellcheck source=/dev/null
 source "$ROOT/recipes/profiles/cpu.sh"
 # Compiling costs more than it saves on a small model.

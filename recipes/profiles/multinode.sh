@@ -12,7 +12,7 @@
 # Ports: 29500 on machine 0 (MASTER_PORT), 8000 and 51216 on the rollout machines (PORT and GROUP_PORT, in both steps), NCCL's own between
 # all. A proxy in the environment must not catch these addresses (NO_PROXY).
 # Run where: parsed by ms-swift's own argument classes in the tests; not yet run on several machines nor on GPUs. On CPUs the tests run
-# a rollout server with its training, NCCL stood in for, and a training of two "machines" on one.
+# a rollout server with its training, NCCL mocked, and a training of two "machines" on one.
 # Memory of a training card: `python tools/doctor.py --memory multinode` prints it part by part, with TUNER=full that of all weights; 4.1 GB
 # more while 1/16 of the model is gathered to be sent.
 # A rollout card: vLLM's 0.9 x 85 = 76.5: weights 65.5 / 4 = 16.4, activations 1.5 (assumed), cache 58.6 = 890 000 tokens of 65536 bytes.

@@ -92,9 +92,9 @@ def no_text(text: str) -> str:
 
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_nan(one) for name, one in value.items()}
+        return {name: _without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -106,15 +106,15 @@ def _holds_text(value: Any) -> bool:
 
 def _with_commas(text: str) -> str:
     """numpy prints no commas, and Python would take two texts side by side for one."""
-    made: list[str] = []
+    parts: list[str] = []
     before, ends = "", {tokenize.STRING, tokenize.NUMBER}
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type in (tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER):
             continue
         starts = token.type in ends or token.string in ("[", "{")
-        made.append(f", {token.string}" if starts and before in ("literal", "]", "}") else f" {token.string}")
+        parts.append(f", {token.string}" if starts and before in ("literal", "]", "}") else f" {token.string}")
         before = "literal" if token.type in ends else token.string
-    return "".join(made).strip()
+    return "".join(parts).strip()
 
 
 def _literal(node: ast.expr) -> Any:
@@ -122,11 +122,11 @@ def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | bool | None):
         return node.value
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
-        items = [_literal(one) for one in node.elts]
+        items = [_literal(item) for item in node.elts]
         if isinstance(node, ast.List) or all(isinstance(item, str) for item in items):
             return items
     if isinstance(node, ast.Dict) and all(node.keys):
-        return {str(_literal(name)): _literal(one) for name, one in zip(node.keys, node.values, strict=True) if name}
+        return {str(_literal(name)): _literal(item) for name, item in zip(node.keys, node.values, strict=True) if name}
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_literal(node.operand)
     name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""

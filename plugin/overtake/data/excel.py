@@ -97,17 +97,17 @@ class _Book:
         """The parts that a part is related to, by the relation's id and by its kind ("styles"); nothing where none are said."""
         folder, name = posixpath.split(part)
         file = posixpath.join(folder, "_rels", f"{name}.rels")
-        found: dict[str, list[str]] = {}
+        targets: dict[str, list[str]] = {}
 
         def start(tag: str, attributes: Mapping[str, str]) -> None:
             if tag == "Relationship" and attributes.get("TargetMode") != "External":
                 target = posixpath.normpath(posixpath.join("/", folder, attributes["Target"])).lstrip("/")
                 for key in (attributes["Id"], attributes["Type"].rpartition("/")[2]):
-                    found.setdefault(key, []).append(target)
+                    targets.setdefault(key, []).append(target)
 
         if file.lower() in self.names:
             self.parse(file, start)
-        return found
+        return targets
 
     def parse(self, part: str, start: Start, end: Callable[[str], None] | None = None, text: Callable[[str], None] | None = None) -> None:
         """Hand the elements of a part over, by names without their namespaces, a piece of the file at a time."""
@@ -166,8 +166,8 @@ class _Book:
             inside = inside and tag != "cellXfs"
 
         self.parse(part, start, end)
-        made = {number: _shown(number, codes.get(number, ""), self.epoch_1904) for number in set(styles)}
-        return [made[number] for number in styles]
+        shown = {number: _shown(number, codes.get(number, ""), self.epoch_1904) for number in set(styles)}
+        return [shown[number] for number in styles]
 
 
 class _Text:
@@ -327,16 +327,16 @@ def padded(code: str) -> Callable[[float], str] | None:
     True
     """
     parts: list[tuple[bool, str]] = []  # (whether it is a digit's place, the sign or the words)
-    for found in _TOKEN.finditer(code):
-        quoted, escaped, digit, bare = found.groups()
+    for match in _TOKEN.finditer(code):
+        quoted, escaped, digit, bare = match.groups()
         if bare == ";":
             break  # what follows is for negative numbers
         if digit:
             parts.append((True, digit))
         elif bare and ((bare.isascii() and bare.isalnum()) or bare in "%/@"):
             return None  # a percent, a fraction, an exponent, General
-        elif said := quoted or escaped or bare:
-            parts.append((False, said))
+        elif literal := quoted or escaped or bare:
+            parts.append((False, literal))
     whole, _, decimals = "".join(sign for is_digit, sign in parts if is_digit).partition(".")
     words = "".join(sign for is_digit, sign in parts if not is_digit)
     if "," in whole or not whole or decimals.strip("0#?"):
@@ -353,13 +353,13 @@ def padded(code: str) -> Callable[[float], str] | None:
             return plain(number)  # an exponent
         digits, _, rest = text.partition(".")
         digits, rest = digits.zfill(whole.count("0")), rest.ljust(decimals.count("0"), "0")
-        made = [tail, f".{rest}" if rest else ""]
+        blocks = [tail, f".{rest}" if rest else ""]
         for at in range(last, -1, -1):  # each place takes a digit from the right, the first place all that are left
             is_digit, sign = parts[at]
             taken = digits if at == places[0] else digits[-1:]
-            made.append(taken if is_digit else sign)
+            blocks.append(taken if is_digit else sign)
             digits = digits[: len(digits) - len(taken)] if is_digit else digits
-        return ("-" if number < 0 else "") + "".join(reversed(made))
+        return ("-" if number < 0 else "") + "".join(reversed(blocks))
 
     return shown
 
@@ -368,8 +368,8 @@ def _unescaped(text: str) -> str:
     """Excel's own escape for what XML cannot hold, undone."""
     if "_x" not in text:
         return text
-    made = re.sub(r"_x([0-9A-Fa-f]{4})_", lambda found: chr(int(found[1], 16)), text)
-    return made.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    decoded = re.sub(r"_x([0-9A-Fa-f]{4})_", lambda match: chr(int(match[1], 16)), text)
+    return decoded.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _no_doctype(*_: Any) -> None:

@@ -32,9 +32,12 @@ def keep_signs_in_names() -> None:
         if Path(dataset).exists() or re.fullmatch(r"[^#]*(#\d+)?", dataset):
             return parse(cls, dataset)
         name, rows = re.fullmatch(r"(.*?)(#\d+)?", dataset, re.DOTALL).groups(default="")  # type: ignore[union-attr]  # fits any text
-        found = parse(cls, name.replace("#", _SIGN) + rows)
+        syntax = parse(cls, name.replace("#", _SIGN) + rows)
         return cls(
-            found.dataset.replace(_SIGN, "#"), [one.replace(_SIGN, "#") for one in found.subsets], found.dataset_sample, found.use_hf
+            syntax.dataset.replace(_SIGN, "#"),
+            [subset.replace(_SIGN, "#") for subset in syntax.subsets],
+            syntax.dataset_sample,
+            syntax.use_hf,
         )
 
     keeping.keeps_signs = True  # type: ignore[attr-defined]
@@ -69,22 +72,22 @@ class TableLoader(DatasetLoader):
             self.to_sample(dict.fromkeys(rows[0], ""))
         except ValueError as error:
             raise BadInput(f"{path}: {error}") from None
-        made = []
+        converted = []
         for index, row in enumerate(rows):
             try:
-                made.append(self.to_sample(row))
+                converted.append(self.to_sample(row))
             except ValueError as error:
                 raise BadInput(f"{path}: row {tables.row_number(path, index)}: {error}") from None
-        found = [sample for sample in made if sample]
-        if not found:
+        samples_kept = [sample for sample in converted if sample]
+        if not samples_kept:
             raise BadInput(f"{path}: none of its {len(rows)} rows is an example: fill the columns that make one")
-        if len(found) < len(made):
-            left_out = [tables.row_number(path, index) for index, sample in enumerate(made) if not sample]
+        if len(samples_kept) < len(converted):
+            left_out = [tables.row_number(path, index) for index, sample in enumerate(converted) if not sample]
             get_logger().warning(
-                f"{path}: {len(left_out)} of {len(made)} rows are no examples and left out, the first is row {left_out[0]}"
+                f"{path}: {len(left_out)} of {len(converted)} rows are no examples and left out, the first is row {left_out[0]}"
             )
         # Without a function of its own it only gives the columns the types that all data sets have, so that they can be joined.
-        samples = RowPreprocessor()(Dataset.from_list(found), strict=self.strict, load_from_cache_file=self.load_from_cache_file)
+        samples = RowPreprocessor()(Dataset.from_list(samples_kept), strict=self.strict, load_from_cache_file=self.load_from_cache_file)
         samples = RowPreprocessor.remove_useless_columns(samples) if self.remove_unused_columns else samples
         return samples.to_iterable_dataset() if self.streaming else samples
 
@@ -93,5 +96,5 @@ def dataset_meta(
     name: str, to_sample: ToSample, check: Callable[[Sequence[str]], None] = TableLoader.check, loader: type[TableLoader] = TableLoader
 ) -> DatasetMeta:
     """Return what is registered as `name`."""
-    made = type(loader.__name__, (loader,), {"to_sample": staticmethod(to_sample), "check": staticmethod(check)})
-    return DatasetMeta(dataset_name=name, loader=made)
+    named_loader = type(loader.__name__, (loader,), {"to_sample": staticmethod(to_sample), "check": staticmethod(check)})
+    return DatasetMeta(dataset_name=name, loader=named_loader)

@@ -26,19 +26,19 @@ def fetch(name: str) -> Path:
 
     Raises BadInput when the hub cannot be reached or has no such data set, naming the way without it.
     """
-    found = _NAME.fullmatch(name)
-    if not found:
+    match = _NAME.fullmatch(name)
+    if not match:
         raise BadInput(f"{name!r} names no data set: write hf::OWNER/NAME or ms::OWNER/NAME")
-    hub = found[1] or ("hf" if os.environ.get("USE_HF", "0").lower() in ("1", "true", "yes", "y", "on", "t") else "ms")
+    hub = match[1] or ("hf" if os.environ.get("USE_HF", "0").lower() in ("1", "true", "yes", "y", "on", "t") else "ms")
     patterns = [f"*{kind}" for kind in tables.READ]
     try:
         if hub == "hf":
             from huggingface_hub import snapshot_download
 
-            return Path(str(snapshot_download(found[2], repo_type="dataset", allow_patterns=patterns)))
+            return Path(str(snapshot_download(match[2], repo_type="dataset", allow_patterns=patterns)))
         from modelscope import dataset_snapshot_download
 
-        return Path(dataset_snapshot_download(found[2], allow_patterns=patterns))
+        return Path(dataset_snapshot_download(match[2], allow_patterns=patterns))
     except Exception as error:  # noqa: BLE001 - each hub's client raises its own kinds, and all of them mean: not to be had
         words = " ".join(str(error).split())[:200]
         raise BadInput(
@@ -52,8 +52,12 @@ def read_any(path: Path) -> list[tuple[Path, list[dict[str, str]]]]:
 
     Raises BadInput when there is nothing to read.
     """
-    files = sorted(one for one in path.rglob("*") if tables.suffix(one) in tables.READ and one.is_file()) if path.is_dir() else [path]
-    found = [(file, tables.read_rows(file)) for file in files if not (path.is_dir() and file.name in _NO_ROWS)]
-    if not found:
+    files = (
+        sorted(candidate for candidate in path.rglob("*") if tables.suffix(candidate) in tables.READ and candidate.is_file())
+        if path.is_dir()
+        else [path]
+    )
+    tables_read = [(file, tables.read_rows(file)) for file in files if not (path.is_dir() and file.name in _NO_ROWS)]
+    if not tables_read:
         raise BadInput(f"{path} holds none of {', '.join(f'*{kind}' for kind in tables.READ)}: name the folder or file with the rows")
-    return found
+    return tables_read

@@ -54,16 +54,16 @@ def repeats(questions: Sequence[str]) -> list[Duplicate]:
     """
     exact: dict[str, int] = {}
     near: dict[tuple[str, ...], int] = {}
-    found = []
+    duplicates = []
     for place, question in enumerate(questions):
         text, words = for_likeness(question), _framed_words(question)
         if text in exact:
-            found.append(Duplicate(place, exact[text], True))
+            duplicates.append(Duplicate(place, exact[text], True))
         elif words and words in near:
-            found.append(Duplicate(place, near[words], False))
+            duplicates.append(Duplicate(place, near[words], False))
         else:
             exact[text] = near[words] = place
-    return found
+    return duplicates
 
 
 def overlaps(questions: Sequence[str], held_out: Sequence[str], alike: float = 90.0) -> list[Duplicate]:
@@ -81,14 +81,14 @@ def overlaps(questions: Sequence[str], held_out: Sequence[str], alike: float = 9
     by_numbers: dict[tuple[str, ...], dict[int, str]] = {}
     for place, question in enumerate(held_out):
         by_numbers.setdefault(_numbers(question), {})[place] = for_likeness(question)
-    found = []
+    duplicates = []
     for place, question in enumerate(questions):
         text = for_likeness(question)
         if text in exact:
-            found.append(Duplicate(place, exact[text], True))
+            duplicates.append(Duplicate(place, exact[text], True))
         elif near := process.extractOne(text, by_numbers.get(_numbers(question), {}), scorer=fuzz.ratio, score_cutoff=alike):
-            found.append(Duplicate(place, near[2], False))
-    return found
+            duplicates.append(Duplicate(place, near[2], False))
+    return duplicates
 
 
 def groups(texts: Sequence[str], alike: float = ALIKE) -> list[int]:
@@ -113,10 +113,10 @@ def groups(texts: Sequence[str], alike: float = ALIKE) -> list[int]:
         rows = order[start : start + _ROWS]
         end = int(np.searchsorted(sizes, reach[min(start + _ROWS, len(order)) - 1], side="right"))
         columns = order[start:end]
-        found = process.cdist(
+        likeness = process.cdist(
             [plain[i] for i in rows], [plain[i] for i in columns], scorer=fuzz.ratio, score_cutoff=alike, dtype=np.float32
         )
-        pairs += [(int(rows[row]), int(columns[column])) for row, column in zip(*np.nonzero(found), strict=True)]
+        pairs += [(int(rows[row]), int(columns[column])) for row, column in zip(*np.nonzero(likeness), strict=True)]
     if not pairs:
         return list(range(len(texts)))
     left, right = zip(*pairs, strict=True)
@@ -158,7 +158,7 @@ def leaks(held_out: Iterable[str], shipped: Iterable[str]) -> Iterator[tuple[str
     """
     haystack = "\n".join(_bare(text) for text in shipped)
     for question in held_out:
-        shared = sorted(found for found in words(question) | phrases(question) if found in haystack)
+        shared = sorted(run for run in words(question) | phrases(question) if run in haystack)
         if shared:
             yield question, "、".join(shared)
 

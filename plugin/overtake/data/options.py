@@ -26,11 +26,11 @@ def with_options(question: str, cells: Mapping[str, Any]) -> str:
     >>> with_options("问题", {"A": "应收账款"}), with_options("选A还是B？A. 一 B. 二", {"A": "一", "B": "二"})
     ('问题', '选A还是B？A. 一 B. 二')
     """
-    found = _in_one_column(cells) or _in_columns(cells)
-    told = [text for _, text in found]
-    if not found or not question.strip() or all(_tight(text) in _tight(question) for text in told):
+    options = _in_one_column(cells) or _in_columns(cells)
+    texts = [text for _, text in options]
+    if not options or not question.strip() or all(_tight(text) in _tight(question) for text in texts):
         return question
-    return "\n".join([question, *(f"{letter}. {text}" if letter else text for letter, text in found)])
+    return "\n".join([question, *(f"{letter}. {text}" if letter else text for letter, text in options)])
 
 
 def _in_one_column(cells: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -42,12 +42,12 @@ def _in_one_column(cells: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(value, dict) and (two := _lists(value)):
         value = dict(zip(*two, strict=False))
     if isinstance(value, dict):
-        return [(str(letter).strip(), _option(one)) for letter, one in value.items() if _option(one)]
-    letters = [_first(one, _KEY) if isinstance(one, dict) else "" for one in value]
+        return [(str(letter).strip(), _option(option)) for letter, option in value.items() if _option(option)]
+    letters = [_first(option, _KEY) if isinstance(option, dict) else "" for option in value]
     return [
-        _lettered(letters[at] or _LETTERS[at : at + 1], _option(_first(one, _TEXT) if isinstance(one, dict) else one))
-        for at, one in enumerate(value)
-        if _option(_first(one, _TEXT) if isinstance(one, dict) else one)
+        _lettered(letters[at] or _LETTERS[at : at + 1], _option(_first(option, _TEXT) if isinstance(option, dict) else option))
+        for at, option in enumerate(value)
+        if _option(_first(option, _TEXT) if isinstance(option, dict) else option)
     ]
 
 
@@ -55,8 +55,8 @@ def _in_columns(cells: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Columns A, B and so on; one letter alone is no list of options."""
     by_letter: dict[str, str] = {}
     for name, value in cells.items():
-        if found := _LETTER.fullmatch(name.strip()):
-            by_letter.setdefault(found[1].upper(), cell(value).strip())
+        if match := _LETTER.fullmatch(name.strip()):
+            by_letter.setdefault(match[1].upper(), cell(value).strip())
     if not {"A", "B"} <= by_letter.keys():
         return []
     return [_lettered(letter, _option(by_letter[letter])) for letter in sorted(by_letter) if _option(by_letter[letter])]

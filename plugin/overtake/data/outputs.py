@@ -72,8 +72,8 @@ def _clash(output: Path, source: Path) -> bool:
 
 
 def _refuse(output: Path, source: Path) -> NoReturn:
-    said = "the input itself" if output.name == source.name else f"the input {source} itself, or would write it too"
-    raise BadInput(f"{output} is {said}: name another output")
+    clash = "the input itself" if output.name == source.name else f"the input {source} itself, or would write it too"
+    raise BadInput(f"{output} is {clash}: name another output")
 
 
 def protect(paths: Iterable[Path]) -> None:
@@ -147,8 +147,8 @@ def finish(folder: Path) -> None:
                     with suppress(FileNotFoundError):
                         (folder / aside).replace(folder / path)
                 except OSError as error:
-                    said = f"a write of {folder / path} was broken off and cannot be finished: {error.strerror}: give write permission"
-                    raise OSError(error.errno, said) from error
+                    problem = f"a write of {folder / path} was broken off and cannot be finished: {error.strerror}: give write permission"
+                    raise OSError(error.errno, problem) from error
             journal.unlink()
 
 

@@ -115,15 +115,15 @@ def excel_cell(sheet: Any, value: Any) -> Any:
 
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
         return value  # a number, so that the column can be sorted and averaged
-    made = WriteOnlyCell(sheet, _xml(_sound(cell(value))))
-    made.data_type = "s"  # else openpyxl makes "=1+1" a formula and "#N/A" an error
-    return made
+    written = WriteOnlyCell(sheet, _xml(_sound(cell(value))))
+    written.data_type = "s"  # else openpyxl makes "=1+1" a formula and "#N/A" an error
+    return written
 
 
 def _suffix(path: Path, known: Sequence[str]) -> str:
-    if (found := suffix(path)) not in known:
+    if (ending := suffix(path)) not in known:
         raise BadInput(f"{path}: {path.suffix or 'a name without a suffix'} is no table: use .xlsx, .csv or .jsonl")
-    return found
+    return ending
 
 
 def _readable(path: Path) -> Path:
@@ -169,8 +169,8 @@ def _values(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a .jsonl, .json or .parquet file; a .json file holds a list of them, or several, one a line."""
     if suffix(path) == ".parquet":
         yield from _of_parquet(path)
-    elif suffix(path) == ".json" and (found := _of_list(path)) is not None:
-        yield from found
+    elif suffix(path) == ".json" and (listed := _of_list(path)) is not None:
+        yield from listed
     else:
         for number, line in _lines(path):
             yield _object(f"{path}: line {number}", line)
@@ -293,7 +293,7 @@ def _excel(names: list[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _xml(text: str) -> str:
     """Excel's own escape for what XML cannot hold, so that every character comes back."""
     text = re.sub(r"_(?=x[0-9A-Fa-f]{4}_)", "_x005F_", text)
-    return re.sub(r"[\x00-\x08\x0b-\x1f]", lambda found: f"_x{ord(found[0]):04X}_", text).translate({0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD})
+    return re.sub(r"[\x00-\x08\x0b-\x1f]", lambda match: f"_x{ord(match[0]):04X}_", text).translate({0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD})
 
 
 def _csv(names: list[str], rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -36,7 +36,7 @@ def spread(rows: Sequence[Row], count: int) -> list[Row]:
 def columns(rows: Sequence[Row], copies: int) -> dict[str, list[Any]]:
     """The rows as a trainer hands them over, each `copies` times and a group of its own (`prompt_id`)."""
     names: Mapping[str, None] = dict.fromkeys(name for row in rows for name in row)
-    made: dict[str, list[Any]] = {name: [row.get(name, "") for row in rows for _ in range(copies)] for name in names}
-    if "messages" in made:
-        made["messages"] = [json.loads(cell) if cell else [] for cell in made["messages"]]
-    return {**made, "prompt_id": [f"row {at}" for at in range(len(rows)) for _ in range(copies)]}
+    table: dict[str, list[Any]] = {name: [row.get(name, "") for row in rows for _ in range(copies)] for name in names}
+    if "messages" in table:
+        table["messages"] = [json.loads(cell) if cell else [] for cell in table["messages"]]
+    return {**table, "prompt_id": [f"row {at}" for at in range(len(rows)) for _ in range(copies)]}

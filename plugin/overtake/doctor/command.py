@@ -72,7 +72,7 @@ def parse(text: str) -> Command:
 def of_recipe(recipe: Path, flags: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> Command:
     """Command that a recipe would run with these flags and recipe variables. Raises BadInput with its own words when it refuses."""
     environment = {**os.environ, **(settings or {}), "DRY_RUN": "1"}
-    said = subprocess.run(["bash", str(recipe), *flags], capture_output=True, text=True, env=environment, check=False)
-    if said.returncode:
-        raise BadInput(said.stderr.strip().splitlines()[-1].removeprefix("error: ") if said.stderr.strip() else f"{recipe} failed")
-    return parse(said.stdout)
+    ended = subprocess.run(["bash", str(recipe), *flags], capture_output=True, text=True, env=environment, check=False)
+    if ended.returncode:
+        raise BadInput(ended.stderr.strip().splitlines()[-1].removeprefix("error: ") if ended.stderr.strip() else f"{recipe} failed")
+    return parse(ended.stdout)

@@ -55,29 +55,29 @@ def doctor(args: argparse.Namespace, root: Path, known: Known) -> int:
         tasks = known(command.flags.get("external_plugins", []))
     except (ValueError, ImportError) as error:
         raise BadInput(str(error)) from None
-    found, said = [], ""
+    results, scores = [], ""
     if not args.only_attacks:
-        found += preflight.fast(command, os.environ, tasks)
-        found += [] if args.fast or findings.exit_code(found) else live.services(command, tasks, args.no_judge)
+        results += preflight.fast(command, os.environ, tasks)
+        results += [] if args.fast or findings.exit_code(results) else live.services(command, tasks, args.no_judge)
     if not args.fast:
-        more, said = _attack(args, command, root, tasks)
-        found += more
+        more, scores = _attack(args, command, root, tasks)
+        results += more
     if args.json:
-        print(findings.as_json(found, task=args.task and args.task.called, table=said.splitlines()))
+        print(findings.as_json(results, task=args.task and args.task.called, table=scores.splitlines()))
     elif args.fast:
-        shown = [one for one in found if one.level != "ok"]
+        shown = [finding for finding in results if finding.level != "ok"]
         print(findings.table(shown), end="\n" if shown else "", file=sys.stderr)
     else:
-        print(said, findings.table(found), sep="\n\n" if said else "")
-    return findings.exit_code(found)
+        print(scores, findings.table(results), sep="\n\n" if scores else "")
+    return findings.exit_code(results)
 
 
 def _command(args: argparse.Namespace, root: Path) -> Command:
     recipe = args.recipe or args.task.recipe
     if not recipe:
         raise BadInput(f"{args.task.called} has no recipe of its own: add --recipe NAME, one of recipes/")
-    chosen = {"MODEL": args.model, "DATASET": str(args.data) if args.data else None}
-    return of_recipe(root / "recipes" / f"{recipe}.sh", [*_own(args.task, root), *args.flags], {k: v for k, v in chosen.items() if v})
+    overrides = {"MODEL": args.model, "DATASET": str(args.data) if args.data else None}
+    return of_recipe(root / "recipes" / f"{recipe}.sh", [*_own(args.task, root), *args.flags], {k: v for k, v in overrides.items() if v})
 
 
 def _own(task: Task, root: Path) -> list[str]:
@@ -94,7 +94,7 @@ def _attack(args: argparse.Namespace, command: Command, root: Path, tasks: Seque
     task: Task = args.task
     rewards = rewards_of(tasks)
     # Every row that a run might judge is judged, or none: a share would compare judged answers with others.
-    for name in {one.judged for one in rewards.values() if "judge" in one.asks}:
+    for name in {reward.judged for reward in rewards.values() if "judge" in reward.asks}:
         os.environ[f"OVERTAKE_{name.upper()}"] = str(int(bool(settings.value(name)) and not args.no_judge))
     settings.load.cache_clear()
     path = args.data or (root / "datasets" / task.attacks.sample if task.attacks.sample else None)
@@ -102,9 +102,9 @@ def _attack(args: argparse.Namespace, command: Command, root: Path, tasks: Seque
         path = there[0]
     if path is None:
         return [Finding("error", "rows", "no file is named", "add --data FILE")], ""
-    found = task.attacks.golds(path) if task.attacks.golds else []
+    of_golds = task.attacks.golds(path) if task.attacks.golds else []
     rows = attacks.spread(task.attacks.rows(path), args.rows)
     of_run = scoring.rewards_of(task, command.flags, rewards, command.flags.get("external_plugins", []))
     outcome, more = scoring.examine(task, rows, of_run)
-    said = f"{task.called}: {len(rows)} rows of {path}\n{scoring.table(outcome)}" if outcome else ""
-    return [*found, *more], said
+    scores = f"{task.called}: {len(rows)} rows of {path}\n{scoring.table(outcome)}" if outcome else ""
+    return [*of_golds, *more], scores

@@ -40,7 +40,7 @@ def exit_code(findings: Sequence[Finding]) -> int:
     >>> exit_code([Finding("warning", "disk", "9 GB", "free some")]), exit_code([Finding("error", "disk", "0 GB", "free some")])
     (0, 1)
     """
-    return int(any(one.level == "error" for one in findings))
+    return int(any(finding.level == "error" for finding in findings))
 
 
 def table(findings: Sequence[Finding]) -> str:
@@ -59,4 +59,4 @@ def table(findings: Sequence[Finding]) -> str:
 
 def as_json(findings: Sequence[Finding], **more: object) -> str:
     """The findings, and what else is told, as one JSON object."""
-    return json.dumps({"findings": [one._asdict() for one in findings], **more}, ensure_ascii=False, indent=2)
+    return json.dumps({"findings": [finding._asdict() for finding in findings], **more}, ensure_ascii=False, indent=2)

@@ -49,15 +49,15 @@ def findings(command: Command, rows: int, known: Mapping[str, Reward]) -> Iterat
         budget = settings.load().budget_hard
     except SettingsError:
         return  # said by the check of the settings
-    said = f"{count.completions:,} completions"
+    expected_calls = f"{count.completions:,} completions"
     if count.retrievals:
-        said += f", {count.retrievals:,} retrievals"
-    said += f", {count.verdicts:,} verdicts{words}, less what the cache holds"
+        expected_calls += f", {count.retrievals:,} retrievals"
+    expected_calls += f", {count.verdicts:,} verdicts{words}, less what the cache holds"
     if usd is not None and budget and usd > budget:
         remedy = "raise it, or lower OVERTAKE_JUDGE_SHARE or --num_train_epochs: the run ends where the budget does, with a checkpoint"
-        yield Finding("warning", "forecast", f"{said}; OVERTAKE_BUDGET_HARD is {budget:g} USD", remedy)
+        yield Finding("warning", "forecast", f"{expected_calls}; OVERTAKE_BUDGET_HARD is {budget:g} USD", remedy)
         return
-    yield Finding("ok", "forecast", f"{said}; OVERTAKE_BUDGET_HARD is " + (f"{budget:g} USD" if budget else "not set"))
+    yield Finding("ok", "forecast", f"{expected_calls}; OVERTAKE_BUDGET_HARD is " + (f"{budget:g} USD" if budget else "not set"))
 
 
 def _cost(verdicts: int) -> tuple[str, float | None]:
@@ -67,8 +67,8 @@ def _cost(verdicts: int) -> tuple[str, float | None]:
     from overtake.evaluation import costs
     from overtake.remote import budget
 
-    chosen = settings.load()
-    model = chosen.judge_model or chosen.teacher_model
+    config = settings.load()
+    model = config.judge_model or config.teacher_model
     paid = costs.of_ledger("judge")
     if "usd_1000" in paid:
         each, source = paid["usd_1000"] / 1000, "as the ones in the ledger"

@@ -17,14 +17,14 @@ def services(command: Command, tasks: Sequence[Task], no_judge: bool = False) ->
     sides = {
         side: [row for path in rows.files(command.flags.get(side, [])) for row in rows.read(path)] for side in ("dataset", "val_dataset")
     }
-    found: list[Finding] = []
+    results: list[Finding] = []
     for task in tasks:
         of_run = [reward for reward in task.rewards if reward.name in names]
         if task.attacks.services and any("retrieval" in reward.asks for reward in of_run):
-            found += task.attacks.services(sides["dataset"])
+            results += task.attacks.services(sides["dataset"])
         judged = [reward for reward in of_run if asks_judge(reward)]
         if judged and not no_judge:
-            found += _judge(task, without_judge(judged))
+            results += _judge(task, without_judge(judged))
     asked, held_out = ([text for row in side if (text := rows.question(row, tasks))] for side in sides.values())
     if asked and held_out:
         from overtake.data.near_duplicates import overlaps
@@ -33,8 +33,8 @@ def services(command: Command, tasks: Sequence[Task], no_judge: bool = False) ->
         if near:
             first = f"{asked[near[0].place][:30]} / {held_out[near[0].of][:30]}"
             remedy = "read them: what nearly repeats a held-out question makes the measurement kinder"
-            found.append(Finding("warning", "leak", f"{len(near)} questions come near to a held-out one, e.g. {first}", remedy))
-    return found
+            results.append(Finding("warning", "leak", f"{len(near)} questions come near to a held-out one, e.g. {first}", remedy))
+    return results
 
 
 def _judge(task: Task, without: str) -> list[Finding]:

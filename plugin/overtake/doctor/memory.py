@@ -83,11 +83,11 @@ def shape(model: str) -> Shape | None:
     if not config.is_file():
         return SHAPES.get(model)
     try:
-        said = json.loads(config.read_text(encoding="utf-8"))
-        heads, hidden = said["num_attention_heads"], said["hidden_size"]
+        sizes = json.loads(config.read_text(encoding="utf-8"))
+        heads, hidden = sizes["num_attention_heads"], sizes["hidden_size"]
         return Shape(
-            *(hidden, said["num_hidden_layers"], said["intermediate_size"], heads, said.get("num_key_value_heads") or heads),
-            *(said.get("head_dim") or hidden // heads, said["vocab_size"], bool(said.get("tie_word_embeddings"))),
+            *(hidden, sizes["num_hidden_layers"], sizes["intermediate_size"], heads, sizes.get("num_key_value_heads") or heads),
+            *(sizes.get("head_dim") or hidden // heads, sizes["vocab_size"], bool(sizes.get("tie_word_embeddings"))),
         )
     except (ValueError, KeyError, TypeError):
         return None

@@ -59,27 +59,27 @@ def _settings(command: Command, environment: Mapping[str, str], known: Mapping[s
     config = environment.get("OVERTAKE_CONFIG", "")
     if config and Path(config).is_file():
         try:
-            said = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
+            values = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
         except (yaml.YAMLError, UnicodeDecodeError):
-            said = {}  # said by settings.load
-        nulls = [str(name) for name, value in said.items() if value is None] if isinstance(said, dict) else []
+            values = {}  # said by settings.load
+        nulls = [str(name) for name, value in values.items() if value is None] if isinstance(values, dict) else []
         if nulls:
             yield Finding("error", "settings", f"{config}: {', '.join(nulls)} without a value", "give it one, or take the line out")
             return
     try:
-        chosen = settings.load()
+        loaded = settings.load()
     except SettingsError as error:
         yield Finding("error", "settings", str(error), "correct it as it says")
         return
     yield Finding("ok", "settings", config or "from the environment")
     rewards = [known[name] for name in command.flags.get("reward_funcs", []) if name in known]
-    if not chosen.rag_url and (needing := [reward.name for reward in rewards if "retrieval" in reward.asks]):
+    if not loaded.rag_url and (needing := [reward.name for reward in rewards if "retrieval" in reward.asks]):
         remedy = "export OVERTAKE_RAG_URL, or start ours: bash recipes/serve_rag.sh"
         yield Finding("error", "RAG service", f"none is set, and {', '.join(needing)} asks it", remedy)
     judged = [reward for reward in rewards if asks_judge(reward)]
-    if judged and not (chosen.judge_base_url or chosen.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
+    if judged and not (loaded.judge_base_url or loaded.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
         remedy = f"export OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY (the judge's own where it has one), or {without_judge(judged)}"
-        yield Finding("error", "judge", f"no endpoint is set, and {', '.join(one.name for one in judged)} asks it", remedy)
+        yield Finding("error", "judge", f"no endpoint is set, and {', '.join(reward.name for reward in judged)} asks it", remedy)
 
 
 def asks_judge(reward: Reward) -> bool:
@@ -142,11 +142,11 @@ def _adapters(command: Command) -> Iterator[Finding]:
             yield Finding("error", "adapter", f"{name} holds no adapter_config.json", "correct SFT_ADAPTER=, or run the SFT recipe first")
             continue
         try:
-            said = json.loads(config.read_text(encoding="utf-8"))
+            adapter_config = json.loads(config.read_text(encoding="utf-8"))
         except ValueError:
             yield Finding("error", "adapter", f"{config} is no JSON", "take another checkpoint")
             continue
-        base, rank = str(said.get("base_model_name_or_path") or ""), said.get("r")
+        base, rank = str(adapter_config.get("base_model_name_or_path") or ""), adapter_config.get("r")
         if base and Path(base).name != Path(model).name and not Path(base).is_dir():
             remedy = "set MODEL= to the base that the adapter was trained on"
             yield Finding("warning", "adapter", f"{name} was trained on {base}, --model is {model}", remedy)
@@ -169,8 +169,8 @@ def _batches(command: Command, rows: int) -> Iterator[Finding]:
         if group < 2:
             yield Finding("error", "batch", f"--num_generations {group}", "give 2 or more: answers to one question are compared")
         elif drawn % group:
-            said = flag or "per_device_train_batch_size x gradient_accumulation_steps x processes"
-            remedy = f"make {said} a multiple of {group}, or --num_generations a divisor of {drawn}"
+            product = flag or "per_device_train_batch_size x gradient_accumulation_steps x processes"
+            remedy = f"make {product} a multiple of {group}, or --num_generations a divisor of {drawn}"
             yield Finding("error", "batch", f"{drawn} completions are no whole groups of {group}", remedy)
         evaluated = int(command.number("per_device_eval_batch_size", 1) * command.processes)
         if command.get("eval_strategy", "no") != "no" and group > 1 and evaluated % group:
@@ -184,8 +184,8 @@ def _batches(command: Command, rows: int) -> Iterator[Finding]:
         try:
             fitting = mini_batches(rows, update, parts, int(command.number("num_generations", 1))) if rows else parts
         except ValueError as error:
-            said, _, remedy = str(error).partition(": ")
-            yield Finding("error", "batch", said, remedy)
+            problem, _, remedy = str(error).partition(": ")
+            yield Finding("error", "batch", problem, remedy)
             return
         if fitting < parts:
             remedy = "nothing, for a trial; else give more rows"
@@ -200,31 +200,31 @@ def _memory(command: Command) -> Iterator[Finding]:
         yield Finding("warning", "memory", f"the sizes of {model} are not known", "watch the first steps; a local folder is counted")
         return
     critic = memory.critic_of(command, policy)
-    seen = _cards(command)
-    smallest_total, smallest_free = (min(column) for column in zip(*seen, strict=True)) if seen else (0.0, 0.0)
+    cards = _cards(command)
+    smallest_total, smallest_free = (min(column) for column in zip(*cards, strict=True)) if cards else (0.0, 0.0)
     wanted = memory.need(command, policy, critic, smallest_total)
     if wanted.host and (free := _host_memory()) is not None:
-        said = f"{wanted.host:.1f} GB needed, {free:.1f} free"
+        needs = f"{wanted.host:.1f} GB needed, {free:.1f} free"
         if wanted.host > free:
             # On a CPU it is the rows' greatest length that is counted, which they need not have.
             level: Level = "error" if wanted.training else "warning"
-            yield Finding(level, "host memory", said, "end what fills it, lower the batch or --max_length, or take a smaller model")
+            yield Finding(level, "host memory", needs, "end what fills it, lower the batch or --max_length, or take a smaller model")
         else:
-            yield Finding("ok", "host memory", said)
+            yield Finding("ok", "host memory", needs)
     if not wanted.training:
         return
-    if not seen:
+    if not cards:
         yield Finding("error", "GPU", "none is visible", "set PROFILE=cpu for a small model here, or run where the cards are")
         return
     largest = sorted(wanted.training.items(), key=lambda part: -part[1])[:3]
-    said = f"{wanted.card:.1f} GB needed of a card ({', '.join(f'{name} {size:.1f}' for name, size in largest)}"
-    said += f"; sampling {wanted.sampling:.1f}), {smallest_free:.1f} of {smallest_total:.1f} free"
+    needs = f"{wanted.card:.1f} GB needed of a card ({', '.join(f'{name} {size:.1f}' for name, size in largest)}"
+    needs += f"; sampling {wanted.sampling:.1f}), {smallest_free:.1f} of {smallest_total:.1f} free"
     if wanted.card > memory.SHARE * smallest_free:
         busy = smallest_free < 0.9 * smallest_total
         remedy = "end what else uses the card" if busy else "lower --per_device_train_batch_size, --max_length or vLLM's share"
-        yield Finding("error", "GPU memory", said, f"{remedy}, or take another PROFILE or MODEL")
+        yield Finding("error", "GPU memory", needs, f"{remedy}, or take another PROFILE or MODEL")
     else:
-        yield Finding("ok", "GPU memory", said)
+        yield Finding("ok", "GPU memory", needs)
 
 
 def _cards(command: Command) -> list[tuple[float, float]]:
@@ -232,19 +232,19 @@ def _cards(command: Command) -> list[tuple[float, float]]:
     visible = command.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
     if not visible or not shutil.which("nvidia-smi"):
         return []
-    chosen = [] if visible == "all" else ["-i", visible]
-    query = ["nvidia-smi", *chosen, "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits"]
-    said = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30).stdout
-    found = [line.split(",") for line in said.splitlines() if re.fullmatch(r"\s*\d+\s*,\s*\d+\s*", line)]
-    return [(int(total) * 2**20 / 1e9, int(free) * 2**20 / 1e9) for total, free in found]
+    selection = [] if visible == "all" else ["-i", visible]
+    query = ["nvidia-smi", *selection, "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits"]
+    printed = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30).stdout
+    sizes = [line.split(",") for line in printed.splitlines() if re.fullmatch(r"\s*\d+\s*,\s*\d+\s*", line)]
+    return [(int(total) * 2**20 / 1e9, int(free) * 2**20 / 1e9) for total, free in sizes]
 
 
 def _host_memory() -> float | None:
     try:
-        found = re.search(r"^MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+        match = re.search(r"^MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
-    return int(found[1]) * 1024 / 1e9 if found else None
+    return int(match[1]) * 1024 / 1e9 if match else None
 
 
 def _disk(command: Command) -> Iterator[Finding]:
@@ -256,23 +256,23 @@ def _disk(command: Command) -> Iterator[Finding]:
     if not policy:
         return
     full = command.get("tuner_type") == "full"
-    one = (policy.weights * 14 if full else policy.lora(command.number("lora_rank", 8)) * 12) / 1e9
-    needed, free = one * (command.number("save_total_limit", 3) + 2), shutil.disk_usage(folder).free / 1e9
-    said = f"{needed:.1f} GB of checkpoints, {free:.1f} free at {folder}"
+    checkpoint = (policy.weights * 14 if full else policy.lora(command.number("lora_rank", 8)) * 12) / 1e9
+    needed, free = checkpoint * (command.number("save_total_limit", 3) + 2), shutil.disk_usage(folder).free / 1e9
+    needs = f"{needed:.1f} GB of checkpoints, {free:.1f} free at {folder}"
     if needed > free:
-        yield Finding("error", "disk", said, "free some, lower --save_total_limit, or set OUTPUT_DIR= to another disk")
+        yield Finding("error", "disk", needs, "free some, lower --save_total_limit, or set OUTPUT_DIR= to another disk")
     else:
-        yield Finding("ok", "disk", said)
+        yield Finding("ok", "disk", needs)
 
 
 def _ports(command: Command) -> Iterator[Finding]:
     if command.processes == 1 or command.environment.get("NODE_RANK", "0") != "0":
         return
     port = int(command.environment.get("MASTER_PORT") or os.environ.get("MASTER_PORT") or 29500)
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind(("", port))
+            listener.bind(("", port))
         except OSError:
             yield Finding("error", "port", f"{port} is busy, where the processes meet", "export MASTER_PORT= another, or end what holds it")
             return

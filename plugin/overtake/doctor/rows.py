@@ -31,7 +31,7 @@ def files(values: Sequence[str]) -> list[Path]:
     [PosixPath('/a/b.jsonl')]
     """
     bare = [re.sub(r"^[\w-]+/[\w-]+:|#\d+$", "", value) for value in values]
-    return [Path(one) for one in bare if tables.suffix(one) in tables.READ]
+    return [Path(value) for value in bare if tables.suffix(value) in tables.READ]
 
 
 def count(command: Command) -> int:
@@ -39,10 +39,10 @@ def count(command: Command) -> int:
     total = 0
     for value in command.flags.get("dataset", []):
         wanted = re.search(r"#(\d+)$", value)
-        found = sum(len(read(path)) for path in files([value]))
-        if not found and not wanted:
+        counted = sum(len(read(path)) for path in files([value]))
+        if not counted and not wanted:
             return 0
-        total += int(wanted[1]) if wanted else found
+        total += int(wanted[1]) if wanted else counted
     held_out = command.number("split_dataset_ratio", 0) if not command.flags.get("val_dataset") else 0.0
     return total - int(total * held_out)
 
@@ -105,12 +105,12 @@ def lengths(command: Command, rows: Rows) -> Iterator[Finding]:
     # A turn's frame (<|im_start|>role ... <|im_end|>) takes about five tokens.
     lengths = [sum(count(str(turn.get("content") or "")) + 5 for turn in turns) for turns in texts]
     over, longest = sum(length > most for length in lengths), max(lengths)
-    said = f"longest of {len(lengths)} rows {longest} tokens ({how}), --max_length {most:.0f}"
+    summary = f"longest of {len(lengths)} rows {longest} tokens ({how}), --max_length {most:.0f}"
     if over and command.get("truncation_strategy") not in ("left", "right"):
         remedy = f"raise --max_length to {longest}, or leave these rows out: ms-swift drops them"
-        yield Finding("warning", "lengths", f"{said}; {over} rows are longer", remedy)
+        yield Finding("warning", "lengths", f"{summary}; {over} rows are longer", remedy)
     else:
-        yield Finding("ok", "lengths", said)
+        yield Finding("ok", "lengths", summary)
     if command.rl and (window := command.number("vllm_max_model_len", 0)):
         wanted = most + command.number("max_completion_length", 512)
         if window < wanted and longest + command.number("max_completion_length", 512) > window:
@@ -123,35 +123,39 @@ def copies(command: Command, rows: Rows) -> Iterator[Finding]:
     if command.kind != "sft":
         return
     turns = [row["messages"] for row in rows if isinstance(row.get("messages"), list) and len(row["messages"]) > 1]
-    said = [(str(one[-2].get("content") or ""), str(one[-1].get("content") or "")) for one in turns if one[-1].get("role") == "assistant"]
-    copies = sum(is_copy(asked.rpartition("问题：")[2], answer) for asked, answer in said)
+    pairs = [
+        (str(messages[-2].get("content") or ""), str(messages[-1].get("content") or ""))
+        for messages in turns
+        if messages[-1].get("role") == "assistant"
+    ]
+    copies = sum(is_copy(asked.rpartition("问题：")[2], answer) for asked, answer in pairs)
     if copies:
         remedy = "leave them out (tools/convert.py does): they teach to copy"
-        yield Finding("warning", "copies", f"{copies} of {len(said)} answers are the question again", remedy)
+        yield Finding("warning", "copies", f"{copies} of {len(pairs)} answers are the question again", remedy)
 
 
 def thoughts(command: Command, rows: Rows) -> Iterator[Finding]:
     """Check that the rows of SFT think as the prompts of RL, evaluation and use (--enable_thinking), and RL as the SFT before it."""
-    told = command.get("enable_thinking")
-    if told not in ("true", "false"):
+    setting = command.get("enable_thinking")
+    if setting not in ("true", "false"):
         return
     if command.kind == "sft":
         # A row's own word goes before the run's.
         texts = [text for row in rows if not row.get(THINKING_COLUMN) and (text := _answer(row))]
         thought = sum(bool(split_think(text)[0]) for text in texts)
-        if told == "false" and thought:
+        if setting == "false" and thought:
             remedy = "set --enable_thinking true here, in RL and in the task's Decoding, or take the think blocks out of the rows"
-            said = f"{thought} of {len(texts)} rows teach a reasoning, which nothing will ask for: the task does not think"
-            yield Finding("error", "thinking", f"{said} (--enable_thinking false)", remedy)
-        elif told == "true" and thought < len(texts):
+            problem = f"{thought} of {len(texts)} rows teach a reasoning, which nothing will ask for: the task does not think"
+            yield Finding("error", "thinking", f"{problem} (--enable_thinking false)", remedy)
+        elif setting == "true" and thought < len(texts):
             remedy = "give them one, or leave them out" if thought else "set --enable_thinking false, in RL too, or give all rows a thought"
-            said = f"{len(texts) - thought} of {len(texts)} rows hold no reasoning, though the task thinks"
-            yield Finding("warning", "thinking", f"{said} (--enable_thinking true)", remedy)
+            problem = f"{len(texts) - thought} of {len(texts)} rows hold no reasoning, though the task thinks"
+            yield Finding("warning", "thinking", f"{problem} (--enable_thinking true)", remedy)
     for folder in dict.fromkeys((*command.flags.get("adapters", []), command.get("model"))):
         trained = thinking.trained(Path(folder))
-        if trained is not None and trained != (told == "true"):
-            said = f"{folder} was trained with --enable_thinking {str(trained).lower()}, this run says {told}"
-            yield Finding("error", "thinking", said, f"add --enable_thinking {str(trained).lower()}, or take another checkpoint")
+        if trained is not None and trained != (setting == "true"):
+            problem = f"{folder} was trained with --enable_thinking {str(trained).lower()}, this run says {setting}"
+            yield Finding("error", "thinking", problem, f"add --enable_thinking {str(trained).lower()}, or take another checkpoint")
 
 
 def _answer(row: Mapping[str, Any]) -> str:
@@ -172,8 +176,8 @@ def question(row: Mapping[str, Any], tasks: Sequence[Task]) -> str:
     if named := next((str(row[name]) for name in names if row.get(name)), ""):
         return named
     turns = row.get("messages")
-    said = [str(one.get("content") or "") for one in turns if one.get("role") == "user"] if isinstance(turns, list) else []
-    return said[-1] if said else ""
+    asked = [str(turn.get("content") or "") for turn in turns if turn.get("role") == "user"] if isinstance(turns, list) else []
+    return asked[-1] if asked else ""
 
 
 def leaks(command: Command, rows: Rows, held_out: Rows, tasks: Sequence[Task]) -> Iterator[Finding]:
@@ -185,10 +189,10 @@ def leaks(command: Command, rows: Rows, held_out: Rows, tasks: Sequence[Task]) -
     for name, side in sides.items():
         shared = [text for row in side if (text := question(row, tasks)) and for_likeness(text) in asked]
         if shared:
-            said = f"{len(shared)} of {len(side)} questions of {name} are trained on, e.g. {shared[0][:40]}"
+            overlap = f"{len(shared)} of {len(side)} questions of {name} are trained on, e.g. {shared[0][:40]}"
             remedy = "make the files anew by the task's tool, which keeps sides apart; or leave these rows out of training"
             # Validation only chooses the checkpoint; a test that was trained on measures nothing.
-            yield Finding("warning" if name == "validation" else "error", "leak", said, remedy)
+            yield Finding("warning" if name == "validation" else "error", "leak", overlap, remedy)
         elif side:
             yield Finding("ok", "leak", f"none of {len(side)} questions of {name} is trained on")
             if name != "validation" and len(side) < _FEW:

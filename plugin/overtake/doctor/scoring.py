@@ -92,9 +92,9 @@ def measure(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> Outco
     rows: at least two, since an attack may borrow from another row.
     """
     rows = task.attacks.look_up(rows) if task.attacks.look_up else rows
-    made = [{HONEST: task.attacks.honest(row), **task.attacks.tricks(row, rows[at - 1])} for at, row in enumerate(rows)]
-    names = list(made[0])
-    completions = [answers[name] for answers in made for name in names]
+    answers_by_row = [{HONEST: task.attacks.honest(row), **task.attacks.tricks(row, rows[at - 1])} for at, row in enumerate(rows)]
+    names = list(answers_by_row[0])
+    completions = [answers[name] for answers in answers_by_row for name in names]
     columns = attacks.columns(rows, len(names))
     values: dict[str, list[float | None]] = {}
     parts: dict[str, list[float | None]] = defaultdict(lambda: [None] * len(completions))
@@ -103,9 +103,9 @@ def measure(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> Outco
             values[reward.name] = list(reward.score(completions, **columns))
             continue
         scored = reward.score.measure(completions, **columns)
-        values[reward.name] = [one.value for one in scored]
-        for at, one in enumerate(scored):
-            known = {**one.parts.get("parts", {}), **{name: one.parts.get(name) for name in ("rules", "teacher")}}
+        values[reward.name] = [result.value for result in scored]
+        for at, scored_row in enumerate(scored):
+            known = {**scored_row.parts.get("parts", {}), **{name: scored_row.parts.get(name) for name in ("rules", "teacher")}}
             for part, value in known.items():
                 if isinstance(value, float | int):
                     parts[f"{reward.name}/{part}"][at] = float(value)
@@ -118,7 +118,7 @@ def measure(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> Outco
     for place, name in enumerate(names):
         both = [
             at
-            for at, answers in enumerate(made)
+            for at, answers in enumerate(answers_by_row)
             if honest[at] is not None and totals[at * width + place] is not None and (not place or answers[name] != answers[HONEST])
         ]
         means: dict[str, float] = {}
@@ -147,17 +147,19 @@ def _of_honest(task: Task, rows: Sequence[Row], rewards: Sequence[Reward], outco
     if 2 * len(known) < len(rows):
         remedy = "look at the columns and at the services: a reward that abstains teaches nothing"
         return [Finding("error", "honest answers", f"{len(known)} of {len(rows)} could be measured", remedy)]
-    found = []
+    results = []
     if missing := len(rows) - len(known):
-        found.append(Finding("warning", "honest answers", f"{missing} of {len(rows)} could not be measured", "look at these rows' columns"))
+        results.append(
+            Finding("warning", "honest answers", f"{missing} of {len(rows)} could not be measured", "look at these rows' columns")
+        )
     wanted = task.attacks.least * sum(reward.weight for reward in rewards)
     low = [_id(row, task) for row, value in zip(rows, outcome.honest, strict=True) if value is not None and value < wanted - _EQUAL]
     bad = fmean(known) < wanted - _EQUAL
-    said = f"earn {fmean(known):.3f} on average"
+    summary = f"earn {fmean(known):.3f} on average"
     if task.attacks.least:
-        said += f", at least {wanted:.2f} is expected; below: {len(low)} of {len(known)}{listed(low)}"
+        summary += f", at least {wanted:.2f} is expected; below: {len(low)} of {len(known)}{listed(low)}"
     remedy = "see to these golds, or to the weights: what the best answer does not earn cannot be learnt" if low else ""
-    return [*found, Finding("error" if bad else "warning" if low else "ok", "honest answers", said, remedy)]
+    return [*results, Finding("error" if bad else "warning" if low else "ok", "honest answers", summary, remedy)]
 
 
 def _of_attack(task: Task, line: Line, honest: Line) -> Finding:
@@ -165,21 +167,23 @@ def _of_attack(task: Task, line: Line, honest: Line) -> Finding:
     if line.total is None or line.difference is None:
         return Finding("warning", what, "could not be measured", "see why these rows abstain")
     paid = [name for name, mean in line.rewards.items() if mean > honest.rewards.get(name, mean) + _EQUAL]
-    said = f"{_said(line.total)}, honest {_said(line.total - line.difference.mean)}, difference {line.difference} on {line.rows} rows"
-    said += f"; paid by {', '.join(paid)}" if paid else ""
+    summary = f"{_said(line.total)}, honest {_said(line.total - line.difference.mean)}, difference {line.difference} on {line.rows} rows"
+    summary += f"; paid by {', '.join(paid)}" if paid else ""
     # Where an honest answer is measured against itself it earns about 0, of which there is no share.
     of_honest = line.total / (line.total - line.difference.mean) if task.attacks.least and line.total > line.difference.mean else 0.0
-    said += f"; {of_honest:.2f} of honest" if task.attacks.least else ""
+    summary += f"; {of_honest:.2f} of honest" if task.attacks.least else ""
     if line.difference.mean >= -_EQUAL and line.answer in task.attacks.paid:
-        return Finding("warning", what, said, task.attacks.paid[line.answer])
+        return Finding("warning", what, summary, task.attacks.paid[line.answer])
     if line.difference.mean >= -_EQUAL:
         way = f"lower the weight of {', '.join(paid)}, or raise" if paid else "raise"
-        return Finding("error", what, said, f"{way} the weight of a reward that tells it, or add such a one: the policy would learn this")
+        return Finding(
+            "error", what, summary, f"{way} the weight of a reward that tells it, or add such a one: the policy would learn this"
+        )
     if line.difference.high >= 0:
-        return Finding("warning", what, said, "not told from an honest answer on so few rows: run again with more --rows")
+        return Finding("warning", what, summary, "not told from an honest answer on so few rows: run again with more --rows")
     if of_honest > _MOST:
-        return Finding("warning", what, said, f"over {_MOST:g} of an honest answer: see which reward pays it, and for what")
-    return Finding("ok", what, said)
+        return Finding("warning", what, summary, f"over {_MOST:g} of an honest answer: see which reward pays it, and for what")
+    return Finding("ok", what, summary)
 
 
 def _said(value: float) -> str:
@@ -194,7 +198,7 @@ def table(outcome: Outcome) -> str:
     """A line for each kind of answer: total, difference from honest with its interval, each reward and part; "!" where it beats honest."""
     names = list(dict.fromkeys(name for line in outcome.lines for name in line.rewards))
     honest = outcome.lines[0].rewards
-    made = [["answer", "total", "from honest", *names]]
+    cells_of_table = [["answer", "total", "from honest", *names]]
     for line in outcome.lines:
         cells = [
             f"{line.rewards[name]:.3f}{'!' if line.rewards[name] > honest.get(name, line.rewards[name]) + _EQUAL else ''}"
@@ -202,5 +206,5 @@ def table(outcome: Outcome) -> str:
             else "-"
             for name in names
         ]
-        made.append([line.answer, "-" if line.total is None else f"{line.total:.3f}", str(line.difference or ""), *cells])
-    return "\n".join(text_table.fitted(made, "<"))
+        cells_of_table.append([line.answer, "-" if line.total is None else f"{line.total:.3f}", str(line.difference or ""), *cells])
+    return "\n".join(text_table.fitted(cells_of_table, "<"))

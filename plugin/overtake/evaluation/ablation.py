@@ -38,8 +38,8 @@ def ablate(task: Task, args: argparse.Namespace, root: Path) -> int:
             raise BadInput("give --base, --sft and --grpo, or --plan FILE")
         given = [f"{name}={spec}" for option, name in SYSTEMS.items() if (spec := getattr(args, option))]
         summary = comparing.compare(task, comparing.parse(task, given, "ablation"), args)
-    made = json.dumps(summary, ensure_ascii=False, indent=1, default=vars).encode()
-    write_aside({args.out / f"ablation_summary_{task.called}.json": made})
+    content = json.dumps(summary, ensure_ascii=False, indent=1, default=vars).encode()
+    write_aside({args.out / f"ablation_summary_{task.called}.json": content})
     return 0
 
 
@@ -48,7 +48,7 @@ def by_plan(task: Task, plan: plans.Plan, args: argparse.Namespace, root: Path) 
     unknown = [name for name in plan.metrics if name not in task.measures()]
     if unknown:
         raise BadInput(f"{args.plan}: {', '.join(unknown)} is no metric of {task.called}; there are {', '.join(task.measures())}")
-    asked = {one.name: _prompted(task, args.plan.parent / one.prompt) if one.prompt else task for one in plan.variants}
+    asked = {variant.name: _prompted(task, args.plan.parent / variant.prompt) if variant.prompt else task for variant in plan.variants}
     rows = task.evaluation.read(args)
     merged: dict[str, comparing.Scores] = {}
     by_seed: dict[str, list[dict[str, float]]] = {}
@@ -60,7 +60,7 @@ def by_plan(task: Task, plan: plans.Plan, args: argparse.Namespace, root: Path) 
         costs |= taken
         merged[name] = plans.over_seeds(list(scores.values()), plan.metrics)
         of_runs = comparing.summarise(scores, plan.metrics, None)["means"].values()
-        by_seed[name] = [{metric: one.mean for metric, one in means.items()} for means in of_runs]
+        by_seed[name] = [{metric: interval.mean for metric, interval in means.items()} for means in of_runs]
     summary = comparing.summarise(merged, plan.metrics, plan.against)
     describe(summary, task)
     print(plans.words(summary, by_seed))

@@ -25,10 +25,10 @@ def answer(task: Task, args: argparse.Namespace, row: dict[str, str], what: str)
     except ValueError as error:
         raise BadInput(str(error)) from None
     key = settings.student_keys([args.base_url])[args.base_url]
-    found = from_endpoint(args.model, args.base_url, key, [messages], task.decoding.limit, [thinks])[0]
-    if not found:
+    answers = from_endpoint(args.model, args.base_url, key, [messages], task.decoding.limit, [thinks])[0]
+    if not answers:
         raise Abort(f"{args.model} at {args.base_url} gave no {what}, though it answered: ask in other words or train it longer")
-    return found
+    return answers
 
 
 class Asking:

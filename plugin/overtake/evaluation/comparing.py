@@ -50,21 +50,21 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[str, str]:
     """Name -> what answers, of `NAME=…`. Raises BadInput for what is none, and for a name that stands twice."""
     how = task.evaluation
-    found: dict[str, str] = {}
+    specs: dict[str, str] = {}
     alone = "".join(f"{name}, " for name in how.columns)
     for system in systems:
         name, _, spec = system.partition("=")
         if not name or (not spec and name not in how.columns):
             raise BadInput(f"{option} {system}: give {alone}NAME=FOLDER or NAME=MODEL@BASE_URL, or NAME=FILE.jsonl of answers")
-        if name in found:
+        if name in specs:
             raise BadInput(f"{option} {system}: {name} stands twice: give each its own name")
         if spec.endswith(".jsonl"):
             if not Path(spec).is_file():
                 raise BadInput(f"{option} {system}: {spec}: no such file: correct the path")
         elif spec not in ("", *how.columns) and "@http" not in spec and not Path(spec).is_dir() and not _HUB_NAME.fullmatch(spec):
             raise BadInput(f"{option} {system}: {spec} is no folder")
-        found[name] = spec or name
-    return found
+        specs[name] = spec or name
+    return specs
 
 
 def measure(
@@ -125,7 +125,7 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
             "means": summary["means"][name],
             "costs": taken[name],
         }
-    write_aside({args.out / name: json.dumps(made, ensure_ascii=False, indent=1, default=vars).encode() for name, made in files.items()})
+    write_aside({args.out / name: json.dumps(value, ensure_ascii=False, indent=1, default=vars).encode() for name, value in files.items()})
     shown = [*(table(summary, metrics, head) for head, metrics in task.measured().items()), costs.table(taken, "what an answer took")]
     if task.headline:
         shown.append(promises.table(summary["headline"]))
@@ -133,7 +133,7 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
     missing = {name: len(rows) - len(values) for name, values in scores.items() if len(values) < len(rows)}
     if missing:
         print(f"not measured, and in no mean: {missing} (the service did not answer; see {settings.load().cache_dir}/ledger.jsonl)")
-    unjudged = {name: count for name, values in scores.items() if (count := sum("judge" not in one for one in values.values()))}
+    unjudged = {name: count for name, values in scores.items() if (count := sum("judge" not in scored for scored in values.values()))}
     if args.judge and unjudged:
         print(f"without a verdict, and in no mean of the judge: {unjudged}")
     return summary
@@ -168,7 +168,7 @@ def answered(
         texts = {how.id: how.id, **{shown: column for shown, column in how.shown.items() if column in how.texts}}
         with file.open("ab", buffering=0) as stream:
 
-            def keep(found: Sequence[tuple[int, str | None, Cost]]) -> None:
+            def keep(answers_now: Sequence[tuple[int, str | None, Cost]]) -> None:
                 lines = {
                     missing[at][how.id]: {
                         "identity": identity,
@@ -176,7 +176,7 @@ def answered(
                         how.answer: text,
                         **asdict(cost),
                     }
-                    for at, text, cost in found
+                    for at, text, cost in answers_now
                     if text is not None
                 }
                 kept.update(lines)
@@ -184,8 +184,8 @@ def answered(
 
             if served:
                 model, _, url = spec.partition("@")
-                told = task.decoding.thinking == "rows"
-                students.from_endpoint(model, url, key, conversations, task.decoding.limit, wanted, keep, told=told)
+                thinks_by_row = task.decoding.thinking == "rows"
+                students.from_endpoint(model, url, key, conversations, task.decoding.limit, wanted, keep, told=thinks_by_row)
             else:
                 ask = students.from_vllm if vllm else students.from_folder
                 ask(Path(spec), conversations, task.decoding.limit, wanted, keep)
@@ -197,15 +197,15 @@ def answered(
 
 def _kept(task: Task, file: Path, identity: str) -> dict[str, dict[str, Any]]:
     """The lines of an earlier start by row id; what was broken off in the midst of a line, or is of another model or other rows, is not."""
-    found: dict[str, dict[str, Any]] = {}
+    lines_by_id: dict[str, dict[str, Any]] = {}
     for text in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []:
         try:
             line = json.loads(text)
         except ValueError:
             continue
         if isinstance(line, dict) and line.get("identity") == identity:
-            found[line[task.evaluation.id]] = line
-    return found
+            lines_by_id[line[task.evaluation.id]] = line
+    return lines_by_id
 
 
 def _of_file(task: Task, path: Path, rows: Sequence[Row]) -> dict[str, str | None]:
@@ -216,12 +216,12 @@ def _of_file(task: Task, path: Path, rows: Sequence[Row]) -> dict[str, str | Non
     names = [next((name for name in known if name in table[0]), "") for known in wanted]
     if not all(names):
         raise BadInput(f"{path}: no column {how.id} or no column {how.answer}; the columns there are {', '.join(table[0])}")
-    found: dict[str, str] = {}
+    answers_by_id: dict[str, str] = {}
     for line in table:
-        found.setdefault(line[names[0]], line[names[1]])
-    if not found.keys() & {row[how.id] for row in rows}:
+        answers_by_id.setdefault(line[names[0]], line[names[1]])
+    if not answers_by_id.keys() & {row[how.id] for row in rows}:
         raise BadInput(f"{path}: none of its {len(table)} rows is one of the held-out rows: give answers to those")
-    return {row[how.id]: found.get(row[how.id]) for row in rows}
+    return {row[how.id]: answers_by_id.get(row[how.id]) for row in rows}
 
 
 def _address(spec: str) -> str:
@@ -280,15 +280,15 @@ def table(summary: Mapping[str, Any], metrics: Sequence[str], title: str) -> str
     if not shown:
         return ""
     means = [[title, "rows", "failed", *shown]]
-    for name, found in summary["means"].items():
-        cells = [f" {found[metric]}" if metric in found else "not measured" for metric in shown]
+    for name, by_metric in summary["means"].items():
+        cells = [f" {by_metric[metric]}" if metric in by_metric else "not measured" for metric in shown]
         means.append([name, str(summary["rows"][name]), f"{summary['failed'][name]:.1%}", *cells])
     lines = text_table.lines(means, ("<22", ">5", ">8", ">23"), ruled=True)
     if summary["differences"]:
         differences = [["paired difference", *shown]]
-        for name, found in summary["differences"].items():
+        for name, by_metric in summary["differences"].items():
             chances = summary["p_holm"][name]
-            cells = [f" {_signed(found[metric], chances[metric])}" if metric in found else "not measured" for metric in shown]
+            cells = [f" {_signed(by_metric[metric], chances[metric])}" if metric in by_metric else "not measured" for metric in shown]
             differences.append([f"{summary['against']} - {name}", *cells])
         head, *rows = text_table.lines(differences, ("<35", ">23"))
         lines += ["", head, lines[1], *rows]

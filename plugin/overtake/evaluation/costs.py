@@ -58,14 +58,14 @@ def together(costs: Iterable[Cost]) -> dict[str, float]:
     def known(name: str) -> list[float]:
         return [value for row in rows if (value := getattr(row, name)) is not None]
 
-    found = latencies(known("seconds"))
+    summary = latencies(known("seconds"))
     if tokens := known("tokens"):
-        found["tokens"] = sum(tokens) / len(tokens)
+        summary["tokens"] = sum(tokens) / len(tokens)
     if usd := known("usd"):
-        found["usd_1000"] = 1000 * sum(usd) / len(usd)
+        summary["usd_1000"] = 1000 * sum(usd) / len(usd)
     elif (busy := known("busy")) and (price := gpu_usd(sum(busy))) is not None:
-        found["gpu_usd_1000"] = 1000 * price / len(busy)
-    return found
+        summary["gpu_usd_1000"] = 1000 * price / len(busy)
+    return summary
 
 
 def of_ledger(service: str) -> dict[str, float]:
@@ -105,10 +105,10 @@ def _row(line: str) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
-def table(found: Mapping[str, Mapping[str, float]], title: str) -> str:
+def table(by_system: Mapping[str, Mapping[str, float]], title: str) -> str:
     """A row for each system; "" when nothing is known of any."""
-    shown = [name for name in _COLUMNS if any(name in one for one in found.values())]
+    shown = [name for name in _COLUMNS if any(name in cost for cost in by_system.values())]
     if not shown:
         return ""
-    rows = [[system, *(f"{cost[name]:,.4g}" if name in cost else "–" for name in shown)] for system, cost in found.items()]
+    rows = [[system, *(f"{cost[name]:,.4g}" if name in cost else "–" for name in shown)] for system, cost in by_system.items()]
     return "\n".join(text_table.lines([[title, *(_COLUMNS[name] for name in shown)], *rows], ("<35", ">23"), ruled=True))

@@ -38,12 +38,12 @@ class Example(NamedTuple):
 def read_details(folder: Path, systems: Sequence[str], task: Task) -> dict[str, Details]:
     """The details of those systems that have a file in the folder of tools/evaluate.py."""
     key = next(shown for shown, column in task.evaluation.shown.items() if column == task.evaluation.id)
-    found: dict[str, Details] = {}
+    details: dict[str, Details] = {}
     for system in systems:
         file = folder / f"eval_details_{system.replace(' ', '_')}.jsonl"
         if file.is_file():
-            found[system] = {line[key]: line for line in read_objects(reading(file)) if line}
-    return found
+            details[system] = {line[key]: line for line in read_objects(reading(file)) if line}
+    return details
 
 
 def main_measure(measured: Sequence[str], task: Task) -> str:
@@ -104,5 +104,5 @@ def _words(value: Any) -> str:
         except ValueError:
             return str(value)
     if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_words(one)}" for name, one in value.items())
+        return "; ".join(f"{name}: {_words(item)}" for name, item in value.items())
     return ", ".join(map(_words, value)) if isinstance(value, list) else str(value)

@@ -16,14 +16,14 @@ class Unreadable(ValueError):
 def read(file: Path) -> dict[str, Any]:
     """The summary that tools/evaluate.py wrote. Raises Unreadable for anything else."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if not all(isinstance(of, dict) for of in found["differences"].values()):
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(of, dict) for of in summary["differences"].values()):
             raise TypeError
-        if found["against"] is None:
+        if summary["against"] is None:
             raise Unreadable(f"{file}: it compares with nothing: evaluate with --against")
     except (OSError, KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise Unreadable(f"{file}: it is no summary.json of tools/evaluate.py ({type(error).__name__}): correct the path") from None
-    return dict(found)
+    return dict(summary)
 
 
 def check(file: Path, summary: Mapping[str, Any], checkpoint: Path, start: str, metric: str = "") -> None:
@@ -63,9 +63,9 @@ def worse(summary: Mapping[str, Any], better: Mapping[str, str], start: str, met
     # Of many metrics one falls by chance alone, so there the p after Holm's correction decides too; one that was named is tested by itself.
     chances = {} if metric else summary.get("p_holm", {}).get(start, {})
     shown = [
-        f"{name} {one['mean']:+.3f} [{one['low']:+.3f},{one['high']:+.3f}]"
+        f"{name} {interval['mean']:+.3f} [{interval['low']:+.3f},{interval['high']:+.3f}]"
         for name in looked_at
-        if (one := differences[name]) and chances.get(name, 0.0) < SHOWN
-        if (one["low"] > 0 if better.get(name) == "down" else one["high"] < 0)
+        if (interval := differences[name]) and chances.get(name, 0.0) < SHOWN
+        if (interval["low"] > 0 if better.get(name) == "down" else interval["high"] < 0)
     ]
     return f"{summary['against']} is worse than {start}: {', '.join(shown)}" if shown else ""

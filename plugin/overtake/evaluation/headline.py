@@ -22,31 +22,34 @@ def tables(summary: Mapping[str, Any], task: Task) -> list[dict[str, Any]]:
     of_task = task.measured()
     of_tables = {name for names in of_task.values() for name in names}
     first = next(iter(of_task))
-    made = []
+    sections = []
     for title, names in of_task.items():
         rest = [name for name in measured if name not in of_tables] if title == first else []
         # The judge's score stands first in the specification's table.
         shown = sorted((name for name in (*names, *rest) if name in measured), key=lambda name: name != "judge")
         if shown:
-            made.append({"title": title, **_table(summary, {name: task.metric(name) for name in shown}, costs=title == first)})
-    return made
+            sections.append({"title": title, **_table(summary, {name: task.metric(name) for name in shown}, costs=title == first)})
+    return sections
 
 
 def _table(summary: Mapping[str, Any], measures: Mapping[str, Metric], costs: bool) -> dict[str, Any]:
     taken = summary.get("costs", {}) if costs else {}
-    known = {name: one for name, one in COSTS.items() if any(name in of for of in taken.values())}
+    known = {name: measure for name, measure in COSTS.items() if any(name in of for of in taken.values())}
     means = [
         {
             "name": system,
             "rows": summary["rows"][system],
-            "cells": [_mean(of.get(name), one) for name, one in measures.items()]
-            + [_cost(name, taken.get(system, {}), one) for name, one in known.items()],
+            "cells": [_mean(of.get(name), measure) for name, measure in measures.items()]
+            + [_cost(name, taken.get(system, {}), measure) for name, measure in known.items()],
         }
         for system, of in summary["means"].items()
     ]
     chance = summary.get("p_holm", {})
     differences = [
-        {"name": system, "cells": [_difference(of.get(name), one, chance.get(system, {}).get(name)) for name, one in measures.items()]}
+        {
+            "name": system,
+            "cells": [_difference(of.get(name), measure, chance.get(system, {}).get(name)) for name, measure in measures.items()],
+        }
         for system, of in summary["differences"].items()
     ]
     return {"measures": list(measures.values()), "costs": list(known.values()), "means": means, "differences": differences}

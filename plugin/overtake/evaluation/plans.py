@@ -55,17 +55,17 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Plan":
-        names = [one.name for one in self.variants]
+        names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
             raise ValueError(f"a variant stands twice among {', '.join(names)}")
         if self.against not in names:
             raise ValueError(f"against: {self.against} is not among the variants {', '.join(names)}")
-        for at, one in enumerate(self.variants):
+        for at, entry in enumerate(self.variants):
             above = {name: "x" for name, other in zip(names[:at], self.variants, strict=False) if other.command}
             try:
-                one.command.format(seed=0, out="x", checkpoint=above)
+                entry.command.format(seed=0, out="x", checkpoint=above)
             except (KeyError, IndexError, ValueError, AttributeError) as error:
-                raise ValueError(f"{one.name}: {error} in its command is none of seed, out and checkpoint[a variant above]") from None
+                raise ValueError(f"{entry.name}: {error} in its command is none of seed, out and checkpoint[a variant above]") from None
         return self
 
 
@@ -76,7 +76,7 @@ def read_plan(path: Path) -> Plan:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not readable as YAML: {error}") from None
     except ValidationError as error:
-        words = [f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors()]
+        words = [f"{'.'.join(map(str, detail['loc'])) or 'plan'}: {detail['msg']}" for detail in error.errors()]
         raise BadInput(f"{path}: {'; '.join(words)}: correct it") from None
 
 
@@ -85,19 +85,19 @@ def trained(plan: Plan, out: Path, root: Path) -> dict[str, list[str]]:
 
     Raises Abort when a command fails, BadInput when a folder holds the run of another command.
     """
-    found: dict[str, list[str]] = {}
+    systems_by_variant: dict[str, list[str]] = {}
     for variant in plan.variants:
         if not variant.command:
-            found[variant.name] = [variant.system]
+            systems_by_variant[variant.name] = [variant.system]
             continue
-        found[variant.name] = []
+        systems_by_variant[variant.name] = []
         for place, seed in enumerate(plan.seeds):
             folder = (out / "runs" / variant.name.replace(" ", "_") / f"seed-{seed}").resolve()
-            above = {name: shlex.quote(systems[min(place, len(systems) - 1)]) for name, systems in found.items() if systems}
+            above = {name: shlex.quote(systems[min(place, len(systems) - 1)]) for name, systems in systems_by_variant.items() if systems}
             command = variant.command.format(seed=seed, out=shlex.quote(str(folder)), checkpoint=above)
             _run(f"{variant.name}, seed {seed}", command, folder, root)
-            found[variant.name].append(str(_last_checkpoint(folder)))
-    return found
+            systems_by_variant[variant.name].append(str(_last_checkpoint(folder)))
+    return systems_by_variant
 
 
 def _run(label: str, command: str, folder: Path, root: Path) -> None:
@@ -143,7 +143,7 @@ def words(summary: Mapping[str, Any], by_seed: Mapping[str, Sequence[Mapping[str
     rows = [["variant", "metric", "mean [95 % interval]", "over seeds", f"  {against} minus it", "p (Holm)", "  shown"]]
     for name, means in summary["means"].items():
         for metric, mean in means.items():
-            ends = [one[metric] for one in by_seed[name] if metric in one]
+            ends = [averages[metric] for averages in by_seed[name] if metric in averages]
             spread = f"{min(ends):.3f} to {max(ends):.3f}" if len(ends) > 1 else "one run"
             cells = [name, metric, str(mean), spread]
             difference: Interval | None = summary["differences"].get(name, {}).get(metric)

@@ -57,15 +57,18 @@ def panels(names: Sequence[str], tasks: Sequence[Task]) -> list[Panel]:
 
     Panels of one title are one plot.
     """
-    rewards = sorted({found[1] for name in names if (found := re.fullmatch(r"rewards/(.+)/mean", name))})
-    parts = [Panel(f"Reward {one}", f"奖励 {one}", (f"rewards/{one}/mean",), "its mean, unweighted", "均值，未加权") for one in rewards]
+    rewards = sorted({match[1] for name in names if (match := re.fullmatch(r"rewards/(.+)/mean", name))})
+    parts = [
+        Panel(f"Reward {reward}", f"奖励 {reward}", (f"rewards/{reward}/mean",), "its mean, unweighted", "均值，未加权")
+        for reward in rewards
+    ]
     abstained = tuple(sorted(name for name in names if name.endswith("/abstained") and not name.startswith("eval_")))
     unscored = [Panel("Without a score", "未能评分", abstained, "share", "比例")] if abstained else []
-    made: dict[str, Panel] = {}
-    for panel in [*_REWARD, *(parts if len(parts) > 1 else []), *(one for task in tasks for one in task.panels), *unscored, *_OTHER]:
-        same = made.get(panel.title)
-        made[panel.title] = replace(same, names=(*same.names, *panel.names)) if same else panel
-    return list(made.values())
+    by_title: dict[str, Panel] = {}
+    for panel in [*_REWARD, *(parts if len(parts) > 1 else []), *(extra for task in tasks for extra in task.panels), *unscored, *_OTHER]:
+        same = by_title.get(panel.title)
+        by_title[panel.title] = replace(same, names=(*same.names, *panel.names)) if same else panel
+    return list(by_title.values())
 
 
 def points(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[int, float]]:
@@ -75,8 +78,8 @@ def points(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tupl
     [(1, 0.5)]
     """
     for name in names:
-        found = [(row["global_step/max_steps"], row[name]) for row in rows if name in row and "global_step/max_steps" in row]
-        known = [(int(str(step).split("/")[0]), float(value)) for step, value in found if not math.isnan(float(value))]
+        logged = [(row["global_step/max_steps"], row[name]) for row in rows if name in row and "global_step/max_steps" in row]
+        known = [(int(str(step).split("/")[0]), float(value)) for step, value in logged if not math.isnan(float(value))]
         if known:
             return known
     return []

@@ -49,7 +49,7 @@ def headline(
             }
         )
     students = [name for name in names if role(name) != "teacher"] if teacher else []
-    return {"rows": rows, "promises": [one for name in students for one in _promises(about, name, teacher, scores, means, costs)]}
+    return {"rows": rows, "promises": [verdict for name in students for verdict in _promises(about, name, teacher, scores, means, costs)]}
 
 
 def _usd(cost: Mapping[str, float]) -> float | None:
@@ -74,35 +74,35 @@ def _promises(
     if of[name].keys() & of[teacher].keys() and (base := means[teacher][about.quality].mean):
         change = paired_difference(of[name], of[teacher])
         ends = {end: round(1 + value / base, 4) for end, value in (("measured", change.mean), ("low", change.low), ("high", change.high))}
-    found = [{"candidate": name, "what": "quality", "promised": about.promised["quality"], **ends}]
+    verdicts = [{"candidate": name, "what": "quality", "promised": about.promised["quality"], **ends}]
     ours, theirs = costs.get(name, {}), costs.get(teacher, {})
     for what, mine, its in (
         ("cost", _usd(ours), _usd(theirs)),
         ("latency", ours.get("latency_median"), theirs.get("latency_median")),
     ):
         known = round(mine / its - 1, 4) if mine is not None and its else None
-        found.append({"candidate": name, "what": what, "promised": about.promised[what], "measured": known, "low": None, "high": None})
-    for one in found:
-        value, limit = one["measured"], one["promised"]
-        one["kept"] = None if value is None else value >= limit if one["what"] == "quality" else value <= limit
-    return found
+        verdicts.append({"candidate": name, "what": what, "promised": about.promised[what], "measured": known, "low": None, "high": None})
+    for verdict in verdicts:
+        value, limit = verdict["measured"], verdict["promised"]
+        verdict["kept"] = None if value is None else value >= limit if verdict["what"] == "quality" else value <= limit
+    return verdicts
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(summary: Mapping[str, Any]) -> str:
     """Both parts as text, what was expected behind each row; "" where there are no rows."""
-    if not found["rows"]:
+    if not summary["rows"]:
         return ""
     head = ["headline", "quality 0-5", "top-1, %", "win/tie/loss", "latency, ms", "USD per 1,000", "expected: the same"]
     lines = [
         head,
-        *([row["candidate"], *cells(row), ", ".join(filter(None, cells({**row["expected"], "against": None})))] for row in found["rows"]),
+        *([row["candidate"], *cells(row), ", ".join(filter(None, cells({**row["expected"], "against": None})))] for row in summary["rows"]),
     ]
     shown = text_table.lines(
         [[cell or "–" for cell in line] for line in lines], ("<12", ">18", ">18", ">14", ">12", ">14", ">36"), ruled=True
     )
-    labelled = {row["top1_of"] for row in found["rows"]} - {""}
+    labelled = {row["top1_of"] for row in summary["rows"]} - {""}
     shown += [f"top-1 is {', '.join(sorted(labelled))}; win/tie/loss against the teacher, of rows that both measured"] * bool(labelled)
-    return "\n".join([*shown, *map(words, found["promises"])])
+    return "\n".join([*shown, *map(words, summary["promises"])])
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
@@ -143,13 +143,13 @@ def words(promise: Mapping[str, Any]) -> str:
     return f"{name}: {what} {value}{interval} of the teacher, {promised}: {'kept' if promise['kept'] else 'not kept'}"
 
 
-def in_report(found: Mapping[str, Any] | None) -> dict[str, Sequence[Any]]:
+def in_report(summary: Mapping[str, Any] | None) -> dict[str, Sequence[Any]]:
     """Return what the page shows: rows of cells beside those expected, and the promises in words."""
-    rows = (found or {}).get("rows", [])
+    rows = (summary or {}).get("rows", [])
     return {
         "rows": [
             {"name": row["candidate"], "cells": list(zip(cells(row), cells({**row["expected"], "against": None}), strict=True))}
             for row in rows
         ],
-        "promises": [(words(one), one["kept"]) for one in (found or {}).get("promises", [])],
+        "promises": [(words(verdict), verdict["kept"]) for verdict in (summary or {}).get("promises", [])],
     }

@@ -46,15 +46,15 @@ _COPIES = ("copy", "original query", "copy policy")
 
 
 def _parse(runs: Sequence[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for one in runs:
-        name, _, folder = one.partition("=")
+    folders: dict[str, Path] = {}
+    for argument in runs:
+        name, _, folder = argument.partition("=")
         if not name or not folder:
-            raise BadInput(f"--run {one}: give NAME=FOLDER, the output folder of a training")
-        if name in found:
-            raise BadInput(f"--run {one}: {name} stands twice: give each its own name")
-        found[name] = Path(folder)
-    return found
+            raise BadInput(f"--run {argument}: give NAME=FOLDER, the output folder of a training")
+        if name in folders:
+            raise BadInput(f"--run {argument}: {name} stands twice: give each its own name")
+        folders[name] = Path(folder)
+    return folders
 
 
 def write(out: Path, runs: Sequence[str], evaluation: Path | None, tasks: Sequence[Task]) -> int:
@@ -77,10 +77,10 @@ def page(runs: Mapping[str, Path], evaluation: Path | None, tasks: Sequence[Task
     drawn = []
     for panel in panels(sorted({key for rows in logs.values() for row in rows for key in row}), tasks):
         curves = {at: points(rows, panel.names) for at, rows in enumerate(logs.values())}
-        told = {at: curve for at, curve in curves.items() if len(curve) > 1}
+        long_curves = {at: curve for at, curve in curves.items() if len(curve) > 1}
         # ms-swift's RL logs a held-out loss too, which is 0 or means nothing.
-        if told and not (panel.names == ("eval_loss",) and any("reward" in row for rows in logs.values() for row in rows)):
-            drawn.append((panel, plot(told), list(told)))
+        if long_curves and not (panel.names == ("eval_loss",) and any("reward" in row for rows in logs.values() for row in rows)):
+            drawn.append((panel, plot(long_curves), list(long_curves)))
     if not drawn:
         raise BadInput(f"none of {', '.join(map(str, runs.values()))} has two logged steps: is the run still at its beginning?")
     held_out = _held_out(evaluation, list(runs), tasks) if evaluation else None
@@ -118,10 +118,10 @@ def _recipe(folder: Path) -> dict[str, Any]:
     arguments: dict[str, Any] = json.loads(reading(file).read_text(encoding="utf-8"))
     other = {"grpo": _OF_PPO, "ppo": _OF_GRPO}.get(str(arguments.get("rlhf_type")), (*_OF_PPO, *_OF_GRPO))
     other += _OF_LORA if arguments.get("tuner_type") == "full" else ()
-    said = {name: arguments.get(name) for name in SETTINGS if name not in other}
+    given = {name: arguments.get(name) for name in SETTINGS if name not in other}
     settings = {
         name: ", ".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in said.items()
+        for name, value in given.items()
         if value not in (None, [], "")
     }
     return {"settings": settings, "data": [_data(name) for kind in ("dataset", "val_dataset") for name in arguments.get(kind) or []]}
@@ -139,13 +139,13 @@ def _data(name: str) -> dict[str, str]:
 def _watched(rows: Sequence[Mapping[str, Any]], name: str, held_out: Mapping[str, Any] | None, tasks: Sequence[Task]) -> dict[str, Any]:
     """What the watch found for a run: findings by sign, signs that are clear, and those that nothing is known of."""
     against = held_out["passed"].get(name) if held_out else None
-    said = watch(rows, tasks, against)
+    signs = watch(rows, tasks, against)
     # Of an SFT there is little to cheat: its page says what was found, and does not list what an SFT never logs.
     trained_by_reward = any("reward" in row for row in rows)
     return {
-        "found": {sign: words for sign, words in said.items() if words},
-        "fine": [sign for sign, words in said.items() if not words],
-        "unknown": [sign for sign in SIGNS if sign not in said] if trained_by_reward else [],
+        "found": {sign: words for sign, words in signs.items() if words},
+        "fine": [sign for sign, words in signs.items() if not words],
+        "unknown": [sign for sign in SIGNS if sign not in signs] if trained_by_reward else [],
     }
 
 
@@ -164,16 +164,16 @@ def _held_out(folder: Path, runs: Sequence[str], tasks: Sequence[Task]) -> dict[
     systems = [name for name in summary["means"] if name not in _COPIES]
     details = examples.read_details(folder, systems, task)
     measured = list(dict.fromkeys(name for means in summary["means"].values() for name in means))
-    found = {"against": summary["against"], "tables": headline.tables(summary, task), "passed": {}, "examples": None, "fingerprint": ""}
-    found["headline"] = promises.in_report(summary.get("headline"))
+    section = {"against": summary["against"], "tables": headline.tables(summary, task), "passed": {}, "examples": None, "fingerprint": ""}
+    section["headline"] = promises.in_report(summary.get("headline"))
     if not measured or not details:
-        return found
+        return section
     by = examples.main_measure(measured, task)
     came_from = next((name for name in _BEFORE if name in details), "")
     passed = {
-        run: {f"{came_from}, {by}": one}
+        run: {f"{came_from}, {by}": difference}
         for run in runs
-        if came_from and run in details and run != came_from and (one := examples.difference(details[run], details[came_from], by))
+        if came_from and run in details and run != came_from and (difference := examples.difference(details[run], details[came_from], by))
     }
     came_from = came_from or "teacher" * ("teacher" in details)
     ours = summary["against"] or next((name for name in reversed(runs) if name in details), "")
@@ -182,5 +182,5 @@ def _held_out(folder: Path, runs: Sequence[str], tasks: Sequence[Task]) -> dict[
         sides = {name: details[name] for name in dict.fromkeys(("teacher", came_from, *runs, ours)) if name in details}
         best, worst = examples.extremes(sides, ours, came_from, by, task, _EXAMPLES)
         shown = {"best": best, "worst": worst, "ours": ours, "theirs": came_from, "measure": task.metric(by)}
-        found |= {"examples": shown}
-    return found | {"passed": passed, "fingerprint": examples.fingerprint(details, task)}
+        section |= {"examples": shown}
+    return section | {"passed": passed, "fingerprint": examples.fingerprint(details, task)}

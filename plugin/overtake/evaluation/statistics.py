@@ -43,8 +43,8 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Interval:
     mean = float(sample.mean())
     if np.ptp(sample) == 0:  # scipy warns about a degenerate distribution
         return Interval(mean, mean, mean)
-    found = bootstrap((sample,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed), batch=1000)
-    return Interval(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
+    result = bootstrap((sample,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed), batch=1000)
+    return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
 def paired_difference(ours: dict[str, float], theirs: dict[str, float], seed: int = 0) -> Interval:
@@ -76,7 +76,7 @@ def paired_p(ours: dict[str, float], theirs: dict[str, float], seed: int = 0) ->
         return 1.0
     if np.isin(pairs, (0.0, 1.0)).all():
         return float(binomtest(int((differences > 0).sum()), int((differences != 0).sum())).pvalue)
-    found = permutation_test(
+    result = permutation_test(
         (differences,),
         np.mean,
         permutation_type="samples",
@@ -85,7 +85,7 @@ def paired_p(ours: dict[str, float], theirs: dict[str, float], seed: int = 0) ->
         batch=1000,
         rng=np.random.default_rng(seed),
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -98,7 +98,7 @@ def holm(values: Sequence[float]) -> list[float]:
     raised = np.maximum.accumulate(np.asarray(values, dtype=float)[order] * np.arange(len(values), 0, -1)) if len(values) else np.array([])
     corrected = np.empty(len(values))
     corrected[order] = np.minimum(raised, 1.0)
-    return [float(one) for one in corrected]
+    return [float(p) for p in corrected]
 
 
 def bootstrap_counts(

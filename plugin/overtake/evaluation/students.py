@@ -86,8 +86,8 @@ def from_folder(
         if tell:
             seconds, padding = time.monotonic() - begun, tokenizer.pad_token_id
             # Answers are padded on the right; of the prompt the mask tells.
-            said = (output[:, inputs.input_ids.shape[1] :] != padding).sum(dim=1) + inputs.attention_mask.sum(dim=1)
-            costs = [Cost(round(seconds, 4), seconds / len(texts), int(tokens)) for tokens in said]
+            lengths = (output[:, inputs.input_ids.shape[1] :] != padding).sum(dim=1) + inputs.attention_mask.sum(dim=1)
+            costs = [Cost(round(seconds, 4), seconds / len(texts), int(tokens)) for tokens in lengths]
             tell([(start + at, answers[start + at], cost) for at, cost in enumerate(costs)])
     return answers
 
@@ -142,8 +142,8 @@ def _base_of_adapter(folder: Path) -> str:
 
 def _prompts(folder: Path, tokenizer: Any, conversations: Sequence[list[dict[str, str]]], thinking: Sequence[bool | None]) -> list[str]:
     as_trained = trained(folder)
-    told = [as_trained] * len(conversations) if as_trained is not None else thinking or [False] * len(conversations)
-    return [prompt(tokenizer, messages, thinks) for messages, thinks in zip(conversations, told, strict=True)]
+    modes = [as_trained] * len(conversations) if as_trained is not None else thinking or [False] * len(conversations)
+    return [prompt(tokenizer, messages, thinks) for messages, thinks in zip(conversations, modes, strict=True)]
 
 
 def _whole(thinking: Sequence[bool | None], count: int) -> list[bool]:
@@ -190,7 +190,7 @@ def from_vllm(
     request = None
     if base != str(folder):
         rank = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["r"]
-        adapter = {"enable_lora": True, "max_lora_rank": next(one for one in (8, 16, 32, 64, 128, 256, 320, 512) if one >= rank)}
+        adapter = {"enable_lora": True, "max_lora_rank": next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= rank)}
         request = LoRARequest("student", 1, str(folder))
     engine = LLM(
         model=base,
@@ -212,11 +212,11 @@ def from_vllm(
                 use_tqdm=False,
                 lora_request=request,
             )
-            texts = [one.outputs[0].text for one in done]
+            texts = [output.outputs[0].text for output in done]
             answers += [text.strip() if keep else strip_think(text) for text, keep in zip(texts, whole[start:], strict=False)]
             if tell:
                 seconds = time.monotonic() - begun
-                tokens = [len(ids) + len(one.outputs[0].token_ids) for ids, one in zip(batch, done, strict=True)]
+                tokens = [len(ids) + len(output.outputs[0].token_ids) for ids, output in zip(batch, done, strict=True)]
                 costs = [Cost(round(seconds, 4), seconds / len(batch), count) for count in tokens]
                 tell([(start + at, answers[start + at], cost) for at, cost in enumerate(costs)])
     finally:

@@ -8,9 +8,9 @@ from overtake.task import Task
 
 def describe(summary: dict[str, Any], task: Task) -> None:
     """Add the task and its metrics to a summary."""
-    told = [task.metric(name) for name in _names(summary)]
+    metrics = [task.metric(name) for name in _names(summary)]
     summary["task"] = task.called
-    summary["metrics"] = {one.name: {"en": one.english, "zh": one.chinese, "better": one.better} for one in told}
+    summary["metrics"] = {metric.name: {"en": metric.english, "zh": metric.chinese, "better": metric.better} for metric in metrics}
 
 
 def task_of(summary: Mapping[str, Any], tasks: Sequence[Task]) -> Task:
@@ -21,13 +21,13 @@ def task_of(summary: Mapping[str, Any], tasks: Sequence[Task]) -> Task:
 
 def better(summary: Mapping[str, Any], tasks: Sequence[Task]) -> dict[str, str]:
     """up, down or neutral for each metric: as the summary says, else, of one that does not say it, as its task does, or another."""
-    told = {name: one["better"] for name, one in summary.get("metrics", {}).items()}
+    directions = {name: metric["better"] for name, metric in summary.get("metrics", {}).items()}
     first = task_of(summary, tasks)
 
     def declared(name: str) -> str:
         return next((task for task in (first, *tasks) if task.knows(name)), first).metric(name).better
 
-    return {name: told.get(name) or declared(name) for name in _names(summary)}
+    return {name: directions.get(name) or declared(name) for name in _names(summary)}
 
 
 def _names(summary: Mapping[str, Any]) -> list[str]:

@@ -74,11 +74,11 @@ def watch(rows: Sequence[Row], tasks: Sequence[Task], against: Mapping[str, Inte
     signs = {
         "held_out": _held_out(rows),
         "table": _table(rows, against),
-        "cheats": _cheats(rows, [one for task in tasks for one in task.cheats]),
+        "cheats": _cheats(rows, [cheat for task in tasks for cheat in task.cheats]),
         "lengths": _lengths(rows),
-        "opinions": _opinions(rows, [one for task in tasks for one in task.opinions]),
+        "opinions": _opinions(rows, [opinion for task in tasks for opinion in task.opinions]),
     }
-    return {name: said if said.english else None for name, said in signs.items() if said is not None}
+    return {name: sign if sign.english else None for name, sign in signs.items() if sign is not None}
 
 
 _CLEAR = Said("", "")
@@ -145,7 +145,7 @@ def _table(rows: Sequence[Row], against: Mapping[str, Interval] | None) -> Said 
     worse = {name: difference for name, difference in against.items() if difference.high < 0}
     if not worse:
         return _CLEAR
-    numbers = ", ".join(f"{name}: {one.mean:+.3f} [{one.low:+.3f}, {one.high:+.3f}]" for name, one in worse.items())
+    numbers = ", ".join(f"{name}: {interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]" for name, interval in worse.items())
     return Said(
         f"on the held-out rows it is worse than what it came from ({numbers}){', though the training reward rose' if rose else ''}",
         f"在留出数据上比训练前更差（{numbers}）{'，尽管训练奖励上升了' if rose else ''}",
@@ -153,13 +153,13 @@ def _table(rows: Sequence[Row], against: Mapping[str, Interval] | None) -> Said 
 
 
 def _cheats(rows: Sequence[Row], cheats: Sequence[Cheat]) -> Said | None:
-    known = [(cheat, found) for cheat in cheats if (found := change(rows, cheat.name))]
+    known = [(cheat, moved) for cheat in cheats if (moved := change(rows, cheat.name))]
     if not known:
         return None
-    more = [(cheat, found) for cheat, found in known if found.rise > _MORE_CHEATS]
+    more = [(cheat, shift) for cheat, shift in known if shift.rise > _MORE_CHEATS]
     return Said(
-        "; ".join(f"{cheat.en} rose from {one.first:.2f} to {one.last:.2f} of the samples" for cheat, one in more),
-        "；".join(f"{cheat.zh}的占比从 {one.first:.2f} 升到 {one.last:.2f}" for cheat, one in more),
+        "; ".join(f"{cheat.en} rose from {shift.first:.2f} to {shift.last:.2f} of the samples" for cheat, shift in more),
+        "；".join(f"{cheat.zh}的占比从 {shift.first:.2f} 升到 {shift.last:.2f}" for cheat, shift in more),
     )
 
 
@@ -180,18 +180,18 @@ def _lengths(rows: Sequence[Row]) -> Said | None:
 
 
 def _opinions(rows: Sequence[Row], opinions: Sequence[Opinion]) -> Said | None:
-    seen = False
-    for one in opinions:
-        pleased, measured = change(rows, one.judge), change(rows, one.counted)
-        seen = seen or bool(pleased and measured)
+    compared = False
+    for opinion in opinions:
+        pleased, measured = change(rows, opinion.judge), change(rows, opinion.counted)
+        compared = compared or bool(pleased and measured)
         if pleased and measured and pleased.rise > _OPINION and measured.rise < -_OPINION:
             return Said(
-                f"{one.judge_en} rose from {pleased.first:.2f} to {pleased.last:.2f} while {one.counted_en} fell from "
+                f"{opinion.judge_en} rose from {pleased.first:.2f} to {pleased.last:.2f} while {opinion.counted_en} fell from "
                 f"{measured.first:.2f} to {measured.last:.2f}: the reward is won without the task",
-                f"{one.judge_zh}从 {pleased.first:.2f} 升到 {pleased.last:.2f}，而{one.counted_zh}从 {measured.first:.2f} 降到 "
+                f"{opinion.judge_zh}从 {pleased.first:.2f} 升到 {pleased.last:.2f}，而{opinion.counted_zh}从 {measured.first:.2f} 降到 "
                 f"{measured.last:.2f}：奖励升了，任务却没有做得更好",
             )
-    return _CLEAR if seen else None
+    return _CLEAR if compared else None
 
 
 def _values(rows: Sequence[Row], name: str) -> list[float]:

@@ -115,8 +115,10 @@ def _labels(path: Path) -> Iterator[tuple[str, str, str, int]]:
 def _named(cells: list[str]) -> list[str]:
     """The role of each column of a header ("" for another); nothing for a line that is none."""
     roles = {name: role for role, names in _ROLES.items() for name in names}
-    found = [roles.get(re.sub(r"[\s_-]", "", cell.casefold()), "") for cell in cells]
-    return found if len(set(filter(None, found))) > 1 or not any(re.fullmatch(r"[+-]?\d+(\.\d*)?", cell) for cell in cells) else []
+    named_roles = [roles.get(re.sub(r"[\s_-]", "", cell.casefold()), "") for cell in cells]
+    return (
+        named_roles if len(set(filter(None, named_roles))) > 1 or not any(re.fullmatch(r"[+-]?\d+(\.\d*)?", cell) for cell in cells) else []
+    )
 
 
 def _places(where: str, cells: list[str]) -> dict[str, int]:
@@ -167,7 +169,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def _rows(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """("file:line", id, object) of every line of a .jsonl file."""
-    seen: dict[str, str] = {}
+    places: dict[str, str] = {}
     for where, line in _lines(path):
         try:
             row = json.loads(line)
@@ -178,11 +180,11 @@ def _rows(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         key = row.get("_id", row.get("id"))
         if isinstance(key, bool) or not isinstance(key, str | int) or key == "":
             raise ValueError(f'{where}: "_id" is {key!r}: give every line an "_id" (or "id")')
-        if str(key) in seen:
-            raise ValueError(f"{where}: id {str(key)!r} stands already at {seen[str(key)]}: give each line its own")
-        seen[str(key)] = where
+        if str(key) in places:
+            raise ValueError(f"{where}: id {str(key)!r} stands already at {places[str(key)]}: give each line its own")
+        places[str(key)] = where
         yield where, str(key), row
-    if not seen:
+    if not places:
         raise ValueError(f"{path}: empty: write one object a line")
 
 

@@ -90,8 +90,8 @@ class Vectors:
         scores = matrix[: len(ids)] @ asked
         scores[~alive[: len(ids)]] = -np.inf
         best = np.argpartition(-scores, k - 1)[:k] if k < len(ids) else np.arange(len(ids))
-        found = [(ids[place], float(scores[place])) for place in best if scores[place] > -np.inf]
-        return sorted(found, key=lambda item: (-item[1], item[0]))
+        hits = [(ids[place], float(scores[place])) for place in best if scores[place] > -np.inf]
+        return sorted(hits, key=lambda item: (-item[1], item[0]))
 
 
 class HybridIndex:
@@ -110,8 +110,10 @@ class HybridIndex:
         for doc_id, kept in index.vectors():
             name, _, numbers = kept.partition(b"\0")
             if name.decode() != encoder.name:
-                said = f"of {name.decode()!r}" if name else "of no model"
-                raise ValueError(f"document {doc_id!r} has a vector {said}, not of {encoder.name!r}: load the documents into a new folder")
+                origin = f"of {name.decode()!r}" if name else "of no model"
+                raise ValueError(
+                    f"document {doc_id!r} has a vector {origin}, not of {encoder.name!r}: load the documents into a new folder"
+                )
             held[doc_id] = np.frombuffer(numbers, _LITTLE_ENDIAN)
         self._vectors.change(held, ())
 
@@ -163,5 +165,5 @@ def _kept(encoder: Encoder, documents: Sequence[Document]) -> tuple[dict[str, np
     """Each document's vector, and the bytes that are kept of it: the model's name, a zero, float32."""
     if not documents:
         return {}, {}
-    vectors = dict(zip((one.id for one in documents), encoder.encode(list(map(text_of, documents)), asking=False), strict=True))
+    vectors = dict(zip((document.id for document in documents), encoder.encode(list(map(text_of, documents)), asking=False), strict=True))
     return vectors, {doc_id: encoder.name.encode() + b"\0" + vector.astype(_LITTLE_ENDIAN).tobytes() for doc_id, vector in vectors.items()}

@@ -39,8 +39,8 @@ def words(text: str) -> list[str]:
     ['虾', '青素', '怎么', '吃', '青', '素', '怎', '么']
     """
     # jieba keeps omega-3 whole, and whoever writes omega 3 would miss it.
-    found = [part for word in rjieba.cut(normalise(text)) for part in _RUN.findall(word)]
-    return found + [character for word in found if len(word) > 1 for character in _HAN.findall(word)]
+    terms = [part for word in rjieba.cut(normalise(text)) for part in _RUN.findall(word)]
+    return terms + [character for word in terms if len(word) > 1 for character in _HAN.findall(word)]
 
 
 class Index:
@@ -160,8 +160,8 @@ class Index:
         while len(hits) == limit and hits[-1][0] == hits[k - 1][0]:
             limit *= 4
             hits = searcher.search(query, limit, count=False).hits
-        found = [(_document(searcher, address), score) for score, address in hits]
-        return sorted(found, key=lambda hit: (-hit[1], hit[0].id))[:k]
+        scored = [(_document(searcher, address), score) for score, address in hits]
+        return sorted(scored, key=lambda hit: (-hit[1], hit[0].id))[:k]
 
     def get(self, ids: Collection[str]) -> list[Document]:
         """The documents of these ids, in no order; ids that are unknown are left out."""

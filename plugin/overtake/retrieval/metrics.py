@@ -44,7 +44,7 @@ def evaluate_run(run: dict[str, list[str]], qrels: dict[str, dict[str, int]]) ->
         ir_measures.nDCG @ 10: "ndcg@10",
     }
     # Filled up, or finding fewer documents would be better than finding more.
-    found = {
+    by_question = {
         query: {
             **dict.fromkeys(names.values(), 0.0),
             "quality": quality([*(float(qrels[query].get(doc, 0) > 0) for doc in ranked), 0.0, 0.0, 0.0]),
@@ -53,5 +53,5 @@ def evaluate_run(run: dict[str, list[str]], qrels: dict[str, dict[str, int]]) ->
     }
     scored = {query: {doc: float(-rank) for rank, doc in enumerate(ranked)} for query, ranked in run.items() if ranked}
     for metric in ir_measures.iter_calc(list(names), {query: qrels[query] for query in scored}, scored):
-        found[metric.query_id][names[metric.measure]] = float(metric.value)
-    return found
+        by_question[metric.query_id][names[metric.measure]] = float(metric.value)
+    return by_question

@@ -80,8 +80,8 @@ class LocalReranker:
 
 def encoder() -> Encoder | None:
     """The encoder that the settings name, None for none. Raises ValueError for a folder that cannot be read and for half a setting."""
-    chosen = settings.load()
-    url, model, key = chosen.embedding_base_url, chosen.embedding_model, chosen.embedding_api_key.get_secret_value()
+    config = settings.load()
+    url, model, key = config.embedding_base_url, config.embedding_model, config.embedding_api_key.get_secret_value()
     if url and not model:
         raise ValueError(f"OVERTAKE_EMBEDDING_BASE_URL is {url} and no model is named: set OVERTAKE_EMBEDDING_MODEL")
     if url:
@@ -91,8 +91,8 @@ def encoder() -> Encoder | None:
 
 def reranker() -> RemoteReranker | LocalReranker | None:
     """The cross-encoder that the settings name; None leaves the lexical one. Raises ValueError as `encoder` does."""
-    chosen = settings.load()
-    url, model, key = chosen.reranker_base_url, chosen.reranker_model, chosen.reranker_api_key.get_secret_value()
+    config = settings.load()
+    url, model, key = config.reranker_base_url, config.reranker_model, config.reranker_api_key.get_secret_value()
     if url:
         return RemoteReranker(url, model, key)
     return LocalReranker(Path(model)) if model else None

@@ -74,8 +74,8 @@ class QdrantIndex:
         (asked,) = self._encoder.encode([text], asking=True)
         depth = max(k, DEPTH)
         both = self._ask([self._query(sparse, _VECTOR, depth, idf), self._query(asked.tolist(), _DENSE, depth)])
-        known = {document.id: document for found in both for document, _ in found}
-        return [(known[doc_id], score) for doc_id, score in fuse([[document.id for document, _ in found] for found in both], k)]
+        known = {document.id: document for hits in both for document, _ in hits}
+        return [(known[doc_id], score) for doc_id, score in fuse([[document.id for document, _ in hits] for hits in both], k)]
 
     def _query(self, query: Any, using: str, limit: int, params: models.SearchParams | None = None) -> models.QueryRequest:
         return models.QueryRequest(query=query, using=using, filter=self._mine, params=params, limit=limit, with_payload=True)
@@ -83,13 +83,13 @@ class QdrantIndex:
     def _ask(self, queries: list[models.QueryRequest]) -> list[list[tuple[Document, float]]]:
         with _answers():
             answers = self._client.query_batch_points(self._collection, queries)
-        found = [[(_document(point), point.score) for point in answer.points] for answer in answers]
-        return [sorted(hits, key=lambda hit: (-hit[1], hit[0].id)) for hits in found]
+        recalls = [[(_document(point), point.score) for point in answer.points] for answer in answers]
+        return [sorted(hits, key=lambda hit: (-hit[1], hit[0].id)) for hits in recalls]
 
     def get(self, ids: Collection[str]) -> list[Document]:
         """The documents of these ids, in no order; ids that are unknown are left out."""
         with _answers():
-            points = self._client.retrieve(self._collection, [self._point(one) for one in ids], with_payload=True)
+            points = self._client.retrieve(self._collection, [self._point(doc_id) for doc_id in ids], with_payload=True)
         return [_document(point) for point in points]
 
     def documents(self) -> Iterator[Document]:
@@ -110,21 +110,21 @@ class QdrantIndex:
         dense = (
             [] if self._encoder is None or not given else self._encoder.encode(list(map(text_of, given.values())), asking=False).tolist()
         )
-        points = [self._made(given[doc_id], found, average, vector) for (doc_id, found), vector in zip_longest(cut.items(), dense)]
+        points = [self._made(given[doc_id], terms, average, vector) for (doc_id, terms), vector in zip_longest(cut.items(), dense)]
         with _answers():
             if points:
                 self._client.upsert(self._collection, points, wait=True)
                 # Replaced and deleted documents still count in the average until the next start.
                 self._lengths = count, total
             if gone:
-                self._client.delete(self._collection, models.PointIdsList(points=[self._point(one) for one in gone]), wait=True)
+                self._client.delete(self._collection, models.PointIdsList(points=[self._point(doc_id) for doc_id in gone]), wait=True)
 
     def close(self) -> None:
         """Nothing: the client belongs to the caller."""
 
-    def _made(self, document: Document, found: list[str], average: float, dense: list[float] | None) -> models.PointStruct:
-        norm = _K1 * (1 - _B + _B * len(found) / max(1.0, average))
-        terms = {term: times * (_K1 + 1) / (times + norm) for term, times in Counter(map(_term, found)).items()}
+    def _made(self, document: Document, terms_of_document: list[str], average: float, dense: list[float] | None) -> models.PointStruct:
+        norm = _K1 * (1 - _B + _B * len(terms_of_document) / max(1.0, average))
+        terms = {term: times * (_K1 + 1) / (times + norm) for term, times in Counter(map(_term, terms_of_document)).items()}
         tenant, kb = self._base
         vector: dict[str, Any] = {_VECTOR: models.SparseVector(indices=list(terms), values=list(terms.values()))}
         if dense is not None:
@@ -138,7 +138,7 @@ class QdrantIndex:
                 "id": document.id,
                 "title": document.title,
                 "text": document.text,
-                "length": len(found),
+                "length": len(terms_of_document),
             },
         )
 

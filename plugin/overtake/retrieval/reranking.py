@@ -47,11 +47,11 @@ def grams(text: str) -> set[str]:
     ['3', 'omega', '吃', '吗', '好', '好吗']
     """
     text = normalise(text)
-    found = set(_OTHER_RUN.findall(text))
+    units = set(_OTHER_RUN.findall(text))
     for run in _HAN_RUN.findall(text):
-        found.update(run)
-        found.update(run[start : start + 2] for start in range(len(run) - 1))
-    return found
+        units.update(run)
+        units.update(run[start : start + 2] for start in range(len(run) - 1))
+    return units
 
 
 def expand(query: str, lexicon: dict[str, str]) -> str:

@@ -122,12 +122,12 @@ class KnowledgeBase:
         share of its best; documents with a reranker score below the threshold go, then all but top_k. The sum is measured: on STARD's
         raw questions nDCG@10 is .541 by it, .532 by the first stage alone, .529 by the reranker alone (docs/rag_service.md).
         """
-        found = self.index.find(self.own_rewrite(query) if rewrite is None else rewrite, max(top_k, candidates))
-        if not found:
+        first_stage = self.index.find(self.own_rewrite(query) if rewrite is None else rewrite, max(top_k, candidates))
+        if not first_stage:
             return []
-        best = found[0][1]
-        scores = self.reranker.score(query, [document for document, _ in found])
-        scored = [(score, first / best, document) for score, (document, first) in zip(scores, found, strict=True)]
+        best = first_stage[0][1]
+        scores = self.reranker.score(query, [document for document, _ in first_stage])
+        scored = [(score, first / best, document) for score, (document, first) in zip(scores, first_stage, strict=True)]
         scored.sort(key=lambda item: -(item[0] + item[1]))
         kept = [item for item in scored if item[0] >= score_threshold][:top_k]
         return [Hit(doc.id, doc.title, doc.text, score, first, rank) for rank, (score, first, doc) in enumerate(kept, 1)]
@@ -285,7 +285,7 @@ def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates
             return _refusal(409, "this service only reads: change documents through one with --workers 1, or with tools/index.py")
 
         def work() -> Changed:
-            base.change([Document(one.id, one.title, one.text) for one in change.documents], change.delete)
+            base.change([Document(document.id, document.title, document.text) for document in change.documents], change.delete)
             return Changed(documents=len(base), kb_version=base.version)
 
         return await done(base, work)
@@ -310,7 +310,7 @@ def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         model = Change if request.url.path == "/api/documents" else Question
-        return _refusal(422, "; ".join(_say(one, model) for one in error.errors()))
+        return _refusal(422, "; ".join(_say(detail, model) for detail in error.errors()))
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:

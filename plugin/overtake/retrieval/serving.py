@@ -136,8 +136,8 @@ class _Workers(Multiprocess):
             mark_process_dead(pid, os.environ["PROMETHEUS_MULTIPROC_DIR"])  # or its queue would be counted for ever
 
     def terminate_all(self) -> None:
-        for one in self.sockets:
-            one.close()  # or new connections would wait for nobody
+        for listener in self.sockets:
+            listener.close()  # or new connections would wait for nobody
         super().terminate_all()
 
     def handle_int(self) -> None:
@@ -176,10 +176,10 @@ def is_loopback(host: str) -> bool:
     (True, True, False, False)
     """
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(host or None, 0, flags=socket.AI_PASSIVE)}
+        reached = {info[4][0] for info in socket.getaddrinfo(host or None, 0, flags=socket.AI_PASSIVE)}
     except (OSError, UnicodeError):
         return True
-    addresses = [ipaddress.ip_address(str(address).partition("%")[0]) for address in found]
+    addresses = [ipaddress.ip_address(str(address).partition("%")[0]) for address in reached]
     return all((getattr(address, "ipv4_mapped", None) or address).is_loopback for address in addresses)
 
 

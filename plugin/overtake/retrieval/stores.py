@@ -139,7 +139,7 @@ class Store:
         if self.data is None:
             return self.load(arguments, changes=False)
         places = {key: (path, stored(self.data, key) / "meta.json") for key, path in map(named, arguments)}
-        seen = {key: _state(file) for key, (_, file) in places.items()}  # before they are read, so that no change falls between
+        states = {key: _state(file) for key, (_, file) in places.items()}  # before they are read, so that no change falls between
         bases = self.load(arguments, changes=False)
 
         def watch() -> None:
@@ -147,11 +147,11 @@ class Store:
                 time.sleep(FOLLOW_SECONDS)
                 for key, (path, file) in places.items():
                     state = _state(file)
-                    if state == seen[key]:
+                    if state == states[key]:
                         continue
                     try:
                         bases[key] = self.base(key, path, changes=False)
-                        seen[key] = state
+                        states[key] = state
                     except (ValueError, OSError) as error:
                         print(f"error: {'/'.join(key)} changed and could not be read, the old state is served: {error}", file=sys.stderr)
 
@@ -162,7 +162,7 @@ class Store:
 def _state(file: Path) -> tuple[int, int] | None:
     """What changes with every commit: tantivy writes this file anew and renames it."""
     try:
-        found = file.stat()
+        stat = file.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return stat.st_ino, stat.st_mtime_ns

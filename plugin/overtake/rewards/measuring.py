@@ -117,8 +117,8 @@ def why_abstained(kind: str) -> str:
     >>> why_abstained("http_503"), why_abstained("http_429"), why_abstained("timeout"), why_abstained("")
     ('http_5xx', 'http_429', 'timeout', 'other')
     """
-    found = kind if kind in ABSTAINED else re.sub(r"^(http_[45])\d\d$", r"\1xx", kind)
-    return found if found in ABSTAINED else "other"
+    kind_of_failure = kind if kind in ABSTAINED else re.sub(r"^(http_[45])\d\d$", r"\1xx", kind)
+    return kind_of_failure if kind_of_failure in ABSTAINED else "other"
 
 
 def abstain_metrics(value: float | None, *parts: object) -> dict[str, float]:

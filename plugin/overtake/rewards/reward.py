@@ -63,20 +63,20 @@ class Batch:
         """Return what `make` makes of this batch: made once, for all rewards of the step."""
         if name not in self._made:
             self._made[name] = make()
-        made: T = self._made[name]
-        return made
+        outcome: T = self._made[name]
+        return outcome
 
     def rows(self, row: type[RowType]) -> list[RowType]:
         """Its rows, parsed once, one object for all completions of a group. Raises ValueError for a value out of form."""
 
         def parse() -> list[RowType]:
             known: dict[tuple[str, ...], RowType] = {}
-            made = []
+            parsed = []
             for cells in zip(*self.columns.values(), strict=True):
                 if cells not in known:
                     known[cells] = row.from_columns(dict(zip(self.columns, cells, strict=True)))
-                made.append(known[cells])
-            return made
+                parsed.append(known[cells])
+            return parsed
 
         return self.once(row, parse)
 
@@ -145,9 +145,9 @@ class Reward(Generic[Handle]):
 
     def _values(self, completions: Sequence[str], columns: Mapping[str, Any]) -> list[float | None]:
         scored = self.measure(completions, **columns)
-        for note, table in ((trace.note, [one.parts for one in scored]), (_log_samples, [one.metrics for one in scored])):
-            note({name: [one[name] for one in table] for name in (table[0] if table else ())})
-        return [one.value for one in scored]
+        for note, table in ((trace.note, [score.parts for score in scored]), (_log_samples, [score.metrics for score in scored])):
+            note({name: [row[name] for row in table] for name in (table[0] if table else ())})
+        return [score.value for score in scored]
 
     def _read(self, completions: Sequence[str], columns: Mapping[str, Any]) -> Batch:
         count = len(completions)

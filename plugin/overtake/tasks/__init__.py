@@ -21,9 +21,9 @@ _own: dict[str, Task] = {}
 def shipped() -> dict[str, Task]:
     """The tasks of this package, by the name that users type, the default first. A folder here with a `TASK` is one."""
     folders = sorted(path.parent.name for path in Path(__file__).parent.glob("*/__init__.py"))
-    found: list[Task] = [import_module(f"{__name__}.{name}").TASK for name in folders]
-    DECLARED.update({one.name: one for task in found for one in task.settings})
-    return {task.called: task for task in sorted(found, key=lambda task: (task.name != DEFAULT, task.called))}
+    tasks: list[Task] = [import_module(f"{__name__}.{name}").TASK for name in folders]
+    DECLARED.update({setting.name: setting for task in tasks for setting in task.settings})
+    return {task.called: task for task in sorted(tasks, key=lambda task: (task.name != DEFAULT, task.called))}
 
 
 def known() -> dict[str, Task]:
@@ -38,16 +38,16 @@ def register(task: Task) -> Task:
     for other in shipped().values():
         if {task.name, task.called} & {other.name, other.called}:
             raise ValueError(f"task {task.called}: this package has a task of that name; call yours otherwise")
-        if shared := {one.name for one in task.rewards} & {one.name for one in other.rewards}:
+        if shared := {reward.name for reward in task.rewards} & {reward.name for reward in other.rewards}:
             raise ValueError(f"task {task.called}: reward {', '.join(sorted(shared))} is one of {other.called}; call yours otherwise")
     _own[task.called] = task
-    DECLARED.update({one.name: one for one in task.settings})
+    DECLARED.update({setting.name: setting for setting in task.settings})
     return task
 
 
 def rewards() -> dict[str, Reward]:
     """The rewards of all tasks, by name."""
-    return {reward.name: reward for reward in (one for task in known().values() for one in task.rewards)}
+    return {reward.name: reward for reward in (reward for task in known().values() for reward in task.rewards)}
 
 
 def find(name: str) -> Task:
@@ -55,10 +55,10 @@ def find(name: str) -> Task:
     if name.endswith(".py"):
         return _of_file(Path(name))
     tasks = known()
-    found = tasks.get(name) or next((task for task in tasks.values() if task.name == name), None)
-    if found is None:
+    match = tasks.get(name) or next((task for task in tasks.values() if task.name == name), None)
+    if match is None:
         raise ValueError(f"{name} is no task: there are {', '.join(tasks)}, or name the file of your own, path/to/task.py")
-    return found
+    return match
 
 
 @cache
@@ -88,7 +88,7 @@ def with_plugins(files: Sequence[str]) -> list[Task]:
             lines = ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []
         except (SyntaxError, UnicodeDecodeError):
             continue  # said where plugins are examined
-        if any(isinstance(line, ast.Assign) and any(getattr(one, "id", "") == "TASK" for one in line.targets) for line in lines):
+        if any(isinstance(line, ast.Assign) and any(getattr(target, "id", "") == "TASK" for target in line.targets) for line in lines):
             find(name)
     return list(known().values())
 

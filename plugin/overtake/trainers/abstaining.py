@@ -80,25 +80,25 @@ def advantages(
     """
     totals = total_rewards(rewards, weights, groups)
     kept = (~torch.isnan(totals)).nonzero().flatten()
-    found = torch.zeros_like(totals)
+    by_row = torch.zeros_like(totals)
     if not len(kept):
-        return found, totals
+        return by_row, totals
     rows = kept.tolist()
     options |= {"scale_rewards": scale_rewards, "kl_values": None if kl_values is None else kl_values[kept]}
     # With reinforce_plus_plus, as with several rows a request, ms-swift reads gdpo as none.
     if scale_rewards == "gdpo" and options.get("advantage_estimator") != "reinforce_plus_plus" and requests is None:
         if len(rows) > 1:  # of one alone gdpo makes NaN
             wide, wide_weights = _a_column_for_each_group(rewards, weights, groups)
-            found[kept] = compute_advantages(wide[kept], wide_weights, num_generations=len(rows), **options)[0]
+            by_row[kept] = compute_advantages(wide[kept], wide_weights, num_generations=len(rows), **options)[0]
     else:
-        found[kept], totals[kept] = compute_advantages_dynamic(
+        by_row[kept], totals[kept] = compute_advantages_dynamic(
             totals[kept].unsqueeze(1),
             torch.ones_like(weights[:1]),
             [groups[row] for row in rows],
             rows if requests is None else [requests[row] for row in rows],
             **options,
         )
-    return found, totals
+    return by_row, totals
 
 
 def reward_metrics(totals: torch.Tensor, groups: Sequence[Hashable], scale_rewards: str) -> dict[str, float]:
@@ -114,8 +114,8 @@ def reward_metrics(totals: torch.Tensor, groups: Sequence[Hashable], scale_rewar
         return dict.fromkeys(("reward", "reward_std", "frac_reward_zero_std"), UNMEASURED)
 
     def measure(values: torch.Tensor) -> tuple[float, float]:
-        found = compute_reward_metrics(values, values.unsqueeze(1), [], len(values), "group")
-        return found.reward_std, found.frac_reward_zero_std
+        measured = compute_reward_metrics(values, values.unsqueeze(1), [], len(values), "group")
+        return measured.reward_std, measured.frac_reward_zero_std
 
     values = [totals[rows][kept[rows]] for rows in _rows(groups)]
     spreads = [measure(group) for group in values if len(group)]
@@ -133,12 +133,12 @@ def group_deviations(totals: torch.Tensor, groups: Sequence[Hashable]) -> torch.
     >>> group_deviations(torch.tensor([0.0, 1.0, UNMEASURED, 0.5, UNMEASURED]), [0, 0, 0, 1, 1])
     tensor([0.7071, 0.7071, 0.7071, 0.0000, 0.0000])
     """
-    found = torch.zeros_like(totals)
+    deviations = torch.zeros_like(totals)
     for rows in _rows(groups):
         measured = totals[rows][~torch.isnan(totals[rows])]
         if len(measured) > 1:
-            found[rows] = measured.std()
-    return found
+            deviations[rows] = measured.std()
+    return deviations
 
 
 def once(totals: torch.Tensor, requests: Sequence[Hashable] | None) -> torch.Tensor:
@@ -157,10 +157,10 @@ def once(totals: torch.Tensor, requests: Sequence[Hashable] | None) -> torch.Ten
 
 def _rows(groups: Sequence[Hashable]) -> list[list[int]]:
     """The rows of each group, groups in the order of their first row."""
-    found: dict[Hashable, list[int]] = {}
+    by_group: dict[Hashable, list[int]] = {}
     for row, group in enumerate(groups):
-        found.setdefault(group, []).append(row)
-    return list(found.values())
+        by_group.setdefault(group, []).append(row)
+    return list(by_group.values())
 
 
 def _weights_by_group(rewards: torch.Tensor, weights: torch.Tensor, groups: Sequence[Hashable]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -53,7 +53,7 @@ def alarms(history: Sequence[Row]) -> dict[str, str]:
     {'clipping': '60 % of the updates are clipped (mean of 5 logged steps; 10 to 30 % is usual): lower --learning_rate'}
     """
     rows = [row for row in history if is_training(row)]
-    found = {
+    raised = {
         "reward": _reward(rows),
         "clipping": _clipping(rows),
         "value": _value(rows),
@@ -62,19 +62,19 @@ def alarms(history: Sequence[Row]) -> dict[str, str]:
         "idle": _idle(rows),
         "cut_off": _cut_off(rows),
     }
-    return {name: words for name, words in found.items() if words}
+    return {name: words for name, words in raised.items() if words}
 
 
 def news(history: Sequence[Row]) -> dict[str, str]:
     """The alarms that hold now and have not held in the 20 logged steps before: each is said once, not at every step."""
     rows = [row for row in history if is_training(row)]
-    found = alarms(rows)
+    raised = alarms(rows)
     for back in range(1, min(_MANY, len(rows)) + 1):
-        if not found:
+        if not raised:
             break
         before = alarms(rows[:-back])
-        found = {name: words for name, words in found.items() if name not in before}
-    return found
+        raised = {name: words for name, words in raised.items() if name not in before}
+    return raised
 
 
 def _reward(rows: Sequence[Row]) -> str:

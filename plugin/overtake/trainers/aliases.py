@@ -33,12 +33,12 @@ def aliases(logged: Mapping[str, Any]) -> dict[str, Any]:
     """
     # ms-swift logs a loss of evaluation in RL, too, which says nothing; and the summary of a run has other names.
     mode = "eval_" if any(name.startswith("eval_") for name in logged) else ""
-    found: dict[str, Any] = {}
+    renamed: dict[str, Any] = {}
     for alias, names in FIRST_OF.items():
         known = [logged[mode + name] for name in names if mode + name in logged and not (mode and name == "loss")]
         if known:
-            found[mode + alias] = known[0]
+            renamed[mode + alias] = known[0]
     for alias, names in SUM_OF.items():
         if known := [logged[mode + name] for name in names if mode + name in logged]:
-            found[mode + alias] = sum(known)
-    return found
+            renamed[mode + alias] = sum(known)
+    return renamed

@@ -36,14 +36,14 @@ def from_model(folder: str, dtype: Any = "auto") -> Any:
     was_critic = any("TokenClassification" in name for name in config.architectures or ()) and config.num_labels == 1
     config.num_labels = 1
     try:
-        made = AutoModelForTokenClassification.from_pretrained(folder, config=config, dtype=dtype)
+        model = AutoModelForTokenClassification.from_pretrained(folder, config=config, dtype=dtype)
     except ValueError as error:
         raise ValueError(f"{folder} cannot be a critic: {str(error).splitlines()[0]}; name another model in OVERTAKE_CRITIC") from None
     if not was_critic:
-        with _whole(made.score.parameters()):
-            for parameter in made.score.parameters():
+        with _whole(model.score.parameters()):
+            for parameter in model.score.parameters():
                 parameter.data.zero_()
-    return made
+    return model
 
 
 def _whole(parameters: Any) -> Any:
@@ -85,8 +85,8 @@ def with_lora(critic: Any, rank: int, alpha: int) -> Any:
 def values(critic: Any, inputs: dict[str, Any], tokens: int) -> Tensor:
     """[completions, tokens]: what the critic expects before each of the last `tokens` tokens, in float32."""
     given = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if inputs.get(name) is not None}
-    found: Tensor = critic(**given, use_cache=False).logits
-    return found[:, -(tokens + 1) : -1, 0].float()
+    logits: Tensor = critic(**given, use_cache=False).logits
+    return logits[:, -(tokens + 1) : -1, 0].float()
 
 
 def save(critic: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
@@ -108,15 +108,15 @@ def load(critic: Any, folder: Path) -> None:
             f"{folder.parent} holds no critic (critic/{file.name}), so PPO cannot go on from it: resume from a checkpoint of PPO, or start "
             "anew with SFT_ADAPTER= this one"
         )
-    found = load_file(file)
+    weights = load_file(file)
     trained = {name for name, parameter in critic.named_parameters() if parameter.requires_grad}
-    if found.keys() != trained:
-        odd = sorted(found.keys() ^ trained)
+    if weights.keys() != trained:
+        odd = sorted(weights.keys() ^ trained)
         raise ValueError(f"{file} is of another critic: {len(odd)} weights differ, {odd[0]} first; resume with the same critic and tuner")
     with torch.no_grad():
         for name, parameter in critic.named_parameters():
-            if name in found:
-                parameter.copy_(found[name])
+            if name in weights:
+                parameter.copy_(weights[name])
 
 
 def work(args: argparse.Namespace) -> int:

@@ -172,10 +172,10 @@ class GRPOTrainer(SwiftGRPOTrainer):
         self._order = self._by_length(samples)
         self._left_out = None if self._needs_old(samples) else samples
         try:
-            found: list[dict[str, Any]] = super()._prepare_batch_inputs(samples)
+            batches: list[dict[str, Any]] = super()._prepare_batch_inputs(samples)
         finally:
             self._left_out = None
-        return found
+        return batches
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, model_inputs: dict[str, Any], grpo_batch: GRPOBatch, compute_entropy: bool = False, origin_data: Any = None
@@ -184,10 +184,10 @@ class GRPOTrainer(SwiftGRPOTrainer):
         if self._left_out is not None and self._left_out is not grpo_batch:
             self._left_out = grpo_batch
             return None, None
-        found: tuple[torch.Tensor, torch.Tensor | None] = super()._get_per_token_logps_and_entropies(
+        log_probabilities: tuple[torch.Tensor, torch.Tensor | None] = super()._get_per_token_logps_and_entropies(
             model, model_inputs, grpo_batch, compute_entropy=compute_entropy, origin_data=origin_data
         )
-        return found
+        return log_probabilities
 
     def _needs_old(self, samples: list[GRPOSample]) -> bool:
         """Whether anything is made of the old log-probabilities that the pass which trains could not give."""
@@ -210,9 +210,9 @@ class GRPOTrainer(SwiftGRPOTrainer):
                 # Where nothing is scored the policy has not moved: every ratio there is 1.
                 old = grpo_batch.old_per_token_logps
                 otherwise = torch.zeros_like(mask, dtype=torch.float32) if old is None else old
-                found = prompt_once.log_probabilities(model, packed, self.temperature, otherwise, entropy=compute_entropy)
-                if found is not None:
-                    return found
+                log_probabilities = prompt_once.log_probabilities(model, packed, self.temperature, otherwise, entropy=compute_entropy)
+                if log_probabilities is not None:
+                    return log_probabilities
                 self._in_full_because(model, "its attention is not transformers' own")
         plain: tuple[torch.Tensor, torch.Tensor | None] = super()._get_per_token_logps_and_entropies_single(
             model, model_inputs, grpo_batch, compute_entropy
@@ -260,8 +260,8 @@ class GRPOTrainer(SwiftGRPOTrainer):
         """ms-swift's batches of the local samples, or of what belongs to each of them, in the order of their length."""
         if self._order is not None:
             samples = [samples[at] for at in self._order]
-        found: list[list[Any]] = super().split_by_mini_batches(samples)
-        return found
+        batches: list[list[Any]] = super().split_by_mini_batches(samples)
+        return batches
 
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"

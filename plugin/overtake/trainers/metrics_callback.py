@@ -90,9 +90,9 @@ class Share(MeanMetric):
 
     def compute(self) -> dict[str, float | None]:
         """Compute as ms-swift's metric does."""
-        found: dict[str, float | None] = super().compute()
-        self.shown = self.shown or bool(found["value"])
-        return found if self.shown else {"value": None}
+        computed: dict[str, float | None] = super().compute()
+        self.shown = self.shown or bool(computed["value"])
+        return computed if self.shown else {"value": None}
 
 
 class MetricsCallback(TrainerCallback):
@@ -135,8 +135,8 @@ class MetricsCallback(TrainerCallback):
         if state.is_world_process_zero:
             for metrics in self._trainer.custom_metrics.values():
                 metrics["cost/usd_total"].update(_spent_before(self._folder / "logging.jsonl"))
-            chosen = settings.load()
-            composite = {"judge": chosen.weight_judge, "retrieval": chosen.weight_retrieval, "win": chosen.weight_win}
+            config = settings.load()
+            composite = {"judge": config.weight_judge, "retrieval": config.weight_retrieval, "win": config.weight_win}
             trace.append(self._folder / trace.FILE, [{"run": self._run, "reward_weights": self._weights, "weights": composite}])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -195,8 +195,8 @@ class MetricsCallback(TrainerCallback):
         lines = []
         for sample in gather_object(trace.take()):
             rewards = {name.removeprefix("rewards/"): sample.pop(name) for name in list(sample) if name.startswith("rewards/")}
-            made = {"rewards": rewards, "total": trace.total(rewards, self._weights)}
-            lines.append({"run": self._run, "sample": self._numbered, **sample, **made})
+            scores = {"rewards": rewards, "total": trace.total(rewards, self._weights)}
+            lines.append({"run": self._run, "sample": self._numbered, **sample, **scores})
             self._numbered += 1
         if here and lines:
             trace.append(self._folder / trace.FILE, lines)

@@ -63,33 +63,35 @@ class PPOTrainer(GRPOTrainer):
     """
 
     def __init__(self, model: Any, ref_model: Any = None, *args: Any, **kwargs: Any) -> None:
-        config, chosen = kwargs["args"], settings.load()
-        if chosen.target_kl and not config.kl_coef:
-            raise ValueError(f"OVERTAKE_TARGET_KL={chosen.target_kl:g} needs a coefficient to begin with: set --kl_coef to more than 0")
+        config, overtake_settings = kwargs["args"], settings.load()
+        if overtake_settings.target_kl and not config.kl_coef:
+            raise ValueError(
+                f"OVERTAKE_TARGET_KL={overtake_settings.target_kl:g} needs a coefficient to begin with: set --kl_coef to more than 0"
+            )
         _fit_round(config, kwargs.get("train_dataset"))
-        named = critic.folder_of(chosen.critic) if chosen.critic else str(model.model_dir)
-        made = critic.from_model(named, model.dtype if hasattr(model, "dtype") else "auto")
+        named = critic.folder_of(overtake_settings.critic) if overtake_settings.critic else str(model.model_dir)
+        value_model = critic.from_model(named, model.dtype if hasattr(model, "dtype") else "auto")
         super().__init__(model, ref_model, *args, **kwargs)
-        if chosen.critic:
+        if overtake_settings.critic:
             critic.check_tokenizer(named, self.processing_class)
         if adapters := getattr(self.model, "peft_config", None):
-            made = critic.with_lora(made, adapters["default"].r, adapters["default"].lora_alpha)
+            value_model = critic.with_lora(value_model, adapters["default"].r, adapters["default"].lora_alpha)
         if config.gradient_checkpointing:
-            made.gradient_checkpointing_enable(gradient_checkpointing_kwargs=config.gradient_checkpointing_kwargs)
-            made.enable_input_require_grads()
-        self._control = ppo_update.KLControl(config.kl_coef, chosen.target_kl)
-        self._entropy = chosen.entropy
-        self._critic_rate = chosen.critic_lr
+            value_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=config.gradient_checkpointing_kwargs)
+            value_model.enable_input_require_grads()
+        self._control = ppo_update.KLControl(config.kl_coef, overtake_settings.target_kl)
+        self._entropy = overtake_settings.entropy
+        self._critic_rate = overtake_settings.critic_lr
         # A part of the model that is trained, so that launcher, optimiser and DeepSpeed have one to deal with.
-        self.model.critic = made if self.is_deepspeed_enabled else made.to(self.accelerator.device)
+        self.model.critic = value_model if self.is_deepspeed_enabled else value_model.to(self.accelerator.device)
         self._say_ppo()
 
     def _say_ppo(self) -> None:
         """ms-swift has written its arguments as those of GRPO."""
         file = Path(self.args.output_dir) / "args.json"
         if self.is_world_process_zero() and file.is_file():
-            said = json.loads(file.read_text(encoding="utf-8")) | {"rlhf_type": "ppo"}
-            file.write_text(json.dumps(said, ensure_ascii=False, indent=2), encoding="utf-8")
+            arguments = json.loads(file.read_text(encoding="utf-8")) | {"rlhf_type": "ppo"}
+            file.write_text(json.dumps(arguments, ensure_ascii=False, indent=2), encoding="utf-8")
 
     @property
     def _critic(self) -> Any:
@@ -115,7 +117,7 @@ class PPOTrainer(GRPOTrainer):
         if not self.model.training:
             return
         batches = [encoded["grpo_batch"] for encoded in batch_encoded_inputs]
-        local = [torch.stack(one) for one in self.split_by_mini_batches(list(get_even_process_data(self, scores)))]
+        local = [torch.stack(scores_of_batch) for scores_of_batch in self.split_by_mini_batches(list(get_even_process_data(self, scores)))]
         rewards, values, masks = [], [], []
         for encoded, batch, score in zip(batch_encoded_inputs, batches, local, strict=True):
             measured = ~torch.isnan(score)
@@ -132,9 +134,9 @@ class PPOTrainer(GRPOTrainer):
             masks.append(mask)
         if self.args.whiten_rewards:
             rewards = ppo_update.whitened(rewards, masks, self._add, keep_mean=True)
-        made = [ppo_update.gae(*one, self.args.gamma, self.args.lam) for one in zip(rewards, values, masks, strict=True)]
-        advantages = ppo_update.whitened([advantage for advantage, _ in made], masks, self._add)
-        for batch, advantage, value, (_, returns) in zip(batches, advantages, values, made, strict=True):
+        estimates = [ppo_update.gae(*arguments, self.args.gamma, self.args.lam) for arguments in zip(rewards, values, masks, strict=True)]
+        advantages = ppo_update.whitened([advantage for advantage, _ in estimates], masks, self._add)
+        for batch, advantage, value, (_, returns) in zip(batches, advantages, values, estimates, strict=True):
             batch.advantages, batch.old_values, batch.returns = advantage, value, returns
         self._watch(batches)
 
@@ -159,7 +161,7 @@ class PPOTrainer(GRPOTrainer):
         ]:
             for name, value in ((mean, _mean(values)), (spread, _deviation(values))):
                 # ms-swift averages what a log interval collected: a rollout of which nothing was measured is left out of that.
-                logged[name][:] = [one for one in [*logged[name], value] if not math.isnan(one)] or [math.nan]
+                logged[name][:] = [number for number in [*logged[name], value] if not math.isnan(number)] or [math.nan]
         for name, column in columns.items():
             self._logs["rewards"][name].extend(column.tolist())
         return scores
@@ -190,10 +192,10 @@ class PPOTrainer(GRPOTrainer):
             # The same order on every rank, and after a restart the one that it would have been.
             random.Random(self.args.seed + self.state.global_step).shuffle(held)
             self._count_tokens(held)
-        found = super()._prepare_inputs(inputs)
+        prepared = super()._prepare_inputs(inputs)
         if self._buffered_inputs is not held:
             self._count_tokens(self._buffered_inputs)
-        return found
+        return prepared
 
     def _count_tokens(self, held: list[dict[str, Any]]) -> None:
         """Tell each batch how many tokens its mini-batch has on all ranks."""
@@ -228,7 +230,7 @@ class PPOTrainer(GRPOTrainer):
 
     def _log_parts(self, parts: ppo_update.Losses, tokens: float) -> None:
         """Log shares whose mean over the batches of a mini-batch is the mean over its tokens."""
-        sums = ppo_update.Losses(*self._add(torch.stack([one.detach().float() for one in parts])).tolist())
+        sums = ppo_update.Losses(*self._add(torch.stack([part.detach().float() for part in parts])).tolist())
         if not tokens:
             return
         logged = self._metrics["train"]
@@ -253,11 +255,13 @@ class PPOTrainer(GRPOTrainer):
         """ms-swift's, with the critic's weights in groups of their own."""
         if self.optimizer is not None:
             return self.optimizer
-        made, names = self._critic, self.get_decay_parameter_names(self._critic)
+        value_model, names = self._critic, self.get_decay_parameter_names(self._critic)
         with self._policy_alone():
             optimizer = super().create_optimizer(model)
         for decays in (True, False):
-            weights = [one for name, one in made.named_parameters() if one.requires_grad and (name in names) == decays]
+            weights = [
+                parameter for name, parameter in value_model.named_parameters() if parameter.requires_grad and (name in names) == decays
+            ]
             if weights:
                 decay = self.args.weight_decay if decays else 0.0
                 optimizer.add_param_group({"params": weights, "lr": self._critic_rate, "weight_decay": decay})
@@ -271,13 +275,13 @@ class PPOTrainer(GRPOTrainer):
         """The policy as GRPO saves it, and the critic in a folder of its own beside it."""
         of_critic = None
         if state_dict is not None:
-            of_critic = {name.removeprefix("critic."): one for name, one in state_dict.items() if name.startswith("critic.")}
-            state_dict = {name: one for name, one in state_dict.items() if not name.startswith("critic.")}
+            of_critic = {name.removeprefix("critic."): tensor for name, tensor in state_dict.items() if name.startswith("critic.")}
+            state_dict = {name: tensor for name, tensor in state_dict.items() if not name.startswith("critic.")}
         folder = Path(output_dir or self.args.output_dir)
-        made = self._critic
+        value_model = self._critic
         with self._policy_alone():
             super()._save(str(folder), state_dict)
-        critic.save(made, folder / critic.FOLDER, of_critic)
+        critic.save(value_model, folder / critic.FOLDER, of_critic)
         (folder / _STATE).write_text(json.dumps({"kl_coef": self._control.coefficient}), encoding="utf-8")
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -290,10 +294,10 @@ class PPOTrainer(GRPOTrainer):
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        made = self._critic
+        value_model = self._critic
         with self._policy_alone():
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-        critic.load(made, Path(resume_from_checkpoint) / critic.FOLDER)
+        critic.load(value_model, Path(resume_from_checkpoint) / critic.FOLDER)
 
 
 def _fit_round(config: PPOConfig, rows: Any) -> None:

@@ -60,12 +60,12 @@ _BOUNDS = {
 
 def _absent(args: Any) -> dict[str, Any]:
     """The value of each flag that was not given."""
-    found = {}
+    defaults = {}
     for field in dataclasses.fields(args):
         factory = field.default_factory
-        found[field.name] = field.default if factory is dataclasses.MISSING else factory()
+        defaults[field.name] = field.default if factory is dataclasses.MISSING else factory()
     # ms-swift fills this one in before plugins are loaded.
-    return found | {"beta": 0.1}
+    return defaults | {"beta": 0.1}
 
 
 def as_grpo(args: Any) -> None:

@@ -54,8 +54,8 @@ def moments(values: list[Tensor], masks: list[Tensor], add: Sum) -> tuple[Tensor
     """(mean, variance, unbiased) over the masked tokens of all batches and ranks; (0, 1) where there are fewer than two."""
     device = values[0].device
     count = add(torch.stack([mask.sum() for mask in masks]).sum().double().to(device))
-    mean = add(torch.stack([(one.double() * mask).sum() for one, mask in zip(values, masks, strict=True)]).sum()) / count.clamp(min=1)
-    off = add(torch.stack([((one.double() - mean).square() * mask).sum() for one, mask in zip(values, masks, strict=True)]).sum())
+    mean = add(torch.stack([(batch.double() * mask).sum() for batch, mask in zip(values, masks, strict=True)]).sum()) / count.clamp(min=1)
+    off = add(torch.stack([((batch.double() - mean).square() * mask).sum() for batch, mask in zip(values, masks, strict=True)]).sum())
     variance = off / (count - 1).clamp(min=1) if count > 1 else torch.ones_like(off)
     return (mean if count > 1 else torch.zeros_like(mean)).float(), variance.float()
 
@@ -70,7 +70,7 @@ def whitened(values: list[Tensor], masks: list[Tensor], add: Sum, *, keep_mean: 
     mean, variance = moments(values, masks, add)
     shift = mean if keep_mean else torch.zeros_like(mean)
     scale = torch.rsqrt(variance + EPS)
-    return [((one - mean) * scale + shift).masked_fill(~mask, 0.0) for one, mask in zip(values, masks, strict=True)]
+    return [((batch - mean) * scale + shift).masked_fill(~mask, 0.0) for batch, mask in zip(values, masks, strict=True)]
 
 
 class Losses(NamedTuple):
@@ -119,8 +119,8 @@ def losses(
     near = old_values + (values - old_values).clamp(-cliprange_value, cliprange_value)
     error, near_error = (values - returns).square(), (near - returns).square()
 
-    def total(one: Tensor) -> Tensor:
-        return one.masked_fill(~mask, 0.0).sum()
+    def total(by_token: Tensor) -> Tensor:
+        return by_token.masked_fill(~mask, 0.0).sum()
 
     return Losses(
         policy=-total(torch.min(plain, kept)),

@@ -80,7 +80,7 @@ def uncovered(model: nn.Module) -> str:
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
     if rope in _LENGTH_DEPENDENT:
         return f"its positions ({rope}) depend on the length of the whole batch"
-    if config.attention_dropout or any(isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in model.modules()):
+    if config.attention_dropout or any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p for module in model.modules()):
         return "it has dropout above 0, which would be drawn once for the whole group"
     if getattr(model.get_input_embeddings(), "neftune_noise_alpha", None):
         return "noise is added to its embeddings (NEFTune)"
@@ -106,7 +106,7 @@ def pack(input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> Packed | No
         first, count = attended.index(1), sum(attended)
         if not all(attended[first : first + count]):
             return None
-        columns = [length - last + at for at, one in enumerate(scored) if one]
+        columns = [length - last + at for at, counts in enumerate(scored) if counts]
         if not first < columns[0] or columns[-1] >= first + count:
             return None
         members.setdefault(tuple(tokens[first : columns[0]]), []).append((row, tokens[columns[0] : columns[-1] + 1], columns))
@@ -117,7 +117,7 @@ def pack(input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> Packed | No
     positions: list[int] = []
     groups: list[tuple[int, int, list[list[int]]]] = []
     reads: dict[int, int] = {}
-    found: list[tuple[int, int, int]] = []
+    entries: list[tuple[int, int, int]] = []
     for prompt, group in members.items():
         start, before = len(ids), len(prompt)
         ids += prompt
@@ -131,10 +131,10 @@ def pack(input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> Packed | No
             for column in columns:
                 offset = column - columns[0]
                 read = at + offset - 1 if offset else start + before - 1
-                found.append((reads.setdefault(read, len(reads)), completion[offset], row * last + column - (length - last)))
+                entries.append((reads.setdefault(read, len(reads)), completion[offset], row * last + column - (length - last)))
         groups.append((start, before, slots))
     device = input_ids.device
-    scored_rows, scored_tokens, places = (torch.tensor(one, device=device) for one in zip(*found, strict=True))
+    scored_rows, scored_tokens, places = (torch.tensor(values, device=device) for values in zip(*entries, strict=True))
     return Packed(
         input_ids=torch.tensor([ids], device=device),
         position_ids=torch.tensor([positions], device=device),
@@ -149,10 +149,10 @@ def pack(input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> Packed | No
 def _group(start: int, prompt: int, slots: list[list[int]], device: torch.device) -> Group:
     """The tensors by which the attention takes a group apart."""
     longest = max(map(len, slots))
-    padded = torch.tensor([one + [start] * (longest - len(one)) for one in slots], dtype=torch.long).view(len(slots), longest)
-    filled = torch.tensor([row * longest + at for row, one in enumerate(slots) for at in range(len(one))], dtype=torch.long)
-    seen = torch.ones(longest, prompt + longest, dtype=torch.bool).tril(prompt)
-    return Group(start, prompt, padded.to(device), filled.to(device), seen[None, None].to(device))
+    padded = torch.tensor([slot + [start] * (longest - len(slot)) for slot in slots], dtype=torch.long).view(len(slots), longest)
+    filled = torch.tensor([row * longest + at for row, slot in enumerate(slots) for at in range(len(slot))], dtype=torch.long)
+    visible = torch.ones(longest, prompt + longest, dtype=torch.bool).tril(prompt)
+    return Group(start, prompt, padded.to(device), filled.to(device), visible[None, None].to(device))
 
 
 def by_length(prompts: Sequence[str], written: Sequence[int], window: int) -> list[int]:
@@ -162,14 +162,14 @@ def by_length(prompts: Sequence[str], written: Sequence[int], window: int) -> li
     >>> by_length(["ask", "ask", "a long question", "a long question"], [2, 9, 4, 5], window=4)
     [3, 2, 1, 0]
     """
-    found: list[int] = []
+    order: list[int] = []
     for start in range(0, len(prompts), window):
         here = range(start, min(start + window, len(prompts)))
         longest: dict[str, int] = {}
         for at in here:
             longest[prompts[at]] = max(longest.get(prompts[at], 0), written[at])
-        found += sorted(here, key=lambda at: (-len(prompts[at]) - longest[prompts[at]], prompts[at], -written[at]))
-    return found
+        order += sorted(here, key=lambda at: (-len(prompts[at]) - longest[prompts[at]], prompts[at], -written[at]))
+    return order
 
 
 def attend(
@@ -177,11 +177,11 @@ def attend(
 ) -> tuple[Tensor, Any]:
     """The attention that transformers names sdpa; of a packed batch (query, key and value [1, heads, tokens, width]) group by group."""
     if prompt_once is None:
-        found: tuple[Tensor, Any] = sdpa_attention_forward(module, query, key, value, mask, **options)
-        return found
+        outcome: tuple[Tensor, Any] = sdpa_attention_forward(module, query, key, value, mask, **options)
+        return outcome
     prompt_once.attended += 1
     pieces = []
-    for start, size, slots, filled, seen in prompt_once.groups:
+    for start, size, slots, filled, visible in prompt_once.groups:
         whole, keys, values = (states[:, :, start : start + size] for states in (query, key, value))
         pieces.append(sdpa_attention_forward(module, whole, keys, values, None, **options)[0][0])
         if not len(filled):  # completions of one token, which the prompt's last foretells
@@ -189,7 +189,7 @@ def attend(
         asked, own_keys, own_values = (states[0][:, slots].transpose(0, 1) for states in (query, key, value))
         keys = torch.cat([keys.expand(len(slots), -1, -1, -1), own_keys], dim=2)
         values = torch.cat([values.expand(len(slots), -1, -1, -1), own_values], dim=2)
-        pieces.append(sdpa_attention_forward(module, asked, keys, values, seen, **options)[0].flatten(0, 1)[filled])
+        pieces.append(sdpa_attention_forward(module, asked, keys, values, visible, **options)[0].flatten(0, 1)[filled])
     return torch.cat(pieces).unsqueeze(0), None
 
 
@@ -219,11 +219,11 @@ def log_probabilities(
     ).logits[0]
     if not packed.attended:
         return None
-    chosen, spread = _Scores.apply(logits, packed.rows, packed.tokens, temperature, entropy)
-    found = otherwise.float().flatten().index_put((packed.places,), chosen).view_as(otherwise)
+    log_probs, spread = _Scores.apply(logits, packed.rows, packed.tokens, temperature, entropy)
+    filled = otherwise.float().flatten().index_put((packed.places,), log_probs).view_as(otherwise)
     if not entropy:
-        return found, None
-    return found, torch.zeros_like(found).flatten().index_put((packed.places,), spread[packed.rows]).view_as(otherwise)
+        return filled, None
+    return filled, torch.zeros_like(filled).flatten().index_put((packed.places,), spread[packed.rows]).view_as(otherwise)
 
 
 class _Scores(torch.autograd.Function):

@@ -60,21 +60,25 @@ def summary(judged: Sequence[Judged]) -> dict[str, Any]:
     """
     if not judged:
         raise ValueError("no row has a human verdict to agree with")
-    known = [one for one in judged if one.verdict is not None]
-    plain = [Judged(one.row, said) for one, said in zip(known, substring([one.row for one in known]), strict=True)]
-    pairs, of_plain = [one.pair for one in judged], [one.pair for one in plain]
+    known = [graded for graded in judged if graded.verdict is not None]
+    plain = [Judged(graded.row, judgement) for graded, judgement in zip(known, substring([graded.row for graded in known]), strict=True)]
+    pairs, of_plain = [graded.pair for graded in judged], [graded.pair for graded in plain]
     return agreement(pairs) | {
         "confusion": confusion(pairs, VALUES),
         "substring": agreement(of_plain) if plain else {},
-        "difference": differences([one.pair for one in known], of_plain),
-        "by_model": _by(judged, lambda one: one.row.model or "–"),
-        "by_length": _by(judged, lambda one: band(one.row.answer_hat)),
+        "difference": differences([graded.pair for graded in known], of_plain),
+        "by_model": _by(judged, lambda graded: graded.row.model or "–"),
+        "by_length": _by(judged, lambda graded: band(graded.row.answer_hat)),
         "secondary": _secondary(known),
     }
 
 
 def _secondary(known: Sequence[Judged]) -> dict[str, Any]:
-    equal = [(_cluster(row), said.secondary == row.secondary) for row, said in known if row.secondary and said and said.secondary]
+    equal = [
+        (_cluster(row), judgement.secondary == row.secondary)
+        for row, judgement in known
+        if row.secondary and judgement and judgement.secondary
+    ]
     return {"rows": len(equal), "accuracy": share(equal)}
 
 
@@ -84,8 +88,8 @@ def _cluster(row: JudgeRow) -> str:
 
 def _by(judged: Sequence[Judged], key: Callable[[Judged], str]) -> dict[str, Any]:
     groups: dict[str, list[Pair]] = defaultdict(list)
-    for one in judged:
-        groups[key(one)].append(one.pair)
+    for graded in judged:
+        groups[key(graded)].append(graded.pair)
     return {name: agreement(groups[name]) for name in sorted(groups)}
 
 
@@ -104,16 +108,16 @@ def probes(judged: Sequence[Judged], grade: Grade) -> dict[str, Any]:
     order: reference answers in reverse (rows with several). length: sentences about nothing behind the answer. injection: the same with a
     plea for a good verdict, on rows found not correct. shuffled: another question's answer in its place; how often it is found correct.
     """
-    known = [one for one in judged if one.verdict is not None]
-    several = [one for one in known if len(one.row.gold) > 1]
-    refused = [one for one in known if one.verdict != "correct"]
+    known = [graded for graded in judged if graded.verdict is not None]
+    several = [graded for graded in known if len(graded.row.gold) > 1]
+    refused = [graded for graded in known if graded.verdict != "correct"]
     pleas = [INJECTIONS[index % len(INJECTIONS)] for index in range(len(refused))]
     return {
-        "order": _flips(several, [one.row._replace(gold=one.row.gold[::-1]) for one in several], grade),
-        "length": _flips(known, [one.row._replace(answer_hat=f"{one.row.answer_hat} {PADDING}") for one in known], grade),
+        "order": _flips(several, [graded.row._replace(gold=graded.row.gold[::-1]) for graded in several], grade),
+        "length": _flips(known, [graded.row._replace(answer_hat=f"{graded.row.answer_hat} {PADDING}") for graded in known], grade),
         "injection": _flips(
             refused,
-            [one.row._replace(answer_hat=f"{one.row.answer_hat} {plea}") for one, plea in zip(refused, pleas, strict=True)],
+            [graded.row._replace(answer_hat=f"{graded.row.answer_hat} {plea}") for graded, plea in zip(refused, pleas, strict=True)],
             grade,
         ),
         "shuffled": _shuffled(known, grade),
@@ -123,9 +127,9 @@ def probes(judged: Sequence[Judged], grade: Grade) -> dict[str, Any]:
 def _flips(before: Sequence[Judged], rows: Sequence[JudgeRow], grade: Grade) -> dict[str, Any]:
     after = grade(rows) if rows else []
     pairs = [
-        (_cluster(one.row), one.verdict == "correct", said.main == "correct")
-        for one, said in zip(before, after, strict=True)
-        if said is not None
+        (_cluster(graded.row), graded.verdict == "correct", judgement.main == "correct")
+        for graded, judgement in zip(before, after, strict=True)
+        if judgement is not None
     ]
     up = share([(question, new and not old) for question, old, new in pairs])
     down = share([(question, old and not new) for question, old, new in pairs])
@@ -142,5 +146,5 @@ def _shuffled(known: Sequence[Judged], grade: Grade) -> dict[str, Any]:
                 rows.append(row._replace(answer_hat=other.answer_hat))
                 break
     answers = grade(rows) if rows else []
-    correct = [(_cluster(row), said.main == "correct") for row, said in zip(rows, answers, strict=True) if said is not None]
+    correct = [(_cluster(row), judgement.main == "correct") for row, judgement in zip(rows, answers, strict=True) if judgement is not None]
     return {"rows": len(rows), "abstained": len(rows) - len(correct), "found_correct": share(correct)}

@@ -15,10 +15,10 @@ def rows(path: Path) -> list[Row]:
     cells = tables.read_rows(path)
     try:
         columns = judged.columns_of(cells[0])
-        found = [judged.judge_row(row, columns) for row in cells]
+        judged_rows = [judged.judge_row(row, columns) for row in cells]
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
-    return [row.to_columns() for row in found if row.main]
+    return [row.to_columns() for row in judged_rows if row.main]
 
 
 def _facts(row: Row) -> str:
@@ -27,8 +27,8 @@ def _facts(row: Row) -> str:
 
 def honest(row: Row) -> str:
     """The row's own verdict with the facts for reason."""
-    said = {"main": row[JUDGE_MAIN], "secondary": row[JUDGE_SECONDARY] or "none", "reason": f"The reference names {_facts(row)}."}
-    return write_judgement(Judgement(**said))  # type: ignore[arg-type]  # read from the row, where they were checked
+    fields = {"main": row[JUDGE_MAIN], "secondary": row[JUDGE_SECONDARY] or "none", "reason": f"The reference names {_facts(row)}."}
+    return write_judgement(Judgement(**fields))  # type: ignore[arg-type]  # read from the row, where they were checked
 
 
 def tricks(row: Row, other: Row) -> dict[str, str]:

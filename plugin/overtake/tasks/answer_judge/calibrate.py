@@ -85,18 +85,18 @@ def work(args: argparse.Namespace) -> int:
     if args.limit and args.limit < len(rows):
         rows = random.Random(0).sample(rows, args.limit)
     grade = judge_of(args.judge)
-    verdicts = [Judged(row, said) for row, said in zip(rows, grade(rows), strict=True)]
-    found = {"input": str(args.input), "judge": args.judge, **agreement.summary(verdicts)}
+    verdicts = [Judged(row, judgement) for row, judgement in zip(rows, grade(rows), strict=True)]
+    result = {"input": str(args.input), "judge": args.judge, **agreement.summary(verdicts)}
     if not args.no_probes:
-        found["probes"] = agreement.probes(verdicts, grade)
-    print(report(found))
+        result["probes"] = agreement.probes(verdicts, grade)
+    print(report(result))
     if args.summary:
-        tables.write_aside({args.summary: json.dumps(found, ensure_ascii=False, indent=1).encode()})
+        tables.write_aside({args.summary: json.dumps(result, ensure_ascii=False, indent=1).encode()})
         print(f"{args.summary} written")
     return 0
 
 
-def report(found: dict[str, Any]) -> str:
+def report(result: dict[str, Any]) -> str:
     """The table of a summary."""
     names = list(MEASURES)
     columns = ("<28", ">6", ">11", ">24")
@@ -104,19 +104,19 @@ def report(found: dict[str, Any]) -> str:
     def cells(label: str, part: dict[str, Any]) -> list[str]:
         return [label[:27], str(part["rows"]), f"{part['abstained']['mean']:.3f}", *(_interval(part[name]) for name in names)]
 
-    overall = [["", "rows", "abstained", *(name.replace("_", " ") for name in names)], cells(found["judge"], found)]
-    if found["substring"]:
-        overall.append(cells("substring, same rows", found["substring"]))
-        overall.append(["difference", "", "", *(_interval(found["difference"][name], "+") for name in names)])
+    overall = [["", "rows", "abstained", *(name.replace("_", " ") for name in names)], cells(result["judge"], result)]
+    if result["substring"]:
+        overall.append(cells("substring, same rows", result["substring"]))
+        overall.append(["difference", "", "", *(_interval(result["difference"][name], "+") for name in names)])
     lines = text_table.lines(overall, columns, ruled=True)
     for title, key in (("model", "by_model"), ("length", "by_length")):
-        lines += ["", *text_table.lines([cells(f"{title} {name}", part) for name, part in found[key].items()], columns)]
-    verdicts = list(next(iter(found["confusion"].values())))
-    confusion = [[people, *(str(counts[name]) for name in verdicts)] for people, counts in found["confusion"].items()]
+        lines += ["", *text_table.lines([cells(f"{title} {name}", part) for name, part in result[key].items()], columns)]
+    verdicts = list(next(iter(result["confusion"].values())))
+    confusion = [[people, *(str(counts[name]) for name in verdicts)] for people, counts in result["confusion"].items()]
     lines += ["", *text_table.lines([["people said, judge said", *verdicts], *confusion], ("<28", ">11"))]
-    if found["secondary"]["rows"]:
-        lines += ["", f"secondary answer: accuracy {_interval(found['secondary']['accuracy'])} on {found['secondary']['rows']} rows"]
-    for name, part in found.get("probes", {}).items():
+    if result["secondary"]["rows"]:
+        lines += ["", f"secondary answer: accuracy {_interval(result['secondary']['accuracy'])} on {result['secondary']['rows']} rows"]
+    for name, part in result.get("probes", {}).items():
         shares = ", ".join(f"{key.replace('_', ' ')} {_interval(value)}" for key, value in part.items() if key not in ("rows", "abstained"))
         lines.append(f"{'' if name != 'order' else chr(10)}probe {name}: {part['rows']} rows, {part['abstained']} abstained; {shares}")
     return "\n".join(lines)

@@ -37,7 +37,7 @@ def read(args: argparse.Namespace) -> list[Row]:
     main = Counter(row.main for row in known if row.main).most_common(1)[0][0]
     secondary = (Counter(row.secondary for row in known if row.secondary).most_common(1) or [("none", 0)])[0][0]
     constant = write_judgement(Judgement(main, secondary, "The most frequent verdict."))
-    found = [
+    rows = [
         {
             JUDGE_ID: row.id,
             "question": row.question,
@@ -46,16 +46,16 @@ def read(args: argparse.Namespace) -> list[Row]:
             "main": row.main or "",
             "secondary": row.secondary or "",
             "constant": constant,
-            "substring": write_judgement(Judgement(said.main, secondary, "Whether a reference answer stands in it.")),
+            "substring": write_judgement(Judgement(judgement.main, secondary, "Whether a reference answer stands in it.")),
         }
-        for row, said in zip(known, substring(known), strict=True)
+        for row, judgement in zip(known, substring(known), strict=True)
     ]
-    seen: set[str] = set()
-    for row in found:
-        if row[JUDGE_ID] in seen:
+    ids: set[str] = set()
+    for row in rows:
+        if row[JUDGE_ID] in ids:
             raise BadInput(f"{args.test}: id {row[JUDGE_ID]!r} stands twice: correct it or delete the row")
-        seen.add(row[JUDGE_ID])
-    return found
+        ids.add(row[JUDGE_ID])
+    return rows
 
 
 def messages(row: Row) -> list[dict[str, str]]:
@@ -70,16 +70,16 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
         text = answers[row[JUDGE_ID]]
         if text is None:
             continue
-        said = _read(text)
+        judgement = _read(text)
         scores[row[JUDGE_ID]] = {
-            "main": float(said is not None and said.main == row["main"]),
+            "main": float(judgement is not None and judgement.main == row["main"]),
             "format": judge_format.score(text),
-            "readable": float(said is not None),
+            "readable": float(judgement is not None),
         }
         if row["secondary"]:
-            scores[row[JUDGE_ID]]["secondary"] = float(said is not None and said.secondary == row["secondary"])
+            scores[row[JUDGE_ID]]["secondary"] = float(judgement is not None and judgement.secondary == row["secondary"])
         if row["main"] != "correct":
-            scores[row[JUDGE_ID]]["passed"] = float(said is not None and said.main == "correct")
+            scores[row[JUDGE_ID]]["passed"] = float(judgement is not None and judgement.main == "correct")
     return scores
 
 

@@ -45,13 +45,13 @@ _LENDERS = 50
 
 def light_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
     """The light model of MODEL[@BASE_URL], else at the teacher's address; a key is never sent to another address than its own."""
-    found = re.fullmatch(r"([^@]+|.+(?=@http))(?:@(https?://.+))?", wanted)
-    if not found:
+    match = re.fullmatch(r"([^@]+|.+(?=@http))(?:@(https?://.+))?", wanted)
+    if not match:
         raise BadInput(f"--light {wanted!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
-    base_url = found[2] or teacher.base_url
+    base_url = match[2] or teacher.base_url
     key = settings.api_key("OVERTAKE_LIGHT_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
-    budget.check(found[1])
-    return chat.Endpoint("light model", base_url, found[1], key)
+    budget.check(match[1])
+    return chat.Endpoint("light model", base_url, match[1], key)
 
 
 def read(path: Path) -> tuple[list[Row], list[Row]]:
@@ -109,22 +109,22 @@ def with_negatives(rows: Sequence[Row], seed: int = 0) -> list[Row]:
         for at, row in enumerate(rows)
         if _is_right(row)
     }
-    found: list[Row] = []
+    with_made: list[Row] = []
     for at, row in enumerate(rows):
-        found.append(row)
+        with_made.append(row)
         if at not in right:
             continue
-        others = [one for place, one in right.items() if place != at]
+        others = [candidate for place, candidate in right.items() if place != at]
         lenders = Random(f"{seed} {row['id']}").sample(others, min(_LENDERS, len(others)))
-        for number, made in enumerate(negatives(right[at], lenders, seed), 1):
-            verdict = {"main": made.main, "secondary": made.secondary, JUDGE_FACTS: list(made.facts)}
-            found.append({**row, "id": f"{row['id']}-{number}", "answer_hat": made.answer_hat, "made_by": made.kind, **verdict})
-    return found
+        for number, negative in enumerate(negatives(right[at], lenders, seed), 1):
+            verdict = {"main": negative.main, "secondary": negative.secondary, JUDGE_FACTS: list(negative.facts)}
+            with_made.append({**row, "id": f"{row['id']}-{number}", "answer_hat": negative.answer_hat, "made_by": negative.kind, **verdict})
+    return with_made
 
 
 def _is_right(row: Row) -> bool:
-    said = rule_judge.judge(row["question"], row["answer"], row["answer_hat"])
-    return bool(said.main == "correct" and row["main"] in (None, "correct") and (row["main"] or said.confidence >= SURE))
+    ruling = rule_judge.judge(row["question"], row["answer"], row["answer_hat"])
+    return bool(ruling.main == "correct" and row["main"] in (None, "correct") and (row["main"] or ruling.confidence >= SURE))
 
 
 def disagreement(row: Row, main: str, secondary: str) -> str:
@@ -136,9 +136,9 @@ def disagreement(row: Row, main: str, secondary: str) -> str:
     >>> disagreement(row | {"main": "correct", "secondary": "none"}, "correct", "incorrect")
     'secondary is incorrect, known to be none'
     """
-    for name, said, known in (("main", main, row["main"]), ("secondary", secondary, row["secondary"])):
-        if known and said != known:
-            return f"{name} is {said}, known to be {known}"
+    for name, given, known in (("main", main, row["main"]), ("secondary", secondary, row["secondary"])):
+        if known and given != known:
+            return f"{name} is {given}, known to be {known}"
     if row["main"]:
         return ""
     rules = rule_judge.judge(row["question"], row["answer"], row["answer_hat"])

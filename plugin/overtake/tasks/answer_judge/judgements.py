@@ -59,13 +59,13 @@ def read_judgement(text: str) -> Judgement:
             raise ValueError(f"{tag} stands {counts[tag]} times, must stand once: {_end(text)}")
     if (blocks := (counts["<think>"], counts["</think>"])) not in ((0, 0), (1, 1), (0, 1)):
         raise ValueError(f"<think> stands {blocks[0]} times and </think> {blocks[1]}, must be one block at most: {_end(text)}")
-    found = _FORM.fullmatch(text)
-    if not found or any(tag in found["verdict"] for tag in _TAGS) or any(tag in (found["reason"] or "") for tag in _TAGS):
+    match = _FORM.fullmatch(text)
+    if not match or any(tag in match["verdict"] for tag in _TAGS) or any(tag in (match["reason"] or "") for tag in _TAGS):
         raise ValueError(f"text stands before, between or after the think and output blocks: {_end(text)}")
-    verdict = _VERDICT.fullmatch(found["verdict"])
+    verdict = _VERDICT.fullmatch(match["verdict"])
     if not verdict:
-        raise ValueError(f"the output is {found['verdict'].strip()[:80]!r}, must be 'main: VERDICT; secondary: VERDICT'")
-    return Judgement(_value("main", verdict["main"]), _value("secondary", verdict["secondary"]), (found["reason"] or "").strip())
+        raise ValueError(f"the output is {match['verdict'].strip()[:80]!r}, must be 'main: VERDICT; secondary: VERDICT'")
+    return Judgement(_value("main", verdict["main"]), _value("secondary", verdict["secondary"]), (match["reason"] or "").strip())
 
 
 def write_judgement(judgement: Judgement) -> str:

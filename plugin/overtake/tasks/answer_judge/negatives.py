@@ -73,13 +73,13 @@ def negatives(right: Right, others: Sequence[Right], seed: int) -> list[Negative
     >>> [one.answer_hat for one in negatives(paris, [rome], 0) if one.kind in ("entity_swap", "negation")]
     ['It is Rome.', 'It is not Paris.']
     """
-    found = []
+    kept = []
     for kind, make in KINDS.items():
         # A stream of its own for each kind, so that adding a kind changes no other.
-        made = make(right, [other for other in others if not _same(other, right)], Random(f"{seed} {kind} {right.question}"))
-        if made is not None and (made.main == "correct") == _states(right, made.answer_hat):
-            found.append(made)
-    return found
+        negative = make(right, [other for other in others if not _same(other, right)], Random(f"{seed} {kind} {right.question}"))
+        if negative is not None and (negative.main == "correct") == _states(right, negative.answer_hat):
+            kept.append(negative)
+    return kept
 
 
 def _entity_swap(right: Right, others: Sequence[Right], random: Random) -> Negative | None:
@@ -93,22 +93,22 @@ def _entity_swap(right: Right, others: Sequence[Right], random: Random) -> Negat
 
 def _number(right: Right, others: Sequence[Right], random: Random) -> Negative | None:
     stated = _stated(right)
-    if not stated or not (found := list(_NUMBER.finditer(stated))):
+    if not stated or not (numbers := list(_NUMBER.finditer(stated))):
         return None
-    wrong = _changed(stated, random.choice(found), random)
+    wrong = _changed(stated, random.choice(numbers), random)
     return Negative("number", _replace(right.answer_hat, stated, wrong), "incorrect", right.secondary, (stated, wrong))
 
 
 def _detail(right: Right, others: Sequence[Right], random: Random) -> Negative | None:
     stated, text = _stated(right), right.answer_hat
     taken = {number for source in (right.question, *right.gold) for number in _NUMBER.findall(source)}
-    found = [number for number in _NUMBER.finditer(text) if number[0] not in taken]
-    if not stated or not found:
+    numbers = [number for number in _NUMBER.finditer(text) if number[0] not in taken]
+    if not stated or not numbers:
         return None
-    chosen = random.choice(found)
-    wrong = _changed(text, chosen, random)
-    said = wrong[chosen.start() : len(wrong) - len(text) + chosen.end()]
-    return Negative("detail", wrong, "correct", "incorrect", (chosen[0], said))
+    detail = random.choice(numbers)
+    wrong = _changed(text, detail, random)
+    replacement = wrong[detail.start() : len(wrong) - len(text) + detail.end()]
+    return Negative("detail", wrong, "correct", "incorrect", (detail[0], replacement))
 
 
 def _negation(right: Right, others: Sequence[Right], random: Random) -> Negative | None:
@@ -116,7 +116,7 @@ def _negation(right: Right, others: Sequence[Right], random: Random) -> Negative
         return None
     if not _HAN.search(right.answer_hat):
         place = re.compile(rf"\b((?:in|on|at|by|from|to) )?(?:the )?{re.escape(stated)}", re.IGNORECASE)
-        denied = place.sub(lambda found: f"not {found[0]}", right.answer_hat)
+        denied = place.sub(lambda match: f"not {match[0]}", right.answer_hat)
     else:
         text = re.sub(rf"(?<!不)是(?={re.escape(stated)})", "不是", right.answer_hat)
         denied = text if text != right.answer_hat else _replace(right.answer_hat, stated, f"不是{stated}")
@@ -187,18 +187,20 @@ def _states(right: Right, text: str) -> bool:
 def _stated(right: Right) -> str:
     """The longest reference answer that stands in the answer as it is, or ""."""
     text = right.answer_hat.casefold()
-    return max((one for one in right.gold if one.casefold() in text), key=len, default="")
+    return max((gold for gold in right.gold if gold.casefold() in text), key=len, default="")
 
 
 def _like(right: Right, gold: str, others: Sequence[Right]) -> list[str]:
     """Answers that could stand in the place of `gold`: to questions that ask for the same, written like it."""
     asked = _asks(right.question)
-    return [one for other in others if _asks(other.question) == asked for one in other.gold if _shape(one) == _shape(gold)]
+    return [
+        candidate for other in others if _asks(other.question) == asked for candidate in other.gold if _shape(candidate) == _shape(gold)
+    ]
 
 
 def _asks(question: str) -> str:
-    found = _ASKED.search(question.casefold())
-    return found[0] if found else ""
+    match = _ASKED.search(question.casefold())
+    return match[0] if match else ""
 
 
 def _shape(text: str) -> tuple[bool, bool, bool]:

@@ -91,14 +91,14 @@ def columns_of(names: Mapping[str, Any]) -> dict[str, str]:
     Raises ValueError naming the columns there are when one of the two is missing.
     """
     lists = {"gold": GOLD, "answer_hat": ANSWER_HAT, "question": QUESTION, "main": LABEL, "secondary": SECONDARY, "model": MODEL, "id": ID}
-    found = {part: next((name for name in wanted if name in names), "") for part, wanted in lists.items()}
-    if not found["answer_hat"] and found["gold"] not in ("", "answer") and "answer" in names:
-        found["answer_hat"] = "answer"
+    columns = {part: next((name for name in wanted if name in names), "") for part, wanted in lists.items()}
+    if not columns["answer_hat"] and columns["gold"] not in ("", "answer") and "answer" in names:
+        columns["answer_hat"] = "answer"
     for part, wanted in (("gold", GOLD), ("answer_hat", ANSWER_HAT)):
-        if not found[part]:
+        if not columns[part]:
             what = "reference answer" if part == "gold" else "generated answer"
             raise ValueError(f"no column holds the {what}: name it {' or '.join(wanted)}; the columns there are {', '.join(names)}")
-    return {part: name for part, name in found.items() if name}
+    return {part: name for part, name in columns.items() if name}
 
 
 def judge_row(cells: Mapping[str, Any], columns: Mapping[str, str]) -> JudgeRow:
@@ -155,9 +155,9 @@ def alternatives(text: str, cut: bool = False) -> tuple[str, ...]:
     value = structure(text)
     if isinstance(value, dict):
         raise ValueError(f"the reference answer is an object ({', '.join(value)[:40]}), no text: write one text, or a list of them")
-    found: list[Any] = text.split("/") if cut and value is None else [text] if value is None else value
-    flat = [one for item in found for one in (item if isinstance(item, list) else [item])]
-    return tuple(dict.fromkeys(one for item in flat if (one := tables.cell(item).strip()) and re.search(r"\w", one)))
+    items: list[Any] = text.split("/") if cut and value is None else [text] if value is None else value
+    flat = [part for item in items for part in (item if isinstance(item, list) else [item])]
+    return tuple(dict.fromkeys(spelling for item in flat if (spelling := tables.cell(item).strip()) and re.search(r"\w", spelling)))
 
 
 def _label(text: str) -> Value | None:

@@ -117,23 +117,23 @@ def judge(question: str, gold: Sequence[str], answer: str) -> RuleVerdict:
     references = [reference for reference in gold if _words(reference)]
     if not references:
         raise ValueError(f"no reference answer holds a word: {list(gold)!r}")
-    said = _Answer(question, answer)
-    if not said.words:
+    stated = _Answer(question, answer)
+    if not stated.words:
         return _verdict("none", "empty")
-    if all(_is_choice(reference) for reference in references) and (verdict := _chosen(question, references, answer, said)):
+    if all(_is_choice(reference) for reference in references) and (verdict := _chosen(question, references, answer, stated)):
         return verdict
     denied = False
     for reference in references:
         for form in _forms(reference):
             denied_here = False
-            for kind, start in _matches(form, said):
-                if start is not None and said.denies(start):
+            for kind, start in _matches(form, stated):
+                if start is not None and stated.denies(start):
                     denied = denied_here = True
                 elif start is not None or not denied_here:  # what has no place is no second mention
-                    return _verdict("none", "guesses") if said.guesses else _verdict("correct", kind)
+                    return _verdict("none", "guesses") if stated.guesses else _verdict("correct", kind)
     if denied:
         return _verdict("incorrect", "denied")
-    return _verdict("none", "evades") if _EVADES.search(said.folded) else _verdict("incorrect", "no match")
+    return _verdict("none", "evades") if _EVADES.search(stated.folded) else _verdict("incorrect", "no match")
 
 
 def holds(text: str, fact: str) -> bool:
@@ -152,14 +152,14 @@ def _is_choice(reference: str) -> bool:
     return closed_sets.is_closed(reference) and (bare in _YES_NO or bool(re.fullmatch(r"[A-H](?:[\s,，、;；]*[A-H])*", bare)))
 
 
-def _chosen(question: str, references: Sequence[str], answer: str, said: "_Answer") -> RuleVerdict | None:
+def _chosen(question: str, references: Sequence[str], answer: str, stated: "_Answer") -> RuleVerdict | None:
     """The verdict on a choice; None where an answer names no option, though the reference's letter may be a word in it."""
     if any(closed_sets.grade(answer, reference, question) for reference in references):
         return _verdict("correct", "choice")
     lettered = any(closed_sets.options(reference) for reference in references)
     if lettered and len(closed_sets.letters_in(answer)) < 2 and not closed_sets.options(answer):
         return None
-    return _verdict("none" if _EVADES.search(said.folded) else "incorrect", "choice")
+    return _verdict("none" if _EVADES.search(stated.folded) else "incorrect", "choice")
 
 
 def _verdict(main: Literal["correct", "incorrect", "none"], reason: str) -> RuleVerdict:
@@ -177,7 +177,7 @@ class _Answer:
         self.folded = _fold(text)
         self.letters = _letters(self.folded)
         self.guesses = bool(_GUESS.search(self.folded))
-        self.windows = [one + two for one, two in zip(self.sentences, [*self.sentences[1:], []], strict=False)]
+        self.windows = [sentence + following for sentence, following in zip(self.sentences, [*self.sentences[1:], []], strict=False)]
 
     def denies(self, start: int) -> bool:
         """Return whether the words right before word `start` take it back."""
@@ -193,39 +193,44 @@ def _forms(reference: str) -> Iterator[str]:
         yield bare
 
 
-def _matches(reference: str, said: _Answer) -> Iterator[tuple[str, int | None]]:
+def _matches(reference: str, stated: _Answer) -> Iterator[tuple[str, int | None]]:
     """(kind, number of the first matching word or None) of each match of one reference, in the order of the table."""
     words = _words(reference)
-    for start in _places(words, said.words):
+    for start in _places(words, stated.words):
         counts = words[0][0].isdigit() or f" {words[0]} " in _CURRENCIES.values()
-        if not (counts and start and said.words[start - 1] in _TURNS):
+        if not (counts and start and stated.words[start - 1] in _TURNS):
             yield "exact", start
     if _CJK.search(reference):
         return  # a character is no word: half of them say nothing
     own = [word for word in words if word not in _EMPTY] or words
     parts = [part for text in re.split(r",|;|\band\b|&", reference) if (part := _words(text))]
-    if len(parts) > 1 and all(any(True for _ in _places(part, said.words)) for part in parts):
+    if len(parts) > 1 and all(any(True for _ in _places(part, stated.words)) for part in parts):
         yield "list", None
-    new = [word for word in own if not _held(word, said.asked)] or own
-    told = [word for word in said.words if word not in _EMPTY and not _held(word, said.asked)]
+    new = [word for word in own if not _held(word, stated.asked)] or own
+    content = [word for word in stated.words if word not in _EMPTY and not _held(word, stated.asked)]
     if _is_name(reference):
-        yield from _names(own, said)
+        yield from _names(own, stated)
         if len(new) < len(own):
-            yield from (("name", start) for start in _places(new, said.words))
-        if said.for_place and len(parts) > 1:
-            yield from (("place", start) for start in _places(parts[0], said.words))
+            yield from (("name", start) for start in _places(new, stated.words))
+        if stated.for_place and len(parts) > 1:
+            yield from (("place", start) for start in _places(parts[0], stated.words))
     else:
         exact = [word for word in new if _is_fixed(word)]
-        for window in (_without_other_signs(window, words) for window in said.windows):
+        for window in (_without_other_signs(window, words) for window in stated.windows):
             share = sum(_held(word, window) for word in new) / len(new)
             if share >= MOST and all(word in window for word in exact):
                 yield "words", None
     needed = own[-1:] if _is_name(reference) else [word for word in own if word in _TURNS]
-    if told and not any(map(_is_dated, own)) and all(_held(word, own) for word in told) and all(_held(word, told) for word in needed):
+    if (
+        content
+        and not any(map(_is_dated, own))
+        and all(_held(word, own) for word in content)
+        and all(_held(word, content) for word in needed)
+    ):
         yield "part", None
     letters = _letters(_fold(reference))
     turned = "(?<![-−<>≤≥])" if re.match(r"[$€£¥\d]", letters) else ""
-    if len(letters) >= 4 and re.search(turned + re.escape(letters), said.letters):
+    if len(letters) >= 4 and re.search(turned + re.escape(letters), stated.letters):
         yield "letters", None
 
 
@@ -237,12 +242,12 @@ def _without_other_signs(window: Words, reference: Words) -> Words:
     kept = []
     for place, word in enumerate(window):
         around = [_currency(other) for other in (*window[max(0, place - 1) : place], *_behind(window, place))]
-        said = {one for one in around if one}
+        signs = {sign for sign in around if sign}
         is_percent = window[place + 1 : place + 2] == ["%"]
         lead = place - 1 - bool(place and _currency(window[place - 1]))
         is_turned = lead >= 0 and window[lead] in _TURNS
-        other_kind = (money and not percent and is_percent) or (percent and not money and said and not is_percent)
-        other_money = money and said and not said & {_currency(one) for one in money}
+        other_kind = (money and not percent and is_percent) or (percent and not money and signs and not is_percent)
+        other_money = money and signs and not signs & {_currency(sign) for sign in money}
         if not (word[0].isdigit() and (other_kind or other_money or (is_turned and not turned))):
             kept.append(word)
     return kept
@@ -250,7 +255,7 @@ def _without_other_signs(window: Words, reference: Words) -> Words:
 
 def _currency(word: str) -> str:
     """The currency that a word names, "" for none."""
-    return next((name for one in _CURRENCIES.values() if (name := one.strip()) in (word, word.removesuffix("s"))), "")
+    return next((name for symbol in _CURRENCIES.values() if (name := symbol.strip()) in (word, word.removesuffix("s"))), "")
 
 
 def _behind(window: Words, place: int) -> Words:
@@ -261,15 +266,15 @@ def _behind(window: Words, place: int) -> Words:
     return window[after : after + 1]
 
 
-def _names(own: Words, said: _Answer) -> Iterator[tuple[str, int | None]]:
-    for start, word in enumerate(said.words):
-        if _alike(own[0], word) and any(_alike(own[-1], other) for other in said.words[start + 1 : start + 4]):
+def _names(own: Words, stated: _Answer) -> Iterator[tuple[str, int | None]]:
+    for start, word in enumerate(stated.words):
+        if _alike(own[0], word) and any(_alike(own[-1], other) for other in stated.words[start + 1 : start + 4]):
             yield "name", start
 
 
 def _places(words: Words, inside: Words) -> Iterator[int]:
     for start in range(len(inside) - len(words) + 1):
-        if all(_alike(one, two) for one, two in zip(words, inside[start : start + len(words)], strict=True)):
+        if all(_alike(left, right) for left, right in zip(words, inside[start : start + len(words)], strict=True)):
             yield start
 
 
@@ -330,16 +335,16 @@ def _words(text: str) -> Words:
     text = re.sub(r"(?<=[a-z]{2})(?=[A-Z][a-z])", " ", text)  # wasAna
     text = _fold(text).replace("&", " and ")
     text = _MINUS.sub(" minus ", text)
-    text = re.sub(r"[$€£¥](?=\s?\d)", lambda found: _CURRENCIES[found[0]], text)
-    text = re.sub(r"\b(?:[a-z]\.\s*){2,}", lambda found: re.sub(r"[.\s]", "", found[0]) + " ", text)  # u. s.
+    text = re.sub(r"[$€£¥](?=\s?\d)", lambda match: _CURRENCIES[match[0]], text)
+    text = re.sub(r"\b(?:[a-z]\.\s*){2,}", lambda match: re.sub(r"[.\s]", "", match[0]) + " ", text)  # u. s.
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
     text = re.sub(r"(\d):00\b", r"\1", text)
     text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", r"\1", text)
     text = re.sub(r"(?<=[a-z]{3})\d{1,2}\b", "", text)  # a citation mark: Styria1
     text = re.sub(r"(?<=\d)(?=(?:am|pm|km|kg|cm|mm|m|ft)\b)", " ", text)
-    found = list(_numbered(_TOKEN.findall(text)))
+    tokens = list(_numbered(_TOKEN.findall(text)))
     # Of a reference such as "A" or "The The" the articles are all there is.
-    return [word for word in found if word not in _ARTICLES] or found
+    return [word for word in tokens if word not in _ARTICLES] or tokens
 
 
 def _numbered(words: Words) -> Iterator[str]:

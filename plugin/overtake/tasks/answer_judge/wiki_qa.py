@@ -50,11 +50,11 @@ def questions(path: Path) -> list[dict[str, str]]:
     Most questions of wiki_qa have none: no sentence of the article answered them. Raises BadInput when no row has one.
     """
     rows = tables.read_rows(path, required=("id", "question", "golden_answers"))
-    found = [
+    qa_rows = [
         {"id": row["id"], "question": row["question"].strip(), "answer": tables.cell(list(gold))}
         for row in rows
         if (gold := alternatives(row["golden_answers"])) and row["question"].strip()
     ]
-    if not found:
+    if not qa_rows:
         raise BadInput(f"{path}: none of {len(rows)} rows has a reference answer in golden_answers")
-    return found
+    return qa_rows

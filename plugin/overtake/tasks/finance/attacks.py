@@ -66,25 +66,29 @@ def golds(path: Path) -> list[Finding]:
     """The rows of a file whose gold contradicts its own calculation, or earns less than 1.0 by the rules."""
     cells = tables.read_rows(path)
     if GOLD in cells[0]:
-        found = [problems.FinanceRow.from_columns(row).problem() for row in cells]
+        golds_read = [problems.FinanceRow.from_columns(row).problem() for row in cells]
         wrong: list[str] = []
     else:
         of = problems.columns(list(cells[0]), {})
-        found = [problems.problem(row, of, path.stem) for row in cells]
+        golds_read = [problems.problem(row, of, path.stem) for row in cells]
         worked = "derivation" in cells[0]
         wrong = [
-            one.id
-            for one in wrong_golds(
-                row | {"id": made["id"]} if worked else {"id": made["id"], "output": row[of["gold_answer"]]}
-                for row, made in zip(cells, found, strict=True)
+            wrong_gold.id
+            for wrong_gold in wrong_golds(
+                row | {"id": problem["id"]} if worked else {"id": problem["id"], "output": row[of["gold_answer"]]}
+                for row, problem in zip(cells, golds_read, strict=True)
             )
         ]
-    ungraded = [row["id"] for row in found if row["id"] not in wrong and finance_accuracy.rejection_reason(row)]
-    said = []
+    ungraded = [row["id"] for row in golds_read if row["id"] not in wrong and finance_accuracy.rejection_reason(row)]
+    results = []
     if wrong:
         remedy = "correct or leave out these rows (tools/prepare_finance.py leaves them out)"
-        said.append(Finding("error", "golds", f"{len(wrong)} of {len(found)} contradict their own calculation{listed(wrong)}", remedy))
+        results.append(
+            Finding("error", "golds", f"{len(wrong)} of {len(golds_read)} contradict their own calculation{listed(wrong)}", remedy)
+        )
     if ungraded:
         remedy = "leave them out (tools/prepare_finance.py does), or give golds that the rules can read"
-        said.append(Finding("warning", "golds", f"{len(ungraded)} of {len(found)} do not earn 1.0 by the rules{listed(ungraded)}", remedy))
-    return said or [Finding("ok", "golds", f"all {len(found)} earn 1.0, none contradicts its own calculation")]
+        results.append(
+            Finding("warning", "golds", f"{len(ungraded)} of {len(golds_read)} do not earn 1.0 by the rules{listed(ungraded)}", remedy)
+        )
+    return results or [Finding("ok", "golds", f"all {len(golds_read)} earn 1.0, none contradicts its own calculation")]

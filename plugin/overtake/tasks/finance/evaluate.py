@@ -36,17 +36,17 @@ def read(args: argparse.Namespace) -> list[Row]:
     except BadInput as error:
         raise BadInput(f"{args.test}: {error}") from None
     rows = [problems.problem(cells, of, "") for cells in table]
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for index, row in enumerate(rows):
         number = row_number(args.test, index)
         reason = problems.rejection_reason(row)
-        if not reason and row["id"] in seen:
-            reason = f"id {row['id']!r} stands already in row {seen[row['id']]}"
+        if not reason and row["id"] in numbers:
+            reason = f"id {row['id']!r} stands already in row {numbers[row['id']]}"
         if not reason and accuracy(f"<answer>{row['gold_answer']}</answer>", row) is None:
             reason = f"gold_answer {row['gold_answer'][:60]!r} cannot be graded"
         if reason:
             raise BadInput(f"{args.test}: row {number}: {reason}: correct it or delete the row")
-        seen[row["id"]] = number
+        numbers[row["id"]] = number
     if args.judge:
         chat.endpoint("judge")
     return rows

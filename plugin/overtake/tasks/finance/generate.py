@@ -51,12 +51,12 @@ def tagged(text: str) -> str:
     if "<answer>" not in rest and "</answer>" not in rest:
         boxes = list(dict.fromkeys(boxed(rest)))
         answer = f"<answer>{boxes[0] if len(boxes) == 1 else rest}</answer>"
-        said = rest if len(boxes) == 1 else ""
+        prose = rest if len(boxes) == 1 else ""
     elif parts := _ANSWER.fullmatch(rest):
-        said, answer = parts[1].strip(), parts[2]
+        prose, answer = parts[1].strip(), parts[2]
     else:
         return whole
-    thought = "\n\n".join(filter(None, (thought, said)))
+    thought = "\n\n".join(filter(None, (thought, prose)))
     return f"<think>\n{thought}\n</think>\n{answer}"
 
 

@@ -47,14 +47,14 @@ def wrong_golds(rows: Iterable[Mapping[str, Any]]) -> list[WrongGold]:
     >>> wrong_golds([{"id": "a", "output": "6900/1400=4.3125"}, {"id": "b", "output": "10944/(1+20.9%)=9052亿元"}])
     [WrongGold(id='a', formula='6900/1400', stated='4.3125', recomputed=Decimal('4.9285714285714285714285714286'))]
     """
-    found = []
+    contradictions = []
     for row in rows:
         for formula, stated in _worked(row):
             value = _calculated(formula)
             if value is not None and not _agrees(value, formula, stated):
-                found.append(WrongGold(str(row["id"]), formula, stated, value))
+                contradictions.append(WrongGold(str(row["id"]), formula, stated, value))
                 break
-    return found
+    return contradictions
 
 
 def _worked(row: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -78,11 +78,11 @@ def _calculated(formula: str) -> Decimal | None:
 
 def _agrees(value: Decimal, formula: str, stated: str) -> bool:
     """Whether a formula gives what is stated. A formula leaves out 亿元 and million, so they do not count; a percent sign does."""
-    found = _NUMBER.search(stated)
-    if not found:
+    match = _NUMBER.search(stated)
+    if not match:
         return True  # nothing is stated that could be wrong
-    number = Decimal(found[0].replace(",", "").replace("－", "-"))
-    step = Decimal(1).scaleb(-len(found[0].partition(".")[2]))
+    number = Decimal(match[0].replace(",", "").replace("－", "-"))
+    step = Decimal(1).scaleb(-len(match[0].partition(".")[2]))
     readings = [value]
     if "percent" in stated:  # TAT-QA: the row's scale, said beside the number; its derivation may give the fraction
         readings.append(value * 100)
@@ -91,4 +91,4 @@ def _agrees(value: Decimal, formula: str, stated: str) -> bool:
     elif scale := re.search(r"thousand|million|billion", stated):
         unit = Decimal(scale_at(scale[0], 0)[0])
         readings = [value / unit if re.search(r"thousand|million|billion", formula) else value]
-    return any(abs(one - number) <= max(step / 2, abs(number) * _ROUNDING) for one in readings)
+    return any(abs(reading - number) <= max(step / 2, abs(number) * _ROUNDING) for reading in readings)

@@ -38,8 +38,8 @@ def read_verdict(text: str) -> dict[str, Any]:
     >>> read_verdict('{"判定": "错误", "理由": "遗漏折现率"}')
     {'right': False, 'reason': '遗漏折现率'}
     """
-    found = read_object(text, _Right)
-    return {"right": found.verdict == "正确", "reason": found.reason}
+    parsed = read_object(text, _Right)
+    return {"right": parsed.verdict == "正确", "reason": parsed.reason}
 
 
 def read_reasoning_verdict(text: str) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def read_reasoning_verdict(text: str) -> dict[str, Any]:
     ... )
     {'criteria': {'logic': 1.0, 'accuracy': 0.667, 'completeness': 1.0, 'concision': 0.333}, 'weakest': '增长率除错了基数'}
     """
-    found = read_object(text, _Reasoned)
-    return {"criteria": {name: round(sum(getattr(found, name)) / 3, 3) for name in CRITERIA}, "weakest": found.weakest}
+    parsed = read_object(text, _Reasoned)
+    return {"criteria": {name: round(sum(getattr(parsed, name)) / 3, 3) for name in CRITERIA}, "weakest": parsed.weakest}
 
 
 def read_type(text: str) -> dict[str, Any]:

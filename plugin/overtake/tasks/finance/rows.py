@@ -92,15 +92,15 @@ def columns(names: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
     """
     if absent := [name for name in chosen.values() if name not in names]:
         raise BadInput(f"no column {', '.join(absent)}; the columns there are {', '.join(names)}")
-    found = {}
+    by_part = {}
     for ours, aliases in ALIASES.items():
         if name := chosen.get(ours) or next((alias for alias in aliases if alias in names), ""):
-            found[ours] = name
+            by_part[ours] = name
     for ours, option in (("question", "--question-column"), ("gold_answer", "--answer-column")):
-        if ours not in found:
+        if ours not in by_part:
             known = ", ".join(ALIASES[ours])
             raise BadInput(f"no column {known}; the columns there are {', '.join(names)}: name one with {option}")
-    return found
+    return by_part
 
 
 def problem(cells: Mapping[str, str], of: Mapping[str, str], source: str) -> Row:
@@ -156,13 +156,13 @@ def gold_answer(text: str) -> str:
     """
     answers = _ANSWER.findall(text)
     rest = answers[-1] if answers else split_think(text)[1]
-    if said := list(dict.fromkeys(one for one in boxed(rest) if one)):
-        if len(said) == 1:
-            return said[0]
-        if all(closed_sets.options(one) for one in said):
-            return ",".join(said)
+    if boxes := list(dict.fromkeys(box for box in boxed(rest) if box)):
+        if len(boxes) == 1:
+            return boxes[0]
+        if all(closed_sets.options(box) for box in boxes):
+            return ",".join(boxes)
         return rest.strip()
-    stated = [one.strip() for one in _STATED.findall(rest)]
+    stated = [statement.strip() for statement in _STATED.findall(rest)]
     answer = stated[-1] if stated and _WORKING.search(rest) else _LABEL.sub("", rest.strip(), count=1)
     working = _WORKING.search(answer)
     return answer[: working.start()].strip(" \n\t，,；;。.") if working and answer[: working.start()].strip() else answer.strip()
@@ -221,17 +221,17 @@ def rejection_reason(row: Row) -> str | None:
 
 def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tuple[list[Row], list[dict[str, str | int]]]:
     """(rows to use, rows rejected with their number and reason); `key` names the columns that tell two rows apart."""
-    seen: dict[tuple[str, ...], int] = {}
+    numbers: dict[tuple[str, ...], int] = {}
     kept: list[Row] = []
     rejected: list[dict[str, str | int]] = []
     for index, row in enumerate(rows):
         number, mark = tables.row_number(path, index), tuple(row[name] for name in key)
         reason = rejection_reason(row)
-        if not reason and mark in seen:
-            reason = f"{' '.join(key)} {' '.join(mark)!r} stands already in row {seen[mark]}"
+        if not reason and mark in numbers:
+            reason = f"{' '.join(key)} {' '.join(mark)!r} stands already in row {numbers[mark]}"
         if reason:
             rejected.append({"row": number, "reason": reason, "question": row["question"][:200]})
             continue
-        seen[mark] = number
+        numbers[mark] = number
         kept.append(row)
     return kept, rejected

@@ -28,10 +28,10 @@ _DEEPEST = 100
 
 def rows(path: Path) -> list[Row]:
     """The rows of a training file that have a teacher's rewrite. Raises BadInput for a file that tools/convert.py did not make."""
-    found = tables.read_rows(path)
-    if not any(name.startswith("rag_") for name in found[0]):
-        raise BadInput(f"{path}: no column rag_...: give a training file of tools/convert.py; there are {', '.join(found[0])}")
-    return [row for row in found if row.get(TEACHER_REWRITE)]
+    samples = tables.read_rows(path)
+    if not any(name.startswith("rag_") for name in samples[0]):
+        raise BadInput(f"{path}: no column rag_...: give a training file of tools/convert.py; there are {', '.join(samples[0])}")
+    return [row for row in samples if row.get(TEACHER_REWRITE)]
 
 
 def look_up(rows: Sequence[Row]) -> list[Row]:
@@ -50,10 +50,10 @@ def look_up(rows: Sequence[Row]) -> list[Row]:
     ]
     titles: dict[int, str] = {}
     for (at, _), result in zip(asked, rag.rag_gateway().run(calls), strict=True):
-        told = result.value["titles"] if isinstance(result, Ok) else {}
+        by_title = result.value["titles"] if isinstance(result, Ok) else {}
         for name in parsed[at].gold:
-            if name in told:
-                titles.setdefault(at, told[name])
+            if name in by_title:
+                titles.setdefault(at, by_title[name])
     return [{**row, _TITLE: titles.get(at, "")} for at, row in enumerate(rows)] if titles else list(rows)
 
 

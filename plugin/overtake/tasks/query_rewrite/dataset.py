@@ -49,8 +49,8 @@ def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
     profile, history = text["user_profile"], text["history_summary"]
     messages = [*prompts.rewrite_messages(tenant, query, profile, history), {"role": "assistant", "content": rewrite}]
     query_id = hashlib.sha256("\n".join((tenant, query, profile, history)).encode()).hexdigest()[:16]
-    made = RewriteRow(query_id, query, tenant, text.get("kb_name", "") or "default", profile, history, teacher_rewrite=rewrite)
-    return {"messages": messages, **made.to_columns()}
+    rewrite_row = RewriteRow(query_id, query, tenant, text.get("kb_name", "") or "default", profile, history, teacher_rewrite=rewrite)
+    return {"messages": messages, **rewrite_row.to_columns()}
 
 
 def query_rewrite() -> DatasetMeta:

@@ -67,11 +67,11 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     scores: Scores = {query_id: dict(worst) for query_id, answer in answers.items() if answer == ""}
     calls = [rag.rag_call(row[QUERY], answers[row[QUERY_ID]] or "", row[TENANT], row[KB], top_k=_DEPTH, labelled=labelled) for row in asked]
     results = ask(rag.rag_gateway(), calls, f"retrieving for {name}")
-    found = {row[QUERY_ID]: rag.hits(result.value) for row, result in zip(asked, results, strict=True) if isinstance(result, Ok)}
-    if asked and isinstance(failed := results[0], Failed) and not found:
+    recalls = {row[QUERY_ID]: rag.hits(result.value) for row, result in zip(asked, results, strict=True) if isinstance(result, Ok)}
+    if asked and isinstance(failed := results[0], Failed) and not recalls:
         raise Abort(f"none of {len(asked)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
-    scores |= _of_gold(found, rows) if labelled else {query_id: _of_reranker(hits) for query_id, hits in found.items()}
-    for query_id, hits in found.items():
+    scores |= _of_gold(recalls, rows) if labelled else {query_id: _of_reranker(hits) for query_id, hits in recalls.items()}
+    for query_id, hits in recalls.items():
         scores[query_id]["retrieved"] = [hit.doc_id or f"score {hit.score:.3f}" for hit in hits[:_SHOWN]]
     if args.judge:
         calls = [judge_call(row[QUERY], answers[row[QUERY_ID]] or "", row[PROFILE], row[HISTORY]) for row in asked]
@@ -86,8 +86,8 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     return scores
 
 
-def _of_gold(found: dict[str, list[rag.Hit]], rows: Sequence[Row]) -> Scores:
-    ranked = {query_id: [hit.doc_id or "" for hit in hits] for query_id, hits in found.items()}
+def _of_gold(recalls: dict[str, list[rag.Hit]], rows: Sequence[Row]) -> Scores:
+    ranked = {query_id: [hit.doc_id or "" for hit in hits] for query_id, hits in recalls.items()}
     gold = {row[QUERY_ID]: {doc_id: 1 for doc_id in json.loads(row[GOLD])} for row in rows}
     try:
         return evaluate_run(ranked, {query_id: gold[query_id] for query_id in ranked})

@@ -47,12 +47,12 @@ def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tena
     for index, cells in enumerate(sheet):
         number = tables.row_number(path, index)
         given = {name: cells[name] for name in (question, profile, history, dialogue) if name}
-        told = {name: (text if no_text(text) else plain(text)).strip() for name, text in given.items()}
-        query, about, past = told[question], told.get(profile, ""), told.get(history, "")
+        texts = {name: (text if no_text(text) else plain(text)).strip() for name, text in given.items()}
+        query, about, past = texts[question], texts.get(profile, ""), texts.get(history, "")
         stem = hashlib.sha256(query.encode()).hexdigest()[:8]
         query_id = (cells[key].strip() if key else "") or f"row{number}-{stem}"
         # The same words from another user, or later in a conversation, are another question.
-        same = (for_likeness(query), about, past, told.get(dialogue, ""))
+        same = (for_likeness(query), about, past, texts.get(dialogue, ""))
         reason = ""
         if strange := [f"{name}: {no_text(text)}" for name, text in given.items() if no_text(text)]:
             reason = strange[0]
@@ -68,9 +68,9 @@ def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tena
             rejected.append({"row": number, "reason": reason, question: query[:200]})
             continue
         asked[same] = ids[query_id] = number
-        made = {"query_id": query_id, "original_query": query, "rewritten_query": "", "user_profile": about, "history_summary": past}
-        other = {name: text for name, text in cells.items() if name not in {question, profile, history, key, *made}}
-        rows.append({**other, **made, "tenant_id": tenant, "teacher_model": ""})
+        standard = {"query_id": query_id, "original_query": query, "rewritten_query": "", "user_profile": about, "history_summary": past}
+        other = {name: text for name, text in cells.items() if name not in {question, profile, history, key, *standard}}
+        rows.append({**other, **standard, "tenant_id": tenant, "teacher_model": ""})
     return rows, rejected
 
 
@@ -118,12 +118,12 @@ def extract_profiles(rows: Sequence[Row], teacher: Teacher, limit: int, dialogue
         )
         for row in lacking
     ]
-    found = Extracted(len(lacking), [])
+    extracted = Extracted(len(lacking), [])
     for row, result in zip(lacking, cli.ask(teacher.gateway, calls, "profiles"), strict=True):
         if isinstance(result, Ok):
             row.update({name: row[name] or result.value[name] for name in ("user_profile", "history_summary")})
-            found.answers.append(result.value)
-    return found
+            extracted.answers.append(result.value)
+    return extracted
 
 
 def rewrite_calls(rows: Sequence[Row], to: chat.Endpoint, limit: int, temperature: float) -> list[chat.ChatCall]:
@@ -143,15 +143,15 @@ def rewrite_calls(rows: Sequence[Row], to: chat.Endpoint, limit: int, temperatur
 
 def compare_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
     """The second teacher of MODEL[@BASE_URL]; a key is never sent to another address than its own."""
-    found = re.fullmatch(r"([^@]+|.+(?=@http))(?:@(https?://.+))?", wanted)
-    if not found:
+    match = re.fullmatch(r"([^@]+|.+(?=@http))(?:@(https?://.+))?", wanted)
+    if not match:
         raise BadInput(f"--compare-with {wanted!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
-    base_url = found[2] or teacher.base_url
+    base_url = match[2] or teacher.base_url
     key = settings.api_key("OVERTAKE_COMPARE_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
-    if (found[1], base_url) == (teacher.model, teacher.base_url):
+    if (match[1], base_url) == (teacher.model, teacher.base_url):
         raise BadInput(f"--compare-with {wanted!r} is the teacher itself: name another model")
-    budget.check(found[1])
-    return chat.Endpoint("compare", base_url, found[1], key)
+    budget.check(match[1])
+    return chat.Endpoint("compare", base_url, match[1], key)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -243,11 +243,11 @@ def _check_batch(args: argparse.Namespace) -> None:
 
 
 def _teachers(args: argparse.Namespace) -> list[Teacher]:
-    found = [teachers.teacher(args.concurrency)]
+    teachers_asked = [teachers.teacher(args.concurrency)]
     if args.compare_with:
-        second = compare_endpoint(args.compare_with, found[0].endpoint)
-        found.append(Teacher(second, chat.chat_gateway("compared teacher", args.concurrency)))
-    return found
+        second = compare_endpoint(args.compare_with, teachers_asked[0].endpoint)
+        teachers_asked.append(Teacher(second, chat.chat_gateway("compared teacher", args.concurrency)))
+    return teachers_asked
 
 
 def _prompt_parts(row: Row) -> tuple[str, str, str, str]:
@@ -261,9 +261,9 @@ def _answered(row: Row, result: Ok) -> Row:
 def _write_comparison(output: Path, rows: Sequence[Row], asked: Sequence[Teacher]) -> str:
     path = output.with_name(f"{output.stem}.compare{output.suffix}")
     table = []
-    for row, one, two in zip(rows, *(teacher.results for teacher in asked), strict=True):
+    for row, first, second in zip(rows, *(teacher.results for teacher in asked), strict=True):
         both = {name: row[name] for name in ("query_id", "original_query", "user_profile", "history_summary", "tenant_id")}
-        for name, result in (("", one), ("compare_", two)):
+        for name, result in (("", first), ("compare_", second)):
             both[f"{name}rewritten_query"] = result.value["rewrite"] if isinstance(result, Ok) else ""
             both[f"{name}teacher_model"] = result.value["model"] if isinstance(result, Ok) else ""
             usd = result.value.get("usd") if isinstance(result, Ok) else None

@@ -86,10 +86,10 @@ def _retrievals(rows: Sequence[RewriteRow], texts: Sequence[str]) -> Retrieving:
 
     @cache
     def wait() -> list[Retrieval | Failed]:
-        found, known = (list(map(_named, rows, results())) for results in (students, teachers))
+        of_students, known = (list(map(_named, rows, results())) for results in (students, teachers))
         remedy = f"See to the RAG service at {faults.without_secrets(settings.load().rag_url)}"
-        stop_on_outage(found, [row.query_id for row in rows], "retrievals", remedy, most=0.5)
-        return list(map(_retrieval, rows, found, known))
+        stop_on_outage(of_students, [row.query_id for row in rows], "retrievals", remedy, most=0.5)
+        return list(map(_retrieval, rows, of_students, known))
 
     return wait
 
@@ -137,12 +137,12 @@ def _verdicts(rows: Sequence[RewriteRow], texts: Sequence[str], asked: Sequence[
 
     @cache
     def wait() -> list[Verdict | Failed | None]:
-        found = results()
+        outcomes = results()
         remedy = "See to the judge, or set OVERTAKE_JUDGE_SHARE=0 to go on without it"
-        stop_on_outage(found, [row.query_id for row in rows], "verdicts", remedy)
+        stop_on_outage(outcomes, [row.query_id for row in rows], "verdicts", remedy)
         return [
-            (verdict(one.value) if isinstance(one, Ok) else one or Verdict(0.0, "an empty rewrite")) if ask else None
-            for one, ask in zip(found, asked, strict=True)
+            (verdict(outcome.value) if isinstance(outcome, Ok) else outcome or Verdict(0.0, "an empty rewrite")) if ask else None
+            for outcome, ask in zip(outcomes, asked, strict=True)
         ]
 
     return wait

@@ -30,20 +30,20 @@ def read(path: Path) -> trace.Trace:
     """The trace in a file. Raises BadInput when it is absent or holds no samples."""
     if not path.is_file():
         raise BadInput(f"{path} does not exist: name the trace.jsonl in the output folder of a run with --callbacks overtake_metrics")
-    found = trace.read(path)
-    if not found.samples:
+    recorded = trace.read(path)
+    if not recorded.samples:
         raise BadInput(f"{path} holds no samples: has the run done a step yet?")
-    return found
+    return recorded
 
 
-def rescore(found: trace.Trace, weights: Mapping[str, float], reward_weights: Sequence[float] | None = None) -> list[Rescored]:
+def rescore(recorded: trace.Trace, weights: Mapping[str, float], reward_weights: Sequence[float] | None = None) -> list[Rescored]:
     """Each sample with the composite's `weights` (of judge, retrieval, win) and the rewards' replaced; what is not named stays the run's.
 
     Raises BadInput when there are not as many reward weights as rewards, or composite weights and no composite.
     """
     rescored = []
-    for sample in found.samples:
-        run = found.runs[sample["run"]]
+    for sample in recorded.samples:
+        run = recorded.runs[sample["run"]]
         of_rewards = dict(run["reward_weights"])
         if reward_weights is not None:
             if len(reward_weights) != len(of_rewards):
@@ -52,8 +52,8 @@ def rescore(found: trace.Trace, weights: Mapping[str, float], reward_weights: Se
             of_rewards = dict(zip(of_rewards, reward_weights, strict=True))
         rewards = dict(sample["rewards"])
         if COMPOSITE in rewards:
-            chosen = run["weights"] | dict(weights)
-            rewards[COMPOSITE] = _composite(sample, (chosen["judge"], chosen["retrieval"], chosen["win"]))
+            mix = run["weights"] | dict(weights)
+            rewards[COMPOSITE] = _composite(sample, (mix["judge"], mix["retrieval"], mix["win"]))
         elif weights:
             raise BadInput(f"the run had no {COMPOSITE}, only {' '.join(rewards)}: weigh these with --reward-weights")
         rescored.append(Rescored(sample, rewards, trace.total(rewards, of_rewards)))
@@ -67,14 +67,14 @@ def _composite(sample: Mapping[str, Any], weights: Weights) -> float | None:
 def table(rescored: Iterable[Rescored]) -> list[list[str]]:
     """A line for each step and evaluation: how many samples, how many were scored, mean total then, mean total and rewards now."""
     steps: dict[str, list[Rescored]] = defaultdict(list)
-    for one in rescored:
-        steps[f"{'eval ' * (one.sample['mode'] == 'eval')}{one.sample['step']}"].append(one)
+    for row in rescored:
+        steps[f"{'eval ' * (row.sample['mode'] == 'eval')}{row.sample['step']}"].append(row)
     names = list(next(iter(steps.values()))[0].rewards)
     lines = [["step", "samples", "scored", "total then", "total now", *names]]
     for step, ones in steps.items():
-        scored = sum(one.total is not None for one in ones)
-        then, now = _mean(one.sample["total"] for one in ones), _mean(one.total for one in ones)
-        lines.append([step, str(len(ones)), str(scored), then, now, *(_mean(one.rewards[name] for one in ones) for name in names)])
+        scored = sum(member.total is not None for member in ones)
+        then, now = _mean(member.sample["total"] for member in ones), _mean(member.total for member in ones)
+        lines.append([step, str(len(ones)), str(scored), then, now, *(_mean(member.rewards[name] for member in ones) for name in names)])
     return lines
 
 
@@ -86,33 +86,33 @@ def _mean(values: Iterable[float | None]) -> str:
 def leaders_changed(rescored: Iterable[Rescored]) -> tuple[int, int]:
     """(groups of which another rewrite comes first now, groups of which two rewrites or more are scored then and now)."""
     groups: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
-    for one in rescored:
-        then, sample = one.sample["total"], one.sample
-        if one.total is not None and then is not None and sample["group"] is not None:
-            groups[sample["mode"], sample["step"], sample["group"]].append((then, one.total))
-    told = [members for members in groups.values() if len(members) > 1]
+    for row in rescored:
+        then, sample = row.sample["total"], row.sample
+        if row.total is not None and then is not None and sample["group"] is not None:
+            groups[sample["mode"], sample["step"], sample["group"]].append((then, row.total))
+    comparable = [members for members in groups.values() if len(members) > 1]
     changed = 0
-    for members in told:
+    for members in comparable:
         best = [max(column) for column in zip(*members, strict=True)]
         changed += not any(then == best[0] and now == best[1] for then, now in members)
-    return changed, len(told)
+    return changed, len(comparable)
 
 
 def work(args: argparse.Namespace) -> int:
     """Print the table and write the new totals; 0 done. Raises BadInput."""
-    found = read(args.trace)
+    recorded = read(args.trace)
     weights = {part: weight for part in PARTS if (weight := getattr(args, f"weight_{part}")) is not None}
-    rescored = rescore(found, weights, args.reward_weights)
+    rescored = rescore(recorded, weights, args.reward_weights)
     print("\n".join(text_table.fitted(table(rescored), ">")))
-    changed, told = leaders_changed(rescored)
-    print(f"{changed} of {told} groups have another best rewrite now")
-    if found.torn:
-        print(f"lines left half by a kill, left out: {found.torn}")
+    changed, comparable = leaders_changed(rescored)
+    print(f"{changed} of {comparable} groups have another best rewrite now")
+    if recorded.torn:
+        print(f"lines left half by a kill, left out: {recorded.torn}")
     if args.out:
         kept = ("run", "mode", "step", "sample", "group", "query_id", "rewrite")
         rows = [
-            {**{name: one.sample.get(name) for name in kept}, "rewards": one.rewards, "total": one.total, "total_then": one.sample["total"]}
-            for one in rescored
+            {**{name: row.sample.get(name) for name in kept}, "rewards": row.rewards, "total": row.total, "total_then": row.sample["total"]}
+            for row in rescored
         ]
         write_aside({args.out: json_lines(rows)})
     return 0

@@ -100,7 +100,7 @@ def measure(asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     originals = rag.rag_gateway().submit(unknown, settings.load().batch_deadline)
     texts = [text for _, mine in asked for text in mine]
     scored = RagCompetition().measure(texts, **conversations.columns([row for row, mine in asked for _ in mine]))
-    draws = iter([Draw(text, one.value, Retrieval.of(one.parts)) for text, one in zip(texts, scored, strict=True)])
+    draws = iter([Draw(text, score.value, Retrieval.of(score.parts)) for text, score in zip(texts, scored, strict=True)])
     live = iter(originals.result())
     measured = []
     for row, (_, mine) in zip(rows, asked, strict=True):
@@ -135,7 +135,7 @@ def check(rows: Sequence[Row], output: Path) -> None:
     cli.probe(rag.rag_gateway(), _original_call(parsed[0]))
     config = settings.load()
     asked = to_judge(parsed, None, config.judge_share if config.weight_judge else 0.0)
-    if judged := [one for one, ask in zip(parsed, asked, strict=True) if ask and one.teacher_rewrite]:
+    if judged := [parsed_row for parsed_row, ask in zip(parsed, asked, strict=True) if ask and parsed_row.teacher_rewrite]:
         first = judged[0]
         cli.probe(judging.judge_gateway(), judging.judge_call(first.query, first.teacher_rewrite, first.profile, first.history))
 

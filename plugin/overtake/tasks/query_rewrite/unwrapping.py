@@ -107,24 +107,24 @@ def clean(text: str) -> str:
     Traceback (most recent call last):
     ValueError: the teacher refused: '很抱歉，我无法回答这个问题。'
     """
-    found = next(reversed([text.strip(), *(inner for inner, _ in _layers(text.strip()))]))
-    if is_refusal(found):
-        raise ValueError(f"the teacher refused: {found[:100]!r}")
-    if "think>" in found:
-        raise ValueError(f"a think tag stands in it: {found[:100]!r}")
-    if len(found.splitlines()) != 1:
-        raise ValueError(f"not one line: {found[:100]!r}" if found else f"only a label: {text[:100]!r}")
-    if len(found) > LONGEST:
-        raise ValueError(f"{len(found):,} characters, more than {LONGEST:,}")
-    if not found.isprintable():
-        found = "".join(sign if sign.isprintable() else " " for sign in found).strip()
-    if not for_likeness(found):
-        raise ValueError(f"no word in it: {found[:100]!r}")
-    if found[0] + found[-1] in ("{}", "[]") and _value(found) is not None:
-        raise ValueError(f"JSON in which no single text is the rewrite: {found[:100]!r}")
-    if words := label_inside(found) or _spoken(_TALK, found):
-        raise ValueError(f"it speaks about the rewrite, {words!r}: {found[:100]!r}")
-    return found
+    innermost = next(reversed([text.strip(), *(inner for inner, _ in _layers(text.strip()))]))
+    if is_refusal(innermost):
+        raise ValueError(f"the teacher refused: {innermost[:100]!r}")
+    if "think>" in innermost:
+        raise ValueError(f"a think tag stands in it: {innermost[:100]!r}")
+    if len(innermost.splitlines()) != 1:
+        raise ValueError(f"not one line: {innermost[:100]!r}" if innermost else f"only a label: {text[:100]!r}")
+    if len(innermost) > LONGEST:
+        raise ValueError(f"{len(innermost):,} characters, more than {LONGEST:,}")
+    if not innermost.isprintable():
+        innermost = "".join(sign if sign.isprintable() else " " for sign in innermost).strip()
+    if not for_likeness(innermost):
+        raise ValueError(f"no word in it: {innermost[:100]!r}")
+    if innermost[0] + innermost[-1] in ("{}", "[]") and _value(innermost) is not None:
+        raise ValueError(f"JSON in which no single text is the rewrite: {innermost[:100]!r}")
+    if words := label_inside(innermost) or _spoken(_TALK, innermost):
+        raise ValueError(f"it speaks about the rewrite, {words!r}: {innermost[:100]!r}")
+    return innermost
 
 
 def sendable(text: str) -> str:
@@ -159,8 +159,8 @@ def talk(text: str, query: str = "") -> str:
 
 
 def _spoken(pattern: re.Pattern[str], text: str, query: str = "") -> str:
-    seen, asked = (half_width(for_rules(one)).casefold().strip() for one in (text, query))
-    return next((words for found in pattern.finditer(seen) if (words := found[0].strip()) not in asked or not asked), "")
+    spoken, asked = (half_width(for_rules(words_given)).casefold().strip() for words_given in (text, query))
+    return next((words for match in pattern.finditer(spoken) if (words := match[0].strip()) not in asked or not asked), "")
 
 
 def is_refusal(text: str) -> bool:
@@ -169,11 +169,11 @@ def is_refusal(text: str) -> bool:
     >>> is_refusal("I'm sorry, but I can't help with that."), is_refusal("抱歉信怎么写"), is_refusal("我无法怀孕怎么办")
     (True, False, False)
     """
-    seen = half_width(text.replace("\n", " ")).casefold()[:400]
-    if _SORRY.search(seen):
-        return not _ASKED.search(seen)
-    found = _REFUSAL.search(seen)
-    return bool(found) and not _ASKED.search(seen[found.end() if found else 0 :])
+    opening = half_width(text.replace("\n", " ")).casefold()[:400]
+    if _SORRY.search(opening):
+        return not _ASKED.search(opening)
+    match = _REFUSAL.search(opening)
+    return bool(match) and not _ASKED.search(opening[match.end() if match else 0 :])
 
 
 def _layers(text: str) -> Iterator[Layer]:
@@ -187,8 +187,8 @@ def _layers(text: str) -> Iterator[Layer]:
 
 
 def _fence(text: str) -> Layer | None:
-    found = _FENCE.fullmatch(text)
-    return (found[1], "fence") if found and "```" not in found[1] else None
+    match = _FENCE.fullmatch(text)
+    return (match[1], "fence") if match and "```" not in match[1] else None
 
 
 def _json(text: str) -> Layer | None:
@@ -198,7 +198,7 @@ def _json(text: str) -> Layer | None:
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         elif isinstance(value, dict):
-            named = [one for name, one in value.items() if len(str(name)) > 1 and label_end(f"{str(name).replace('_', ' ')}:")]
+            named = [member for name, member in value.items() if len(str(name)) > 1 and label_end(f"{str(name).replace('_', ' ')}:")]
             value = named[0] if len(named) == 1 else next(iter(value.values())) if len(value) == 1 else None
     return (value, "json") if isinstance(value, str) else None
 
@@ -216,8 +216,8 @@ def _value(text: str) -> Any:
 
 
 def _tag(text: str) -> Layer | None:
-    found = _TAG.fullmatch(text)
-    return (found[2], "tag") if found and found[1].lower() != "think" else None
+    match = _TAG.fullmatch(text)
+    return (match[2], "tag") if match and match[1].lower() != "think" else None
 
 
 def _emphasis(text: str) -> Layer | None:
@@ -233,8 +233,8 @@ def _label(text: str) -> Layer | None:
 
 
 def _marker(text: str) -> Layer | None:
-    found = _MARKER.match(text)
-    return (text[found.end() :], "list mark") if found and "\n" not in text[found.end() :].strip() else None
+    match = _MARKER.match(text)
+    return (text[match.end() :], "list mark") if match and "\n" not in text[match.end() :].strip() else None
 
 
 def _quotes(text: str) -> Layer | None:

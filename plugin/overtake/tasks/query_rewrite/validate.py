@@ -102,16 +102,16 @@ def read_sheet(
     rows = tables.read_rows(path)
     if missing := [name for name in columns if name not in rows[0]]:
         raise BadInput(f"{path}: no column {', '.join(missing)}: give the sheet that {tool} writes; there are {', '.join(rows[0])}")
-    seen: dict[str, int] = {}
+    rows_by_id: dict[str, int] = {}
     for index, row in enumerate(rows):
         number = tables.row_number(path, index)
         where = f"{path}: row {number}"
         if blank := [name for name in filled if not row[name].strip()]:
             raise BadInput(f"{where}: {blank[0]} is blank: fill it or delete the row")
         check(where, row)
-        if row["query_id"] in seen:
-            raise BadInput(f"{where}: query_id {row['query_id']!r} stands already in row {seen[row['query_id']]}: delete one")
-        seen[row["query_id"]] = number
+        if row["query_id"] in rows_by_id:
+            raise BadInput(f"{where}: query_id {row['query_id']!r} stands already in row {rows_by_id[row['query_id']]}: delete one")
+        rows_by_id[row["query_id"]] = number
     return rows
 
 
@@ -144,21 +144,21 @@ def _judge_call(row: Row, rewrite: str) -> Call:
 
 def _pilot(rows: Sequence[Row]) -> list[str]:
     """What is wrong with the judge, by its verdicts on some rewrites and on their questions; nothing where there are too few of them."""
-    chosen = spread([row for row in rows if not is_copy(row["original_query"], row["rewritten_query"])], judge_worth.PILOT)
-    if len(chosen) < judge_worth.FEWEST:
+    sampled = spread([row for row in rows if not is_copy(row["original_query"], row["rewritten_query"])], judge_worth.PILOT)
+    if len(sampled) < judge_worth.FEWEST:
         return []
-    copied = spread(chosen, judge_worth.COPIES)
-    calls = [_judge_call(row, row["rewritten_query"]) for row in chosen]
+    copied = spread(sampled, judge_worth.COPIES)
+    calls = [_judge_call(row, row["rewritten_query"]) for row in sampled]
     calls += [_judge_call(row, row["original_query"]) for row in copied]
     results = cli.ask(judging.judge_gateway(), calls, "is the judge worth it")
     points = [judging.verdict(result.value).score if isinstance(result, Ok) else None for result in results]
-    honest = {id(row): value for row, value in zip(chosen, points, strict=False) if value is not None}
+    honest = {id(row): value for row, value in zip(sampled, points, strict=False) if value is not None}
     pairs = [
         (value, honest[id(row)])
-        for row, value in zip(copied, points[len(chosen) :], strict=True)
+        for row, value in zip(copied, points[len(sampled) :], strict=True)
         if value is not None and id(row) in honest
     ]
-    return judge_worth.faults(list(honest.values()), [float(row["gain"]) for row in chosen if id(row) in honest], pairs)
+    return judge_worth.faults(list(honest.values()), [float(row["gain"]) for row in sampled if id(row) in honest], pairs)
 
 
 def work(args: argparse.Namespace) -> int:
@@ -238,7 +238,7 @@ def recommendation(rows: Sequence[Row]) -> str:
     """
     names = [str(rows[0].get(f"{prefix}teacher_model") or place) for prefix, place in (("", "the first"), (SECOND, "the second"))]
     prices = [_usd_1000([row.get(f"{prefix}teacher_usd", "") for row in rows]) for prefix in ("", SECOND)]
-    found = []
+    gaps = []
     for words, name in (("retrieval quality", "quality"), ("the judge's points", "judge_score")):
         known = {row["query_id"]: row for row in rows if row.get(name, "") != "" and row.get(f"{SECOND}{name}", "") != ""}
         if not known:
@@ -246,11 +246,11 @@ def recommendation(rows: Sequence[Row]) -> str:
         ours, theirs = ({key: float(row[f"{prefix}{name}"]) for key, row in known.items()} for prefix in ("", SECOND))
         difference = paired_difference(ours, theirs)
         better = 0 if difference.low > 0 else 1 if difference.high < 0 else None
-        found.append(f"{words} {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {len(known)} rows")
+        gaps.append(f"{words} {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {len(known)} rows")
         if better is not None:
-            gap = f"{found[-1]}, {names[0]} less {names[1]}"
+            gap = f"{gaps[-1]}, {names[0]} less {names[1]}"
             return f"take {names[better]}: {gap}; {_priced(names, prices)}"
-    evidence = f"no difference shown between {names[0]} and {names[1]} ({'; '.join(found)})"
+    evidence = f"no difference shown between {names[0]} and {names[1]} ({'; '.join(gaps)})"
     if prices[0] is None or prices[1] is None or prices[0] == prices[1]:
         return f"take either, or compare more rows: {evidence}; {_priced(names, prices)}"
     cheaper = int(prices[1] < prices[0])

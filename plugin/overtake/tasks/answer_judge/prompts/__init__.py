@@ -23,7 +23,7 @@ def judge_messages(question: str, gold: Sequence[str], answer_hat: str) -> list[
     Answer to grade: Lyon Reference answer: Lyon (output)
     """
     lines = [f"Question: {_one_line(question)}"] if question.strip() else []
-    lines += [f"Reference answer: {_one_line(one)}" for one in gold]
+    lines += [f"Reference answer: {_one_line(reference)}" for reference in gold]
     lines.append(f"Answer to grade: {_one_line(answer_hat)}")
     return [{"role": "system", "content": prompt("judge_answer")}, {"role": "user", "content": "\n".join(lines)}]
 

@@ -19,10 +19,10 @@ def read(completion: str) -> Judgement | str:
     'no reason stands before the verdict'
     """
     try:
-        found = read_judgement(completion)
+        judgement = read_judgement(completion)
     except ValueError as error:
         return str(error)
-    return found if re.search(r"[^\W_]", found.reason) else "no reason stands before the verdict"
+    return judgement if re.search(r"[^\W_]", judgement.reason) else "no reason stands before the verdict"
 
 
 def score(completion: str) -> float:
@@ -42,7 +42,9 @@ class JudgeFormat(Reward[None]):
         return list(map(_scored, map(read, batch.completions)))
 
 
-def _scored(found: Judgement | str) -> Scored:
-    length = float(len(found.reason)) if isinstance(found, Judgement) else None
-    value = float(isinstance(found, Judgement))
-    return Scored(value, {"form_fault": found if isinstance(found, str) else ""}, {"judge/format": value, "judge/reason_length": length})
+def _scored(judgement: Judgement | str) -> Scored:
+    length = float(len(judgement.reason)) if isinstance(judgement, Judgement) else None
+    value = float(isinstance(judgement, Judgement))
+    return Scored(
+        value, {"form_fault": judgement if isinstance(judgement, str) else ""}, {"judge/format": value, "judge/reason_length": length}
+    )

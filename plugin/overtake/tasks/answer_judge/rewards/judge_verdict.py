@@ -45,13 +45,13 @@ def parts(completion: str, main: str, secondary: str = "", facts: Sequence[str] 
     >>> parts("<think>1901, not 1911.</think><output>main: incorrect; secondary: none</output>", "incorrect", "correct", ["1901"])
     Parts(main=1.0, secondary=0.0, facts=1.0)
     """
-    found = judge_format.read(completion)
-    said = found if isinstance(found, Judgement) else None
-    right = float(said is not None and said.main == main)
-    named = sum(holds(said.reason, fact) for fact in facts) / len(facts) if said and facts else 0.0
+    outcome = judge_format.read(completion)
+    judgement = outcome if isinstance(outcome, Judgement) else None
+    right = float(judgement is not None and judgement.main == main)
+    named = sum(holds(judgement.reason, fact) for fact in facts) / len(facts) if judgement and facts else 0.0
     return Parts(
         right if main else None,
-        float(said is not None and said.secondary == secondary) if secondary else None,
+        float(judgement is not None and judgement.secondary == secondary) if secondary else None,
         right * named if facts else None,
     )
 
@@ -86,12 +86,12 @@ class JudgeVerdict(Reward[None]):
 
 
 def _scored(row: JudgeRow, completion: str, about: dict[str, str]) -> Scored:
-    made = parts(completion, row.main or "", row.secondary or "", row.facts)
-    found = judge_format.read(completion)
-    said = found if isinstance(found, Judgement) else None
-    passed = float(said is not None and said.main == "correct")
+    scores = parts(completion, row.main or "", row.secondary or "", row.facts)
+    outcome = judge_format.read(completion)
+    judgement = outcome if isinstance(outcome, Judgement) else None
+    passed = float(judgement is not None and judgement.main == "correct")
     metrics = {
-        **{f"judge/{name}": value for name, value in made._asdict().items()},
+        **{f"judge/{name}": value for name, value in scores._asdict().items()},
         "judge/said_correct": passed,
         "judge/is_correct": float(row.main == "correct") if row.main else None,
         "judge/wrongly_correct": passed if row.main and row.main != "correct" else None,
@@ -99,8 +99,8 @@ def _scored(row: JudgeRow, completion: str, about: dict[str, str]) -> Scored:
     noted = {
         "main": row.main or "",
         "secondary": row.secondary or "",
-        "said_main": said and said.main,
-        "said_secondary": said and said.secondary,
-        "reason": said and said.reason,
+        "said_main": judgement and judgement.main,
+        "said_secondary": judgement and judgement.secondary,
+        "reason": judgement and judgement.reason,
     }
-    return Scored(made.score, {**about, **noted}, metrics)
+    return Scored(scores.score, {**about, **noted}, metrics)

@@ -62,12 +62,12 @@ def keywords(gold: str, question: str = "") -> tuple[Keyword, ...]:
     text = _plain(gold)
     items = [item.strip(" .。") for item in _SEPARATORS.split(text) if item.strip(" .。")]
     if all(len(item) <= _SHORT if _HAN.search(item) else len(item.split()) <= _FEW for item in items):
-        found = [tuple(name.strip() for name in item.split("/") if re.search(r"\w", name)) for item in items]
+        names_by_item = [tuple(name.strip() for name in item.split("/") if re.search(r"\w", name)) for item in items]
     else:
-        found = [(word,) for word in _words(text)]
+        names_by_item = [(word,) for word in _words(text)]
     asked = _plain(question)
-    unique = list(dict.fromkeys(one for one in found if one))
-    new = [one for one in unique if not any(_places(name, asked) for name in one)]
+    unique = list(dict.fromkeys(item for item in names_by_item if item))
+    new = [names for names in unique if not any(_places(name, asked) for name in names)]
     return tuple((new or unique)[:_MOST_KEYWORDS])
 
 
@@ -111,7 +111,7 @@ def _places(name: str, text: str) -> list[int]:
         return []
     before = r"(?<![a-z])" if name[0].isascii() and name[0].isalpha() else r"(?<!\d)(?<!\d[.,])" if name[0].isdigit() else ""
     after = r"(?:s|es)?(?![a-z])" if name[-1].isascii() and name[-1].isalpha() else r"(?![.,]?\d)" if name[-1].isdigit() else ""
-    return [found.start() for found in re.finditer(before + re.escape(name) + after, text)]
+    return [match.start() for match in re.finditer(before + re.escape(name) + after, text)]
 
 
 def _is_said(name: str, text: str, gold: str) -> bool:

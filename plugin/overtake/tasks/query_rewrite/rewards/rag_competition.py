@@ -89,21 +89,21 @@ class RagCompetition(Reward[Pending]):
 
 def _scored(row: RewriteRow, text: str, pair: Retrieval | Failed, verdict: Verdict | Failed | None, need: bool) -> Scored:
     config = settings.load()
-    found, points = (pair if isinstance(pair, Retrieval) else None), (verdict.score if isinstance(verdict, Verdict) else None)
-    made = parts(found, points, row.teacher_judge)
-    value = made.score((config.weight_judge, config.weight_retrieval, config.weight_win), need)
+    retrieval, points = (pair if isinstance(pair, Retrieval) else None), (verdict.score if isinstance(verdict, Verdict) else None)
+    scores = parts(retrieval, points, row.teacher_judge)
+    value = scores.score((config.weight_judge, config.weight_retrieval, config.weight_win), need)
     noted = measuring.retrieval_parts(row, text, pair) | measuring.verdict_parts(row, text, verdict)
     metrics: dict[str, float | None] = {
-        "rag/win_rate": None if made.win is None else float(made.win > 0),
-        "rag/judge": made.judge,
-        "rag/retrieval": made.retrieval,
-        "rag/win": made.win,
-        "rag/student_quality": found.student_quality if found else None,
-        "rag/teacher_quality": found.teacher_quality if found else None,
-        "rag/student_top1": (found.student or [0.0])[0] if found else None,
-        "rag/teacher_top1": (found.teacher or [0.0])[0] if found else None,
+        "rag/win_rate": None if scores.win is None else float(scores.win > 0),
+        "rag/judge": scores.judge,
+        "rag/retrieval": scores.retrieval,
+        "rag/win": scores.win,
+        "rag/student_quality": retrieval.student_quality if retrieval else None,
+        "rag/teacher_quality": retrieval.teacher_quality if retrieval else None,
+        "rag/student_top1": (retrieval.student or [0.0])[0] if retrieval else None,
+        "rag/teacher_top1": (retrieval.teacher or [0.0])[0] if retrieval else None,
         "rag/judged": float(isinstance(verdict, Verdict)),
         "rag/abstained": float(value is None),
     }
-    noted |= {"parts": made._asdict(), "judge_needed": need}
+    noted |= {"parts": scores._asdict(), "judge_needed": need}
     return Scored(value, noted, metrics | abstain_metrics(value, pair, verdict))

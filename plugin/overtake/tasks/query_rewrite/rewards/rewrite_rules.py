@@ -112,7 +112,7 @@ def overlap(rewrite: str, query: str) -> float | None:
     >>> overlap("胶原蛋白肽", "胶原蛋白是啥"), overlap("好", "好吗")
     (0.75, None)
     """
-    text, asked = (re.sub(r"\W", "", for_likeness(one)) for one in (rewrite, query))
+    text, asked = (re.sub(r"\W", "", for_likeness(words)) for words in (rewrite, query))
     pairs, known = [a + b for a, b in pairwise(text)], {a + b for a, b in pairwise(asked)}
     return sum(pair in known for pair in pairs) / len(pairs) if pairs else None
 
@@ -131,13 +131,13 @@ def _is_list(rewrite: str) -> bool:
 
 def _answers(text: str, asked: str) -> bool:
     """Whether a text tells its reader what to do, or states something where it should ask; what the query says is no answer."""
-    if any(found[0] not in asked for found in _ADVISES.finditer(text)):
+    if any(match[0] not in asked for match in _ADVISES.finditer(text)):
         return True
     if _ENGLISH_SENTENCE.search(text) and "?" not in text and not asked.startswith(text[:6]):
         return True
     if _ASKS.search(text):
         return False
-    states = any(found[0] not in asked for found in _STATES.finditer(text))
+    states = any(match[0] not in asked for match in _STATES.finditer(text))
     clauses = [clause for clause in re.split(r"[,，。;；!！]", text) if len(clause) > 3]
     if _DECLARES.search(text):
         return True
@@ -148,8 +148,8 @@ def _answers(text: str, asked: str) -> bool:
 
 
 def _is_stuffed(text: str, asked: str) -> bool:
-    said, known = _words(text), _words(asked)
-    return len(said) > _MOST_WORDS or any(count > max(2, known[word]) for word, count in said.items())
+    counts, known = _words(text), _words(asked)
+    return len(counts) > _MOST_WORDS or any(count > max(2, known[word]) for word, count in counts.items())
 
 
 def _words(text: str) -> Counter[str]:
@@ -170,7 +170,7 @@ class RewriteRules(Reward[None]):
 
 
 def _scored(rewrite: str, query: str) -> Scored:
-    found = rejection_reason(rewrite, query)
-    shares = {f"rewrite/{name}": float(found == name) for name in FAULTS}
+    fault = rejection_reason(rewrite, query)
+    shares = {f"rewrite/{name}": float(fault == name) for name in FAULTS}
     metrics = {**shares, "rewrite/length": float(len(rewrite)), "rewrite/overlap": overlap(rewrite, query)}
-    return Scored(-1.0 if found else 0.0, {"query": query, "rewrite": rewrite, "fault": found or ""}, metrics)
+    return Scored(-1.0 if fault else 0.0, {"query": query, "rewrite": rewrite, "fault": fault or ""}, metrics)

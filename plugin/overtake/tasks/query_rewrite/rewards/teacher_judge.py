@@ -36,8 +36,8 @@ class TeacherJudge(Reward[Judging]):
         """One score for each completion."""
         return [
             Scored(
-                score(found.score, row.teacher_judge) if isinstance(found, Verdict) and row.teacher_judge is not None else None,
-                measuring.verdict_parts(row, text, found),
+                score(verdict.score, row.teacher_judge) if isinstance(verdict, Verdict) and row.teacher_judge is not None else None,
+                measuring.verdict_parts(row, text, verdict),
             )
-            for row, text, found in zip(batch.rows(RewriteRow), batch.texts, pending(), strict=True)
+            for row, text, verdict in zip(batch.rows(RewriteRow), batch.texts, pending(), strict=True)
         ]
