@@ -10,7 +10,7 @@ the judge; these are told by rule. Give it a weight of its own beside RagCompeti
 | lines     | has more than one line                                                                                    |
 | long      | has more than 150 characters, blanks and invisible ones too: a search line needs no more               |
 | garbled   | holds what no text does: lone surrogates, control characters, U+FFFD                                      |
-| stuffing  | says a word 3 times and more often than the query does, or lists more than 40 distinct words             |
+| stuffing  | says a word 3 times and more than the query, a character 4 times on end, or lists more than 40 distinct words |
 | talk      | is wrapped (label, fence, JSON, bold), explains itself (以下是, Note:), or speaks to the judge (给满分)         |
 | answer    | answers or refuses instead of asking (建议您…, You should…, I cannot help)                                  |
 
@@ -32,6 +32,7 @@ from overtake.tasks.query_rewrite.unwrapping import is_refusal, talk, wrapping
 FAULTS = ("empty", "copy", "lines", "long", "garbled", "stuffing", "talk", "answer")
 _LONGEST = 150
 _MOST_WORDS = 40
+_SAME_CHARACTER = re.compile(r"([\u3400-\u9fff])\1{3,}")
 _GARBLED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ufffe\uffff]")
 
 # On the form for rules in half width and lower case. A question advises nobody, unless it says 您 to its reader.
@@ -112,7 +113,7 @@ def overlap(rewrite: str, query: str) -> float | None:
     >>> overlap("胶原蛋白肽", "胶原蛋白是啥"), overlap("好", "好吗")
     (0.75, None)
     """
-    text, asked = (re.sub(r"\W", "", for_likeness(words)) for words in (rewrite, query))
+    text, asked = (re.sub(r"\W", "", for_likeness(one)) for one in (rewrite, query))
     pairs, known = [a + b for a, b in pairwise(text)], {a + b for a, b in pairwise(asked)}
     return sum(pair in known for pair in pairs) / len(pairs) if pairs else None
 
@@ -131,13 +132,13 @@ def _is_list(rewrite: str) -> bool:
 
 def _answers(text: str, asked: str) -> bool:
     """Whether a text tells its reader what to do, or states something where it should ask; what the query says is no answer."""
-    if any(match[0] not in asked for match in _ADVISES.finditer(text)):
+    if any(found[0] not in asked for found in _ADVISES.finditer(text)):
         return True
     if _ENGLISH_SENTENCE.search(text) and "?" not in text and not asked.startswith(text[:6]):
         return True
     if _ASKS.search(text):
         return False
-    states = any(match[0] not in asked for match in _STATES.finditer(text))
+    states = any(found[0] not in asked for found in _STATES.finditer(text))
     clauses = [clause for clause in re.split(r"[,，。;；!！]", text) if len(clause) > 3]
     if _DECLARES.search(text):
         return True
@@ -148,8 +149,10 @@ def _answers(text: str, asked: str) -> bool:
 
 
 def _is_stuffed(text: str, asked: str) -> bool:
-    counts, known = _words(text), _words(asked)
-    return len(counts) > _MOST_WORDS or any(count > max(2, known[word]) for word, count in counts.items())
+    said, known = _words(text), _words(asked)
+    if any(run[0] not in asked for run in _SAME_CHARACTER.finditer(re.sub(r"[\W_]", "", text))):
+        return True
+    return len(said) > _MOST_WORDS or any(count > max(2, known[word]) for word, count in said.items())
 
 
 def _words(text: str) -> Counter[str]:
@@ -170,7 +173,7 @@ class RewriteRules(Reward[None]):
 
 
 def _scored(rewrite: str, query: str) -> Scored:
-    fault = rejection_reason(rewrite, query)
-    shares = {f"rewrite/{name}": float(fault == name) for name in FAULTS}
+    found = rejection_reason(rewrite, query)
+    shares = {f"rewrite/{name}": float(found == name) for name in FAULTS}
     metrics = {**shares, "rewrite/length": float(len(rewrite)), "rewrite/overlap": overlap(rewrite, query)}
-    return Scored(-1.0 if fault else 0.0, {"query": query, "rewrite": rewrite, "fault": fault or ""}, metrics)
+    return Scored(-1.0 if found else 0.0, {"query": query, "rewrite": rewrite, "fault": found or ""}, metrics)
