@@ -5,8 +5,9 @@ What is decided on purpose:
 - **Percent is a hundredth.** 25 %, 25 个百分点, 百分之二十五, 250 ‰ and 0.25 are the same number, and 25 is another.
 - **Scales count.** 1.2 million is 1,200,000, 3 亿 is 300,000,000. A bare number is taken at its face value; only where the question names
   the unit it wants (多少亿元, in millions, 单位：万元), a bare gold is in that unit, and a bare answer may be.
-- **A bare gold is in the unit that the question's figures share** (营收1000万元…, gold 800: 800, 800万元 and 8000000元, not 800元), unless
-  the question asks for another unit, a share or a ratio; where the figures share none, it is taken at its face value.
+- **A bare gold is in the unit that the question's figures share** (营收1000万元…, gold 800: 800, 800万元 and 8000000元, not 800元; of a
+  question for a duration, the unit of its durations), unless the question asks for another unit, a share or a ratio; where the figures
+  share none, it is taken at its face value.
 - **Units must agree where both say one**, after conversion (万元 and 元, 年 and 个月). A symbol of several currencies agrees with each.
 - **The gold's last digit is the tolerance**: half a unit of it, or a whole one where the gold has decimals and three digits or more, since
   workings round on the way. An answer rounded to three digits or more may also be half a unit of its own last digit away (0.5 % at most).
@@ -31,7 +32,7 @@ from overtake.reading.normal_forms import half_width
 from overtake.reading.plain import LONGEST, plain_text
 from overtake.reading.quantities import Quantity, measures, quantities
 from overtake.reading.quantity_tokens import declared_units
-from overtake.reading.units import same_unit, scale_at, unit_at
+from overtake.reading.units import NO_UNIT, same_unit, scale_at, unit_at
 
 _LONGEST_QUESTION = 4000
 _PRECISION = Context(prec=60)
@@ -56,12 +57,17 @@ _ASKED_LATIN = re.compile(r"\b(?:in|how many)\s+(thousand|million|billion|trilli
 _PERCENT_IN_BRACKETS = re.compile(
     r"\(\s*(?:单位\s*:?\s*|in\s+)?(%|‰|percent|percentage points?|百分点|个百分点)\s*\)|单位\s*[:是为]\s*(%|‰|个?百分点)", re.IGNORECASE
 )
+_FIGURE = re.compile(r"((?:US|HK)?[$€£¥]?)\s*\d[\d,.]*(\D{0,16})")
+"""A number of a question with what may be its unit before and behind it."""
 _CLAUSE = re.compile(r"[，。；;!！?？\n]|,(?!\d)|\.(?!\d)")
 _ASKS = re.compile(r"多少|几|求|计算|[?？]|\b(?:what|how|calculate|compute|find|determine)\b", re.IGNORECASE)
 _ASKS_RATIO = re.compile(
     r"(?:率|比例|比重|占比|比值|之比|百分|倍|系数|指数|年限|[期时]间|周期|回收期|多久|股数|人数|户数|数量|销量|产量|件数|次数)[^，。；]{0,8}$"
     r"|(?:percent|ratio|\brate\b|margin|proportion|times\b|multiple|how long|how many|growth)",
     re.IGNORECASE,
+)
+_ASKS_TIME = re.compile(
+    r"(?:年限|期限|[期时]间|周期|久期|回收期|多久|多长)[^，。；率]{0,8}$|how long|\b(?:payback|holding) period\b|duration", re.IGNORECASE
 )
 
 
@@ -125,6 +131,28 @@ def _unit_of_answer(question: str) -> tuple[Quantity | None, bool]:
     return _unit_shared(question), False
 
 
+def with_unit(gold: str, question: str) -> str:
+    """A bare gold as an answer would write it, with the unit that its question names or shares; "" for any other gold or question.
+
+    >>> with_unit("800", "某公司2023年营收1000万元，同比增长25%，请计算2022年营收。"), with_unit("12", "增长了多少亿元？")
+    ('800万元', '12亿元')
+    >>> with_unit("4", "Revenue rose from $1.5 million by $2.5 million. What is it now?"), with_unit("800万元", "多少万元？")
+    ('$4 million', '')
+    """
+    number = _read_gold(gold)
+    asked = _unit_of_answer(question)[0] if number and number.bare else None
+    if asked is None:
+        return ""
+    for written in (("", unit_asked(question)), *((figure[1], figure[2]) for figure in _FIGURE.finditer(half_width(question)))):
+        before, behind = written
+        for end in range(len(behind) + 1):
+            one = _read_gold(f"{before}1{behind[:end]}")
+            within_word = re.match("[a-z]{2}", behind[max(end - 1, 0) : end + 1], re.IGNORECASE)
+            if one and not one.bare and not within_word and (one.value, one.unit) == (asked.value, asked.unit):
+                return f"{before}{gold.strip()}{' ' * behind[:1].isascii()}{behind[:end].strip()}".strip()
+    return ""
+
+
 def _comparable(answer: Quantity, asked: Quantity) -> bool:
     """Whether an answer may be meant in the unit that the question's figures share; a ratio or another kind of thing is not."""
     kinds = ("plain", "money") if asked.kind in ("plain", "money") else ("plain", asked.kind)
@@ -160,11 +188,18 @@ def _unit_shared(question: str) -> Quantity | None:
     """One of the unit that all of a question's figures are in; None where they share none, or the question asks for a share or a ratio.
 
     Figures are what is measured in money, size or scales (1000万元, $5 million, 3吨); percents, times, durations and bare numbers are none.
+    Where a duration is asked for, the durations are the figures: 甲需2年，乙需4年，平均回收期是多少？
     """
     clauses = [clause for clause in _CLAUSE.split(question) if clause.strip()]
     asking = next((clause for clause in reversed(clauses) if _ASKS.search(clause)), clauses[-1] if clauses else "")
     plain = plain_text(question[-LONGEST:])
-    if plain is None or _ASKS_RATIO.search(asking):
+    if plain is None:
+        return None
+    if _ASKS_TIME.search(asking):
+        of_time = [unit for _, unit in measures(plain) if unit.kind == "time"]
+        unit = of_time[0] if len(set(of_time)) == 1 else NO_UNIT
+        return Quantity(unit.factor, unit.factor, 1, unit.kind, unit.name, scaled=False, measure=unit.factor) if unit.name else None
+    if _ASKS_RATIO.search(asking):
         return None
     figures = [
         (scale, unit)
