@@ -217,6 +217,8 @@ def measured(part: Part, folder: Path, profile: str, vllm: bool) -> dict[str, An
     told: dict[str, Any] = {"part": part.name, "status": status, "seconds": round(time.monotonic() - started, 1)}
     told |= of_log(read_lines(Path(env["OUTPUT_DIR"]) / "logging.jsonl"))
     command = of_recipe(ROOT / f"recipes/{part.recipe}.sh", flags, env)
+    if command.rl:
+        told["rollouts"] = "vLLM" if command.get("use_vllm") == "true" else "transformers"
     policy = memory.shape(command.get("model"))
     if policy:
         need = memory.need(command, policy, memory.critic_of(command, policy), memory.card_of(ROOT / f"recipes/profiles/{profile}.sh"))
@@ -298,8 +300,7 @@ def check(options: argparse.Namespace) -> int:
         for part in PARTS:
             print(f"{part.name}, at most {part.seconds:g} s", file=sys.stderr, flush=True)
             parts.append(measured(part._replace(seconds=part.seconds * (SLOWER if cpu else 1)), folder, options.profile, vllm))
-    rollouts = "vLLM" if vllm and not cpu else "transformers"
-    whole = {"profile": options.profile, "rollouts": rollouts, "machine": found, "parts": parts}
+    whole = {"profile": options.profile, "machine": found, "parts": parts}
     text = json.dumps(whole, indent=2, ensure_ascii=False)
     print(text)
     if options.json:

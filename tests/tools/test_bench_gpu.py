@@ -72,5 +72,6 @@ def test_on_a_cpu_every_part_ends_and_is_measured(tmp_path):
     assert [part["part"] for part in told["parts"]] == ["weights", *(part.name for part in bench.PARTS)]
     for part in told["parts"][1:]:
         assert part["status"] == "ok" and part["step_seconds"] > 0 and part["tokens_per_second"] > 0 and part["doctor_gb"] > 0
+    assert [part["rollouts"] for part in told["parts"][2:]] == ["vLLM"] * 3
     assert all(part["k3_kl"] >= 0 for part in told["parts"][2:4])
     assert all(0 < part["completion_tokens"] <= bench.COMPLETION for part in told["parts"][2:])
