@@ -1,5 +1,6 @@
-"""The FastAPI route that docs/zh/guide.md shows: served as it stands there, asked by the client that training asks with."""
+"""docs/zh/guide.md: its FastAPI route, served as it stands there and asked as training asks; its errors, which the code has."""
 
+import ast
 import re
 import threading
 import time
@@ -14,7 +15,8 @@ from overtake import settings
 from overtake.remote.gateway import Failed, Ok
 from overtake.remote.rag import Hit, hits, rag_call, rag_gateway
 
-GUIDE = Path(__file__).resolve().parents[1] / "docs/zh/guide.md"
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = ROOT / "docs/zh/guide.md"
 DOCUMENTS = {"d1": "胶原蛋白肽 每日用量", "d2": "褪黑素 帮助入睡", "d3": "胶原蛋白肽 与皮肤"}
 SCORES = {"每日用量": 0.9, "皮肤": 0.7, "入睡": 0.2}
 
@@ -76,3 +78,23 @@ def test_the_route_of_the_guide_answers_the_client_of_training(route: tuple[dict
     broken = httpx.post(f"{address}/api/chat/general_rag", json={"query": "褪黑素", "tenant_id": "fivedoctors"})
     assert (broken.status_code, broken.headers["retry-after"]) == (503, "1"), "an outage is no empty list"
     assert "reranker is down" in broken.text
+
+
+def says(source: str, words: str) -> bool:
+    """Whether a string of a Python file, in an f-string a part between its values, holds these words; docstrings are none."""
+    tree = ast.parse(source)
+    bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in bare]
+    return any(words in text for text in strings if isinstance(text, str))
+
+
+def test_each_error_that_the_guide_explains_is_one_of_the_code_and_names_settings_that_are() -> None:
+    table = re.search(r"\| 报错里的词 .*?\n\n", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    assert table
+    rows = [line.strip("|").split("|") for line in table[0].strip().splitlines()[2:]]
+    quoted = [row[0].strip().strip("`") for row in rows]
+    assert len(set(quoted)) == len(rows) >= 12
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "plugin").rglob("*.py")]
+    assert [words for words in quoted if not any(words in source and says(source, words) for source in sources)] == []
+    known = {f"OVERTAKE_{name.upper()}" for name in settings.model().model_fields}
+    assert set(re.findall(r"OVERTAKE_[A-Z_]+", table[0])) <= known

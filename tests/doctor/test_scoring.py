@@ -8,6 +8,8 @@ from overtake.data.tables import BadInput, json_lines
 from overtake.doctor import attacks, scoring
 from overtake.doctor.findings import exit_code
 from overtake.doctor.scoring import Reward
+from overtake.reading import numbers
+from overtake.tasks.finance.rewards import numeric_answer
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(ROOT.parent / "shared/data/finance/disc_finllm_computing_zh.jsonl")
@@ -116,6 +118,19 @@ def test_a_gold_that_the_rules_cannot_read_is_named(finance):
     rows = [*FINANCE, {"id": "odd", "question": "多少？", "gold_answer": "？", "type": "calculation", "source": "x"}]
     [found] = tasks.find("finance").attacks.golds(finance(rows))
     assert found.level == "warning" and "1 of 4" in found.value and found.value.endswith(": odd")
+
+
+def test_a_bare_gold_is_shown_in_the_unit_that_it_is_read_in_and_named_where_it_earns_less_so(finance, monkeypatch):
+    golds = tasks.find("finance").attacks.golds
+    row = {"question": "某公司2023年营收1000万元，同比增长25%，请计算2022年营收。", "type": "calculation", "source": "x"}
+    path = finance([*FINANCE, {**row, "id": "ours", "gold_answer": "800"}, {**row, "id": "in yuan", "gold_answer": "8000000"}])
+    assert [(found.level, found.what, found.value) for found in golds(path)][1:] == [
+        ("ok", "golds with their unit", "2 are bare and read in their question's unit, the largest as 8000000万元 (in yuan)")
+    ]
+    same = numbers.same_quantity
+    monkeypatch.setattr(numeric_answer, "same_quantity", lambda answer, gold, question: same(answer, gold))  # blind to the question
+    [found] = [found for found in golds(path) if found.what == "golds with their unit"]
+    assert (found.level, found.value) == ("warning", "2 of 2 do not earn 1.0: ours, in yuan")
 
 
 @pytest.mark.needs_shared

@@ -56,6 +56,8 @@ _ASKED_LATIN = re.compile(r"\b(?:in|how many)\s+(thousand|million|billion|trilli
 _PERCENT_IN_BRACKETS = re.compile(
     r"\(\s*(?:单位\s*:?\s*|in\s+)?(%|‰|percent|percentage points?|百分点|个百分点)\s*\)|单位\s*[:是为]\s*(%|‰|个?百分点)", re.IGNORECASE
 )
+_FIGURE = re.compile(r"((?:US|HK)?[$€£¥]?)\s*\d[\d,.]*(\D{0,16})")
+"""A number of a question with what may be its unit before and behind it."""
 _CLAUSE = re.compile(r"[，。；;!！?？\n]|,(?!\d)|\.(?!\d)")
 _ASKS = re.compile(r"多少|几|求|计算|[?？]|\b(?:what|how|calculate|compute|find|determine)\b", re.IGNORECASE)
 _ASKS_RATIO = re.compile(
@@ -123,6 +125,28 @@ def _unit_of_answer(question: str) -> tuple[Quantity | None, bool]:
         asked = _read_gold("1" + named)
         return (asked, True) if asked and not asked.bare else (None, False)
     return _unit_shared(question), False
+
+
+def with_unit(gold: str, question: str) -> str:
+    """A bare gold as an answer would write it, with the unit that its question names or shares; "" for any other gold or question.
+
+    >>> with_unit("800", "某公司2023年营收1000万元，同比增长25%，请计算2022年营收。"), with_unit("12", "增长了多少亿元？")
+    ('800万元', '12亿元')
+    >>> with_unit("4", "Revenue rose from $1.5 million by $2.5 million. What is it now?"), with_unit("800万元", "多少万元？"), with_unit("5", "几？")
+    ('$4 million', '', '')
+    """
+    number = _read_gold(gold)
+    asked = _unit_of_answer(question)[0] if number and number.bare else None
+    if asked is None:
+        return ""
+    for written in (("", unit_asked(question)), *((figure[1], figure[2]) for figure in _FIGURE.finditer(half_width(question)))):
+        before, behind = written
+        for end in range(len(behind) + 1):
+            one = _read_gold(f"{before}1{behind[:end]}")
+            within_word = re.match("[a-z]{2}", behind[max(end - 1, 0) : end + 1], re.IGNORECASE)
+            if one and not one.bare and not within_word and (one.value, one.unit) == (asked.value, asked.unit):
+                return f"{before}{gold.strip()}{' ' * behind[:1].isascii()}{behind[:end].strip()}".strip()
+    return ""
 
 
 def _comparable(answer: Quantity, asked: Quantity) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from overtake.data import tables
 from overtake.data.tables import BadInput
 from overtake.doctor.findings import Finding, listed
+from overtake.reading.numbers import read_quantity, with_unit
 from overtake.remote.chat import Endpoint
 from overtake.remote.gateway import Call
 from overtake.task import Row
@@ -63,7 +64,10 @@ def judge(to: Endpoint) -> Call:
 
 
 def golds(path: Path) -> list[Finding]:
-    """The rows of a file whose gold contradicts its own calculation, or earns less than 1.0 by the rules."""
+    """The rows of a file whose gold contradicts its own calculation, or earns less than 1.0 by the rules, as it is or with its unit.
+
+    A bare gold is read in its question's unit; the largest such reading is shown, since a gold meant in another unit is wrong by a factor.
+    """
     cells = tables.read_rows(path)
     if GOLD in cells[0]:
         found = [problems.FinanceRow.from_columns(row).problem() for row in cells]
@@ -80,11 +84,31 @@ def golds(path: Path) -> list[Finding]:
             )
         ]
     ungraded = [row["id"] for row in found if row["id"] not in wrong and finance_accuracy.rejection_reason(row)]
+    read = [(row, written) for row in found if (written := with_unit(row["gold_answer"], row["question"]))]
+    unlike = [
+        row["id"]
+        for row, written in read
+        if row["id"] not in ungraded and finance_accuracy.score(_answered(written), row["gold_answer"], row["type"], row["question"]) != 1.0
+    ]
     said = []
+    if unlike:
+        remedy = "write the unit into these golds, as the question's figures have it"
+        said.append(Finding("warning", "golds with their unit", f"{len(unlike)} of {len(read)} do not earn 1.0{listed(unlike)}", remedy))
     if wrong:
         remedy = "correct or leave out these rows (tools/prepare_finance.py leaves them out)"
         said.append(Finding("error", "golds", f"{len(wrong)} of {len(found)} contradict their own calculation{listed(wrong)}", remedy))
     if ungraded:
         remedy = "leave them out (tools/prepare_finance.py does), or give golds that the rules can read"
         said.append(Finding("warning", "golds", f"{len(ungraded)} of {len(found)} do not earn 1.0 by the rules{listed(ungraded)}", remedy))
-    return said or [Finding("ok", "golds", f"all {len(found)} earn 1.0, none contradicts its own calculation")]
+    if not said:
+        said.append(Finding("ok", "golds", f"all {len(found)} earn 1.0, none contradicts its own calculation"))
+    if read and not unlike:
+        row, written = max(read, key=lambda one: _size(one[0]["gold_answer"]))
+        value = f"{len(read)} are bare and read in their question's unit, the largest as {written} ({row['id']})"
+        said.append(Finding("ok", "golds with their unit", value))
+    return said
+
+
+def _size(gold: str) -> float:
+    quantity = read_quantity(gold)
+    return abs(float(quantity.value)) if quantity else 0.0
