@@ -206,7 +206,7 @@ import sys, threading
 from overtake.remote.chat import chat_call, chat_gateway, endpoint
 from overtake.remote.rag import rag_call, rag_gateway
 {code}
-print(threading.active_count(), {"aiohttp", "openai"} & set(sys.modules))
+print(threading.active_count(), {{"aiohttp", "openai"}} & set(sys.modules))
 """
     ended = run(program)
     assert (ended.stdout, ended.stderr) == ("1 set()\n", "")
