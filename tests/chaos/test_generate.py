@@ -73,6 +73,7 @@ def assert_rewritten(found, wanted):
         assert row["rewritten_query"].split(" 术语")[0] == row["original_query"]
 
 
+@pytest.mark.slow
 def test_a_mix_of_everything_loses_no_row_and_pays_for_none_twice(chaos, start, sheet, ledger, tmp_path):
     server = chaos(seed=114, latency=0.02, jitter=0.03, mix=MIX, storms=STORMS)
     settings = {"CACHE_DIR": tmp_path / "cache", "TEACHER_TIMEOUT": 3}
@@ -106,6 +107,7 @@ def test_a_mix_of_everything_loses_no_row_and_pays_for_none_twice(chaos, start, 
     assert faults == server.dealt() and Counter(row["status"] for row in noted)["ok"] == ROWS
 
 
+@pytest.mark.slow
 def test_20_kills_lose_no_row_and_cost_at_most_the_calls_in_flight(chaos, start, sheet, tmp_path):
     server, drawn = chaos(latency=0.05, jitter=0.05), random.Random(11)
     for number in range(20):

@@ -72,6 +72,7 @@ def train(use, monkeypatch):
     return train
 
 
+@pytest.mark.slow
 def test_50_reward_steps_score_what_they_measured_and_nothing_else(chaos, train):
     calm, *_ = train(chaos())
     assert all(score is not None for step in calm for score in step)

@@ -116,7 +116,6 @@ def value(words: list[str], flag: str) -> str:
 @pytest.fixture
 def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """parse(argument class, words, processes): the arguments as ms-swift would start with them."""
-    import deepspeed.comm.torch
     import swift.arguments
     import swift.arguments.base_args.base_args
     import swift.arguments.deploy_args
@@ -140,7 +139,7 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(swift.arguments.deploy_args, "get_device_count", lambda: 8)
     monkeypatch.setattr(swift.rlhf_trainers, "VLLMClient", MagicMock())
     # DeepSpeed compiles its shared memory for a CPU's ranks, a minute or more, and here no rank will meet another.
-    monkeypatch.setattr(deepspeed.comm.torch, "build_shm_op", lambda: None)
+    monkeypatch.setattr(importlib.import_module("deepspeed.comm.torch"), "build_shm_op", lambda: None)
 
     def parse(name: str, words: list[str], processes: int = 1) -> Any:
         monkeypatch.setattr(transformers.training_args.TrainingArguments, "world_size", processes)

@@ -207,7 +207,9 @@ def test_the_service_says_how_long_to_wait(server, slept, header, low, high):
     assert low <= seconds <= high
 
 
-@pytest.mark.parametrize("header", ["0", "0.0", formatdate(0, usegmt=True), formatdate(time.time() - 3600, usegmt=True)])
+@pytest.mark.parametrize(
+    "header", ["0", "0.0", formatdate(0, usegmt=True), pytest.param(formatdate(time.time() - 3600, usegmt=True), id="an hour ago")]
+)
 def test_a_wait_of_nothing_is_no_reason_to_come_back_sooner_than_by_oneself(server, slept, monkeypatch, header):
     monkeypatch.setattr(gateway, "_backoff", lambda tries: float(tries))
     server.answer = lambda text, headers: (429, {}, {"Retry-After": header}) if len(server.asked) <= 5 else (200, FOUND, {})
@@ -247,7 +249,7 @@ def test_a_date_half_a_minute_away_is_waited_for(server, slept):
     assert 25 < slept[0] <= 30.5
 
 
-@pytest.mark.parametrize("header", ["9999", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize("header", ["9999", pytest.param(formatdate(time.time() + 3600, usegmt=True), id="in an hour")])
 def test_who_asks_for_longer_than_a_call_may_take_is_not_waited_for(server, slept, header):
     server.answer = lambda text, headers: (429, {}, {"Retry-After": header})
     (result,) = ask("问")

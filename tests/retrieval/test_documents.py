@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 from overtake.retrieval.corpus import Document
-from overtake.retrieval.guard import Guard, Limits
+from overtake.retrieval.guard import Limits, add_guard
 from overtake.retrieval.service import KnowledgeBase, create_app
 
 SKIN, EYE = Document("skin", "胶原蛋白肽", "改善皮肤弹性"), Document("eye", "叶黄素", "缓解视疲劳")
@@ -100,7 +100,7 @@ def test_a_bad_change_says_what_to_send_and_changes_nothing(client, bases, field
 
 def test_a_key_that_is_set_guards_changes_too(bases):
     async def work():
-        transport = httpx.ASGITransport(Guard(create_app(bases), Limits(key="s3cret")))
+        transport = httpx.ASGITransport(add_guard(create_app(bases), Limits(key="s3cret")))
         async with httpx.AsyncClient(transport=transport, base_url="http://rag") as client:
             body = {"tenant_id": "health", "delete": ["eye"]}
             refused = await client.post("/api/documents", json=body)

@@ -3,11 +3,11 @@
 import schemathesis
 from hypothesis import settings
 from overtake.retrieval.corpus import Document
-from overtake.retrieval.guard import Guard, Limits
+from overtake.retrieval.guard import Limits, add_guard
 from overtake.retrieval.service import KnowledgeBase, create_app
 
 BASES = {("health", "default"): KnowledgeBase.build([Document("a", "虾青素", "抗氧化，随餐吃")], {"显老": "虾青素"})}
-schema = schemathesis.openapi.from_asgi("/openapi.json", Guard(create_app(BASES), Limits()))
+schema = schemathesis.openapi.from_asgi("/openapi.json", add_guard(create_app(BASES), Limits()))
 
 
 @schema.parametrize()

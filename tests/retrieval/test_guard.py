@@ -3,19 +3,24 @@
 import asyncio
 import io
 import json
+from functools import partial
 
 import httpx
 import pytest
 from overtake.retrieval.corpus import Document
-from overtake.retrieval.guard import Guard, Limits
+from overtake.retrieval.guard import Limits, add_guard
 from overtake.retrieval.service import KnowledgeBase, create_app
 
 QUESTION = {"query": "虾青素怎么吃", "tenant_id": "health"}
 BASES = {("health", "default"): KnowledgeBase.build([Document("a", "虾青素", "抗氧化，随餐吃")], {})}
 
 
-def guarded(log=None, app=None, **limits):
-    transport = httpx.ASGITransport(Guard(app or create_app(BASES), Limits(**limits), log))
+def guarded(log=None, around=None, **limits):
+    """A client of the guarded service; `around` is called as (service, scope, receive, send) in the service's place."""
+    app = create_app(BASES)
+    if around is not None:
+        app.add_middleware(lambda service: partial(around, service))
+    transport = httpx.ASGITransport(add_guard(app, Limits(**limits), log))
     return httpx.AsyncClient(transport=transport, base_url="http://rag")
 
 
@@ -109,15 +114,14 @@ def test_a_slow_body_is_given_up_before_it_has_a_place():
 async def held_open(limits, count):
     """(the answers to `count` requests while the first is held, those that were under way, the metrics read meanwhile)."""
     go, order = asyncio.Event(), []
-    service = create_app(BASES)
 
-    async def slow(scope, receive, send):
-        if scope["path"] != "/health":
+    async def slow(service, scope, receive, send):
+        if scope["path"] not in ("/health", "/metrics"):
             order.append(scope["headers"])
             await go.wait()
         await service(scope, receive, send)
 
-    async with guarded(app=slow, **limits) as client:
+    async with guarded(around=slow, **limits) as client:
         tasks = [asyncio.create_task(ask(client)) for _ in range(count)]
         while sum(task.done() for task in tasks) < count - limits["queue"]:
             await asyncio.sleep(0)
@@ -140,9 +144,8 @@ def test_a_full_queue_refuses_at_once_and_loses_nothing_it_took():
 def test_as_many_run_at_once_as_the_limits_say_and_the_rest_waits():
     async def work():
         go, inside, most = asyncio.Event(), 0, 0
-        service = create_app(BASES)
 
-        async def slow(scope, receive, send):
+        async def slow(service, scope, receive, send):
             nonlocal inside, most
             inside += 1
             most = max(most, inside)
@@ -150,7 +153,7 @@ def test_as_many_run_at_once_as_the_limits_say_and_the_rest_waits():
             await service(scope, receive, send)
             inside -= 1
 
-        async with guarded(app=slow, at_once=3) as client:
+        async with guarded(around=slow, at_once=3) as client:
             tasks = [asyncio.create_task(ask(client)) for _ in range(8)]
             while inside < 3:
                 await asyncio.sleep(0)
@@ -188,3 +191,25 @@ def test_the_log_holds_a_line_a_request_and_none_of_its_words():
     assert [(row["method"], row["path"], row["status"]) for row in rows] == [("POST", "/api/chat/general_rag", 200), ("POST", "other", 401)]
     assert all(set(row) == {"time", "method", "path", "status", "ms"} for row in rows)
     assert not any(word in log.getvalue() for word in ("虾", "\\u", "s3cret", "health"))
+
+
+def test_a_client_that_left_with_half_its_body_is_counted_as_499_and_searches_nothing():
+    log, sent = io.StringIO(), []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    async def around(service, scope, receive, send):
+        raise AssertionError("it reached the service")
+
+    async def work():
+        app = create_app(BASES)
+        app.add_middleware(lambda service: partial(around, service))
+        scope = {"type": "http", "method": "POST", "path": "/api/chat/general_rag", "headers": [], "query_string": b"", "root_path": ""}
+        await add_guard(app, Limits(), log)(scope, receive, send)
+
+    run(work())
+    assert json.loads(log.getvalue())["status"] == 499

@@ -1,11 +1,16 @@
 """Loading documents into an engine: batches, going on after a stop, refusals in one line."""
 
 import json
+import sys
+import tomllib
 
 import pytest
 from overtake.retrieval import loading
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.index import Index
+from overtake.retrieval.models import LocalEncoder
+
+from ..conftest import ROOT
 
 
 @pytest.fixture
@@ -54,3 +59,23 @@ def test_what_cannot_be_loaded_is_one_line(run, kb, arguments, code, message):
     ended = run(loading, kb, *arguments)
     assert (ended.code, ended.err.count("\n")) == (code, 0)
     assert ended.err.startswith(f"error: {message}")
+
+
+def test_an_extra_that_is_not_installed_is_named_with_its_remedy(run, kb, tmp_path, monkeypatch):
+    for package in ("qdrant_client", "sentence_transformers"):
+        monkeypatch.setitem(sys.modules, package, None)  # as Python has it for one that cannot be imported
+    ended = run(loading, kb, "--engine", "qdrant", "--url", "http://127.0.0.1:9")
+    assert (ended.code, ended.err.count("\n")) == (2, 0)
+    assert ended.err.startswith("error: --engine qdrant needs qdrant-client (") and ended.err.endswith(": pip install -e '.[qdrant]'")
+    with pytest.raises(ValueError, match=r"a model from a folder needs sentence-transformers \(.*\): pip install -e '\.\[encoders\]'"):
+        LocalEncoder(tmp_path)
+
+
+def test_the_extras_that_the_tests_use_are_those_that_users_get():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    tried = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").split()
+    assert {*extras["qdrant"], *extras["encoders"]} <= {*tried}
+    for name in ("requirements.txt", "requirements-cpu.txt"):
+        assert not {"qdrant-client", "sentence-transformers"} & {
+            line.split("==")[0] for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+        }, f"{name}: the base needs no extra"

@@ -84,6 +84,7 @@ def test_lessons_are_right_and_of_every_kind(lessons):
     assert names <= set(lines) and len(finance.WAYS) == len(KINDS)
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_files_in_any_process(tmp_path):
     env = os.environ | {"PYTHONHASHSEED": "1"}
     subprocess.run(

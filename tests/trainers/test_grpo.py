@@ -193,6 +193,7 @@ def test_on_one_rank_the_measured_get_what_they_would_get_alone():
     check([every_mode(0, 1)])
 
 
+@pytest.mark.slow
 def test_on_two_ranks_that_share_a_group_they_get_the_same(tmp_path):
     """Two processes, gathering over gloo."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__, str(tmp_path)]

@@ -134,7 +134,7 @@ def agree(model, inputs, batch, seed=0):
     return packed
 
 
-@pytest.mark.parametrize(("kind", "tuner", "side"), product(CONFIGS, ["full", "lora"], ["left", "right"]))
+@pytest.mark.parametrize(("kind", "tuner", "side"), [*product(CONFIGS, ["full", "lora"], ["left", "right"])])
 def test_log_probabilities_entropies_and_gradients_are_ms_swifts(kind, tuner, side):
     for seed in range(6):
         model, groups = tiny(kind, tuner, seed), drawn(seed)
@@ -144,7 +144,7 @@ def test_log_probabilities_entropies_and_gradients_are_ms_swifts(kind, tuner, si
         agree(model, *batch_of(groups, side, abstaining), seed)
 
 
-@pytest.mark.parametrize(("kind", "tuner", "reentrant"), product(CONFIGS, ["full", "lora"], [True, False]))
+@pytest.mark.parametrize(("kind", "tuner", "reentrant"), [*product(CONFIGS, ["full", "lora"], [True, False])])
 def test_gradients_are_ms_swifts_under_gradient_checkpointing(kind, tuner, reentrant):
     model = tiny(kind, tuner)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})

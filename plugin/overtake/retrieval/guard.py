@@ -3,18 +3,18 @@
 import asyncio
 import hmac
 import json
-import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.multiprocess import MultiProcessCollector
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_fastapi_instrumentator import Instrumentator
+from prometheus_fastapi_instrumentator.metrics import Info
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN = ("/health", "/metrics")
-_KNOWN = ("/api/chat/general_rag", "/api/documents", "/health", "/metrics", "/openapi.json", "/docs")
 _METHODS = ("GET", "HEAD", "POST")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 RETRY_AFTER = 1
@@ -45,8 +45,38 @@ class _Refused(Exception):
         self.status, self.message, self.headers = status, message, headers
 
 
-class _Gone(Exception):
-    """The client left before its body was whole."""
+def add_guard(app: FastAPI, limits: Limits, log: TextIO | None = None) -> FastAPI:
+    """Put a `Guard` before the app, count whatever either of them answers, and serve the counts at /metrics.
+
+    Where PROMETHEUS_MULTIPROC_DIR is set they are those of all processes. `log` gets one JSON object a request, without its text.
+    """
+    registry = CollectorRegistry()
+    app.add_middleware(Guard, limits=limits, registry=registry)
+    # Added last, so outermost: what the guard refuses is counted too.
+    instrumentator = Instrumentator(should_group_status_codes=False, registry=registry).add(_notes(registry, log))
+    instrumentator.instrument(app).expose(app, include_in_schema=False)
+    return app
+
+
+def _notes(registry: CollectorRegistry, log: TextIO | None) -> Callable[[Info], None]:
+    """The notes of each request: its count, its time, its line of the log."""
+    # The instrumentator's own series would take methods that clients make up, without end.
+    requests = Counter("overtake_rag_requests", "Requests answered", ["path", "method", "status"], registry=registry)
+    duration = Histogram(
+        "overtake_rag_seconds", "From the request's headers to the answer's end", ["path"], buckets=_BUCKETS, registry=registry
+    )
+
+    def note(info: Info) -> None:
+        path = "other" if info.modified_handler == "none" else info.modified_handler
+        method = info.method if info.method in _METHODS else "other"
+        requests.labels(path, method, info.modified_status).inc()
+        duration.labels(path).observe(info.modified_duration)
+        if log is not None:
+            row = {"time": round(time.time(), 3), "method": method, "path": path, "status": int(info.modified_status)}
+            log.write(json.dumps({**row, "ms": round(1000 * info.modified_duration, 2)}) + "\n")
+            log.flush()
+
+    return note
 
 
 class Guard:
@@ -54,52 +84,26 @@ class Guard:
 
     401 without the key (compared in constant time), 403 for a change with the key for reading, 413 for a body that is too large, 408 for
     one that is too slow, 503 with Retry-After when the queue is full; none costs a search. A request counts from its last byte until
-    its client has taken the answer. /health and /metrics need no key and no queue; without the key /health names no knowledge base. `log`
-    gets one JSON object a request, without its text.
+    its client has taken the answer. /health and /metrics need no key and no queue; without the key /health names no knowledge base.
+
+    No stock part keeps these bounds: uvicorn's limit_concurrency counts connections, so bodies that drip in would shut everybody out.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, log: TextIO | None = None) -> None:
-        self._app, self._limits, self._log = app, limits, log
+    def __init__(self, app: ASGIApp, limits: Limits, registry: CollectorRegistry) -> None:
+        self._app, self._limits = app, limits
         self._turn = asyncio.Semaphore(limits.at_once)
         self._inside = self._read_bytes = 0
-        self._registry = CollectorRegistry()
-        self._requests = Counter("overtake_rag_requests", "Requests answered", ["path", "method", "status"], registry=self._registry)
-        self._seconds = Histogram(
-            "overtake_rag_seconds", "From the request's headers to the answer's end", ["path"], buckets=_BUCKETS, registry=self._registry
-        )
         self._waiting = Gauge(
-            "overtake_rag_queue", "Requests in the queue, those that run with them", registry=self._registry, multiprocess_mode="livesum"
+            "overtake_rag_queue", "Requests in the queue, those that run with them", registry=registry, multiprocess_mode="livesum"
         )
-        self._bodies = Gauge(
-            "overtake_rag_bodies", "Requests whose body is still coming", registry=self._registry, multiprocess_mode="livesum"
-        )
+        self._bodies = Gauge("overtake_rag_bodies", "Requests whose body is still coming", registry=registry, multiprocess_mode="livesum")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
-
-        async def sent(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._answer(scope, receive, sent)
-        except _Gone:
-            status = 499
-        finally:
-            self._note(scope, status or 500, time.perf_counter() - started)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
-        if path == "/metrics":
-            await _reply(send, 200, generate_latest(_of_all_workers() or self._registry), CONTENT_TYPE_LATEST)
-            return
-        headers = dict(scope["headers"])
+        path, headers = scope["path"], dict(scope["headers"])
         if path in _OPEN:
             await self._app({**scope, "overtake.anonymous": not self._opens(self._limits.key, headers)}, receive, send)
             return
@@ -109,8 +113,10 @@ class Guard:
             self._check_queue()
             await self._in_queue(scope, _replay(body, receive), send)
         except _Refused as refusal:
-            content = {"code": refusal.status, "message": refusal.message}
-            await _reply(send, refusal.status, json.dumps(content).encode(), "application/json", refusal.headers)
+            content = json.dumps({"code": refusal.status, "message": refusal.message}).encode()
+            lines = {b"content-type": b"application/json", b"content-length": str(len(content)).encode(), **refusal.headers}
+            await send({"type": "http.response.start", "status": refusal.status, "headers": list(lines.items())})
+            await send({"type": "http.response.body", "body": content})
 
     async def _in_queue(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._inside += 1
@@ -143,8 +149,8 @@ class Guard:
             return
         if path == _CHANGING and limits.change_key and limits.key and self._opens(limits.key, headers):
             raise _Refused(403, "this key only reads: send the key for changing documents", {})
-        said = "the key is missing or wrong: send it as Authorization: Bearer KEY"
-        raise _Refused(401, said, {b"www-authenticate": b"Bearer"})
+        message = "the key is missing or wrong: send it as Authorization: Bearer KEY"
+        raise _Refused(401, message, {b"www-authenticate": b"Bearer"})
 
     def _check_queue(self) -> None:
         if self._inside >= self._limits.queue:
@@ -156,8 +162,8 @@ class Guard:
             async with asyncio.timeout(self._limits.body_seconds):
                 return await self._read(declared, receive)
         except TimeoutError:
-            said = f"the body did not come within {self._limits.body_seconds:g} s: send it faster"
-            raise _Refused(408, said, {b"connection": b"close"}) from None
+            message = f"the body did not come within {self._limits.body_seconds:g} s: send it faster"
+            raise _Refused(408, message, {b"connection": b"close"}) from None
         finally:
             self._bodies.dec()
 
@@ -172,7 +178,7 @@ class Guard:
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise _Gone
+                    raise _Refused(499, "the client left before its body was whole", {})  # for the counts: nobody reads it
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
                 self._read_bytes += len(parts[-1])
@@ -186,26 +192,6 @@ class Guard:
             self._read_bytes -= size
         return b"".join(parts)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        # Names that clients make up must not become series without end.
-        path = scope["path"] if scope["path"] in _KNOWN else "other"
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._requests.labels(path, method, str(status)).inc()
-        self._seconds.labels(path).observe(seconds)
-        if self._log is not None:
-            row = {"time": round(time.time(), 3), "method": method, "path": path, "status": status, "ms": round(1000 * seconds, 2)}
-            self._log.write(json.dumps(row) + "\n")
-            self._log.flush()
-
-
-def _of_all_workers() -> CollectorRegistry | None:
-    """What all processes of this service have counted; None where there is only this one."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return None
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    return registry
-
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
@@ -216,11 +202,5 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _busy(said: str) -> _Refused:
-    return _Refused(503, f"{said}: try again after {RETRY_AFTER} s", {b"retry-after": str(RETRY_AFTER).encode()})
-
-
-async def _reply(send: Send, status: int, body: bytes, kind: str, headers: dict[bytes, bytes] | None = None) -> None:
-    lines = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), *(headers or {}).items()]
-    await send({"type": "http.response.start", "status": status, "headers": lines})
-    await send({"type": "http.response.body", "body": body})
+def _busy(reason: str) -> _Refused:
+    return _Refused(503, f"{reason}: try again after {RETRY_AFTER} s", {b"retry-after": str(RETRY_AFTER).encode()})

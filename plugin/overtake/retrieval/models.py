@@ -112,7 +112,7 @@ def _library() -> Any:
     try:
         import sentence_transformers  # seconds of import that only a model on this machine is worth
     except ImportError as error:
-        raise ValueError(f"a model from a folder needs sentence-transformers ({error}): pip install sentence-transformers") from None
+        raise ValueError(f"a model from a folder needs sentence-transformers ({error}): pip install -e '.[encoders]'") from None
     return sentence_transformers
 
 

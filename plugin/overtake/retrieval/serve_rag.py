@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from fastapi import FastAPI
+
 from overtake.retrieval import serving, stores
-from overtake.retrieval.guard import Guard, Limits
+from overtake.retrieval.guard import Limits, add_guard
 from overtake.retrieval.service import AT_ONCE, CANDIDATES, create_app
 
 
-def service(options: argparse.Namespace) -> tuple[Guard, str]:
+def service(options: argparse.Namespace) -> tuple[FastAPI, str]:
     """The service that the options ask for, and the line to print. Raises ValueError for input that cannot be served."""
     for name in ("candidates", "queue", "max_bytes", "workers"):
         if getattr(options, name) < 1:
@@ -30,7 +32,7 @@ def service(options: argparse.Namespace) -> tuple[Guard, str]:
     log = _log(options.access_log) if options.access_log else None
     at_once = AT_ONCE if any(base.waits for base in bases.values()) else 1
     limits = Limits(-(-options.queue // options.workers), options.max_bytes, key, at_once, change_key)
-    app = Guard(create_app(bases, options.candidates, changes=alone), limits, log)
+    app = add_guard(create_app(bases, options.candidates, changes=alone), limits, log)
     return app, "; ".join([f"serving {{url}}: {counts}", *beside])
 
 
@@ -39,7 +41,7 @@ def _log(path: Path) -> TextIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8")
 
 
-def worker(options: argparse.Namespace) -> Guard:
+def worker(options: argparse.Namespace) -> FastAPI:
     """The app of one of several workers."""
     return service(options)[0]
 

@@ -38,7 +38,10 @@ ANSWER_SECONDS = 30.0
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that may neither idle nor stall, and whose answer is sent only when the client has taken all of it."""
+    """A connection that may neither idle nor stall, and whose answer is sent only when the client has taken all of it.
+
+    uvicorn itself bounds only the time between two requests: a client that sends half a head, or reads nothing, would stay for ever.
+    """
 
     _head: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
@@ -108,7 +111,11 @@ class _Server(uvicorn.Server):
 
 
 class _Workers(Multiprocess):
-    """Says that it is ready once all of its processes are; a process that dies is replaced."""
+    """uvicorn's own supervisor of workers, which replaces one that dies; says that it is ready once all of them are.
+
+    `uvicorn.run(workers=N)` does not: it announces before any worker listens, keeps the port open to clients while the last ones end,
+    and exits with 0 on Ctrl-C.
+    """
 
     announce: Callable[[], None]
     interrupted = False

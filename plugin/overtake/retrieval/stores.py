@@ -89,8 +89,10 @@ class Store:
             raise ValueError("--engine qdrant: give --url, and no --data")
         client = None
         if options.engine == "qdrant":
-            from qdrant_client import QdrantClient
-
+            try:
+                from qdrant_client import QdrantClient
+            except ImportError as error:
+                raise ValueError(f"--engine qdrant needs qdrant-client ({error}): pip install -e '.[qdrant]'") from None
             client = QdrantClient(url=options.url, api_key=os.environ.get("QDRANT_API_KEY") or None, check_compatibility=False)
         return cls(options.data, client, models.encoder(), models.reranker())
 
