@@ -69,7 +69,7 @@ serve() {
   while [[ $1 != -- ]]; do command+=("$1"); shift; done
   : >"$log"; chmod 600 "$log"; background "${command[@]}" >"$log" 2>&1
   until "${@:2}" 2>/dev/null; do
-    kill -0 "${services[-1]}" 2>/dev/null || die "$name did not start: $(tail -n 5 "$log")"
+    kill -0 "${services[-1]}" 2>/dev/null || { tail -n 5 "$log" >&2; die "$name did not start; the whole log: $log"; }
     ((SECONDS - started < 1800)) || die "$name is not ready; see $log"
     sleep 0.5
   done

@@ -18,7 +18,8 @@ TUNER=${TUNER:-lora}
 # makes them, for the message.
 RECIPE_MODEL='' RECIPE_CRITIC='' RECIPE_ENV=() DATA_FILES=() DATA_NAME='' DATA_TOOL=tools/convert.py
 
-die() { echo "error: $*" >&2; exit 2; }
+# One line, whatever a path or a setting holds.
+die() { local said=$*; printf 'error: %s\n' "${said//[[:cntrl:]]/ }" >&2; exit 2; }
 dry() { [[ ${DRY_RUN:-0} == 1 ]]; }
 # What stops a real run is only a remark in a dry one.
 want() { dry || die "$*"; echo "note: $*" >&2; }

@@ -40,7 +40,7 @@ _skipped: list[str] = []
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(2400))
+            item.add_marker(pytest.mark.timeout(3000))
     if not SHARED.is_dir():
         for item in items:
             if item.get_closest_marker("needs_shared"):

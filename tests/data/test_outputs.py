@@ -157,7 +157,7 @@ def test_no_tool_writes_over_its_input(tmp_path, run, tool, arguments):
 def test_what_a_spreadsheet_would_run_is_quoted_and_comes_back(tmp_path, suffix):
     """600 random cells that begin as a formula does, in one or another way."""
     rng = random.Random(4)
-    starts = ["=", "+", "-", "@", "\t", "\r", "\n", "\0", " ", "＝", "＋", "－", "＠", "'", "''=", "\u3000", "\xa0"]
+    starts = [*"=+-@", "\t", "\r", "\n", "\0", " ", "＝", "＋", "－", "＠", "'", "''=", "\u3000", "\xa0", "﹦", "\u200b", "\u202e"]
     texts = ["".join(rng.choice([*starts, "1", "a", "，", '"']) for _ in range(rng.randint(0, 4))) for _ in range(600)]
     rows = [{"id": str(at), "t": rng.choice(starts) + text} for at, text in enumerate(texts)]
     write_rows(tmp_path / f"t{suffix}", rows)
@@ -167,7 +167,7 @@ def test_what_a_spreadsheet_would_run_is_quoted_and_comes_back(tmp_path, suffix)
             written = [line[1] for line in csv.reader(file)][1:]
         for row, text in zip(rows, written, strict=True):
             first = row["t"].lstrip("'")[:1]
-            runs = first and (first in "=+-@＝＋－＠\0" or first.isspace())
+            runs = first and (first in "=+-@＝＋－＠\0﹦\u200b\u202e" or first.isspace())
             assert text == (f"'{row['t']}" if runs and not re.fullmatch(r"[+-]\d+", row["t"]) else row["t"])
 
 

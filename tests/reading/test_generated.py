@@ -341,11 +341,14 @@ def test_closed_sets_are_graded_as_sets():
 def test_options_are_graded_as_sets():
     rng = random.Random(57)
     for _ in range(COUNT):
-        letters = sorted(rng.sample("ABCDEF", rng.randint(1, 4)))
+        letters = sorted(rng.sample("ABCDEFGH", rng.randint(1, 4)))
         mixed = rng.sample(letters, len(letters))
-        gold = rng.choice(["", ",", "、", " "]).join(letters)
+        form = rng.choice([str, str.lower, lambda text: text.translate({code: code + 0xFEE0 for code in range(65, 123)})])
+        between = rng.choice(["", ",", "、", " "] if form is not str.lower else [",", "、", "，"])
+        gold = form(between.join(mixed if between in (",", "、", "，") else letters))
         written = rng.choice(["", "、", ", ", " ", "和"]).join(letters if rng.random() < 0.5 else mixed)
         text = rng.choice(["{}", "选{}", "答案是{}", "（{}）", "{}。", "The answer is {}", r"\boxed{{{}}}", "故选：{}"]).format(written)
+        text = form(text) if text == written else text
         assert closed_sets.grade(text, gold) is True, (text, gold)
         more = sorted({*letters, rng.choice("ABCDEFGH")})
         for wrong in ({*more} - {*letters} and "、".join(more), "、".join(letters[:-1]), "ABCDEFGH", "A或B"):

@@ -196,6 +196,19 @@ def test_two_are_the_same_by_the_golds_precision_and_unit(answer, gold, question
     assert same_quantity(answer, gold, question) is same, why
 
 
+@pytest.mark.parametrize(
+    ("question", "right", "wrong"),
+    [
+        ("甲项目需2年，乙项目需4年，平均回收期是多少？", ("3", "3年", "36个月"), ("3个月", "3天", "30年")),
+        ("甲投6个月，乙投12个月，平均期限是多久？", ("3个月", "0.25年"), ("3年", "3天")),
+        ("One project lasts 2 years, the other 4 years. How long is the average payback?", ("3 years", "36 months"), ("3 months",)),
+        ("甲项目100万元，投2年，收入300万元，净收益是多少？", ("3", "3万元"), ("3元", "3美元")),
+    ],
+)
+def test_where_a_duration_is_asked_for_a_bare_gold_is_in_the_unit_of_the_questions_durations(question, right, wrong):
+    assert [answer for answer in (*right, *wrong) if same_quantity(answer, "3", question)] == list(right)
+
+
 def test_a_gold_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match=r"'60%；25%' is no single quantity"):
         same_quantity("60%", "60%；25%")

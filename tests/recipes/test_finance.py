@@ -64,7 +64,7 @@ def test_help_says_how_to_run_it():
 def whole(tmp_path_factory):
     """A run of all stages with hardly any step: (its folder, what it said)."""
     out = tmp_path_factory.mktemp("finance") / "out"
-    ended = chain("--out", out, PROFILE="cpu", FINANCE_STEPS="150 40 2", timeout=25 * 60)
+    ended = chain("--out", out, PROFILE="cpu", FINANCE_STEPS="150 40 2", timeout=45 * 60)
     assert ended.returncode == 0, (ended.stdout + ended.stderr)[-5000:]
     return out, ended.stdout
 
@@ -107,7 +107,7 @@ def test_a_stage_is_done_anew_and_those_before_it_are_not(whole):
     out, _ = whole
     before = {name: (out / name).stat().st_mtime_ns for name in ("raw/raw.jsonl", "distilled.jsonl", "data/filter_stats.json")}
     trained = (out / "sft/checkpoint-40/model.safetensors").stat().st_mtime_ns
-    ended = chain("--out", out, "--from", "grpo", "--to", "grpo", PROFILE="cpu", FINANCE_STEPS="150 40 3", timeout=10 * 60)
+    ended = chain("--out", out, "--from", "grpo", "--to", "grpo", PROFILE="cpu", FINANCE_STEPS="150 40 3", timeout=20 * 60)
     assert ended.returncode == 0, (ended.stdout + ended.stderr)[-5000:]
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
     assert (out / "sft/checkpoint-40/model.safetensors").stat().st_mtime_ns == trained

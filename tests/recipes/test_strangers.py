@@ -28,6 +28,25 @@ def test_a_port_is_a_number_or_refused(recipe: str, port: str, run: Any, trap: A
     trap()
 
 
+@pytest.mark.parametrize("recipe", ["deploy", "rollout", "serve_rag"])
+def test_a_port_is_refused_in_a_dry_run_too_also_one_that_a_flag_names(recipe: str, run: Any, trap: Any) -> None:
+    settings = {"PROFILE": "cpu-vllm", "MODEL": "some/model", "SFT_ADAPTER": "none", "DRY_RUN": 1}
+    code = f"$({trap.code})"
+    for done in (run(recipe, **settings, PORT=code), run(recipe, f"--port={code}", **settings), run(recipe, "--port", code, **settings)):
+        assert (done.returncode, done.stdout) == (2, "") and "is no number: set PORT= to one" in done.stderr
+    assert "is too large: set PORT= to one up to 65535" in run(recipe, **settings, PORT="70000").stderr
+    trap()
+
+
+def test_an_error_is_one_line_whatever_a_setting_holds(run: Any) -> None:
+    broken = "cpu\nerror: you are fine\r\x1b[2J"
+    settings = {"PROFILE": "cpu", "MODEL": "some/model", "DRY_RUN": 1}
+    for recipe, name in (("deploy", "PROFILE"), ("deploy", "ROLE"), ("deploy", "SYSTEM"), ("sft_finance", "TUNER"), ("export", "ADAPTER")):
+        done = run(recipe, **{**settings, name: broken})
+        lines = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "note: "))]
+        assert (len(lines), done.stderr.count("\n"), "\x1b" in done.stderr) == (1, 1, False), done.stderr
+
+
 def test_ports_of_several_machines_are_numbers_too(run: Any, trap: Any) -> None:
     for name in ("PORT", "GROUP_PORT"):
         done = run("grpo_rag", PROFILE="multinode", DRY_RUN=1, **{name: f"$({trap.code})"})

@@ -19,9 +19,9 @@ CELL_LIMIT = 32_767
 _WRITTEN = (".xlsx", ".csv", ".jsonl")
 READ = (".jsonl", ".json", ".parquet", ".csv", ".xlsx")
 """Suffixes, in small letters, of what `read_rows` reads."""
-# What a spreadsheet runs as a formula, or strips until it is one.
-_FORMULA = re.compile(r"'*[\s\0=+\-@＝＋－＠]")
-_QUOTED_FORMULA = re.compile(r"'+[\s\0=+\-@＝＋－＠]")
+# What a spreadsheet runs as a formula, in any width, or strips until it is one.
+_BEGINS = r"[\s\0\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff=+\-@＝＋－＠﹦﹢﹣﹫]"
+_FORMULA, _QUOTED_FORMULA = re.compile(f"'*{_BEGINS}"), re.compile(f"'+{_BEGINS}")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"

@@ -72,6 +72,15 @@ def quote(word: str) -> str:
     return f"$'{''.join(shown)}'"
 
 
+def one_line(remark: str) -> str:
+    r"""A remark to be shown, whatever path or setting stands in it: what would break its line or steer a terminal, as its escape.
+
+    >>> print(one_line("TUNER=a\nb\x1b[2J: lora or full"))
+    TUNER=a\nb\033[2J: lora or full
+    """
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in remark)
+
+
 def _escaped(letter: str) -> str:
     known = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "'": r"\'", "\\": r"\\"}
     return known.get(letter) or "".join(f"\\{byte:03o}" for byte in letter.encode("utf-8", "surrogateescape"))

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from overtake.launch import chain, checkpoints, machine, recipes
-from overtake.launch.command import Refused
+from overtake.launch.command import Refused, one_line
 from overtake.launch.run import ROOT, Run, note
 
 
@@ -49,10 +49,10 @@ def main(argv: Sequence[str], settings: Mapping[str, str]) -> int:
     try:
         KINDS[argv[0]](Run(unpack(argv[1:]), dict(settings)))
     except Refused as error:
-        note(f"error: {error}")
+        note(f"error: {one_line(str(error))}")
         return 2
     except OSError as error:
-        note(f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        note("error: " + one_line(str(error.strerror or error) + (f": {error.filename}" if error.filename else "")))
         return 2
     except SystemExit as ended:
         return int(ended.code or 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from overtake import boards, tasks
 from overtake.evaluation import gate, summaries
 from overtake.launch import checkpoints
-from overtake.launch.command import Refused, quote, split
+from overtake.launch.command import Flags, Refused, put, quote, split, value
 from overtake.launch.machine import check_port, is_loopback
 from overtake.launch.processes import run_group
 from overtake.launch.run import PLUGIN, ROOT, Run, absolute, local_or_hub, note
@@ -189,14 +189,13 @@ def rollout(run: Run) -> None:
     run.put_start(task)
     # The adapter comes with the first weights, merged into them.
     run.drop("--adapters", "--ref_adapters", "--check_model")
-    port = run.setting("PORT", "8000")
-    check_port(port, run.dry)
     # Where the weights will arrive. With this port taken ms-swift samples from the old weights and tells only its log.
     remedy = "Is another rollout server running here? Else set GROUP_PORT= to another, for the training too"
     check_port(run.setting("GROUP_PORT", "51216"), run.dry, remedy)
-    run.put("--host", run.setting("HOST", "127.0.0.1"), "--port", port, *numbers)
+    run.put("--host", run.setting("HOST", "127.0.0.1"), "--port", run.setting("PORT", "8000"), *numbers)
     run.put_given("rollout_flags")
     run.put(*caller)
+    check_port(run.value("--port"), run.dry)
     host = run.value("--host")
     if not is_loopback(host):
         if run.setting("ROLLOUT_OPEN") != "1":
@@ -233,9 +232,7 @@ def deploy(run: Run) -> None:
         run.put("--adapters", folder)
     else:
         run.put("--model", folder)
-    port = run.setting("PORT", port)
-    check_port(port, run.dry)
-    run.put("--host", run.setting("HOST", "127.0.0.1"), "--port", port, "--served_model_name", served)
+    run.put("--host", run.setting("HOST", "127.0.0.1"), "--port", run.setting("PORT", port), "--served_model_name", served)
     # A client that hangs up ends its generation, which would hold a place to its last token.
     run.put("--external_plugins", str(PLUGIN), *answers)
     if student:
@@ -249,6 +246,7 @@ def deploy(run: Run) -> None:
         run.put("--infer_backend", engine)
         run.drop("--vllm_max_model_len", "--vllm_tensor_parallel_size", "--vllm_enforce_eager")
     run.put(*caller)
+    check_port(run.value("--port"), run.dry)
     if "--adapters" in run.flags and run.value("--infer_backend") == "vllm" and run.one("profile").startswith("cpu"):
         # ms-swift's own --merge_lora would leave a folder that looks like an export, half of one where it is killed meanwhile.
         note("on a CPU vLLM answers four times as slowly with an adapter beside its base: bash recipes/export.sh merges it")
@@ -360,6 +358,9 @@ def serve(run: Run) -> None:
     at = next((at for at, word in enumerate(given) if word.startswith("--")), len(given))
     bases = [str(absolute(word)) for word in given[:at]] or sorted(map(str, (ROOT / "datasets").glob(run.one("samples"))))
     address = ["--host", run.setting("HOST", "127.0.0.1"), "--port", run.setting("PORT", "8900")]
+    flags: Flags = {}
+    put(flags, *address, *given[at:])
+    check_port(value(flags, "--port"), dry=True)  # whether it is free the service sees, which may take one that was just left
     if not run.dry:
         run.take_machine()
     command = ["python", str(ROOT / "tools/serve_rag.py"), *bases, *address, *given[at:]]

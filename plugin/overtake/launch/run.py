@@ -11,7 +11,7 @@ from pathlib import Path
 from overtake import model_family
 from overtake.launch import checkpoints, machine
 from overtake.launch.builds import clear_locks
-from overtake.launch.command import Flags, Refused, drop, put, text, value, words
+from overtake.launch.command import Flags, Refused, drop, one_line, put, text, value, words
 from overtake.launch.processes import run_group
 
 ROOT = Path(__file__).absolute().parents[3]
@@ -95,7 +95,7 @@ class Run:
         """Raise Refused; in a dry run it is only a remark."""
         if not self.dry:
             raise Refused(problem)
-        note(f"note: {problem}")
+        note(f"note: {one_line(problem)}")
 
     # ------------------------------------------------------------ machine and rows
 

@@ -90,6 +90,7 @@ _NOT_CHOSEN = re.compile(r"(?:不选|排除|而非|不是|并非|除了?|\bnot\b
 _RULED_OUT = re.compile(r"(?<=[^\s])(?:不选|排除|而非|除去|rather than|instead of|ruling out)[^。；;.\n]*", re.IGNORECASE)
 """What is named only to be ruled out."""
 _WITH_TEXT = re.compile(r"([A-H])\s*[.、:：)）．]\s*(\S.*)", re.DOTALL)
+_LISTED = re.compile("[,、;]")
 _CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩"
 
 Set = frozenset[str]
@@ -277,9 +278,10 @@ def _gold_options(gold: str) -> tuple[Set, str]:
         return frozenset(sign for sign in seen if sign in _CIRCLED), ""
     lead = _LEAD.match(seen.casefold())
     rest = seen[lead.end() if lead else 0 :]
-    if (only := _ONLY_LETTERS.fullmatch(rest)) and (only[1].isupper() or len(only[1]) == 1):
+    # In small letters, and out of their order, only what stands between them tells options from a word: add, CFA.
+    if (only := _ONLY_LETTERS.fullmatch(rest)) and (only[1].isupper() or len(only[1]) == 1 or _LISTED.search(only[1])):
         letters = _letters(only[1])
-        if len(letters) == len(set(letters)) and letters == sorted(letters):
+        if len(letters) == len(set(letters)) and (letters == sorted(letters) or _LISTED.search(only[1])):
             return frozenset(letters), ""
     if spelled := _WITH_TEXT.fullmatch(rest):
         return frozenset(spelled[1]), _seen(spelled[2]).strip(" .。")

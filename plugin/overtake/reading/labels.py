@@ -25,7 +25,7 @@ _NAMED = re.compile(r"后.*(?:问题|问句|查询|语句|检索|搜索|表述)|
 _SAYS = re.compile(r"(?:[是为]|如下|\bis)$", re.IGNORECASE)
 _HAS_CORE = re.compile(_CORE, re.IGNORECASE)
 _INSIDE = re.compile(
-    rf"(?:{_STRONG})(?:之?后)?(?:的?(?:检索|查询|搜索)?(?:问[题句]|语句|句子|关键[词字]|文本|结果|内容|版本|词))?(?:如下|[为是])?\s{{0,4}}[:：]"
+    rf"(?:{_STRONG})(?:之?后)?(?:的?(?:检索|查询|搜索)?(?:问[题句]|语句|句子|关键[词字]|文本|结果|内容|版本|[词式串]|查询|检索|搜索))?(?:如下|[为是])?\s{{0,4}}[:：]"
     r"|\b(?:rewritten|rephrased|reformulated|rewrite|revised)(?: (?:search|user|final))?(?: (?:query|question|text|version|sentence))?"
     r"(?: is)?\s{0,4}[:：]",
     re.IGNORECASE,

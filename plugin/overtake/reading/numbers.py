@@ -5,8 +5,9 @@ What is decided on purpose:
 - **Percent is a hundredth.** 25 %, 25 个百分点, 百分之二十五, 250 ‰ and 0.25 are the same number, and 25 is another.
 - **Scales count.** 1.2 million is 1,200,000, 3 亿 is 300,000,000. A bare number is taken at its face value; only where the question names
   the unit it wants (多少亿元, in millions, 单位：万元), a bare gold is in that unit, and a bare answer may be.
-- **A bare gold is in the unit that the question's figures share** (营收1000万元…, gold 800: 800, 800万元 and 8000000元, not 800元), unless
-  the question asks for another unit, a share or a ratio; where the figures share none, it is taken at its face value.
+- **A bare gold is in the unit that the question's figures share** (营收1000万元…, gold 800: 800, 800万元 and 8000000元, not 800元; of a
+  question for a duration, the unit of its durations), unless the question asks for another unit, a share or a ratio; where the figures
+  share none, it is taken at its face value.
 - **Units must agree where both say one**, after conversion (万元 and 元, 年 and 个月). A symbol of several currencies agrees with each.
 - **The gold's last digit is the tolerance**: half a unit of it, or a whole one where the gold has decimals and three digits or more, since
   workings round on the way. An answer rounded to three digits or more may also be half a unit of its own last digit away (0.5 % at most).
@@ -31,7 +32,7 @@ from overtake.reading.normal_forms import half_width
 from overtake.reading.plain import LONGEST, plain_text
 from overtake.reading.quantities import Quantity, measures, quantities
 from overtake.reading.quantity_tokens import declared_units
-from overtake.reading.units import same_unit, scale_at, unit_at
+from overtake.reading.units import NO_UNIT, same_unit, scale_at, unit_at
 
 _LONGEST_QUESTION = 4000
 _PRECISION = Context(prec=60)
@@ -64,6 +65,9 @@ _ASKS_RATIO = re.compile(
     r"(?:率|比例|比重|占比|比值|之比|百分|倍|系数|指数|年限|[期时]间|周期|回收期|多久|股数|人数|户数|数量|销量|产量|件数|次数)[^，。；]{0,8}$"
     r"|(?:percent|ratio|\brate\b|margin|proportion|times\b|multiple|how long|how many|growth)",
     re.IGNORECASE,
+)
+_ASKS_TIME = re.compile(
+    r"(?:年限|期限|[期时]间|周期|久期|回收期|多久|多长)[^，。；率]{0,8}$|how long|\b(?:payback|holding) period\b|duration", re.IGNORECASE
 )
 
 
@@ -184,11 +188,18 @@ def _unit_shared(question: str) -> Quantity | None:
     """One of the unit that all of a question's figures are in; None where they share none, or the question asks for a share or a ratio.
 
     Figures are what is measured in money, size or scales (1000万元, $5 million, 3吨); percents, times, durations and bare numbers are none.
+    Where a duration is asked for, the durations are the figures: 甲需2年，乙需4年，平均回收期是多少？
     """
     clauses = [clause for clause in _CLAUSE.split(question) if clause.strip()]
     asking = next((clause for clause in reversed(clauses) if _ASKS.search(clause)), clauses[-1] if clauses else "")
     plain = plain_text(question[-LONGEST:])
-    if plain is None or _ASKS_RATIO.search(asking):
+    if plain is None:
+        return None
+    if _ASKS_TIME.search(asking):
+        of_time = [unit for _, unit in measures(plain) if unit.kind == "time"]
+        unit = of_time[0] if len(set(of_time)) == 1 else NO_UNIT
+        return Quantity(unit.factor, unit.factor, 1, unit.kind, unit.name, scaled=False, measure=unit.factor) if unit.name else None
+    if _ASKS_RATIO.search(asking):
         return None
     figures = [
         (scale, unit)

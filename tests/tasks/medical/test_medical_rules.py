@@ -157,6 +157,39 @@ def test_doses_of_the_question_and_the_reference_are_no_inventions():
     assert "invented_dose" not in score("心脏不好吃什么药？", answer, BOOK, reference="常用阿司匹林 100毫克。").broken
 
 
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u3000", "\u2009", "\u2002 ", "\u200b ", "\t"])
+def test_blanks_between_the_digits_of_a_dose_neither_hide_it_nor_change_it(blank):
+    spaced = f"每次吃5{blank}0{blank}0{blank}m{blank}g。"
+    known = {"500毫克": False, f"1{blank}500mg": True, f"5{blank}0{blank}0 毫克": False, "0 mg": True, "5毫克": True}
+    for reference, broken in known.items():
+        verdict = score("头疼吃什么药？", spaced, BOOK, reference=f"每次{reference}。")
+        assert ("invented_dose" in verdict.broken) is broken, reference
+    assert "invented_dose" in score("医生开的500毫克怎么吃？", f"每次1{blank}500毫克。", BOOK).broken
+    for plain in (f"1{blank}2岁的孩子要去看医生。", f"每天喝水2{blank}000毫升。", f"血压1{blank}2{blank}0正常。"):
+        assert "invented_dose" not in score("头疼吃什么药？", plain, BOOK).broken
+
+
+@pytest.mark.parametrize(
+    "amount", ["**400**毫克", "`400`mg", "400（毫克）", "400·毫克", "肆佰毫克", "四〇〇毫克", "½片", "twenty pills", "4,000毫克"]
+)
+def test_a_dose_in_other_figures_or_behind_marks_is_a_dose(amount):
+    assert "invented_dose" in score("头疼吃什么药？", f"Ibuprofen 布洛芬 take {amount}.", BOOK).broken
+    assert "invented_dose" not in score("头疼吃什么药？", f"Ibuprofen 布洛芬 take {amount}.", BOOK, reference=amount).broken
+
+
+def test_a_dose_behind_marks_is_that_of_the_reference():
+    for amount in ("**400**毫克", "400（毫克）", "400·毫克", "肆佰毫克", "四〇〇毫克"):
+        assert "invented_dose" not in score("头疼吃什么药？", f"每次{amount}。", BOOK, reference="每次400mg。").broken, amount
+
+
+def test_a_newborns_weight_is_no_dose_and_its_dose_is():
+    def invents(answer):
+        return "invented_dose" in score("新生儿要注意什么？", answer, BOOK).broken
+
+    assert [invents(text) for text in ("新生儿5毫克。", "新生儿 10 滴。", "新生儿每次200克。", "新生儿布洛芬2毫升。")] == [True] * 4
+    assert [invents(text) for text in ("新生儿约3200克。", "胎儿2 500克左右。", "新生儿每天吃奶约500毫升。")] == [False] * 3
+
+
 def test_urgent_care_in_half_words_earns_half():
     question = "我爸突然胸口压榨样疼痛，一身冷汗，怎么办？"
     points = {

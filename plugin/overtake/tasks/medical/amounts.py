@@ -16,11 +16,20 @@ _SAME = (
 )
 """Names of one unit, its own first."""
 _UNITS = {unit: names.split()[0] for names in _SAME for unit in names.split()}
-_DIGITS: dict[str, float] = {character: number for number, character in enumerate("零一二三四五六七八九")} | {"两": 2, "半": 0.5}
-_TENS = {"十": 10, "百": 100, "千": 1000, "万": 10000}
-_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_WORDS = {name: float(number) for number, name in enumerate(_NAMES)} | {"half": 0.5}
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?|[零一二两三四五六七八九十百千万半]+|\b(?:" + "|".join(_WORDS) + r")\b(?: hundred\b)?")
+_BLANK = r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
+_SPACED = re.compile(rf"(?<=\d){_BLANK}{{1,8}}(?=\d)|(?<=\d),(?=\d{{3}}(?!\d))")
+_SPACED_UNIT = re.compile(rf"(\d{_BLANK}{{0,8}}[mμu]){_BLANK}{{1,8}}(?=[gl](?![a-z]))")
+_FIGURES = ("零〇", "一壹", "二贰", "三叁", "四肆", "五伍", "六陆", "七柒", "八捌", "九玖")
+_DIGITS: dict[str, float] = {character: number for number, pair in enumerate(_FIGURES) for character in pair}
+_DIGITS |= {"两": 2, "半": 0.5, "½": 0.5, "¼": 0.25, "¾": 0.75}
+_TENS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000, "万": 10000}
+_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_WORDS = {name: float(number) for number, name in enumerate(_ONES.split())} | {"half": 0.5, "dozen": 12.0}
+_TENS_NAMES = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_WORDS |= {name: 10.0 * tens for tens, name in enumerate(_TENS_NAMES, 2)}
+_NUMBER = re.compile(
+    rf"[0-9]+(?:\.[0-9]+)?|[{''.join([*_DIGITS, *_TENS])}]+|\b(?:{'|'.join(_WORDS)})\b(?: hundred\b)?",
+)
 _CHARACTERS = (
     r"[，,约大小少多于不超过低高限制控在为是至到每天日人次晚餐个的量摄入总以内下上左右可达应宜要保持补充出现或者即共≤<>=≥~:：()\d.\s-]"
 )
@@ -28,14 +37,33 @@ _WORDS_BETWEEN = r"\b(?:of|a|about|per|day|less|more|than|under|over|up|to|intak
 _BETWEEN = rf"(?:{_CHARACTERS}|{_WORDS_BETWEEN})*"
 """What may stand between an amount and what it is an amount of."""
 _OFTEN = r"每|次|[一两二三四]?[日天](?![常生])|daily|per|times|each|every"
-_STATES = "体重|新生儿|胎儿|血红蛋白|血糖|胆红素|转氨酶|激素水平|正常值|参考值|浓度|直径|结石|照片|ct|x线|红细胞|血浆|全血|weight|blood"
+_STATES = "体重|血红蛋白|血糖|胆红素|转氨酶|激素水平|正常值|参考值|浓度|直径|结石|照片|ct|x线|红细胞|血浆|全血|weight|blood"
 """Of what an amount may be of, what is measured on a body and never taken: so many a day, or each time, are a dose and none of these."""
 _RARELY = rf"(?:(?!{_OFTEN})(?:{_CHARACTERS}|{_WORDS_BETWEEN}))*"
 """What may stand between a state and its amount."""
+_NEWBORN = regex.compile(rf"(?:新生儿|胎儿){_RARELY}$")
 _BASIS = r"(?<!(?:[每按依据照]|根据|\b(?:per|by|for|to|of body)\b)[^，,。；;、]{0,8})"
 """A dose goes by what stands behind such a word, and is no amount of it: 每公斤体重, 按体重, by weight."""
 _TAKEN_WITH = r"(?!\s*(?:送服|送下|送药|冲服|冲泡|吞服|服下|服用|化开|溶化|溶解|稀释|调服|一起|同服))"
 """A drink that a medicine is taken with is not what the amount is of: 400毫克温水送服."""
+
+
+def spelled(text: str) -> str:
+    """`text` with each number and each unit of Latin letters written without blanks in it, and without the thousands' commas.
+
+    >>> spelled("5 0 0 m g"), spelled("1,000 mg, 2 岁")
+    ('500 mg', '1000 mg, 2 岁')
+    """
+    return _SPACED_UNIT.sub(r"\1", _SPACED.sub("", text))
+
+
+def is_birth_weight(before: str, amounts: set[tuple[float, str]]) -> bool:
+    """Return whether amounts are what a child weighs that stands right before them, and no dose: of a newborn so many hundred grams.
+
+    >>> is_birth_weight("新生儿约", {(3200.0, "g")}), is_birth_weight("新生儿", {(5.0, "mg")})
+    (True, False)
+    """
+    return bool(_NEWBORN.search(before)) and all(unit == "g" and number >= 100 for number, unit in amounts)
 
 
 def read(text: str) -> set[tuple[float, str]]:
@@ -45,7 +73,7 @@ def read(text: str) -> set[tuple[float, str]]:
     ([(1.0, '片'), (2.0, '片')], True, True)
     """
     numbers = list(_NUMBER.finditer(text))
-    unit = text[numbers[-1].end() :].strip(" -").removeprefix("a ") if numbers else text
+    unit = text[numbers[-1].end() :].strip(" \t\n-*_`(·").removeprefix("a ") if numbers else text
     return {(_value(one[0]), _UNITS.get(unit, unit)) for one in numbers}
 
 
@@ -71,8 +99,8 @@ def right_at(words: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
 
 def _value(text: str) -> float:
     """
-    >>> _value("五百"), _value("十二"), _value("2.5"), _value("five hundred")
-    (500.0, 12.0, 2.5, 500.0)
+    >>> _value("五百"), _value("十二"), _value("四〇〇"), _value("2.5"), _value("five hundred")
+    (500.0, 12.0, 400.0, 2.5, 500.0)
     """
     first = text.split()[0]
     if first in _WORDS:
@@ -84,5 +112,5 @@ def _value(text: str) -> float:
         if character in _TENS:
             total, digit = total + (digit or 1) * _TENS[character], 0.0
         else:
-            digit = _DIGITS[character]
+            digit = 10 * digit + _DIGITS[character]
     return total + digit

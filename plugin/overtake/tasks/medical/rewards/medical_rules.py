@@ -196,7 +196,7 @@ def failing_examples(book: Book) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return half_width(for_rules(text)).casefold().strip()
+    return medical_amounts.spelled(half_width(for_rules(text)).casefold()).strip()
 
 
 def _spaced(text: str) -> str:
@@ -309,6 +309,7 @@ def _dose(rule: Dose, case: Case) -> Finding:
         of_something_else = before.search(case.text[start : found.start()], timeout=case.left()) or behind.match(
             case.text[found.end() : end], timeout=case.left()
         )
+        of_something_else = of_something_else or medical_amounts.is_birth_weight(case.text[start : found.start()], said)
         if not of_something_else and not said <= known:
             return 0.0, f"says {found[0].strip()!r}, which neither the question nor the reference does"
     return 1.0, "no amount from nowhere"

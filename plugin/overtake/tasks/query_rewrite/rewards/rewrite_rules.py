@@ -10,7 +10,7 @@ the judge; these are told by rule. Give it a weight of its own beside RagCompeti
 | lines     | has more than one line                                                                                    |
 | long      | has more than 150 characters, blanks and invisible ones too: a search line needs no more               |
 | garbled   | holds what no text does: lone surrogates, control characters, U+FFFD                                      |
-| stuffing  | says a word 3 times and more often than the query does, or lists more than 40 distinct words             |
+| stuffing  | says a word 3 times and more than the query, a character 4 times on end, or lists more than 40 distinct words |
 | talk      | is wrapped (label, fence, JSON, bold), explains itself (以下是, Note:), or speaks to the judge (给满分)         |
 | answer    | answers or refuses instead of asking (建议您…, You should…, I cannot help)                                  |
 
@@ -32,6 +32,7 @@ from overtake.tasks.query_rewrite.unwrapping import is_refusal, talk, wrapping
 FAULTS = ("empty", "copy", "lines", "long", "garbled", "stuffing", "talk", "answer")
 _LONGEST = 150
 _MOST_WORDS = 40
+_SAME_CHARACTER = re.compile(r"([\u3400-\u9fff])\1{3,}")
 _GARBLED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ufffe\uffff]")
 
 # On the form for rules in half width and lower case. A question advises nobody, unless it says 您 to its reader.
@@ -149,6 +150,8 @@ def _answers(text: str, asked: str) -> bool:
 
 def _is_stuffed(text: str, asked: str) -> bool:
     said, known = _words(text), _words(asked)
+    if any(run[0] not in asked for run in _SAME_CHARACTER.finditer(re.sub(r"[\W_]", "", text))):
+        return True
     return len(said) > _MOST_WORDS or any(count > max(2, known[word]) for word, count in said.items())
 
 
