@@ -1,8 +1,11 @@
 """POST /chat/completions by the openai SDK, over the gateway's own connections: its providers and streams, our bounds and our retries."""
 
+import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterable, Iterable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from overtake.redaction import without_secrets
@@ -19,7 +22,9 @@ async def complete(body: Mapping[str, Any], base_url: str, key: str = "", *, api
     `api_version`: the address is a resource of Azure's, the model a deployment there. `stream`: ask for a stream and put it together.
     Raises Fault, or what aiohttp raises where it cannot connect.
     """
-    import httpx2  # with openai 2 s of import that a process without chat calls need not pay
+    if "openai" not in sys.modules:  # two seconds of import, which would keep every other call waiting
+        await asyncio.to_thread(import_module, "openai")
+    import httpx2
     import openai
 
     sent = whole(dict(body))  # the SDK cannot encode half a surrogate pair
