@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     """Its model, by the name that the address knows."""
     teacher_api_key: SecretStr = SecretStr("")
     """Its key; DEEPSEEK_API_KEY where no OVERTAKE_TEACHER_* is set: the teacher is then deepseek-chat at DeepSeek's own address."""
+    teacher_api_version: str = ""
+    """Azure's version of the interface, e.g. 2024-10-21: the address is then https://NAME.openai.azure.com and the model a deployment's
+    name. Leave it out at Azure's own .../openai/v1, which any key and model name do for."""
+    teacher_stream: bool = False
+    """1: it answers in streams only; each is put together."""
     teacher_concurrency: int = Field(10, ge=1)
     """Calls at once, all ranks together."""
     teacher_timeout: float = Field(30.0, gt=0)
@@ -88,6 +93,10 @@ class Settings(BaseSettings):
     """Its model; unset, the teacher's."""
     judge_api_key: SecretStr = SecretStr("")
     """Its key; unset, the teacher's, but only at the teacher's address."""
+    judge_api_version: str = ""
+    """Azure's version of the interface at the judge's address; unset, the teacher's, but only at the teacher's address."""
+    judge_stream: bool = False
+    """1: the judge answers in streams only; unset, as the teacher, but only at the teacher's address."""
     judge_concurrency: int = Field(0, ge=0)
     """Calls at once; 0: as many as the teacher's."""
     judge_timeout: float = Field(0.0, ge=0)

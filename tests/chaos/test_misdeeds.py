@@ -216,7 +216,7 @@ def test_a_services_words_are_passed_on_without_the_key(chaos, use, ask, monkeyp
 
 def test_a_rate_limit_loses_nothing_and_pacing_spares_the_refusals(chaos, use):
     def run(**limits):
-        server = chaos(rate=50)
+        server = chaos(rate=25)
         use(server, TEACHER_CONCURRENCY=16, **limits)
         to = chat_gateway("teacher")
         calls = [chat_call(endpoint("teacher"), [{"role": "user", "content": f"问 {number}"}], 200) for number in range(100)]
@@ -228,7 +228,7 @@ def test_a_rate_limit_loses_nothing_and_pacing_spares_the_refusals(chaos, use):
         return server.dealt()["http_429"]
 
     assert run() > 20, "without a limit of ours it refuses"
-    assert run(TEACHER_RPM=50 * 60) < 20
+    assert run(TEACHER_RPM=25 * 60) < 20
 
 
 def test_a_thousand_calls_at_a_service_that_is_down_end_as_failures(chaos, use, ask, monkeypatch):

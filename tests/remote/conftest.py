@@ -1,7 +1,10 @@
-"""A service on a real port that answers as both a RAG service and a chat model, and settings that name it."""
+"""A service on a real port that answers as both a RAG service and a chat model, settings that name it, and peers that misbehave."""
 
+import contextlib
 import json
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -15,6 +18,25 @@ def said(text="好", finish="stop", tokens=(10, 1)):
     choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
     usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
     return 200, {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+
+
+def head(status="200 OK", **headers):
+    lines = [f"HTTP/1.1 {status}", "Connection: close", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def whole(data, status="200 OK", **headers):
+    return head(status, Content_Length=len(data), **headers) + data
+
+
+def says(*parts, pause=0.0, end=lambda connection: None):
+    def talk(connection):
+        for part in parts:
+            connection.sendall(part.encode() if isinstance(part, str) else part)
+            time.sleep(pause)
+        end(connection)
+
+    return talk
 
 
 @pytest.fixture
@@ -66,3 +88,42 @@ def service(monkeypatch, tmp_path):
     settings.load.cache_clear()
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def peer(service):
+    """peer(talk) -> the address of a server that reads a request and leaves the rest to talk(connection); `.heads` are the requests'."""
+    listening = []
+
+    def peer(talk):
+        server = socket.create_server(("127.0.0.1", 0))
+        listening.append(server)
+
+        def one(connection):
+            with connection:
+                data = b""
+                while b"\r\n\r\n" not in data:
+                    data += connection.recv(65536)
+                first, _, body = data.partition(b"\r\n\r\n")
+                length = int(first.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                while len(body) < length:
+                    body += connection.recv(65536)
+                peer.heads.append(first.decode())
+                with contextlib.suppress(OSError):  # whoever asked has left
+                    talk(connection)
+
+        def accept():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                threading.Thread(target=one, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+    peer.heads = []
+    yield peer
+    for server in listening:
+        server.close()

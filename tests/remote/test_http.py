@@ -2,14 +2,12 @@
 
 import ast
 import asyncio
-import contextlib
 import json
 import logging
 import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from pathlib import Path
@@ -18,69 +16,26 @@ import pytest
 from overtake import settings
 from overtake.remote import http, process
 from overtake.remote.chat import chat_call, chat_gateway, endpoint
+from overtake.remote.completions import complete
 from overtake.remote.faults import Fault, of_error
 from overtake.remote.gateway import Failed, Ok
 from overtake.remote.http import MOST_BYTES, encode, post
 from overtake.remote.rag import rag_call, rag_gateway
 
+from .conftest import head, says, whole
+
 ROOT = Path(__file__).parents[2]
 KEY = "sk-0123456789abcdef"
 
 
-def head(status="200 OK", **headers):
-    lines = [f"HTTP/1.1 {status}", "Connection: close", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode()
-
-
-def whole(data, status="200 OK", **headers):
-    return head(status, Content_Length=len(data), **headers) + data
-
-
-@pytest.fixture
-def peer(service):
-    """peer(talk) -> the address of a server that reads a request and leaves the rest to talk(connection); `.heads` are the requests'."""
-    listening = []
-
-    def peer(talk):
-        server = socket.create_server(("127.0.0.1", 0))
-        listening.append(server)
-
-        def one(connection):
-            with connection:
-                data = b""
-                while b"\r\n\r\n" not in data:
-                    data += connection.recv(65536)
-                first, _, body = data.partition(b"\r\n\r\n")
-                length = int(first.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                while len(body) < length:
-                    body += connection.recv(65536)
-                peer.heads.append(first.decode())
-                with contextlib.suppress(OSError):  # whoever asked has left
-                    talk(connection)
-
-        def accept():
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                threading.Thread(target=one, args=(connection,), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        return f"http://127.0.0.1:{server.getsockname()[1]}"
-
-    peer.heads = []
-    yield peer
-    for server in listening:
-        server.close()
-
-
-def send(url, key="", seconds=20.0, **how):
-    """What one attempt brings: a value or a Fault."""
+def send(url, key="", seconds=20.0, way="post", **how):
+    """What one attempt brings, by `http.post` or as chat through the SDK: a value or a Fault."""
 
     async def attempt():
         try:
             async with asyncio.timeout(seconds):
+                if way == "chat":
+                    return await complete({"model": "m", "messages": [{"role": "user", "content": "问"}]}, url, key, **how)
                 return await post(url, {"q": "问"}, key, **how)
         except Exception as error:  # noqa: BLE001 - as the gateway does
             return of_error(error, seconds)
@@ -88,19 +43,12 @@ def send(url, key="", seconds=20.0, **how):
     return asyncio.run_coroutine_threadsafe(attempt(), process.loop()).result(seconds + 30)
 
 
+at_both = pytest.mark.parametrize("way", ["post", "chat"])
+
+
 def reset(connection):
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
-
-
-def says(*parts, pause=0.0, end=lambda connection: None):
-    def talk(connection):
-        for part in parts:
-            connection.sendall(part.encode() if isinstance(part, str) else part)
-            time.sleep(pause)
-        end(connection)
-
-    return talk
 
 
 # ---------------------------------------------------------------- what the peer may do
@@ -142,12 +90,13 @@ def test_whatever_the_peer_does_is_a_fault_of_its_kind(peer, talk, kind, again):
     assert isinstance(came, Fault) and (came.kind, came.again) == (kind, again), came
 
 
-def test_a_sound_answer_is_its_value(peer):
+@at_both
+def test_a_sound_answer_is_its_value(peer, way):
     plain, packed = '{"a": "好", "n": 1.5}'.encode(), zlib.compressobj(wbits=31)
     zipped = packed.compress(plain) + packed.flush()
-    assert send(peer(says(whole(plain)))) == {"a": "好", "n": 1.5}
-    assert send(peer(says(whole(zipped, Content_Encoding="gzip")))) == {"a": "好", "n": 1.5}
-    assert send(peer(says(whole(plain, "201 Created")))) == {"a": "好", "n": 1.5}
+    assert send(peer(says(whole(plain))), way=way) == {"a": "好", "n": 1.5}
+    assert send(peer(says(whole(zipped, Content_Encoding="gzip"))), way=way) == {"a": "好", "n": 1.5}
+    assert send(peer(says(whole(plain, "201 Created"))), way=way) == {"a": "好", "n": 1.5}
 
 
 def test_the_largest_answer_that_is_read(peer):
@@ -205,26 +154,29 @@ def test_two_gigabytes_are_cut_off_without_growing_memory(peer):
 # ---------------------------------------------------------------- the key
 
 
-def test_the_key_is_a_bearer_token_and_no_key_is_no_header(peer):
+@at_both
+def test_the_key_is_a_bearer_token_and_no_key_is_no_header(peer, way):
     url = peer(says(whole(b"{}")))
-    send(url, KEY)
-    send(url)
+    send(url, KEY, way=way)
+    send(url, way=way)
     with_key, without = peer.heads
     assert f"Authorization: Bearer {KEY}" in with_key
     assert "Authorization" not in without and "Cookie" not in without
 
 
+@at_both
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
-def test_a_redirect_is_not_followed_and_its_target_gets_no_key(peer, status):
+def test_a_redirect_is_not_followed_and_its_target_gets_no_key(peer, status, way):
     target = peer(says(whole(b"{}")))
-    came = send(peer(says(whole(b"", status, Location=f"{target}/v1"))), KEY)
+    came = send(peer(says(whole(b"", status, Location=f"{target}/v1"))), KEY, way=way)
     assert (came.kind, came.again) == (f"http_{status[:3]}", False) and f"redirects to {target}/v1" in str(came)
     assert len(peer.heads) == 1
 
 
-def test_cookies_are_not_kept(peer):
+@at_both
+def test_cookies_are_not_kept(peer, way):
     url = peer(says(whole(b"{}", Set_Cookie="visit=first")))
-    assert send(url) == send(url) == {}
+    assert send(url, way=way) == send(url, way=way) == {}
     assert "visit" not in peer.heads[1]
 
 
@@ -237,9 +189,9 @@ def test_a_key_that_cannot_be_a_header_is_a_fault_without_it(peer, monkeypatch, 
 
 
 @pytest.mark.parametrize("url", ["http://", "no address", "http://host:99999/", "http://[::1/", "ftp://host/"])
-@pytest.mark.parametrize("proxies", [False, True])
-def test_what_is_no_address_is_final(service, url, proxies):
-    came = send(url, proxies=proxies)
+@pytest.mark.parametrize("how", [{"proxies": False}, {"proxies": True}, {"way": "chat"}])
+def test_what_is_no_address_is_final(service, url, how):
+    came = send(url, **how)
     assert (came.kind, came.again) == ("connection", False)
 
 
@@ -356,7 +308,7 @@ def test_equal_values_have_equal_bytes_whatever_their_text():
     assert json.loads(encode({"a": "\ud800问"})) == {"a": "\ud800问"}
 
 
-CLIENTS = {"aiohttp", "httpx", "openai", "requests", "urllib3", "urllib.request", "http.client", "socket", "websockets", "grpc"}
+CLIENTS = {"aiohttp", "httpx", "httpx2", "openai", "requests", "urllib3", "urllib.request", "http.client", "socket", "websockets", "grpc"}
 SERVERS = {
     "plugin/overtake/retrieval/serving.py",
     "plugin/overtake/doctor/preflight.py",

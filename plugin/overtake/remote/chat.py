@@ -3,17 +3,15 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from overtake import settings
 from overtake.reading.tags import strip_think
 from overtake.redaction import without_login, without_secrets
 from overtake.remote import budget
+from overtake.remote.completions import complete
 from overtake.remote.faults import Fault, Unusable, broken_off, error_inside, malformed
 from overtake.remote.gateway import Call, Gateway, gateway
-from overtake.remote.http import post
 from overtake.remote.outcome import outcome
 
 _REASONING = re.compile(r"(^|/)(gpt-5|o[134])\b", re.IGNORECASE)
@@ -31,6 +29,10 @@ class Endpoint:
     base_url: str
     model: str
     api_key: str
+    api_version: str = ""
+    """Of Azure's interface, where the address is a resource of Azure's."""
+    stream: bool = False
+    """It answers in streams only."""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.role}: {self.model} at {without_secrets(self.base_url)})"
@@ -45,13 +47,20 @@ def endpoint(role: str) -> Endpoint:
     """
     chosen = settings.load()
     teacher_key, judge_key = chosen.teacher_api_key.get_secret_value(), chosen.judge_api_key.get_secret_value()
-    found = Endpoint(role, chosen.teacher_base_url, chosen.teacher_model, teacher_key)
+    found = Endpoint(role, chosen.teacher_base_url, chosen.teacher_model, teacher_key, chosen.teacher_api_version, chosen.teacher_stream)
     if not found.base_url and not found.model and not teacher_key and (deepseek_key := settings.api_key("DEEPSEEK_API_KEY")):
         found = Endpoint(role, _DEEPSEEK_URL, _DEEPSEEK_MODEL, deepseek_key)
     if role == "judge":
-        # The teacher's key goes to the teacher's address only.
-        key = judge_key or ("" if chosen.judge_base_url else found.api_key)
-        found = Endpoint(role, chosen.judge_base_url or found.base_url, chosen.judge_model or found.model, key)
+        # The teacher's key, and how its address is asked, go to the teacher's address only.
+        at = Endpoint(role, chosen.judge_base_url, "", "") if chosen.judge_base_url else found
+        found = Endpoint(
+            role,
+            at.base_url,
+            chosen.judge_model or found.model,
+            judge_key or at.api_key,
+            chosen.judge_api_version or at.api_version,
+            chosen.judge_stream or at.stream,
+        )
     if not found.base_url or not found.model:
         raise settings.SettingsError(
             f"no {role} is set: export OVERTAKE_TEACHER_BASE_URL (ends in /v1), OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY, "
@@ -186,11 +195,12 @@ def chat_call(
         return {**value, "model": said.model or to.model, **paid}
 
     async def send() -> dict[str, Any]:
-        return accept(await post(to.base_url.rstrip("/") + "/chat/completions", body(), to.api_key, proxies=not _is_local(to.base_url)))
+        return accept(await complete(body(), to.base_url, to.api_key, api_version=to.api_version, stream=to.stream))
 
     address = without_login(to.base_url)
     identity = {"base_url": address, "model": to.model, "messages": messages, "limit": limit, "temperature": temperature, "form": form}
     # Only what is set stands in the key, so that answers kept before these were there are found.
+    identity |= {"api_version": to.api_version} if to.api_version else {}
     identity |= {"sample": sample} if sample else {}
     identity |= {"thinking": True} if thinking else {}
     identity |= {"template": dict(template)} if template else {}
@@ -401,8 +411,3 @@ def _words(value: Any) -> str:
     if isinstance(value, dict):
         return "".join(_words(part) for name, part in value.items() if name not in ("type", "id", "format", "signature", "index", "data"))
     return ""
-
-
-@lru_cache(maxsize=8)
-def _is_local(url: str) -> bool:
-    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,16 +31,26 @@ async def post(url: str, body: object, key: str = "", *, proxies: bool = False) 
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    proxy = _proxy(url) if proxies else None
+    return json_value(await exchange(url, encode(body), headers, proxies=proxies))
+
+
+async def exchange(url: str, data: bytes, headers: Mapping[str, str], *, proxies: bool) -> bytes:
+    """POST some bytes and return those of the answer, unpacked. Raises what `post` does, but nothing for an answer that is no JSON."""
     session = client("http", _session)
-    async with session.post(url, data=encode(body), headers=headers, allow_redirects=False, proxy=proxy) as response:
-        data = await _read(response)
+    proxy = _proxy(url) if proxies else None
+    async with session.post(url, data=data, headers=headers, allow_redirects=False, proxy=proxy) as response:
+        answer = await _read(response)
         if response.status >= 300:
-            raise of_status(response.status, data.decode(errors="replace"), response.headers)
-        try:
-            return decode(data)
-        except (ValueError, RecursionError):
-            raise malformed(f"the answer is no JSON ({len(data)} bytes)", data.decode(errors="replace")) from None
+            raise of_status(response.status, answer.decode(errors="replace"), response.headers)
+        return answer
+
+
+def json_value(answer: bytes) -> Any:
+    """The JSON value of an answer. Raises Fault: malformed for anything else."""
+    try:
+        return decode(answer)
+    except (ValueError, RecursionError):
+        raise malformed(f"the answer is no JSON ({len(answer)} bytes)", answer.decode(errors="replace")) from None
 
 
 def encode(value: object) -> bytes:
