@@ -36,6 +36,7 @@ from overtake.data.tables import BadInput, json_lines
 from overtake.doctor import memory
 from overtake.doctor.command import of_recipe
 from overtake.launch import machine
+from overtake.retrieval.corpus import read_corpus
 
 # Loaded by its path, a script finds no sibling by itself.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -117,7 +118,7 @@ def draw_model(folder: Path, tiny: bool) -> None:
 
 def rows(answered: bool) -> Iterator[dict[str, Any]]:
     """Rows whose prompts are of `PROMPT` characters of the sample's documents; with an answer each for SFT."""
-    text = "".join(json.loads(line)["text"] for line in (SAMPLE / "corpus.jsonl").read_text(encoding="utf-8").splitlines())
+    text = "".join(document.text for document in read_corpus(SAMPLE))
     drawn = random.Random(0)
     for number in range(ROWS):
         start = drawn.randrange(len(text) - PROMPT - ANSWER)

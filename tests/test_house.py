@@ -1,6 +1,7 @@
 """The house: imports run one way, a task is known by its folder alone, and what is imported first is light."""
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -157,3 +158,29 @@ def test_importing_the_package_loads_no_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(PACKAGE.parent)}, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
     assert loaded - set(sys.stdlib_module_names) == {"overtake"}
+
+
+def test_no_pattern_of_re_is_possessive_or_atomic() -> None:
+    """Python's own matches some of them wrongly before 3.11.5, which is newer than what a stable Linux ships; the regex module does not."""
+    texts = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+    found = []
+    for path, text in texts.items():
+        module = ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts))
+        if re.search(r"\(\?>|[*+?}]\+", text) and "re.compile" in text:
+            found += [f"{module}.{name}" for name, value in vars(importlib.import_module(module)).items() if _is_possessive(value)]
+    assert found == []
+
+
+def _is_possessive(value: object) -> bool:
+    if not isinstance(value, re.Pattern):
+        return False
+    parsed: list[object] = [re._parser.parse(value.pattern, value.flags)]  # type: ignore[attr-defined]
+    while parsed:
+        part = parsed.pop()
+        if isinstance(part, re._parser.SubPattern):  # type: ignore[attr-defined]
+            parsed += list(part)
+        elif isinstance(part, tuple | list):
+            parsed += part
+        elif str(part) in ("POSSESSIVE_REPEAT", "ATOMIC_GROUP"):
+            return True
+    return False

@@ -6,6 +6,8 @@ Who names all members of a set, or guesses at two, has chosen none; part of a mu
 import re
 from functools import lru_cache
 
+import regex
+
 from overtake.reading.boxed import boxed
 from overtake.reading.normal_forms import for_rules, half_width
 
@@ -60,7 +62,7 @@ _DENIES = re.compile(r"(?:[不没未非无]|不[会能是]|没有|并非|并不|
 _REASON = re.compile(r"^\s*(?:因为?|由于|鉴于|随着|如果|若|当|原因|because|since|as|due to|given|if|when)(?![a-z])")
 _PIECE = re.compile(r"[,，。;；!！\n:：]|\.(?!\d)|(?=因为|由于|because\b|due to\b|since\b)")
 _BARE_PIECE = re.compile(r"[,，。;；!！\n:：、/|&+]|\.(?!\d)|\b(?:and|or|but)\b|或者?|以及|[和与及也又但]|而且|同时")
-_LEAD = re.compile(
+_LEAD = regex.compile(
     r"(?>(?:最终|正确|参考|标准|本题|该题|我)?的?(?:答案|结论|判断|选择|回答|结果)(?:应当?)?(?:[为选:\s]|是(?=\s*[^\s。.!]))*"
     r"|(?:应|故|我|本题)?选项?(?:[是为:]|\s)*|"
     r"(?:the |my )?(?:final |correct |right )?(?:answer|choice|option|conclusion)s?(?: is| are)?[:\s]*|"

@@ -2,6 +2,8 @@
 
 import re
 
+import regex
+
 _STRONG = "改写|重写|重述|优化|润色|转写|扩写|精炼"
 """Words that a question has no use for right before a colon; so they make a label in mid-line too."""
 _CORE = (
@@ -18,7 +20,7 @@ _AROUND = (
 )
 _MARK = " \t_*#`\"'“”‘’「」『』【】()（）〔〕[]<>,，.。!！-"
 _MARKS = f"[{re.escape(_MARK)}]*+"
-_LABEL = re.compile(rf"{_MARKS}((?>(?>{_CORE}|{_AROUND}){_MARKS}){{1,16}}+)", re.IGNORECASE)
+_LABEL = regex.compile(rf"{_MARKS}((?>(?>{_CORE}|{_AROUND}){_MARKS}){{1,16}}+)", regex.IGNORECASE)
 _END = re.compile(r"[:：](?:\*\*|__)?[】\])）]?\s*|(?=\n)\s*|\s*(?:[—–]+|[-=]*>|→|⇒)\s*")
 _ACKNOWLEDGED = re.compile(r"(?:好的|可以|当然(?:可以)?|没问题|收到|明白|sure|ok(?:ay)?|certainly|of course)", re.IGNORECASE)
 _NAMED = re.compile(r"后.*(?:问题|问句|查询|语句|检索|搜索|表述)|(?:rewritten|rephrased|revised).*(?:query|question)", re.IGNORECASE)
