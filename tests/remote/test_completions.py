@@ -4,6 +4,7 @@ import json
 
 import pytest
 from overtake import settings
+from overtake.remote import process
 from overtake.remote.chat import chat_call, chat_gateway, endpoint
 from overtake.remote.completions import joined
 from overtake.remote.faults import Fault
@@ -67,6 +68,22 @@ def test_half_a_surrogate_pair_in_a_question_is_sent_as_u_fffd(service):
     assert isinstance(result, Ok) and asked == ["问\ufffd"]
 
 
+def test_a_login_in_the_address_is_sent_alone_and_refused_beside_a_key(peer):
+    url = peer(says(whole(b"{}"))).replace("//", "//me:pass@")
+    assert send(url, way="chat") == {} and "Authorization: Basic bWU6cGFzcw==" in peer.heads[0]
+    came = send(url, KEY, way="chat")
+    assert (came.kind, came.again, len(peer.heads)) == ("bug", False, 1) and "pass" not in str(came)
+
+
+def test_no_client_is_kept_under_a_key_or_with_one(peer):
+    url = peer(says(whole(b"{}")))
+    send(url, KEY, way="chat")
+    send(url, f"{KEY}-another", way="chat")
+    assert f"Bearer {KEY}-another" in peer.heads[1]
+    names = [name for name in process._of_process if name.startswith("client-chat")]
+    assert names == [f"client-chat {url} "] and process._of_process[names[0]].api_key == "none"
+
+
 # ---------------------------------------------------------------- Azure
 
 
@@ -77,6 +94,12 @@ def test_azure_is_asked_for_its_deployment_with_its_own_header(peer, teacher, mo
     (asked,) = peer.heads
     assert asked.startswith("POST /openai/deployments/my-gpt/chat/completions?api-version=2024-10-21 ")
     assert f"api-key: {KEY}" in asked and "Authorization" not in asked and "not-for-this-host" not in asked
+
+
+def test_without_a_key_azure_is_sent_none(peer, monkeypatch):
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "not-for-this-host")
+    assert send(peer(says(whole(b"{}"))), way="chat", api_version="2024-10-21") == {}
+    assert "api-key" not in peer.heads[0].lower() and "Authorization" not in peer.heads[0]
 
 
 def test_a_judge_of_its_own_address_is_not_asked_as_the_teacher_is(service, monkeypatch):

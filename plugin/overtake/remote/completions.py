@@ -28,10 +28,11 @@ async def complete(body: Mapping[str, Any], base_url: str, key: str = "", *, api
     import openai
 
     sent = whole(dict(body))  # the SDK cannot encode half a surrogate pair
-    # Said outright, so that no variable of the environment is asked for it.
-    options: Any = {"headers": {"Authorization": f"Bearer {key}" if key else openai.omit}}
+    # Said outright with each request: no variable of the environment is asked for it, and no client keeps it.
+    name, shown = ("api-key", key) if api_version else ("Authorization", f"Bearer {key}")
+    options: Any = {"headers": {name: shown if key else openai.omit}}
     try:
-        sdk = client(f"chat {base_url} {key} {api_version}", partial(_sdk, base_url.rstrip("/"), key, api_version))
+        sdk = client(f"chat {base_url} {api_version}", partial(_sdk, base_url.rstrip("/"), api_version, name))
         if not stream:
             return json_value((await sdk.post("/chat/completions", body=sent, cast_to=httpx2.Response, options=options)).content)
         sent |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -89,12 +90,10 @@ def joined(pieces: Iterable[Any]) -> dict[str, Any]:
 _SAID = ("content", "reasoning_content", "reasoning", "refusal")
 
 
-def _sdk(base_url: str, key: str, api_version: str) -> Any:
-    """A client of the SDK that neither retries nor waits by itself, and sends through `exchange`."""
+def _sdk(base_url: str, api_version: str, key_in: str) -> Any:
+    """A client of the SDK that neither retries nor waits by itself, and sends through `exchange`; the key is in the header `key_in`."""
     import httpx2
     import openai
-
-    key_in = "api-key" if api_version else "Authorization"
 
     class Transport(httpx2.AsyncBaseTransport):
         """Sends by the gateway's connections, and reads no more than it does."""
@@ -102,17 +101,17 @@ def _sdk(base_url: str, key: str, api_version: str) -> Any:
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             # Nothing else leaves: the SDK tells of the machine, and adds what OPENAI_* variables hold for another service.
             headers = {name: request.headers[name] for name in (key_in,) if name in request.headers}
-            url = request.url.copy_with(userinfo=b"")  # of a login the header has been made
             headers["Content-Type"] = "application/json"
-            answer = await exchange(str(url), request.content, headers, proxies=url.host not in _HERE)
+            answer = await exchange(str(request.url), request.content, headers, proxies=request.url.host not in _HERE)
             return httpx2.Response(200, content=answer, request=request)
 
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # or each request is a line in a run's log, with its whole address
     common: dict[str, Any] = {
-        "api_key": key or "none",  # it insists on one; what is sent is said with each request
+        "api_key": "none",  # it insists on one; what is sent is said with each request
         "max_retries": 0,
         "timeout": None,
-        "http_client": httpx2.AsyncClient(transport=Transport(), trust_env=False, timeout=None),
+        # A login in the address is left to `exchange`, which refuses one beside a key.
+        "http_client": httpx2.AsyncClient(transport=Transport(), trust_env=False, timeout=None, auth=lambda request: request),
     }
     if api_version:
         return openai.AsyncAzureOpenAI(azure_endpoint=base_url, api_version=api_version, **common)
