@@ -14,7 +14,9 @@ from overtake.reading.labels import label_end
 _INVISIBLE = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Cf}\u2800\ufffc]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HAN = "\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_BETWEEN_HAN = re.compile(rf"(?<=[{_HAN}])[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+(?=[{_HAN}])")
+BLANK = r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
+"""White space that ends no line, for a pattern."""
+_BETWEEN_HAN = re.compile(rf"(?<=[{_HAN}]){BLANK}+(?=[{_HAN}])")
 
 _GREETING = (
     r"您好|你好|(?:大家|各位|老师|医生|大夫|专家|亲)们?好|[早中下晚]上?午?好|在吗|不好意思|打扰(?:一下|了)|劳驾|"

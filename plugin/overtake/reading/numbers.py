@@ -32,7 +32,7 @@ from overtake.reading.normal_forms import half_width
 from overtake.reading.plain import LONGEST, plain_text
 from overtake.reading.quantities import Quantity, measures, quantities
 from overtake.reading.quantity_tokens import declared_units
-from overtake.reading.units import NO_UNIT, same_unit, scale_at, unit_at
+from overtake.reading.units import same_unit, scale_at, unit_at
 
 _LONGEST_QUESTION = 4000
 _PRECISION = Context(prec=60)
@@ -195,16 +195,13 @@ def _unit_shared(question: str) -> Quantity | None:
     plain = plain_text(question[-LONGEST:])
     if plain is None:
         return None
-    if _ASKS_TIME.search(asking):
-        of_time = [unit for _, unit in measures(plain) if unit.kind == "time"]
-        unit = of_time[0] if len(set(of_time)) == 1 else NO_UNIT
-        return Quantity(unit.factor, unit.factor, 1, unit.kind, unit.name, scaled=False, measure=unit.factor) if unit.name else None
-    if _ASKS_RATIO.search(asking):
+    of_time = bool(_ASKS_TIME.search(asking))
+    if not of_time and _ASKS_RATIO.search(asking):
         return None
     figures = [
         (scale, unit)
         for scale, unit in measures(plain)
-        if unit.kind in ("money", "mass", "size") or (scale > 1 and unit.kind in ("plain", "count"))
+        if (unit.kind == "time" if of_time else unit.kind in ("money", "mass", "size") or (scale > 1 and unit.kind in ("plain", "count")))
     ]
     if not figures or len({scale * unit.factor for scale, unit in figures}) > 1:
         return None

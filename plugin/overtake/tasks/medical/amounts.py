@@ -5,6 +5,8 @@ from functools import cache
 
 import regex
 
+from overtake.reading.normal_forms import BLANK
+
 _SAME = (
     "mg 毫克 milligram milligrams",
     "ug μg 微克 mcg microgram micrograms",
@@ -16,9 +18,8 @@ _SAME = (
 )
 """Names of one unit, its own first."""
 _UNITS = {unit: names.split()[0] for names in _SAME for unit in names.split()}
-_BLANK = r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
-_SPACED = re.compile(rf"(?<=\d){_BLANK}{{1,8}}(?=\d)|(?<=\d),(?=\d{{3}}(?!\d))")
-_SPACED_UNIT = re.compile(rf"(\d{_BLANK}{{0,8}}[mμu]){_BLANK}{{1,8}}(?=[gl](?![a-z]))")
+_SPACED = re.compile(rf"(?<=\d){BLANK}{{1,8}}(?=\d)|(?<=\d),(?=\d{{3}}(?!\d))")
+_SPACED_UNIT = re.compile(rf"(\d{BLANK}{{0,8}}[mμu]){BLANK}{{1,8}}(?=[gl](?![a-z]))")
 _FIGURES = ("零〇", "一壹", "二贰", "三叁", "四肆", "五伍", "六陆", "七柒", "八捌", "九玖")
 _DIGITS: dict[str, float] = {character: number for number, pair in enumerate(_FIGURES) for character in pair}
 _DIGITS |= {"两": 2, "半": 0.5, "½": 0.5, "¼": 0.25, "¾": 0.75}
