@@ -174,50 +174,44 @@ def highest_use() -> Iterator[list[float]]:
 # ---------------------------------------------------------------- the parts
 
 
-def flags_of(part: Part, folder: Path, vllm: bool, cpu: bool) -> list[str]:
-    """The flags that stand behind a recipe."""
-    length = ["--max_length", str(PROMPT + ANSWER + 64)]
-    few = ["--max_steps", str(part.steps), "--logging_steps", "1", "--eval_strategy", "no", "--save_strategy", "no"]
-    common = [*few, *length, "--model_type", "qwen2", "--template", "qwen2_5", "--torch_dtype", "float32" if cpu else "bfloat16"]
-    if part.recipe.startswith("sft"):
-        return common
-    common += ["--external_plugins", str(folder / "plugin.py"), "--reward_funcs", "bench_length", "--reward_weights", "1"]
-    common += ["--temperature", "1.0", "--top_p", "1.0", "--max_completion_length", str(COMPLETION), "--log_completions", "false"]
-    common += ["--callbacks", "overtake_metrics"]
-    return common if vllm or cpu else [*common, "--use_vllm", "false"]
-
-
-def environment_of(part: Part, folder: Path, profile: str) -> dict[str, str]:
-    """The variables of a recipe's run, none of the caller's settings among them."""
+def recipe_of(part: Part, folder: Path, profile: str) -> tuple[list[str], dict[str, str]]:
+    """The flags that stand behind a part's recipe, and its environment, none of the caller's settings in it."""
+    cpu, sft = profile.startswith("cpu"), part.recipe.startswith("sft")
+    flags = ["--max_steps", str(part.steps), "--logging_steps", "1", "--eval_strategy", "no", "--save_strategy", "no"]
+    flags += ["--max_length", str(PROMPT + ANSWER + 64), "--model_type", "qwen2", "--template", "qwen2_5"]
+    flags += ["--torch_dtype", "float32" if cpu else "bfloat16"]
+    if not sft:
+        flags += ["--external_plugins", str(folder / "plugin.py"), "--reward_funcs", "bench_length", "--reward_weights", "1"]
+        flags += ["--temperature", "1.0", "--top_p", "1.0", "--max_completion_length", str(COMPLETION), "--log_completions", "false"]
+        flags += ["--callbacks", "overtake_metrics"]
+        # A profile of the CPU says itself who writes.
+        flags += [] if cpu or importlib.util.find_spec("vllm") else ["--use_vllm", "false"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("OVERTAKE_")}
-    sft = part.recipe.startswith("sft")
     env |= {"PROFILE": profile, "MODEL": str(folder / "model"), "SFT_ADAPTER": "none", "DOCTOR": "0", "TOKENIZERS_PARALLELISM": "false"}
-    env |= {
-        "DATASET": str(folder / ("sft.jsonl" if sft else "rl.jsonl")),
-        "OUTPUT_DIR": str(folder / part.name.replace(", ", "-").replace(" ", "-")),
-    }
-    return env | {"OVERTAKE_CACHE_DIR": str(folder / "cache"), "OVERTAKE_RAG_URL": "http://127.0.0.1:1", **part.settings}
+    place = folder / part.name.replace(", ", "-").replace(" ", "-")
+    env |= {"DATASET": str(folder / ("sft.jsonl" if sft else "rl.jsonl")), "OUTPUT_DIR": str(place)}
+    return flags, env | {"OVERTAKE_CACHE_DIR": str(folder / "cache"), "OVERTAKE_RAG_URL": "http://127.0.0.1:1", **part.settings}
 
 
-def measured(part: Part, folder: Path, profile: str, vllm: bool) -> dict[str, Any]:
+def measured(part: Part, folder: Path, profile: str) -> dict[str, Any]:
     """Run a part and say what it took; what failed or ran out of time says so under "status"."""
-    flags, env = flags_of(part, folder, vllm, profile.startswith("cpu")), environment_of(part, folder, profile)
-    log = folder / f"{part.recipe}-{len(part.settings)}.log"
+    recipe, (flags, env) = ROOT / f"recipes/{part.recipe}.sh", recipe_of(part, folder, profile)
+    output = Path(env["OUTPUT_DIR"])
+    log = output.with_suffix(".log")
     started, status = time.monotonic(), "ok"
     with highest_use() as peak, log.open("wb") as file:
-        process = subprocess.Popen(
-            ["bash", str(ROOT / f"recipes/{part.recipe}.sh"), *flags], env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file
-        )
+        process = subprocess.Popen(["bash", str(recipe), *flags], env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         try:
             if process.wait(part.seconds):
                 status = f"failed: {' '.join(log.read_text('utf-8', errors='replace')[-600:].split())}"
         except subprocess.TimeoutExpired:
             status = f"not done within {part.seconds:g} s"
+        finally:
             process.terminate()  # the recipe ends its whole group on it
             process.wait()
     told: dict[str, Any] = {"part": part.name, "status": status, "seconds": round(time.monotonic() - started, 1)}
-    told |= of_log(read_lines(Path(env["OUTPUT_DIR"]) / "logging.jsonl"))
-    command = of_recipe(ROOT / f"recipes/{part.recipe}.sh", flags, env)
+    told |= of_log(read_lines(output / "logging.jsonl"))
+    command = of_recipe(recipe, flags, env)
     if command.rl:
         told["rollouts"] = "vLLM" if command.get("use_vllm") == "true" else "transformers"
     policy = memory.shape(command.get("model"))
@@ -255,54 +249,61 @@ def of_log(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return told
 
 
+def print_commands(profile: str) -> None:
+    """Print what each part would run. Raises Abort where a recipe refuses."""
+    for part in PARTS:
+        flags, env = recipe_of(part, Path("gpu_check"), profile)
+        recipe = ["bash", str(ROOT / f"recipes/{part.recipe}.sh"), *flags]
+        told = subprocess.run(recipe, env=env | {"DRY_RUN": "1"}, capture_output=True, text=True, check=False)
+        if told.returncode:
+            raise Abort(f"{part.name}: {told.stderr.strip()}")
+        settings = "".join(f", {name}={value}" for name, value in part.settings.items())
+        print(f"# {part.name}, at most {part.seconds:g} s{settings}\n{told.stdout.strip()}")
+
+
+def prepare(folder: Path, tiny: bool, seconds: float) -> None:
+    """Write rows, plugin and model, drawn in a process of its own, which leaves the card empty. Raises Abort where that fails."""
+    tools = str(Path(__file__).parent)
+    (folder / "plugin.py").write_text(PLUGIN.format(root=str(ROOT), tools=tools), encoding="utf-8")
+    (folder / "rl.jsonl").write_bytes(json_lines(rows(answered=False)))
+    (folder / "sft.jsonl").write_bytes(json_lines(rows(answered=True)))
+    code = f"import sys; sys.path.insert(0, {tools!r}); import bench_gpu; from pathlib import Path; "
+    code += f"bench_gpu.draw_model(Path({str(folder / 'model')!r}), {tiny})"
+    try:
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise Abort(f"the model was not drawn within {seconds:g} s") from None
+    except subprocess.CalledProcessError as error:
+        raise Abort(f"the model could not be drawn: {' '.join(error.stderr[-600:].split())}") from None
+
+
 def check(options: argparse.Namespace) -> int:
     """Make model and rows, run the parts, print what they took."""
-    cpu = options.profile.startswith("cpu")
-    found = look()
-    vllm = importlib.util.find_spec("vllm") is not None
+    cpu, here = options.profile.startswith("cpu"), look()
     if not (ROOT / f"recipes/profiles/{options.profile}.sh").is_file():
         raise BadInput(f"--profile {options.profile} is not one of recipes/profiles: take 1x80g, 1x24g, 1x16g or cpu")
     if options.dry_run:
-        for part in PARTS:
-            folder = Path("gpu_check")
-            env = environment_of(part, folder, options.profile) | {"DRY_RUN": "1"}
-            recipe = ["bash", str(ROOT / f"recipes/{part.recipe}.sh"), *flags_of(part, folder, vllm, cpu)]
-            told = subprocess.run(recipe, env=env, capture_output=True, text=True, check=False)
-            if told.returncode:
-                raise Abort(f"{part.name}: {told.stderr.strip()}")
-            settings = "".join(f", {name}={value}" for name, value in part.settings.items())
-            print(f"# {part.name}, at most {part.seconds:g} s{settings}\n{told.stdout.strip()}")
+        print_commands(options.profile)
         return 0
     if sys.version_info[:2] not in ((3, 11), (3, 12)):
-        raise BadInput(f"Python is {found['python']}: ms-swift's stack is for 3.11 and 3.12")
+        raise BadInput(f"Python is {here['python']}: ms-swift's stack is for 3.11 and 3.12")
     for name in ("torch", "ms-swift"):
-        if not found[name]:
+        if not here[name]:
             raise BadInput(f"{name} is not installed: run `bash install.sh` first")
-    if not cpu and not found["card"]:
+    if not cpu and not here["card"]:
         raise BadInput("no GPU is visible to nvidia-smi: give --profile cpu for a tiny model, or --dry-run")
+    slower = SLOWER if cpu else 1
     with tempfile.TemporaryDirectory(prefix="gpu_check_", dir=options.scratch) as name:
         folder, started = Path(name), time.monotonic()
         wanted = 0 if cpu else 2 * memory.SHAPES[LIKE].weights * 1.1
         if shutil.disk_usage(folder).free < wanted:
             raise BadInput(f"{folder.parent} has not the {wanted / 1e9:.0f} GB free that the model takes: give --scratch FOLDER")
-        (folder / "plugin.py").write_text(PLUGIN.format(root=str(ROOT), tools=str(Path(__file__).parent)), encoding="utf-8")
-        (folder / "rl.jsonl").write_bytes(json_lines(rows(answered=False)))
-        (folder / "sft.jsonl").write_bytes(json_lines(rows(answered=True)))
-        code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import bench_gpu; from pathlib import Path; "
-        code += f"bench_gpu.draw_model(Path({str(folder / 'model')!r}), {cpu})"
-        limit = WEIGHTS_SECONDS * (SLOWER if cpu else 1)
-        try:
-            subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=limit)
-        except subprocess.TimeoutExpired:
-            raise Abort(f"the model was not drawn within {limit:g} s") from None
-        except subprocess.CalledProcessError as error:
-            raise Abort(f"the model could not be drawn: {' '.join(error.stderr[-600:].split())}") from None
+        prepare(folder, cpu, WEIGHTS_SECONDS * slower)
         parts = [{"part": "weights", "status": "ok", "seconds": round(time.monotonic() - started, 1)}]
         for part in PARTS:
-            print(f"{part.name}, at most {part.seconds:g} s", file=sys.stderr, flush=True)
-            parts.append(measured(part._replace(seconds=part.seconds * (SLOWER if cpu else 1)), folder, options.profile, vllm))
-    whole = {"profile": options.profile, "machine": found, "parts": parts}
-    text = json.dumps(whole, indent=2, ensure_ascii=False)
+            print(f"{part.name}, at most {part.seconds * slower:g} s", file=sys.stderr, flush=True)
+            parts.append(measured(part._replace(seconds=part.seconds * slower), folder, options.profile))
+    text = json.dumps({"profile": options.profile, "machine": here, "parts": parts}, indent=2, ensure_ascii=False)
     print(text)
     if options.json:
         options.json.write_text(text + "\n", encoding="utf-8")
