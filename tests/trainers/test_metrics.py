@@ -16,8 +16,7 @@ def args(tmp_path):
 
 
 @pytest.fixture
-def trainer(monkeypatch):
-    monkeypatch.setattr(metrics, "_trainer", None)
+def trainer():
     tables = {mode: defaultdict(lambda: MeanMetric(nan_value=None, device="cpu")) for mode in ("train", "eval")}
     return SimpleNamespace(model=SimpleNamespace(training=True), custom_metrics=tables)
 
