@@ -89,7 +89,7 @@ def test_the_lines_in_the_documents_serve_as_the_service_does():
     exec(compile(block, "docs/rag_service.md", "exec"), lines)
     folder = ROOT / "datasets/query_rewrite/fivedoctors"
     base = KnowledgeBase.build(read_corpus(folder)[::8], lexicon_of(folder))
-    questions = [row["text"] for row in read_queries(folder).values()][::300]
+    questions = [row["text"] for row in read_queries(folder).values()][::500]
     rewrites = ["很抱歉，我无法回答这个问题。", "褪黑素 " * 50, *questions[:2], *map(base.own_rewrite, questions)]
     reasons = set()
     for question in questions:
