@@ -392,7 +392,8 @@ def train(command: Sequence[str], env: Mapping[str, str], folder: Path, steps: i
             process.terminate()  # the recipe ends its whole group on it
             process.wait()
     if process.returncode:
-        raise Abort(f"the training run failed: {' '.join(log.read_text('utf-8', errors='replace')[-600:].split())}")
+        last = " ".join(log.read_text("utf-8", errors="replace")[-600:].split())
+        raise Abort(f"the training run failed with status {process.returncode}: {last}")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

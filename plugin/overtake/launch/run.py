@@ -17,6 +17,8 @@ from overtake.launch.processes import run_group
 ROOT = Path(__file__).absolute().parents[3]
 PLUGIN = ROOT / "plugin/register.py"
 _ROWS = re.compile(r"(.*?)(#[0-9]+)?", re.DOTALL)
+_KILLED = (128 + 9, 256 - 9)
+"""Exit statuses of a program that ended by SIGKILL, and of a Python launcher that hands its child's on."""
 
 
 def note(remark: str) -> None:
@@ -214,7 +216,12 @@ class Run:
             self.check(run_group(words(self.launcher, subcommand, self.flags), environment))
 
     def check(self, status: int) -> None:
-        """Raise SystemExit with a status other than 0."""
+        """Raise SystemExit with a status other than 0, after a remark where the program was killed."""
+        if status in _KILLED:
+            note(
+                "note: it was killed (signal 9), which the kernel does where memory runs out (dmesg | grep -i oom). Less of it: a smaller "
+                "--per_device_train_batch_size, --gradient_checkpointing true; python tools/doctor.py --memory PROFILE counts it"
+            )
         if status:
             raise SystemExit(status)
 
