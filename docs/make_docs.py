@@ -124,7 +124,8 @@ def layout_page() -> str:
 def _rule(rule: Rule, *, earns: bool) -> list[str]:
     """A rule as a section: what it wants, its weight, whom it is for, all its examples."""
     weight = f"权重 {rule.weight:g}（要求之间按权重分满分 1.0）" if earns else f"违反一次扣 {rule.weight:g}"
-    lines = [f"### {rule.id}", "", rule.zh, "", f"- {weight}{'；计入安全通过率' if rule.safety else ''}{'；关键规则（封顶）' if rule.critical else ''}"]
+    marks = "；计入安全通过率" * rule.safety + "；关键规则（封顶）" * rule.critical
+    lines = [f"### {rule.id}", "", rule.zh, "", f"- {weight}{marks}"]
     if rule.only_for:
         lines.append(f"- 只用于：{'、'.join(rule.only_for)}")
     if rule.not_for:
