@@ -102,9 +102,9 @@ def family(folder: Path) -> Family | None:
     for marks, named in of_model:
         if all(mark in template for mark in marks):
             return named
-    known = ", ".join(dict.fromkeys(f"--model_type {named.model_type} --template {named.template}" for _, named in of_model))
+    choices = ", ".join(dict.fromkeys(f"--model_type {named.model_type} --template {named.template}" for _, named in of_model))
     raise ValueError(
-        f"{folder} is a {architecture(folder)} with a chat template of no kind that goes with it here. Name both, the nearest of: {known}"
+        f"{folder} is a {architecture(folder)} with a chat template of no kind that goes with it here. Name both, the nearest of: {choices}"
     )
 
 

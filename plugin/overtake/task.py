@@ -354,7 +354,7 @@ class Task:
 
     def metric(self, name: str) -> Metric:
         """Metric of that name; one that is not declared is shown as it is, and more of it is better."""
-        declared = next((known for known in self.metrics if fnmatchcase(name, known.name)), Metric(name))
+        declared = next((metric for metric in self.metrics if fnmatchcase(name, metric.name)), Metric(name))
         return declared.shown(name)
 
     def knows(self, name: str) -> bool:

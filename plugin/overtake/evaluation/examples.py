@@ -71,8 +71,8 @@ def extremes(
         shown = [name for name, column in task.evaluation.shown.items() if column != task.evaluation.id]
         line = details[ours][row]
         answers = [_answer(system, lines[row], task) for system, lines in details.items() if row in lines]
-        asked = {name: words for name in shown if (words := _words(line.get(name, "")))}
-        return Example(row, asked, gains[row], answers)
+        cells = {name: text for name in shown if (text := _words(line.get(name, "")))}
+        return Example(row, cells, gains[row], answers)
 
     ranked = sorted(gains, key=lambda row: -gains[row])
     best = [example(row) for row in ranked[:count] if gains[row] > 0]
@@ -87,8 +87,8 @@ def fingerprint(details: Mapping[str, Details], task: Task) -> str:
 
 def _answer(system: str, line: Mapping[str, Any], task: Task) -> Answer:
     scores = {name: float(line[name]) for name in next(iter(task.measured().values())) if isinstance(line.get(name), int | float)}
-    known = {*task.evaluation.shown, task.evaluation.answer, *task.measures()}
-    notes = {name: _words(value) for name, value in line.items() if name not in known and value and not isinstance(value, int | float)}
+    measured = {*task.evaluation.shown, task.evaluation.answer, *task.measures()}
+    notes = {name: _words(value) for name, value in line.items() if name not in measured and value and not isinstance(value, int | float)}
     return Answer(system, str(line.get(task.evaluation.answer) or ""), scores, notes)
 
 

@@ -80,8 +80,8 @@ def _promises(
         ("cost", _usd(ours), _usd(theirs)),
         ("latency", ours.get("latency_median"), theirs.get("latency_median")),
     ):
-        known = round(mine / its - 1, 4) if mine is not None and its else None
-        verdicts.append({"candidate": name, "what": what, "promised": about.promised[what], "measured": known, "low": None, "high": None})
+        gain = round(mine / its - 1, 4) if mine is not None and its else None
+        verdicts.append({"candidate": name, "what": what, "promised": about.promised[what], "measured": gain, "low": None, "high": None})
     for verdict in verdicts:
         value, limit = verdict["measured"], verdict["promised"]
         verdict["kept"] = None if value is None else value >= limit if verdict["what"] == "quality" else value <= limit

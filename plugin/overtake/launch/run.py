@@ -225,11 +225,11 @@ class Run:
         if status:
             raise SystemExit(status)
 
-    def tool(self, *argv: str, said: str | None = None) -> int:
-        """Run a program of this project's; `said` is its input. The exit status."""
+    def tool(self, *argv: str, echoed: str | None = None) -> int:
+        """Run a program of this project's; `echoed` is its input. The exit status."""
         path = self.settings.get("PYTHONPATH")
         environment = self.settings | {"PYTHONPATH": f"{ROOT / 'plugin'}{':' + path if path else ''}"}
-        return subprocess.run(["python", *argv], input=said, text=True, env=environment, check=False).returncode
+        return subprocess.run(["python", *argv], input=echoed, text=True, env=environment, check=False).returncode
 
     def drop(self, *names: str) -> None:
         """Take flags out."""

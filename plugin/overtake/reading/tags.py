@@ -67,13 +67,13 @@ def read_answer(text: str) -> str:
             raise ValueError(f"{tag} stands {count} times, must stand once: {_end(text)}")
     if sorted(tags, key=text.index) != list(tags):
         raise ValueError(f"the tags are out of order, must be {' '.join(_TAGS)}: {_end(text)}")
-    found = _WHOLE.fullmatch(text)
-    if not found or "<think>" in found[1]:
+    match = _WHOLE.fullmatch(text)
+    if not match or "<think>" in match[1]:
         raise ValueError(f"text stands before, between or after the think and answer blocks: {_end(text)}")
-    for name, part in (("think", found[1]), ("answer", found[2])):
+    for name, part in (("think", match[1]), ("answer", match[2])):
         if is_blank(part):
             raise ValueError(f"the {name} block is empty: {_end(text)}")
-    return found[2].strip()
+    return match[2].strip()
 
 
 def last_answer(text: str) -> str | None:
@@ -89,11 +89,11 @@ def last_answer(text: str) -> str | None:
     """
     if text.count("<answer>") != 1 or text.count("</answer>") != 1:
         return None
-    found = _LAST.search(text)
-    if not found or is_blank(found[1]) or "think>" in found[1]:
+    match = _LAST.search(text)
+    if not match or is_blank(match[1]) or "think>" in match[1]:
         return None
-    before = text[: found.start()]
-    return None if before.rfind("<think>") > before.rfind("</think>") else found[1].strip()
+    before = text[: match.start()]
+    return None if before.rfind("<think>") > before.rfind("</think>") else match[1].strip()
 
 
 def is_blank(text: str) -> bool:

@@ -180,8 +180,8 @@ def unit_at(text: str, at: int) -> tuple[Unit, int]:
     (Decimal('0.01'), 'kg', '#户', 1)
     """
     start = skip_gap(text, at)
-    found = _UNIT.match(text, start)
-    return (_NAMED_UNITS[found.lastindex - 1][1], found.end()) if found and found.lastindex else (NO_UNIT, at)
+    match = _UNIT.match(text, start)
+    return (_NAMED_UNITS[match.lastindex - 1][1], match.end()) if match and match.lastindex else (NO_UNIT, at)
 
 
 def scale_at(text: str, at: int) -> tuple[int, int]:
@@ -206,25 +206,25 @@ def currency_at(text: str, at: int) -> tuple[str, int]:
     >>> currency_at("US$5", 0), currency_at("RMB 5", 0), currency_at("C$5", 0), currency_at("about", 0)
     (('USD', 3), ('CNY', 3), ('CAD', 2), ('', 0))
     """
-    found = _CURRENCY.match(text, at)
-    if not found:
+    match = _CURRENCY.match(text, at)
+    if not match:
         return "", at
-    name = "".join(found[0].upper().split())
-    return _NAMED.get(name) or unit_at(name, 0)[0].name or name, found.end()
+    name = "".join(match[0].upper().split())
+    return _NAMED.get(name) or unit_at(name, 0)[0].name or name, match.end()
 
 
-def same_unit(one: str, other: str) -> bool:
+def same_unit(name: str, other: str) -> bool:
     """Return whether two base units may be the same: one is not said, both are equal, or one stands for several of which the other is one.
 
     >>> same_unit("", "CNY"), same_unit("$", "HKD"), same_unit("USD", "CNY"), same_unit("#个", "#家"), same_unit("#人", "#户")
     (True, True, False, True, False)
     """
-    if not one or not other or one == other or other in _SYMBOLS.get(one, ()) or one in _SYMBOLS.get(other, ()):
+    if not name or not other or name == other or other in _SYMBOLS.get(name, ()) or name in _SYMBOLS.get(other, ()):
         return True
-    return "#个" in (one, other) and one[0] == other[0] == "#"
+    return "#个" in (name, other) and name[0] == other[0] == "#"
 
 
 def skip_gap(text: str, at: int) -> int:
     """Behind the white space at `at`, and the hyphen of 5-year."""
-    found = _GAP.match(text, at)
-    return found.end() if found else at
+    match = _GAP.match(text, at)
+    return match.end() if match else at

@@ -27,8 +27,8 @@ def ask(
     `to`: `endpoint("judge")` (the teacher, where no judge is set), for a caller with many calls that has it at hand.
     """
     form, limit = rubric.form, limit or rubric.limit
-    asked = to or endpoint("judge")
-    return chat_call(asked, messages, limit, temperature, read=rubric.read, form=form, tries=2, thinking=rubric.thinking)
+    judge = to or endpoint("judge")
+    return chat_call(judge, messages, limit, temperature, parse=rubric.read, form=form, tries=2, thinking=rubric.thinking)
 
 
 def in_lines(system: str, fields: Mapping[str, str]) -> list[dict[str, str]]:

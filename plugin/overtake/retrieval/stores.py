@@ -44,14 +44,14 @@ def named(argument: str) -> tuple[Key, Path]:
     return (tenant, kb or "default"), Path(place)
 
 
-def load(arguments: list[str], read: Callable[[Key, Path], KnowledgeBase] | None = None) -> dict[Key, KnowledgeBase]:
-    """The knowledge bases, read into memory or by `read`. Raises ValueError for a bad file and for a name that stands twice."""
+def load(arguments: list[str], read_base: Callable[[Key, Path], KnowledgeBase] | None = None) -> dict[Key, KnowledgeBase]:
+    """The knowledge bases, read into memory or by `read_base`. Raises ValueError for a bad file and for a name that stands twice."""
     bases: dict[Key, KnowledgeBase] = {}
     for argument in arguments:
         key, path = named(argument)
         if key in bases:
             raise ValueError(f"{argument!r}: {'/'.join(key)} stands twice: give each its own name as tenant/kb=PATH")
-        bases[key] = KnowledgeBase.load(path) if read is None else read(key, path)
+        bases[key] = KnowledgeBase.load(path) if read_base is None else read_base(key, path)
     return bases
 
 

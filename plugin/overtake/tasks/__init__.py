@@ -127,9 +127,9 @@ def choose(
 
     default = DEFAULT if DEFAULT in offered else next(iter(offered))
 
-    def add_task(parser: argparse.ArgumentParser, words: str) -> None:
+    def add_task(parser: argparse.ArgumentParser, about: str) -> None:
         names = f"{{{','.join(offered)}}}"
-        parser.add_argument("--task", type=able, metavar=names, default=default, help=words)
+        parser.add_argument("--task", type=able, metavar=names, default=default, help=about)
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_task(first, "")

@@ -253,8 +253,8 @@ class GRPOTrainer(SwiftGRPOTrainer):
         ):
             return None
         prompts = ["".join(str(turn["content"]) for turn in sample.messages[:-1]) for sample in samples]
-        written = [sum(len(ids) if isinstance(ids, list) else 1 for ids in sample.response_token_ids) for sample in samples]
-        return prompt_once.by_length(prompts, written, len(samples) // batches * window)
+        lengths = [sum(len(ids) if isinstance(ids, list) else 1 for ids in sample.response_token_ids) for sample in samples]
+        return prompt_once.by_length(prompts, lengths, len(samples) // batches * window)
 
     def split_by_mini_batches(self, samples: list[Any]) -> list[list[Any]]:
         """ms-swift's batches of the local samples, or of what belongs to each of them, in the order of their length."""

@@ -115,7 +115,7 @@ def losses(
     """
     difference = (logps - old_logps).masked_fill(~mask, 0.0)
     ratio = difference.exp()
-    plain, kept = advantages * ratio, advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
+    plain, clipped = advantages * ratio, advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
     near = old_values + (values - old_values).clamp(-cliprange_value, cliprange_value)
     error, near_error = (values - returns).square(), (near - returns).square()
 
@@ -123,10 +123,10 @@ def losses(
         return by_token.masked_fill(~mask, 0.0).sum()
 
     return Losses(
-        policy=-total(torch.min(plain, kept)),
+        policy=-total(torch.min(plain, clipped)),
         value=total(torch.max(error, near_error)),
         entropy=total(entropies),
-        clipped=total((kept < plain).float()),
+        clipped=total((clipped < plain).float()),
         value_clipped=total((near_error > error).float()),
         kl=0.5 * total(difference.square()),
         ratio=total(ratio),

@@ -37,9 +37,9 @@ def fetch(split: Literal["train", "dev", "test"], hub: str = "") -> Path:
 
         return Path(dataset_file_download(name, file))
     except Exception as error:  # noqa: BLE001 - each hub's client raises its own kinds, and all of them mean: not to be had
-        words = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"{file} of {name} could not be fetched from {'Hugging Face' if on_hf else 'ModelScope'} ({type(error).__name__}: {words}): "
+            f"{file} of {name} could not be fetched from {'Hugging Face' if on_hf else 'ModelScope'} ({type(error).__name__}: {reason}): "
             f"try the other hub ({MODELSCOPE if on_hf else HUGGING_FACE}), or download it elsewhere and give the file"
         ) from None
 

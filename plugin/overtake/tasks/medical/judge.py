@@ -53,8 +53,8 @@ def read_verdict(text: str) -> dict[str, Any]:
     >>> found["items"]["accuracy"], found["reason"]
     ([True, True, False], '好')
     """
-    found = read_object(text, _Checklist)
-    return {"items": {part: getattr(found, part) for part in MEDICAL_PARTS}, "reason": found.remark}
+    checklist = read_object(text, _Checklist)
+    return {"items": {part: getattr(checklist, part) for part in MEDICAL_PARTS}, "reason": checklist.remark}
 
 
 _RUBRIC = judge.Rubric("medical verdict", read_verdict, 400)

@@ -61,22 +61,24 @@ def messages(row: Row) -> list[dict[str, str]]:
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
     """Return what each rewrite retrieves, and with --judge what the judge gives it."""
-    asked = [row for row in rows if answers[row[QUERY_ID]]]
+    answered = [row for row in rows if answers[row[QUERY_ID]]]
     labelled = rows[0][GOLD] not in ("", "[]")
     worst = dict.fromkeys(["quality", *(_OF_GOLD if labelled else ["top1", "good@1"]), *(["judge"] if args.judge else [])], 0.0)
     scores: Scores = {query_id: dict(worst) for query_id, answer in answers.items() if answer == ""}
-    calls = [rag.rag_call(row[QUERY], answers[row[QUERY_ID]] or "", row[TENANT], row[KB], top_k=_DEPTH, labelled=labelled) for row in asked]
+    calls = [
+        rag.rag_call(row[QUERY], answers[row[QUERY_ID]] or "", row[TENANT], row[KB], top_k=_DEPTH, labelled=labelled) for row in answered
+    ]
     results = ask(rag.rag_gateway(), calls, f"retrieving for {name}")
-    recalls = {row[QUERY_ID]: rag.hits(result.value) for row, result in zip(asked, results, strict=True) if isinstance(result, Ok)}
-    if asked and isinstance(failed := results[0], Failed) and not recalls:
-        raise Abort(f"none of {len(asked)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
+    recalls = {row[QUERY_ID]: rag.hits(result.value) for row, result in zip(answered, results, strict=True) if isinstance(result, Ok)}
+    if answered and isinstance(failed := results[0], Failed) and not recalls:
+        raise Abort(f"none of {len(answered)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
     scores |= _of_gold(recalls, rows) if labelled else {query_id: _of_reranker(hits) for query_id, hits in recalls.items()}
     for query_id, hits in recalls.items():
         scores[query_id]["retrieved"] = [hit.doc_id or f"score {hit.score:.3f}" for hit in hits[:_SHOWN]]
     if args.judge:
-        calls = [judge_call(row[QUERY], answers[row[QUERY_ID]] or "", row[PROFILE], row[HISTORY]) for row in asked]
+        calls = [judge_call(row[QUERY], answers[row[QUERY_ID]] or "", row[PROFILE], row[HISTORY]) for row in answered]
         verdicts = ask(judge_gateway(), calls, f"judging {name}")
-        for row, verdict in zip(asked, verdicts, strict=True):
+        for row, verdict in zip(answered, verdicts, strict=True):
             if isinstance(verdict, Ok) and row[QUERY_ID] in scores:
                 scores[row[QUERY_ID]]["judge"] = verdict.value["score"]
     for row in rows:
