@@ -64,7 +64,7 @@ def endpoint(role: str) -> Endpoint:
     if not resolved.base_url or not resolved.model:
         raise settings.SettingsError(
             f"no {role} is set: export OVERTAKE_TEACHER_BASE_URL (ends in /v1), OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY, "
-            "(or only DEEPSEEK_API_KEY, for deepseek-chat), or start the stand-in with demo/serve_teacher.py"
+            "(or only DEEPSEEK_API_KEY, for deepseek-chat), or start the mock teacher with demo/serve_teacher.py"
         )
     budget.check(resolved.model)
     return resolved
