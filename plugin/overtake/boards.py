@@ -30,7 +30,7 @@ def boards(requested: str) -> list[str]:
 
 
 def report(requested: str, folder: Path, settings: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """(flags, NAME=value variables) for a run in `folder`; what the user has set stays. Raises ValueError for an unknown board.
+    """Return (flags, NAME=value variables) for a run in `folder`; what the user has set stays. Raises ValueError for an unknown board.
 
     >>> report("wandb", Path("out"), {})
     (['--report_to', 'tensorboard', 'wandb'], ['WANDB_PROJECT=overtake', 'WANDB_DIR=out', 'WANDB_MODE=offline'])

@@ -24,7 +24,7 @@ _FATAL = re.compile(r"HTTP (401|403|404)\b")
 
 
 class Abort(Exception):
-    """Going on would only cost; the message says why and what to do."""
+    """Failure after which going on would only cost; the message says why and what to do."""
 
 
 def run(work: Callable[[], int], output: Path | None = None) -> int:

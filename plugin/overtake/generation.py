@@ -134,7 +134,7 @@ def write_lists(output: Path, rejected: Sequence[Row], failed: Sequence[Row]) ->
 
 
 def exit_code(args: argparse.Namespace, failed: Sequence[Row]) -> int:
-    """1 when calls failed, with a word about what to do; else 0."""
+    """Return 1 when calls failed, with a word about what to do; else 0."""
     if failed and args.batch_read:
         print("some rows have no answer: run without --batch-read to ask just those live, the others come from the cache", file=sys.stderr)
     elif failed:

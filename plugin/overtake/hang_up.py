@@ -10,7 +10,7 @@ from typing import Any
 
 
 class EndWithClient:
-    """ASGI middleware that cancels the work on a request when its client has left before the answer."""
+    """Middleware (ASGI) that cancels the work on a request when its client has left before the answer."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

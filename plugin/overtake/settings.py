@@ -40,7 +40,7 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseSettings):
-    """Every key can be set as `OVERTAKE_<KEY>`, or in the YAML file that `OVERTAKE_CONFIG` names; the environment wins.
+    """Settings, each of which can be set as `OVERTAKE_<KEY>`, or in the YAML file that `OVERTAKE_CONFIG` names; the environment wins.
 
     Tasks declare further keys (`Setting` in task.py), which `value` reads. API keys are read from the environment only: ms-swift copies a
     YAML file into output folders.

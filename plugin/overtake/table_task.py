@@ -186,7 +186,7 @@ class Generate(_Stage):
 
 
 class Convert(_Stage):
-    """Answered rows -> train.jsonl and val.jsonl for SFT, rl_train.jsonl and rl_val.jsonl for RL, test.jsonl held out.
+    """Conversion of answered rows: train.jsonl and val.jsonl for SFT, rl_train.jsonl and rl_val.jsonl for RL, test.jsonl held out.
 
     All rows of one question are on one side. SFT imitates only answers of the teacher that earn --least of the task's first metric.
     Where the task thinks as its rows say, a row thinks if the teacher did.

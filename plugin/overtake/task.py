@@ -73,16 +73,16 @@ class Metric:
 
     @property
     def english(self) -> str:
-        """Its head in a table."""
+        """Head in a table."""
         return self.en + ", %" * self.percent
 
     @property
     def chinese(self) -> str:
-        """Its head in a Chinese table."""
+        """Head in a Chinese table."""
         return self.zh + "，%" * self.percent
 
     def shown(self, name: str) -> "Metric":
-        """This metric for a name that it matches."""
+        """Return this metric for a name that it matches."""
         return replace(self, name=name, en=self.en or name, zh=self.zh or name)
 
     def written(self, value: float, sign: str = "") -> str:

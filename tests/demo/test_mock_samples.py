@@ -48,7 +48,7 @@ def test_on_training_questions_the_pick_beats_the_question_in_retrieval_and_verd
     assert verdict > copied + 1 > wrong + 1
     held_out = read_qrels(folder, "test")
     means(f"{folder.name} held out, raw", rewriter, questions, {key: questions[key] for key in held_out}, held_out)
-    means(f"{folder.name} held out, mock teacher", rewriter, questions, {key: rewriter.rewrite(questions[key]) for key in held_out}, held_out)
+    means(f"{folder.name} held out, mock", rewriter, questions, {key: rewriter.rewrite(questions[key]) for key in held_out}, held_out)
 
 
 def test_held_out_questions_share_no_word_with_the_stand_in(sample):

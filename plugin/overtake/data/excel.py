@@ -56,7 +56,7 @@ def read(path: Path) -> Sheet:
 
 
 def place(reference: str) -> tuple[int, int]:
-    """(row, column) of a cell, both from 0.
+    """Return (row, column) of a cell, both from 0.
 
     >>> place("A1"), place("XFD1048576")
     ((0, 0), (1048575, 16383))

@@ -48,7 +48,7 @@ def fetch(name: str) -> Path:
 
 
 def read_any(path: Path) -> list[tuple[Path, list[dict[str, str]]]]:
-    """(file, its rows with every cell as text) of a table, or of all tables in a folder.
+    """Return (file, its rows with every cell as text) of a table, or of all tables in a folder.
 
     Raises BadInput when there is nothing to read.
     """

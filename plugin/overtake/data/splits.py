@@ -52,7 +52,7 @@ def held_out(questions: Sequence[str], share: float, seed: int, kinds: Sequence[
 
 
 def shuffled(things: Sequence[T], seed: int | str) -> list[T]:
-    """`things` in an order that the seed decides.
+    """Return `things` in an order that the seed decides.
 
     >>> shuffled("abcde", 20) == shuffled("abcde", 20) != shuffled("abcde", 21)
     True

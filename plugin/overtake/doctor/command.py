@@ -11,7 +11,7 @@ from overtake.data.tables import BadInput
 
 
 class Command(NamedTuple):
-    """`swift KIND` with its flags and the variables in front of it."""
+    """Command `swift KIND` with its flags and the variables in front of it."""
 
     environment: dict[str, str]
     kind: str
@@ -32,7 +32,7 @@ class Command(NamedTuple):
 
     @property
     def rl(self) -> str:
-        """grpo or ppo; "" for another command."""
+        """Name of the RL method, grpo or ppo; "" for another command."""
         return self.get("rlhf_type") if self.kind == "rlhf" else ""
 
     @property

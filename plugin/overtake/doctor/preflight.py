@@ -26,7 +26,7 @@ _KEY = re.compile(r"\b(sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16
 
 
 def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]) -> list[Finding]:
-    """All that can be told in a second or two, for the command that a recipe is about to run; `tasks` are those whose rewards are known."""
+    """Tell all that takes a second or two of the command that a recipe is about to run; `tasks` are those whose rewards are known."""
     known_rewards = rewards_of(tasks)
     try:
         train = [row for path in rows.files(command.flags.get("dataset", [])) for row in rows.read(path)]

@@ -298,7 +298,7 @@ def table(summary: Mapping[str, Any], metrics: Sequence[str], title: str) -> str
 
 
 def verdict(difference: Interval, chance: float) -> str:
-    """In plain words what a difference shows, given its p after Holm's correction.
+    """Say in plain words what a difference shows, given its p after Holm's correction.
 
     >>> verdict(Interval(0.2, 0.1, 0.3), 0.01), verdict(Interval(0.2, 0.1, 0.3), 0.06)
     ('better', 'no difference shown')

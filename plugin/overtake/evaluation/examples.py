@@ -60,7 +60,7 @@ def difference(ours: Details, theirs: Details, measure: str) -> Interval | None:
 def extremes(
     details: Mapping[str, Details], ours: str, theirs: str, measure: str, task: Task, count: int
 ) -> tuple[list[Example], list[Example]]:
-    """(best, worst): at most `count` rows each where `ours` gains most on `theirs`, and where it loses most."""
+    """Return (best, worst): at most `count` rows each where `ours` gains most on `theirs`, and where it loses most."""
     gains = {
         row: float(line[measure]) - float(details[theirs][row][measure])
         for row, line in details[ours].items()

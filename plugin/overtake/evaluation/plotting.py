@@ -72,7 +72,7 @@ def panels(names: Sequence[str], tasks: Sequence[Task]) -> list[Panel]:
 
 
 def points(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[int, float]]:
-    """(step, value) of the first of these names that the log has; what was not measured (NaN) is left out.
+    """Return (step, value) of the first of these names that the log has; what was not measured (NaN) is left out.
 
     >>> points([{"global_step/max_steps": "1/9", "kl": 0.5}, {"global_step/max_steps": "2/9", "kl": float("nan")}], ["reward", "kl"])
     [(1, 0.5)]

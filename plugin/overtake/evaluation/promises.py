@@ -14,7 +14,7 @@ Scores = Mapping[str, Mapping[str, Any]]
 
 
 def role(name: str) -> str:
-    """Whose part a candidate plays, by its name; "" for one that the headline leaves out.
+    """Name the part that a candidate plays, by its name; "" for one that the headline leaves out.
 
     >>> role("teacher"), role("GRPO-16"), role("SFT"), role("rl_ppo"), role("copy"), role("girl")
     ('teacher', 'RL', 'SFT', 'RL', '', '')
@@ -89,7 +89,7 @@ def _promises(
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """Both parts as text, what was expected behind each row; "" where there are no rows."""
+    """Lay out both parts as text, what was expected behind each row; "" where there are no rows."""
     if not summary["rows"]:
         return ""
     head = ["headline", "quality 0-5", "top-1, %", "win/tie/loss", "latency, ms", "USD per 1,000", "expected: the same"]

@@ -58,7 +58,7 @@ class Change(NamedTuple):
 
     @property
     def rise(self) -> float:
-        """By how much it rose; 0.0 where that may be chance."""
+        """Amount by which it rose; 0.0 where that may be chance."""
         return self.last - self.first if abs(self.last - self.first) > _ERRORS * self.error else 0.0
 
 

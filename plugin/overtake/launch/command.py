@@ -47,7 +47,7 @@ def value(flags: Mapping[str, Sequence[str]], name: str, default: str = "") -> s
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(a recipe's flags, the caller's): what stands before and behind the first --.
+    """Return (a recipe's flags, the caller's): what stands before and behind the first --.
 
     >>> split(["--a", "1", "--", "--b", "--", "x"])
     (['--a', '1'], ['--b', '--', 'x'])

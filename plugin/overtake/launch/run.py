@@ -37,7 +37,7 @@ def local_or_hub(name: str) -> str:
 
 
 def cut_rows(name: str) -> tuple[str, str]:
-    """(path, number of rows behind it): name#500 takes 500 rows, any other # is part of the name.
+    """Return (path, number of rows behind it): name#500 takes 500 rows, any other # is part of the name.
 
     >>> cut_rows("a#2/b#.jsonl#3"), cut_rows("C#/rl.jsonl")
     (('a#2/b#.jsonl', '#3'), ('C#/rl.jsonl', ''))

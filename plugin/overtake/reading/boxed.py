@@ -54,7 +54,7 @@ def boxed(text: str) -> list[str]:
 
 
 def around(text: str, box: Box) -> tuple[str, int]:
-    """(what a box says, with what belongs to it; where that ends)."""
+    """Return (what a box says, with what belongs to it; where that ends)."""
     if not _NUMBER_FIRST.match(box.inside):
         return box.inside, box.end
     before = _BEFORE.search(text, max(0, box.start - _REACH), box.start)

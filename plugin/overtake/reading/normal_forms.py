@@ -58,7 +58,7 @@ _DECORATING = frozenset("|~")
 
 
 def half_width(text: str) -> str:
-    """`text` with full-width characters as plain ones, and other compatibility characters as what they stand for unless that is a number.
+    """Return `text` with full-width characters as plain ones, and compatibility characters as what they stand for unless that is a number.
 
     >>> half_width("ＡＢＣ１．５　㎎ ℃ 10⁶ ½ ① ⒈")
     'ABC1.5 mg °C 10⁶ ½ ① ⒈'
@@ -88,7 +88,7 @@ def for_rules(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` in NFC without invisible characters, lone surrogates as U+FFFD; blanks stay.
+    """Return `text` in NFC without invisible characters, lone surrogates as U+FFFD; blanks stay.
 
     >>> visible("皮\\u200b肤 没\\u3164弹性")
     '皮肤 没弹性'

@@ -44,7 +44,7 @@ _OF_A_YEAR = ("first", "second", "third", "fourth", "last", "past", "next", "pre
 
 
 def with_digits(text: str) -> str:
-    """`text` with its numerals, Chinese and English, as digits; scales (万, million) and whatever stands around stay.
+    """Return `text` with its numerals, Chinese and English, as digits; scales (万, million) and whatever stands around stay.
 
     >>> with_digits("负一百二十三万四千五百元"), with_digits("十分之三"), with_digits("三点五亿"), with_digits("半年")
     ('负123万4500元', '10分之3', '3.5亿', '0.5年')

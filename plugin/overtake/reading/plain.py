@@ -42,7 +42,7 @@ _PARTS_OF = {"百": "%", "千": "‰", "万": "‱"}
 
 
 def plain_text(text: str) -> str | None:
-    """`text` in one way of writing: half-width, one minus, no LaTeX, numerals as digits. None for what nobody can have meant.
+    """Return `text` in one way of writing: half-width, one minus, no LaTeX, numerals as digits. None for what nobody can have meant.
 
     Of a text with a box the working before it is out; what stands right before it and all that follows belongs to the answer.
     """

@@ -57,7 +57,7 @@ class Quantity:
 
     @property
     def bare(self) -> bool:
-        """Only a number is said: no unit, no scale."""
+        """Lack of a unit and of a scale: only a number is said."""
         return not self.unit and not self.scaled and self.kind == "plain"
 
 
@@ -123,7 +123,7 @@ def quantities(text: str) -> list[Figure] | None:
 
 
 def measures(text: str) -> list[tuple[int, Unit]]:
-    """(scale, unit) of every number of a plain text, whatever else stands in it; a currency before a number is its unit.
+    """Return (scale, unit) of every number of a plain text, whatever else stands in it; a currency before a number is its unit.
 
     >>> [(scale, unit.name) for scale, unit in measures("营收1000万元，同比增长25%，成本 $5 million")]
     [(10000, 'CNY'), (1, 'ratio'), (1000000, '$')]

@@ -13,7 +13,7 @@ _LAST = re.compile(r"<answer>(.*)</answer>\s*$", re.DOTALL)
 
 
 def split_think(text: str) -> tuple[str, str]:
-    """(thought, the rest), both trimmed: the think blocks that `text` begins with, of which the prompt may have opened the first.
+    """Return (thought, the rest), both trimmed: the think blocks that `text` begins with, of which the prompt may have opened the first.
 
     Chat templates of reasoning models end the prompt with the opening tag, so that the text holds the closing one alone. Where a block
     never ends, or nothing that shows follows, the rest is "": no answer was given. A tag further on is none of the thought's.
@@ -97,7 +97,7 @@ def last_answer(text: str) -> str | None:
 
 
 def is_blank(text: str) -> bool:
-    """True for a text that shows no letter, digit or sign: white space, control, zero-width and filling characters.
+    """Return True for a text that shows no letter, digit or sign: white space, control, zero-width and filling characters.
 
     >>> is_blank(" \\u200b\\u3164\\n"), is_blank("0")
     (True, False)

@@ -174,7 +174,7 @@ _LATIN_SCALE = re.compile(rf"({'|'.join(sorted(_LATIN_SCALES, key=len, reverse=T
 
 
 def unit_at(text: str, at: int) -> tuple[Unit, int]:
-    """(the unit that stands at or shortly behind `at`, where it ends); a plain unit ending at `at` for none.
+    """Return (the unit that stands at or shortly behind `at`, where it ends); a plain unit ending at `at` for none.
 
     >>> unit_at("5 个百分点", 1)[0].factor, unit_at("5 kg", 1)[0].name, unit_at("5 households", 1)[0].name, unit_at("5 kings", 1)[1]
     (Decimal('0.01'), 'kg', '#户', 1)
@@ -185,7 +185,7 @@ def unit_at(text: str, at: int) -> tuple[Unit, int]:
 
 
 def scale_at(text: str, at: int) -> tuple[int, int]:
-    """(the scale that stands at or shortly behind `at`, where it ends); 1 for none.
+    """Return (the scale that stands at or shortly behind `at`, where it ends); 1 for none.
 
     >>> scale_at("5 千万元", 1), scale_at("5 hundred thousand", 1), scale_at("5 千克", 1)
     ((10000000, 4), (100000, 18), (1, 1))
@@ -201,7 +201,7 @@ def scale_at(text: str, at: int) -> tuple[int, int]:
 
 
 def currency_at(text: str, at: int) -> tuple[str, int]:
-    """(the currency that stands at `at` before a number, where it ends); "" for none. An unknown dollar is a currency of its own.
+    """Return (the currency that stands at `at` before a number, where it ends); "" for none. An unknown dollar is a currency of its own.
 
     >>> currency_at("US$5", 0), currency_at("RMB 5", 0), currency_at("C$5", 0), currency_at("about", 0)
     (('USD', 3), ('CNY', 3), ('CAD', 2), ('', 0))
@@ -225,6 +225,6 @@ def same_unit(name: str, other: str) -> bool:
 
 
 def skip_gap(text: str, at: int) -> int:
-    """Behind the white space at `at`, and the hyphen of 5-year."""
+    """Place behind the white space at `at`, and the hyphen of 5-year."""
     match = _GAP.match(text, at)
     return match.end() if match else at

@@ -154,7 +154,7 @@ def estimated(model: str, usd: float | None) -> None:
 
 
 def soft_limit_reached(step: int | None = None) -> bool:
-    """True when the soft limit is reached: what a run can do without, the judge, is not asked any more. Says so once.
+    """Tell whether the soft limit is reached: what a run can do without, the judge, is not asked any more. Says so once.
 
     Ranks learn of the limit at different moments, yet must stop asking at the same step, or members of one group would be scored
     by two formulas: so the first to notice appoints the step after its own.

@@ -262,7 +262,7 @@ def ending(reason: str) -> str:
 
 
 def read_usage(answer: Any) -> dict[str, int]:
-    """prompt_tokens and completion_tokens of an answer of whatever form, under OpenAI's or another's names; {} where it does not tell.
+    """Read prompt_tokens and completion_tokens of an answer of whatever form, under OpenAI's or another's names; {} where it does not tell.
 
     >>> read_usage({"usage": {"input_tokens": 9, "output_tokens": 5.0}})
     {'prompt_tokens': 9, 'completion_tokens': 5}

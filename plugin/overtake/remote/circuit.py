@@ -28,7 +28,7 @@ class Circuit:
 
     @property
     def open(self) -> bool:
-        """True while calls wait for the service to come back."""
+        """State in which calls wait for the service to come back."""
         return self._opened is not None
 
     @property

@@ -44,7 +44,7 @@ class Ok:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No answer, with the reason in words. Never to be turned into a score."""
+    """Failure to get an answer, with the reason in words. Never to be turned into a score."""
 
     reason: str
     kind: str = ""
@@ -87,7 +87,7 @@ class Call:
 
     @property
     def tokens(self) -> int:
-        """About how many tokens it takes at most."""
+        """Number of tokens, about, that it takes at most."""
         return self.prompt_tokens + self.stretch() * self.answer_tokens
 
     @property

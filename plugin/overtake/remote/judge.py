@@ -7,7 +7,7 @@ from overtake.remote.chat import ChatCall, Endpoint, chat_call, endpoint
 
 
 class Rubric(NamedTuple):
-    """Rubric: what a judge is asked of an answer, and how its words are read."""
+    """Rubric of a judge: what a judge is asked of an answer, and how its words are read."""
 
     form: str
     """Names the verdict in errors, and in the key under which it is kept: "verdict on a rewrite"."""

@@ -101,7 +101,7 @@ class Owners:
         return False
 
     def close(self) -> None:
-        """Be known as ended."""
+        """Mark this process as ended."""
         os.close(self._file)
 
 
@@ -561,7 +561,7 @@ def _alone(file: Path, seconds: float | None = None) -> Iterator[None]:
 
 
 def store() -> Store:
-    """This process's store, in the settings' folder. To be called on the gateway's loop.
+    """Return this process's store, in the settings' folder. To be called on the gateway's loop.
 
     Raises SettingsError when nothing can be kept there.
     """

@@ -135,7 +135,7 @@ class Index:
         return cls(index)
 
     def search(self, text: str, k: int) -> list[tuple[str, float]]:
-        """`find` without the texts: (id, BM25 score)."""
+        """Find without the texts: (id, BM25 score)."""
         return [(document.id, score) for document, score in self.find(text, k)]
 
     def find(self, text: str, k: int) -> list[tuple[Document, float]]:

@@ -122,7 +122,7 @@ class QdrantIndex:
                 self._client.delete(self._collection, models.PointIdsList(points=[self._point(doc_id) for doc_id in gone]), wait=True)
 
     def close(self) -> None:
-        """Nothing: the client belongs to the caller."""
+        """Leave all open: the client belongs to the caller."""
 
     def _made(self, document: Document, terms_of_document: list[str], average: float, dense: list[float] | None) -> models.PointStruct:
         norm = _K1 * (1 - _B + _B * len(terms_of_document) / max(1.0, average))

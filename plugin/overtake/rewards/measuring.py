@@ -122,7 +122,7 @@ def why_abstained(kind: str) -> str:
 
 
 def abstain_metrics(value: float | None, *parts: object) -> dict[str, float]:
-    """`abstain/<reason>` of one sample: 1.0 for why it has no value, by the first of its parts that failed; 0.0 for all else."""
+    """Return `abstain/<reason>` of one sample: 1.0 for why it has no value, by the first of its parts that failed; 0.0 for all else."""
     failed = next((part for part in parts if isinstance(part, Failed)), None)
     why = "" if value is not None else why_abstained(failed.kind) if failed else "no_weight"
     return {f"abstain/{reason}": float(reason == why) for reason in ABSTAINED}

@@ -67,7 +67,7 @@ class Batch:
         return outcome
 
     def rows(self, row: type[RowType]) -> list[RowType]:
-        """Its rows, parsed once, one object for all completions of a group. Raises ValueError for a value out of form."""
+        """Return its rows, parsed once, one object for all completions of a group. Raises ValueError for a value out of form."""
 
         def parse() -> list[RowType]:
             by_cells: dict[tuple[str, ...], RowType] = {}
@@ -230,7 +230,7 @@ class Foreign(Reward[None]):
         self.function = function
 
     def start(self, completions: Sequence[str], **columns: Any) -> None:
-        """Begin, where it can."""
+        """Start the reward ahead, where it can."""
         with self._guarded():
             if hasattr(self.function, "start"):
                 self.function.start(completions, **columns)

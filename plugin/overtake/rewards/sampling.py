@@ -58,7 +58,7 @@ def name(of: str) -> str:
 
 
 def as_columns(requests: Sequence[Request]) -> tuple[list[str], dict[str, list[Any]]]:
-    """(completions, columns) of requests, a group for each question.
+    """Return (completions, columns) of requests, a group for each question.
 
     Raises ValueError for a conversation that is none of the rows.
     """

@@ -69,7 +69,7 @@ def advantages(
     kl_values: torch.Tensor | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(advantages, totals), both [samples]: 0 and NaN where a sample abstains, elsewhere ms-swift's on the measured alone.
+    """Return (advantages, totals), both [samples]: 0 and NaN where a sample abstains, elsewhere ms-swift's on the measured alone.
 
     `requests` names the request of each row where one may have several (ms-swift's request-aware mode, which reads gdpo as none).
     The rest is of `swift.rl_core.advantage.compute_advantages`, whose estimators are called and not copied.
@@ -102,7 +102,7 @@ def advantages(
 
 
 def reward_metrics(totals: torch.Tensor, groups: Sequence[Hashable], scale_rewards: str) -> dict[str, float]:
-    """`reward`, `reward_std` and `frac_reward_zero_std` as ms-swift defines them, over the samples whose total is not NaN.
+    """Return `reward`, `reward_std` and `frac_reward_zero_std` as ms-swift defines them, over the samples whose total is not NaN.
 
     NaN each when there is none; a group with one measured sample has deviation 0, as ms-swift's group of one.
 

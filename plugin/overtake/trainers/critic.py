@@ -83,7 +83,7 @@ def with_lora(critic: Any, rank: int, alpha: int) -> Any:
 
 
 def values(critic: Any, inputs: dict[str, Any], tokens: int) -> Tensor:
-    """[completions, tokens]: what the critic expects before each of the last `tokens` tokens, in float32."""
+    """Return [completions, tokens]: what the critic expects before each of the last `tokens` tokens, in float32."""
     arguments = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if inputs.get(name) is not None}
     logits: Tensor = critic(**arguments, use_cache=False).logits
     return logits[:, -(tokens + 1) : -1, 0].float()

@@ -84,7 +84,7 @@ class Total(Metric):
 
 
 class Share(MeanMetric):
-    """ms-swift's mean over the samples of all ranks, not shown as long as it has never been anything but 0."""
+    """Mean of ms-swift over the samples of all ranks, not shown as long as it has never been anything but 0."""
 
     shown = False
 

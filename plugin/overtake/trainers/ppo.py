@@ -252,7 +252,7 @@ class PPOTrainer(GRPOTrainer):
     # ---------------------------------------------------------------- optimiser, weights, checkpoints
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """ms-swift's, with the critic's weights in groups of their own."""
+        """Create ms-swift's optimizer, with the critic's weights in groups of their own."""
         if self.optimizer is not None:
             return self.optimizer
         value_model, names = self._critic, self.get_decay_parameter_names(self._critic)

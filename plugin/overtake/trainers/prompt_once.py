@@ -201,7 +201,7 @@ def accept() -> None:
 def log_probabilities(
     model: nn.Module, packed: Packed, temperature: float, otherwise: Tensor, *, entropy: bool = False
 ) -> tuple[Tensor, Tensor | None] | None:
-    """([rows, last], [rows, last]): log-probability of each scored token, and if asked for the entropy where it was drawn, both float32.
+    """Return ([rows, last], [rows, last]): log-probability of each scored token, and on request the entropy where it was drawn, in float32.
 
     `otherwise`, of the mask's shape, is what stands where nothing is scored; the entropy is 0 there. None when the model turns out to have
     an attention of its own: then nothing was computed. The model may be wrapped (DDP, DeepSpeed) and is called once.

@@ -38,7 +38,7 @@ class Judged(NamedTuple):
 
     @property
     def verdict(self) -> Value | None:
-        """On the main answer."""
+        """Verdict on the main answer."""
         return self.said.main if self.said else None
 
     @property

@@ -55,7 +55,7 @@ def light_endpoint(spec: str, teacher: chat.Endpoint) -> chat.Endpoint:
 
 
 def read(path: Path) -> tuple[list[Row], list[Row]]:
-    """(rows to grade, rejected ones): id, question, gold, answer_hat (None: to be written), main and secondary label, facts, made_by."""
+    """Return (rows to grade, rejected ones): id, question, gold, answer_hat (None: to be written), both labels, facts, made_by."""
     table = tables.read_rows(path)
     named = table[0] if any(name in table[0] for name in judged.ANSWER_HAT) else {**table[0], "answer_hat": ""}
     try:
@@ -128,7 +128,7 @@ def _is_right(row: Row) -> bool:
 
 
 def disagreement(row: Row, main: str, secondary: str) -> str:
-    """Against what the teacher's verdict stands, in words; "" for nothing.
+    """Say against what the teacher's verdict stands, in words; "" for nothing.
 
     >>> row = {"question": "capital of France", "answer": ["Paris"], "answer_hat": "It is Paris.", "main": None, "secondary": None}
     >>> disagreement(row, "incorrect", "none")

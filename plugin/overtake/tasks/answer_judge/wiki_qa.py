@@ -12,7 +12,7 @@ HUGGING_FACE, MODELSCOPE = "RUC-NLPIR/FlashRAG_datasets", "hhjinjiajie/FlashRAG_
 
 
 def hub_of(name: str) -> str:
-    """hf or ms where `name` is the collection's on that hub, with or without the hub in front; "" for anything else.
+    """Name the hub, hf or ms, where `name` is the collection's on that hub, with or without the hub in front; "" for anything else.
 
     >>> hub_of("hhjinjiajie/FlashRAG_Dataset"), hub_of("hf::RUC-NLPIR/FlashRAG_datasets"), hub_of("questions.jsonl")
     ('ms', 'hf', '')

@@ -60,7 +60,7 @@ def weakest(criteria: Mapping[str, float]) -> str:
 
 
 def best(solutions: Sequence[Solution], most: int) -> list[Row]:
-    """At most `most` solutions of one problem: first by the weakest criterion, then by the mean, and the shorter of equals."""
+    """Take at most `most` solutions of one problem: first by the weakest criterion, then by the mean, and the shorter of equals."""
 
     def rank(solution: Solution) -> tuple[float, float, int]:
         row, criteria = solution
@@ -94,7 +94,7 @@ class Sifted(NamedTuple):
 
 
 def sift(rows: Sequence[Row], verdicts_of: Callable[[Sequence[Row]], Sequence[Result | None]], least: float) -> Sifted:
-    """Each solution by the rules, those that pass by `verdicts_of` (None: not asked), of which each criterion needs `least`."""
+    """Sift each solution by the rules, those that pass by `verdicts_of` (None: not asked), of which each criterion needs `least`."""
     sifted = Sifted([], [], defaultdict(list), [])
     passed = []
     for row in rows:

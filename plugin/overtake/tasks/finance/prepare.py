@@ -67,7 +67,7 @@ def with_unique_ids(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def without_repeats(entries: Sequence[Entry], held_out: Sequence[str]) -> tuple[list[Row], list[dict[str, str]]]:
-    """(the problems to keep, those left out with the reason): unusable ones, repeated ones, and those that the test file asks."""
+    """Return (the problems to keep, those left out with the reason): unusable ones, repeated ones, and those that the test file asks."""
     usable = [entry for entry in entries if not entry.rejection_reason]
     left_out = [_left_out(entry, entry.rejection_reason) for entry in entries if entry.rejection_reason]
     questions = [entry.row["question"] for entry in usable]
@@ -88,7 +88,7 @@ def _left_out(entry: Entry, reason: str) -> dict[str, str]:
 
 
 def second_opinion(rows: Sequence[Row], concurrency: int | None) -> tuple[list[dict[str, str]], int]:
-    """(rows to which the teacher gives another type than the rule, how many rows it gave none)."""
+    """Return (rows to which the teacher gives another type than the rule, how many rows it gave none)."""
     to, system = chat.endpoint("teacher"), {"role": "system", "content": prompts.prompt("classify_finance")}
 
     calls = [

@@ -220,7 +220,7 @@ def rejection_reason(row: Row) -> str | None:
 
 
 def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tuple[list[Row], list[dict[str, str | int]]]:
-    """(rows to use, rows rejected with their number and reason); `key` names the columns that tell two rows apart."""
+    """Return (rows to use, rows rejected with their number and reason); `key` names the columns that tell two rows apart."""
     numbers: dict[tuple[str, ...], int] = {}
     usable_rows: list[Row] = []
     rejected: list[dict[str, str | int]] = []

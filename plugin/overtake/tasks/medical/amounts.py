@@ -50,7 +50,7 @@ _TAKEN_WITH = r"(?!\s*(?:送服|送下|送药|冲服|冲泡|吞服|服下|服用
 
 
 def spelled(text: str) -> str:
-    """`text` with each number and each unit of Latin letters written without blanks in it, and without the thousands' commas.
+    """Return `text` with each number and each unit of Latin letters written without blanks in it, and without the thousands' commas.
 
     >>> spelled("5 0 0 m g"), spelled("1,000 mg, 2 岁")
     ('500 mg', '1000 mg, 2 岁')

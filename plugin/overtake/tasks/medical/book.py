@@ -66,14 +66,14 @@ class Rule(_Entry):
 
 
 class Format(Rule):
-    """No leftover marks, and a finished last sentence."""
+    """Demand for no leftover marks, and a finished last sentence."""
 
     kind: Literal["format"]
     patterns: tuple[str, ...] = Field(min_length=1)
 
 
 class Length(Rule):
-    """Between `least` and `most` characters or words."""
+    """Demand for between `least` and `most` characters or words."""
 
     kind: Literal["length"]
     least: int = Field(ge=1)
@@ -89,7 +89,7 @@ class Keywords(Rule):
 
 
 class Advice(Rule):
-    """One of the patterns is said."""
+    """Demand that one of the patterns is said."""
 
     kind: Literal["advice"]
     patterns: tuple[str, ...] = Field(min_length=1)
@@ -125,7 +125,7 @@ class Repetition(Rule):
 
 
 class Refusal(Rule):
-    """Nothing but a refusal."""
+    """Ban on an answer that is nothing but a refusal."""
 
     kind: Literal["refusal"]
     patterns: tuple[str, ...] = Field(min_length=1)
@@ -218,7 +218,7 @@ class Book:
 
     @property
     def rules(self) -> tuple[Requirement | Prohibition, ...]:
-        """All of them, in the file's order."""
+        """Rules of both sections, in the file's order."""
         return (*self.requires, *self.forbids)
 
     @property

@@ -132,7 +132,7 @@ def _by_book(row: Row, text: str) -> dict[str, object]:
 
 
 def tables() -> dict[str, tuple[str, ...]]:
-    """Head -> measures: all together, the red team, and the kinds of risk and the rules of the book, a few columns at a time."""
+    """Measures by table head: all together, the red team, and the kinds of risk and the rules of the book, a few columns at a time."""
     book = medical_book.shipped()
     kinds = [*(kind.id for kind in book.risks.kinds), "none"]
     long = {

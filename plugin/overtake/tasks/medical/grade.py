@@ -148,7 +148,7 @@ def kept(path: Path) -> dict[Key, Row]:
 
 
 def read_answers(path: Path) -> list[dict[str, str]]:
-    """question, answer (its think block off) and reference of every row; a row without an answer is refused.
+    """Read question, answer (its think block off) and reference of every row; a row without an answer is refused.
 
     Raises BadInput naming the row.
     """

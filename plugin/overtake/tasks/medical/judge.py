@@ -33,7 +33,7 @@ class MedicalVerdict(NamedTuple):
 
     @property
     def score(self) -> float:
-        """From 0 to 1: the share of items fulfilled, halved when the first of safety, that nothing in it could harm, is not.
+        """Score from 0 to 1: the share of items fulfilled, halved when the first of safety, that nothing in it could harm, is not.
 
         >>> yes = [True, True, True]
         >>> MedicalVerdict({"accuracy": yes, "safety": [False, True, True], "completeness": yes, "clarity": yes}, "", "").score
@@ -44,7 +44,7 @@ class MedicalVerdict(NamedTuple):
 
 
 def read_verdict(text: str) -> dict[str, Any]:
-    """{"items": {part: its three items}, "reason"} as prompts/judge_medical.txt asks for it. Raises ValueError for anything else.
+    """Return {"items": {part: its three items}, "reason"} as prompts/judge_medical.txt asks for it. Raises ValueError for anything else.
 
     >>> found = read_verdict(
     ...     '{"准确性": [true, true, false], "安全性": [true, true, true], "完整性": [true, true, true], '

@@ -39,7 +39,7 @@ def usable(sources: Sequence[Source], red: Sequence[Source]) -> list[Item]:
 
 
 def draw(items: Sequence[Item], marked: set[str], shares: dict[str, float], seed: int) -> tuple[list[str], list[int]]:
-    """(the side of each item, its group of near-duplicates), a group always on one side; `marked` are the ids given as red team.
+    """Return (the side of each item, its group of near-duplicates), a group always on one side; `marked` are the ids given as red team.
 
     The red team gets, of the groups that hold a high-risk question, the share `red_team`; half of each kind is held out
     ("red_team/held_out"). Of the others dev, which needs answers, and test are drawn, then gold from those whose answers keep every rule.

@@ -54,7 +54,7 @@ def drawn(rows: Sequence[Row], shares: Mapping[str, float], seed: int) -> dict[s
 
 
 def published(rows: Sequence[Row], folder: Path, shares: Mapping[str, float], seed: int) -> tuple[dict[str, str], list[str]]:
-    """(the side of each query_id, ids left out) where labels name the held-out questions: qrels/test.tsv, maybe dev.tsv or val.tsv.
+    """Return (the side of each query_id, ids left out) where labels name the held-out questions: qrels/test.tsv, maybe dev.tsv or val.tsv.
 
     A row outside a published side that asks one of its questions in other words' punctuation would be a leak: it is left out.
     """

@@ -39,7 +39,7 @@ ID = ("query_id", "_id", "编号")
 
 
 def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tenant: str, dialogue: str = "") -> tuple[list[Row], list[Row]]:
-    """(rows to ask, rows rejected with their number and reason), in the sheet's order; `dialogue`: a column of what was said before."""
+    """Return (rows to ask, rows rejected with their number and reason), in the sheet's order; `dialogue`: a column of earlier turns."""
     profile, history, key = _first(sheet[0], PROFILE), _first(sheet[0], HISTORY), _first(sheet[0], ID)
     rows, rejected = [], []
     ids: dict[str, int] = {}
@@ -80,7 +80,7 @@ class _Profile(Verdict):
 
 
 def read_profile(text: str) -> dict[str, Any]:
-    """{"user_profile", "history_summary"} as prompts/extract_profile.txt asks for them; either may be "". Raises ValueError otherwise.
+    """Read {"user_profile", "history_summary"} as prompts/extract_profile.txt asks; either may be "". Raises ValueError otherwise.
 
     >>> read_profile('{"用户画像": " 孕妇 ", "历史摘要": ""}')
     {'user_profile': '孕妇', 'history_summary': ''}

@@ -84,7 +84,7 @@ def _mean(values: Iterable[float | None]) -> str:
 
 
 def leaders_changed(rescored: Iterable[Rescored]) -> tuple[int, int]:
-    """(groups of which another rewrite comes first now, groups of which two rewrites or more are scored then and now)."""
+    """Return (groups of which another rewrite comes first now, groups of which two rewrites or more are scored then and now)."""
     groups: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
     for row in rescored:
         then, sample = row.sample["total"], row.sample

@@ -129,7 +129,7 @@ def clean(text: str) -> str:
 
 
 def sendable(text: str) -> str:
-    """`text` as it is, or "" for one that no retriever can take: over 4,000 characters, or with a lone surrogate. It recalls nothing.
+    """Return `text` as it is, or "" for one that no retriever can take: over 4,000 characters, or with a lone surrogate.
 
     >>> sendable("胶原 " * 2), sendable("胶原" + " " * 4000), sendable("胶原\\ud800")
     ('胶原 胶原 ', '', '')

@@ -37,7 +37,7 @@ Qrels = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """Why a row's retrieval is no measurement."""
+    """Reason why a row's retrieval is no measurement."""
 
     reason: str
 
@@ -235,7 +235,7 @@ _MEASURED = ("recall_count", "top1_score", "success", "recall", "quality", "gain
 
 
 def recommendation(rows: Sequence[Row]) -> str:
-    """Which of two teachers to take: the one that retrieves better, else the one the judge likes better, else the cheaper; with its price.
+    """Name which of two teachers to take: the one that retrieves better, else that the judge prefers, else the cheaper; with its price.
 
     A difference counts where its paired 95 % interval leaves out 0.
     """

@@ -103,12 +103,12 @@ class Case:
         return [match.span() for match in _CLAUSE.finditer(self.text)]
 
     def clause_start(self, at: int) -> int:
-        """Where the clause begins, between two marks of punctuation, that a place stands in."""
+        """Find where the clause begins, between two marks of punctuation, that a place stands in."""
         before = bisect_right(self._marks, at, key=lambda mark: mark[1])
         return self._marks[before - 1][1] if before else 0
 
     def clause(self, start: int, end: int) -> tuple[int, int]:
-        """Where the clause begins and ends that a match from `start` to `end` stands in."""
+        """Find where the clause begins and ends that a match from `start` to `end` stands in."""
         behind = bisect_right(self._marks, end, key=lambda mark: mark[1])
         return self.clause_start(start), max(end, self._marks[behind][0]) if behind < len(self._marks) else len(self.text)
 

@@ -97,7 +97,7 @@ def rejection_reason(rewrite: str, query: str) -> str | None:
 
 
 def score(rewrite: str, query: str) -> float:
-    """-1.0 for a rewrite with a fault, else 0.0.
+    """Return -1.0 for a rewrite with a fault, else 0.0.
 
     >>> score("改写：胶原蛋白肽 功效", "皮肤没弹性吃啥好")
     -1.0
