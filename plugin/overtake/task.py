@@ -251,6 +251,10 @@ class Evaluation:
     """
     columns: Mapping[str, str] = field(default_factory=dict)
     """Candidates whose answers stand in the rows: their name -> the column."""
+    base: str = ""
+    """The one of these that asks as users do: how many rows every other candidate makes better, leaves and makes worse is counted."""
+    ways: tuple[str, ...] = ()
+    """Ways of using an answer, beside as it is: the candidate WAY:NAME is measured with the answers of NAME, used so."""
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,6 @@ def wait_for(url, server):
 
 
 @pytest.mark.slow
-@pytest.mark.release
 def test_a_pretrained_model_goes_the_whole_line(smollm, services, tmp_path, environment):
     data, tool = tmp_path / "data", lambda name, *words: done([sys.executable, ROOT / f"tools/{name}.py", *words], services)
     tool("generate", CLINIC / "queries.jsonl", tmp_path / "teacher.jsonl", "--tenant", "default")
@@ -114,7 +113,9 @@ def test_a_pretrained_model_goes_the_whole_line(smollm, services, tmp_path, envi
     recipe("grpo_rag", *steps, *group, "--max_steps", ROUNDS, "--save_steps", ROUNDS, "--vllm_max_model_len", "512", **ask)
     updates = [line for line in log(tmp_path / "grpo") if "reward" in line]
     assert len(updates) == ROUNDS
-    assert all(-1.2 <= line["reward"] <= 1.0 and line["reward_abstain/rag_competition"] == 0 for line in updates)
+    assert all(-1.2 <= line["reward"] <= 1.0 for line in updates)
+    abstained = [value for line in updates for name, value in line.items() if name.startswith("reward_abstain/")]
+    assert len(abstained) == 2 * ROUNDS and not any(abstained), updates
     # vLLM and the trainer mean the same model: its weights, its template, its adapter.
     assert all(abs(line["rollout_correction/k3_kl"]) < 0.01 for line in updates), updates
 

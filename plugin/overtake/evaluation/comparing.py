@@ -13,6 +13,7 @@ from overtake import settings, text_table, thinking
 from overtake.data.tables import BadInput, json_lines, read_rows, write_aside
 from overtake.evaluation import costs, promises, students
 from overtake.evaluation.costs import Cost
+from overtake.evaluation.examples import file_part, main_measure
 from overtake.evaluation.statistics import Interval, bootstrap_mean, holm, paired_difference, paired_p
 from overtake.evaluation.summaries import describe
 from overtake.task import Row, Task
@@ -25,6 +26,7 @@ Scores = dict[str, dict[str, Any]]
 
 SIGNIFICANT = 0.05
 """Of a p after Holm's correction."""
+_TIE = 1e-9
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -54,6 +56,12 @@ def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[
     alone = "".join(f"{name}, " for name in how.columns)
     for system in systems:
         name, _, spec = system.partition("=")
+        way, _, of = name.partition(":")
+        if of and way in how.ways:
+            if spec or name in specs:
+                raise BadInput(f"{option} {system}: give {way}:NAME once, NAME being another system of this command")
+            specs[name] = name
+            continue
         if not name or (not spec and name not in how.columns):
             raise BadInput(f"{option} {system}: give {alone}NAME=FOLDER or NAME=MODEL@BASE_URL, or NAME=FILE.jsonl of answers")
         if name in specs:
@@ -64,7 +72,16 @@ def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[
         elif spec not in ("", *how.columns) and "@http" not in spec and not Path(spec).is_dir() and not _HUB_NAME.fullmatch(spec):
             raise BadInput(f"{option} {system}: {spec} is no folder")
         specs[name] = spec or name
+    for name in specs:
+        if specs[name] == name and (of := _used(task, name)) and of not in specs:
+            raise BadInput(f"{option} {name}: {of} is none of the systems {', '.join(specs)}: name it with {option}, too")
     return specs
+
+
+def _used(task: Task, spec: str) -> str:
+    """The system whose answers a candidate of the task's `ways` uses; "" for one that answers itself."""
+    way, _, of = spec.partition(":")
+    return of if way in task.evaluation.ways else ""
 
 
 def measure(
@@ -76,11 +93,16 @@ def measure(
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Scores] = {}
     seconds: dict[str, dict[str, float]] = {}
-    for name, spec in systems.items():
-        answers, took = answered(task, name, spec, rows, args.out, args.vllm, keys.get(_address(spec), ""))
+    answers_of: dict[str, tuple[dict[str, str | None], dict[str, Cost]]] = {}
+    for name, spec in sorted(systems.items(), key=lambda system: bool(_used(task, system[1]))):
+        if of := _used(task, spec):
+            answers_of[name] = answers_of[of]
+        else:
+            answers_of[name] = answered(task, name, spec, rows, args.out, args.vllm, keys.get(_address(spec), ""))
+        answers, took = answers_of[name]
         scores[name] = how.measure(name, answers, rows, args)
         # The teacher's answers stand in the rows: what they took stands in the ledger of the run that asked for them.
-        seconds[name] = costs.together(took.values()) if took or name != "teacher" else costs.of_ledger("teacher")
+        seconds[name] = costs.together(took.values()) if took or (of or name) != "teacher" else costs.of_ledger("teacher")
         details = [
             {shown: row[column] for shown, column in how.shown.items()}
             | {how.answer: answers.get(row[how.id]) or ""}
@@ -88,8 +110,8 @@ def measure(
             | {key: value for key, value in asdict(took.get(row[how.id], Cost())).items() if value is not None}
             for row in rows
         ]
-        write_aside({args.out / f"eval_details_{_file(name)}.jsonl": json_lines(details)})
-    return scores, seconds
+        write_aside({args.out / f"eval_details_{file_part(name)}.jsonl": json_lines(details)})
+    return {name: scores[name] for name in systems}, {name: seconds[name] for name in systems}
 
 
 def fetched(systems: Mapping[str, str]) -> dict[str, str]:
@@ -114,12 +136,15 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
     describe(summary, task)
     summary["failed"] = {name: 1 - len(scores[name]) / len(rows) for name in systems}
     summary["costs"] = seconds
+    base = next((name for name, spec in systems.items() if spec == task.evaluation.base), "")
+    summary["shares"] = shares(scores, base, task) if base else {}
     if task.headline:
-        summary["headline"] = promises.headline(task.headline, scores, summary["means"], seconds)
+        as_they_are = {name: values for name, values in scores.items() if not _used(task, systems[name])}
+        summary["headline"] = promises.headline(task.headline, as_they_are, summary["means"], seconds)
     summary["systems"] = {name: str(Path(spec).resolve()) if Path(spec).exists() else spec for name, spec in systems.items()}
     files = {"summary.json": summary}
     for name in systems:
-        files[f"eval_{_file(name)}.json"] = {
+        files[f"eval_{file_part(name)}.json"] = {
             "system": name,
             "rows": summary["rows"][name],
             "means": summary["means"][name],
@@ -127,6 +152,7 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
         }
     write_aside({args.out / name: json.dumps(value, ensure_ascii=False, indent=1, default=vars).encode() for name, value in files.items()})
     shown = [*(table(summary, metrics, head) for head, metrics in task.measured().items()), costs.table(seconds, "what an answer took")]
+    shown.append(shares_table(summary["shares"]))
     if task.headline:
         shown.append(promises.table(summary["headline"]))
     print("\n\n".join(filter(None, shown)))
@@ -151,7 +177,7 @@ def answered(
         return {row[how.id]: row[how.columns[spec]] for row in rows}, {}
     if spec.endswith(".jsonl"):
         return _of_file(task, Path(spec), rows), {}
-    file = out / f"answers_{_file(name)}.jsonl"
+    file = out / f"answers_{file_part(name)}.jsonl"
     try:
         chats = {row[how.id]: how.messages(row) for row in rows}
         thinks = {row[how.id]: task.decoding.thinks(row) for row in rows}
@@ -229,10 +255,6 @@ def _address(spec: str) -> str:
     return spec.partition("@")[2] if "@http" in spec else ""
 
 
-def _file(name: str) -> str:
-    return name.replace(" ", "_")
-
-
 def _identity(spec: str, chats: Mapping[str, list[dict[str, str]]], thinks: Mapping[str, bool | None], *engine: str) -> str:
     """Changes when the weights, the rows, their prompts or what runs the model change."""
     trained = None if "@http" in spec else thinking.trained(Path(spec))
@@ -295,6 +317,32 @@ def table(summary: Mapping[str, Any], metrics: Sequence[str], title: str) -> str
         lines.append("* p < 0.05 after Holm's correction over all differences of this comparison, and the 95 % interval (paired bootstrap")
         lines.append("  over rows, not corrected) excludes 0; without it no difference is shown")
     return "\n".join(lines)
+
+
+def shares(scores: Mapping[str, Scores], base: str, task: Task) -> dict[str, Any]:
+    """Shares of the rows that each system makes better, leaves as they are and makes worse than `base`, by the measure of the task.
+
+    {"base", "measure", "systems": {name: {"rows", "better", "same", "worse"}}}, of rows that both measured.
+    """
+    measured = [name for name in task.measures() if any(name in row for row in scores[base].values())]
+    measure = main_measure(measured, task) if measured else ""
+    systems: dict[str, dict[str, float]] = {}
+    for name in scores:
+        both = {key: (row, scores[base].get(key, {})) for key, row in scores[name].items()}
+        pairs = [(ours[measure], theirs[measure]) for ours, theirs in both.values() if measure in ours and measure in theirs]
+        if pairs and name != base:
+            better, worse = (sum(sign * (ours - theirs) > _TIE for ours, theirs in pairs) / len(pairs) for sign in (1, -1))
+            systems[name] = {"rows": len(pairs), "better": better, "same": 1 - better - worse, "worse": worse}
+    return {"base": base, "measure": measure, "systems": systems}
+
+
+def shares_table(shares: Mapping[str, Any]) -> str:
+    """The shares as text, a row for each system; "" where there are none."""
+    if not shares.get("systems"):
+        return ""
+    head = [f"{shares['measure']} against {shares['base']}", "rows", "better", "same", "worse"]
+    rows = [[name, str(of["rows"]), *(f"{of[part]:.1%}" for part in head[2:])] for name, of in shares["systems"].items()]
+    return "\n".join(text_table.lines([head, *rows], ("<35", ">5", ">10", ">10", ">10"), ruled=True))
 
 
 def verdict(difference: Interval, chance: float) -> str:

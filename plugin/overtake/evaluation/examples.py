@@ -35,12 +35,21 @@ class Example(NamedTuple):
     answers: list[Answer]
 
 
+def file_part(system: str) -> str:
+    """A system's name as it stands in the names of its files.
+
+    >>> file_part("fused:long SFT")
+    'fused_long_SFT'
+    """
+    return system.replace(" ", "_").replace(":", "_")
+
+
 def read_details(folder: Path, systems: Sequence[str], task: Task) -> dict[str, Details]:
     """The details of those systems that have a file in the folder of tools/evaluate.py."""
     key = next(shown for shown, column in task.evaluation.shown.items() if column == task.evaluation.id)
     details: dict[str, Details] = {}
     for system in systems:
-        file = folder / f"eval_details_{system.replace(' ', '_')}.jsonl"
+        file = folder / f"eval_details_{file_part(system)}.jsonl"
         if file.is_file():
             details[system] = {line[key]: line for line in read_objects(reading(file)) if line}
     return details

@@ -1,8 +1,4 @@
-"""Words and meaning together: dense vectors beside the embedded engine's BM25, and the fusion of both orders.
-
-Reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): a document's score is the sum of 1 / (60 + its rank) over the orders that
-hold it, each DEPTH deep. Ranks need no common scale, which BM25 and a cosine do not have; 60 is the paper's constant.
-"""
+"""Words and meaning together: dense vectors beside the embedded engine's BM25, both orders fused, each DEPTH deep."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,9 +8,9 @@ import numpy as np
 
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.index import Index, words
+from overtake.retrieval.modes import fuse
 
 DEPTH = 50
-_RANK = 60
 _LITTLE_ENDIAN = np.dtype("<f4")
 
 
@@ -31,19 +27,6 @@ class Encoder(Protocol):
 def text_of(document: Document) -> str:
     """Text of a document that is embedded."""
     return f"{document.title}\n{document.text}".strip()
-
-
-def fuse(orders: Iterable[Sequence[str]], k: int) -> list[tuple[str, float]]:
-    """The k best ids of several orders and their scores, equal scores by id.
-
-    >>> [(doc_id, round(score, 4)) for doc_id, score in fuse([["a", "b"], ["b", "c"]], 2)]
-    [('b', 0.0325), ('a', 0.0164)]
-    """
-    scores: dict[str, float] = {}
-    for order in orders:
-        for rank, doc_id in enumerate(order, 1):
-            scores[doc_id] = scores.get(doc_id, 0.0) + 1 / (_RANK + rank)
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]
 
 
 class Vectors:

@@ -20,9 +20,10 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from overtake.retrieval.corpus import Document
-from overtake.retrieval.dense import DEPTH, Encoder, fuse, text_of
+from overtake.retrieval.dense import DEPTH, Encoder, text_of
 from overtake.retrieval.engine import Unavailable
 from overtake.retrieval.index import words
+from overtake.retrieval.modes import fuse
 
 COLLECTION = "overtake"
 _VECTOR, _DENSE = "words", "dense"

@@ -25,12 +25,13 @@ from itertools import pairwise
 
 from overtake.data.near_duplicates import is_copy
 from overtake.reading.normal_forms import for_likeness, for_rules, half_width
+from overtake.reading.refusals import is_refusal
+from overtake.retrieval.modes import LONGEST
 from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.query_rewrite.columns import QUERY, TOOL
-from overtake.tasks.query_rewrite.unwrapping import is_refusal, talk, wrapping
+from overtake.tasks.query_rewrite.unwrapping import talk, wrapping
 
 FAULTS = ("empty", "copy", "lines", "long", "garbled", "stuffing", "talk", "answer")
-_LONGEST = 150
 _MOST_WORDS = 40
 _SAME_CHARACTER = re.compile(r"([\u3400-\u9fff])\1{3,}")
 _GARBLED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ufffe\uffff]")
@@ -85,7 +86,7 @@ def rejection_reason(rewrite: str, query: str) -> str | None:
         return "copy"
     if len(rewrite.strip().splitlines()) > 1:
         return "lines"
-    if len(rewrite.strip()) > _LONGEST:
+    if len(rewrite.strip()) > LONGEST:
         return "long"
     if _GARBLED.search(text):
         return "garbled"
