@@ -120,12 +120,12 @@ def read(text: str) -> set[tuple[float, str]]:
     """
     numbers = list(_NUMBER.finditer(text))
     unit = text[numbers[-1].end() :].strip(" \t\n-*_`(·整").removeprefix("a ") if numbers else text
-    return {(_value(one[0]), _UNITS.get(unit, unit)) for one in numbers}
+    return {(_value(number[0]), _UNITS.get(unit, unit)) for number in numbers}
 
 
 @cache
-def right_at(words: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
-    """Expressions for one of `words` right before an amount, and right behind one, so that the amount is of it.
+def right_at(terms: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
+    """Expressions for one of `terms` right before an amount, and right behind one, so that the amount is of it.
 
     It is not where the dose goes by it (每公斤体重), where so much a time or a day is said of what is only measured, or where the medicine
     is taken with it.
@@ -139,9 +139,9 @@ def right_at(words: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
     state = f"(?=(?:{_STATES}))"
     return (
         regex.compile(
-            rf"{_BASIS}{state}(?:{words}){_RARELY}$|(?!(?:{_STATES}))(?<!血|血红|硝酸甘|补液|口服补液|鱼肝)(?:{words}){_BETWEEN}$"
+            rf"{_BASIS}{state}(?:{terms}){_RARELY}$|(?!(?:{_STATES}))(?<!血|血红|硝酸甘|补液|口服补液|鱼肝)(?:{terms}){_BETWEEN}$"
         ),
-        regex.compile(rf"{_BETWEEN}(?:{words}){_TAKEN_WITH}"),
+        regex.compile(rf"{_BETWEEN}(?:{terms}){_TAKEN_WITH}"),
     )
 
 
