@@ -1,4 +1,4 @@
-"""First stage on one machine: BM25 over word stems and characters (tantivy, rjieba), in memory or in a folder, changed while it is searched."""
+"""First stage on one machine: BM25 over word stems and characters (tantivy, rjieba), in memory or a folder, changed while searched."""
 
 import re
 import shutil
