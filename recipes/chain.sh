@@ -5,14 +5,14 @@
 #   CHAIN=quickstart; source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
 #   options --out=folder --fresh=switch -- "$@"; claim FOLDER WHAT FRESH; enter   # refused before anything is written or installed
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-STAGES=()
+STAGES=() services=()
 
 # options --NAME=KIND... -- "$@": sets the variable of each option that is given (launch/chain.py has the kinds). -h prints the chain's head.
 options() {
-  local told name value
+  local assigned name value
   if [[ " $* " == *' -h '* || " $* " == *' --help '* ]]; then sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[1]}"; exit; fi
-  told=$("${LAUNCH[@]}" options stages ${#STAGES[@]} "${STAGES[@]}" words $# "$@") || exit
-  while IFS='=' read -r name value; do [[ -z $name ]] || printf -v "$name" %s "$value"; done <<<"$told"
+  assigned=$("${LAUNCH[@]}" options stages ${#STAGES[@]} "${STAGES[@]}" words $# "$@") || exit
+  while IFS='=' read -r name value; do [[ -z $name ]] || printf -v "$name" %s "$value"; done <<<"$assigned"
 }
 
 # claim FOLDER WHAT FRESH: FOLDER becomes OUT, of this chain on WHAT alone; with FRESH=1 what an earlier run left there goes.
@@ -27,8 +27,7 @@ claim() {
   if (($3)); then find "$OUT" -mindepth 1 -maxdepth 1 ! -name ".$CHAIN" -exec rm -rf {} +; : >"$mark"; fi
   [[ ! -s $mark || $(<"$mark") == "$2" ]] ||
     die "$OUT holds a run on $(<"$mark"), not on $2. Name another folder with --out, or forget that run with --fresh"
-  echo "$2" >"$mark"
-  mkdir -p "$OUT/log"
+  echo "$2" >"$mark"; mkdir -p "$OUT/log"
 }
 
 # The environment, installed where there is none; the project's folder; children end with this script, however it ends.
@@ -47,14 +46,13 @@ enter() {
 declare -A LEAVES=()
 # forget_from STAGE: what it and all behind it left is taken away.
 forget_from() {
-  local name left all=" ${STAGES[*]} "
-  for name in $1 ${all#* "$1" }; do for left in ${LEAVES[$name]}; do rm -rf "${OUT:?}/$left"; done; done
+  local name file all=" ${STAGES[*]} "
+  for name in $1 ${all#* "$1" }; do for file in ${LEAVES[$name]}; do rm -rf "${OUT:?}/$file"; done; done
 }
 # stop_after STAGE: ends the chain where --to says.
 stop_after() { if [[ ${to:-} == "$1" ]]; then echo; echo "done up to $1: $OUT"; exit; fi; }
 stage() { echo; printf '== [%4d s] %s\n' "$SECONDS" "$*"; }
 
-services=()
 # background COMMAND...: in a process group of its own, which ends with this script. A launcher's own group has 40 s to end.
 background() { set -m; "$@" </dev/null 8<&- & services+=($!); set +m; }
 stop() {
@@ -76,10 +74,11 @@ serve() {
 }
 # start NAME COMMAND...: a service of ours, whose address comes through a ready file and is URL then.
 start() { local file=$OUT/log/$1.url; rm -f "$file"; serve "$@" --port 0 --ready-file "$file" -- test -s "$file"; URL=$(<"$file"); }
+# answered FILE COMMAND...: FILE with services' answers, unless it is there. What failed is asked once more; then a few rows may go without.
+answered() { [[ -f $1 ]] || "${@:2}" || { (($? == 1)) && { "${@:2}" || (($? == 1)); } && python -m overtake.unanswered "$1"; } || { rm -f "$1"; exit 1; }; }
 # mock_teacher WORDS FLAG...: in the place of a teacher by address; the flags are demo.serve_teacher's.
 mock_teacher() {
-  stage "$1"; start teacher python -m demo.serve_teacher "${@:2}"
-  export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
+  stage "$1"; start teacher python -m demo.serve_teacher "${@:2}"; export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
 }
 # deploy ENVIRONMENT...: recipes/deploy.sh on a free port; its address is URL. A tiny student answers before vLLM would have started.
 deploy() {

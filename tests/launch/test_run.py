@@ -161,5 +161,5 @@ def test_a_tool_of_ours_sees_our_package_and_the_users_path(tmp_path: Path) -> N
     python.write_text(f'#!/bin/sh\necho "$PYTHONPATH:$*" >{tmp_path}/said; cat >>{tmp_path}/said; exit 3\n')
     python.chmod(0o755)
     path = f"{tmp_path}:/usr/bin:/bin"
-    assert made(PATH=path, PYTHONPATH="/mine").tool("t.py", "--fast", said="hello") == 3
+    assert made(PATH=path, PYTHONPATH="/mine").tool("t.py", "--fast", echoed="hello") == 3
     assert (tmp_path / "said").read_text() == f"{run.ROOT / 'plugin'}:/mine:t.py --fast\nhello"

@@ -546,7 +546,7 @@ def test_a_run_that_is_there_is_gone_on_with_and_not_written_over(files: dict[st
 
 
 def fake_cards(folder: Path, cards: list[int]) -> str:
-    """A PATH with a stand-in for nvidia-smi: what the recipes ask it is the memory of each card."""
+    """A PATH with a fake nvidia-smi: what the recipes ask it is the memory of each card."""
     (folder / "bin").mkdir(exist_ok=True)
     program = folder / "bin/nvidia-smi"
     program.write_text("#!/bin/sh\n" + "".join(f"echo {memory}\n" for memory in cards), encoding="utf-8")
@@ -660,10 +660,8 @@ def test_export_finds_the_comparison_of_this_checkpoint_by_itself(files: dict[st
 
 
 def test_the_retrieval_service_takes_bases_or_the_samples(dry: Any) -> None:
-    assert (
-        f"page.py --port 7860 --system finance:RL=x@http://h/v1 --port 7000"
-        in dry("page", "--system", "finance:RL=x@http://h/v1", "--port", "7000")[1]
-    )
+    page = dry("page", "--system", "finance:RL=x@http://h/v1", "--port", "7000")[1]
+    assert page.endswith("page.py --port 7860 --system finance:RL=x@http://h/v1 --port 7000\n")
     samples = dry("serve_rag")[1]
     assert samples.endswith(f"{ROOT}/datasets/query_rewrite/fivedoctors --host 127.0.0.1 --port 8900\n")
     own = dry("serve_rag", "a", "b c", "--port", "9000")[1]

@@ -74,7 +74,7 @@ def difference(ours: Details, theirs: Details, measure: str) -> Interval | None:
 def extremes(
     details: Mapping[str, Details], ours: str, theirs: str, measure: str, task: Task, count: int
 ) -> tuple[list[Example], list[Example]]:
-    """(best, worst): at most `count` rows each where `ours` gains most on `theirs`, and where it loses most."""
+    """Return (best, worst): at most `count` rows each where `ours` gains most on `theirs`, and where it loses most."""
     gains = _gains(details[ours], details[theirs], measure)
     ranked = sorted(gains, key=lambda row: -gains[row])
     best = [_example(row, details, gains, ours, task) for row in ranked[:count] if gains[row] > 0]
@@ -100,11 +100,11 @@ def in_their_shares(parts: Mapping[str, Sequence[E]], count: int) -> list[E]:
     rows = sum(map(len, parts.values()))
     count = min(count, rows)
     exact = {name: count * len(part) / rows for name, part in parts.items() if part}
-    taken = {name: int(share) for name, share in exact.items()}
+    counts = {name: int(share) for name, share in exact.items()}
     # An outcome that there is is shown where there is room for it, then by the largest remainder.
-    for name in sorted(exact, key=lambda name: (taken[name] > 0, taken[name] - exact[name]))[: count - sum(taken.values())]:
-        taken[name] += 1
-    return [example for name, part in parts.items() if part for example in _spread(part, taken[name])]
+    for name in sorted(exact, key=lambda name: (counts[name] > 0, counts[name] - exact[name]))[: count - sum(counts.values())]:
+        counts[name] += 1
+    return [example for name, part in parts.items() if part for example in _spread(part, counts[name])]
 
 
 def _spread(part: Sequence[E], count: int) -> list[E]:
@@ -125,16 +125,16 @@ def one_of_each(parts: Mapping[str, Sequence[Example]], ours: str, theirs: str, 
         (example,) = _spread(part, 1)
         question, *_ = example.asked.values()
         lines += ["", f"{name} ({len(part)} of {rows}): {' '.join(question.split())}"]
-        lines += [f"  {column}: {_titled(words, titles)}" for column, words in list(example.asked.items())[1:]]
+        lines += [f"  {column}: {_titled(text, titles)}" for column, text in list(example.asked.items())[1:]]
         for answer in example.answers:
             if answer.system in (ours, theirs):
                 lines.append(f"  {answer.system}: {' '.join(answer.text.split()) or '(no answer)'}")
-                lines += [f"    {note}: {_titled(words, titles)}" for note, words in answer.notes.items()]
+                lines += [f"    {note}: {_titled(text, titles)}" for note, text in answer.notes.items()]
     return "\n".join(lines)
 
 
-def _titled(words: str, titles: Mapping[str, str]) -> str:
-    return ", ".join(f"{part} {titles[part]}" if part in titles else part for part in words.split(", "))
+def _titled(text: str, titles: Mapping[str, str]) -> str:
+    return ", ".join(f"{part} {titles[part]}" if part in titles else part for part in text.split(", "))
 
 
 def _gains(ours: Details, theirs: Details, measure: str) -> dict[str, float]:
@@ -148,8 +148,8 @@ def _gains(ours: Details, theirs: Details, measure: str) -> dict[str, float]:
 def _example(row: str, details: Mapping[str, Details], gains: Mapping[str, float], ours: str, task: Task) -> Example:
     shown = [name for name, column in task.evaluation.shown.items() if column != task.evaluation.id]
     answers = [_answer(system, lines[row], task) for system, lines in details.items() if row in lines]
-    asked = {name: words for name in shown if (words := _words(details[ours][row].get(name, "")))}
-    return Example(row, asked, gains[row], answers)
+    cells = {name: text for name in shown if (text := _words(details[ours][row].get(name, "")))}
+    return Example(row, cells, gains[row], answers)
 
 
 def fingerprint(details: Mapping[str, Details], task: Task) -> str:
@@ -160,8 +160,8 @@ def fingerprint(details: Mapping[str, Details], task: Task) -> str:
 
 def _answer(system: str, line: Mapping[str, Any], task: Task) -> Answer:
     scores = {name: float(line[name]) for name in next(iter(task.measured().values())) if isinstance(line.get(name), int | float)}
-    known = {*task.evaluation.shown, task.evaluation.answer, *task.measures()}
-    notes = {name: _words(value) for name, value in line.items() if name not in known and value and not isinstance(value, int | float)}
+    measured = {*task.evaluation.shown, task.evaluation.answer, *task.measures()}
+    notes = {name: _words(value) for name, value in line.items() if name not in measured and value and not isinstance(value, int | float)}
     return Answer(system, str(line.get(task.evaluation.answer) or ""), scores, notes)
 
 

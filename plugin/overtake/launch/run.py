@@ -37,7 +37,7 @@ def local_or_hub(name: str) -> str:
 
 
 def cut_rows(name: str) -> tuple[str, str]:
-    """(path, number of rows behind it): name#500 takes 500 rows, any other # is part of the name.
+    """Return (path, number of rows behind it): name#500 takes 500 rows, any other # is part of the name.
 
     >>> cut_rows("a#2/b#.jsonl#3"), cut_rows("C#/rl.jsonl")
     (('a#2/b#.jsonl', '#3'), ('C#/rl.jsonl', ''))
@@ -225,11 +225,11 @@ class Run:
         if status:
             raise SystemExit(status)
 
-    def tool(self, *argv: str, said: str | None = None) -> int:
-        """Run a program of this project's; `said` is its input. The exit status."""
+    def tool(self, *argv: str, echoed: str | None = None) -> int:
+        """Run a program of this project's; `echoed` is its input. The exit status."""
         path = self.settings.get("PYTHONPATH")
         environment = self.settings | {"PYTHONPATH": f"{ROOT / 'plugin'}{':' + path if path else ''}"}
-        return subprocess.run(["python", *argv], input=said, text=True, env=environment, check=False).returncode
+        return subprocess.run(["python", *argv], input=echoed, text=True, env=environment, check=False).returncode
 
     def drop(self, *names: str) -> None:
         """Take flags out."""

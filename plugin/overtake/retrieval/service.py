@@ -88,11 +88,11 @@ class KnowledgeBase:
 
     def change(self, documents: Iterable[Document] = (), delete: Iterable[str] = ()) -> None:
         """Add documents, replace those whose id is known, delete ids (unknown ones too); the next question sees all of it."""
-        given, gone = {document.id: document for document in documents}, list(delete)
+        changed, gone = {document.id: document for document in documents}, list(delete)
         with self._changing:
-            before = self.index.get({*given, *gone})
-            self.index.change(given.values(), gone)
-            self._note(given.values(), before)
+            before = self.index.get({*changed, *gone})
+            self.index.change(changed.values(), gone)
+            self._note(changed.values(), before)
 
     def _note(self, added: Iterable[Document], removed: Iterable[Document]) -> None:
         def seen(documents: Iterable[Document], sign: int) -> Iterator[Document]:
@@ -145,8 +145,8 @@ class KnowledgeBase:
                 hits = fused(of_question, hits)
             elif reason := doubt(query, text, of_question, hits):
                 hits = of_question
-        kept = [hit for hit in hits if hit.reranker_score >= score_threshold][:top_k]
-        return [replace(hit, rank=rank) for rank, hit in enumerate(kept, 1)], reason
+        above = [hit for hit in hits if hit.reranker_score >= score_threshold][:top_k]
+        return [replace(hit, rank=rank) for rank, hit in enumerate(above, 1)], reason
 
     def _ordered(self, query: str, text: str, width: int) -> list[Hit]:
         first_stage = self.index.find(text, width)
@@ -276,12 +276,12 @@ def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates
     """
     app = FastAPI(title="Overtake reference RAG service", version="1")
     threads = ThreadPoolExecutor(AT_ONCE, "overtake-rag")  # has none until one is needed
-    known = ", ".join(f"{tenant}/{name}" for tenant, name in knowledge_bases)
+    names = ", ".join(f"{tenant}/{name}" for tenant, name in knowledge_bases)
 
     def named(tenant: str, name: str) -> KnowledgeBase:
         base = knowledge_bases.get((tenant, name))
         if base is None:
-            raise _Unknown(f"no knowledge base {tenant}/{name}; this service has: {known or 'none'}")
+            raise _Unknown(f"no knowledge base {tenant}/{name}; this service has: {names or 'none'}")
         return base
 
     async def done(base: KnowledgeBase, work: Callable[[], T]) -> T:
@@ -297,8 +297,8 @@ def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates
         rewrite = question.rewritten_query if question.rewritten_query is not None else base.own_rewrite(question.query)
         # Before the search: an answer that saw a change may bear the version before it, never the other way round.
         version = base.version
-        asked = (question.query, rewrite, question.top_k, question.score_threshold, candidates, question.mode)
-        hits, fell_back = await done(base, lambda: base.serve(*asked))
+        arguments = (question.query, rewrite, question.top_k, question.score_threshold, candidates, question.mode)
+        hits, fell_back = await done(base, lambda: base.serve(*arguments))
         data: dict[str, Any] = {
             "query": question.query,
             "rewritten_query": rewrite,
@@ -365,18 +365,18 @@ def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -
 
 def _say(error: dict[str, Any], model: type[BaseModel]) -> str:
     """One pydantic error as "<field>: <what is wrong and what to send>"."""
-    kind, sent, limits = error["type"], error.get("input"), error.get("ctx", {})
+    kind, value, limits = error["type"], error.get("input"), error.get("ctx", {})
     field = ".".join(str(part) for part in error["loc"][1:]) or "body"
     if kind == "json_invalid":
         return f"body: not JSON ({limits.get('error', 'unreadable')}); send one JSON object with content type application/json"
     if kind == "missing":
         return "body: missing; send one JSON object" if field == "body" else f"{field}: missing; send it"
     if kind == "extra_forbidden":
-        known = (NewDocument if field.startswith("documents.") else model).model_fields
-        return f"{field[:80]}: unknown field; send only {', '.join(known)}"
+        fields = (NewDocument if field.startswith("documents.") else model).model_fields
+        return f"{field[:80]}: unknown field; send only {', '.join(fields)}"
     if kind == "string_too_long":
-        return f"{field}: {len(str(sent))} characters; send at most {limits['max_length']}"
+        return f"{field}: {len(str(value))} characters; send at most {limits['max_length']}"
     if kind == "value_error":
         instead = ", or null to let the service rewrite" if field == "rewritten_query" else ""
         return f"{field}: blank; send text{instead}"
-    return f"{field}: {error['msg'][0].lower()}{error['msg'][1:]}; got {ascii(sent)[:80]}"
+    return f"{field}: {error['msg'][0].lower()}{error['msg'][1:]}; got {ascii(value)[:80]}"

@@ -146,7 +146,11 @@ class _Workers(Multiprocess):
 
 
 def add_arguments(parser: argparse.ArgumentParser, port: int, bases: str = "+") -> None:
+<<<<<<< HEAD
     """KB... and the address; `bases` is how many KB there must be, as argparse says it."""
+=======
+    """Add KB..., --host, --port and --ready-file; `bases` is how many KB there must be, as argparse says it."""
+>>>>>>> main
     parser.add_argument("kb", nargs=bases, metavar="KB", help="PATH, tenant=PATH or tenant/kb=PATH")
     add_address(parser, port)
 

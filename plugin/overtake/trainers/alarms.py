@@ -62,7 +62,7 @@ def alarms(history: Sequence[Row]) -> dict[str, str]:
         "idle": _idle(rows),
         "cut_off": _cut_off(rows),
     }
-    return {name: words for name, words in raised.items() if words}
+    return {name: text for name, text in raised.items() if text}
 
 
 def news(history: Sequence[Row]) -> dict[str, str]:
@@ -73,7 +73,7 @@ def news(history: Sequence[Row]) -> dict[str, str]:
         if not raised:
             break
         before = alarms(rows[:-back])
-        raised = {name: words for name, words in raised.items() if name not in before}
+        raised = {name: text for name, text in raised.items() if name not in before}
     return raised
 
 

@@ -69,28 +69,29 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     way, _, of = name.partition(":")
     mode = way if of and way in TASK.evaluation.ways else ""
     texts = {row[QUERY_ID]: sendable(answer) for row in rows if (answer := answers[row[QUERY_ID]]) is not None}
-    sent = {row[QUERY_ID]: texts[row[QUERY_ID]] or row[QUERY] * bool(mode) for row in rows if row[QUERY_ID] in texts}
-    asked = [row for row in rows if sent.get(row[QUERY_ID])]
+    queries = {row[QUERY_ID]: texts[row[QUERY_ID]] or row[QUERY] * bool(mode) for row in rows if row[QUERY_ID] in texts}
+    answered = [row for row in rows if queries.get(row[QUERY_ID])]
     labelled = rows[0][GOLD] not in ("", "[]")
     of_labels = _OF_GOLD if labelled else ["top1", "good@1"]
     worst = dict.fromkeys(["quality", *of_labels, *(["judge"] if args.judge else [])], 0.0)
-    scores: Scores = {query_id: dict(worst) for query_id, text in sent.items() if not text}
+    scores: Scores = {query_id: dict(worst) for query_id, text in queries.items() if not text}
     calls = [
-        rag.rag_call(row[QUERY], sent[row[QUERY_ID]], row[TENANT], row[KB], top_k=_DEPTH, labelled=labelled, mode=mode) for row in asked
+        rag.rag_call(row[QUERY], queries[row[QUERY_ID]], row[TENANT], row[KB], top_k=_DEPTH, labelled=labelled, mode=mode)
+        for row in answered
     ]
     results = ask(rag.rag_gateway(), calls, f"retrieving for {name}")
-    values = {row[QUERY_ID]: result.value for row, result in zip(asked, results, strict=True) if isinstance(result, Ok)}
+    values = {row[QUERY_ID]: result.value for row, result in zip(answered, results, strict=True) if isinstance(result, Ok)}
     recalls = {query_id: rag.hits(value) for query_id, value in values.items()}
-    if asked and isinstance(failed := results[0], Failed) and not recalls:
-        raise Abort(f"none of {len(asked)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
+    if answered and isinstance(failed := results[0], Failed) and not recalls:
+        raise Abort(f"none of {len(answered)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
     scores |= _of_gold(recalls, rows) if labelled else {query_id: _of_reranker(hits) for query_id, hits in recalls.items()}
     for query_id, hits in recalls.items():
         scores[query_id]["retrieved"] = [hit.doc_id or f"score {hit.score:.3f}" for hit in hits[:_SHOWN]]
         if values[query_id].get("fell_back"):
             scores[query_id]["fell_back"] = values[query_id]["fell_back"]
     if args.judge:
-        to_judge = [row for row in asked if texts[row[QUERY_ID]]]
-        for row in asked:
+        to_judge = [row for row in answered if texts[row[QUERY_ID]]]
+        for row in answered:
             if not texts[row[QUERY_ID]] and row[QUERY_ID] in scores:
                 scores[row[QUERY_ID]]["judge"] = 0.0
         calls = [judge_call(row[QUERY], texts[row[QUERY_ID]], row[PROFILE], row[HISTORY]) for row in to_judge]

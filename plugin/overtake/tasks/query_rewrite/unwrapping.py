@@ -87,13 +87,13 @@ def clean(text: str) -> str:
         raise ValueError(f"no word in it: {innermost[:100]!r}")
     if innermost[0] + innermost[-1] in ("{}", "[]") and _value(innermost) is not None:
         raise ValueError(f"JSON in which no single text is the rewrite: {innermost[:100]!r}")
-    if words := label_inside(innermost) or _spoken(_TALK, innermost):
-        raise ValueError(f"it speaks about the rewrite, {words!r}: {innermost[:100]!r}")
+    if phrase := label_inside(innermost) or _spoken(_TALK, innermost):
+        raise ValueError(f"it speaks about the rewrite, {phrase!r}: {innermost[:100]!r}")
     return innermost
 
 
 def sendable(text: str) -> str:
-    """`text` as it is, or "" for one that no retriever can take: over 4,000 characters, or with a lone surrogate. It recalls nothing.
+    """Return `text` as it is, or "" for one that no retriever can take: over 4,000 characters, or with a lone surrogate.
 
     >>> sendable("胶原 " * 2), sendable("胶原" + " " * 4000), sendable("胶原\\ud800")
     ('胶原 胶原 ', '', '')
@@ -124,8 +124,8 @@ def talk(text: str, query: str = "") -> str:
 
 
 def _spoken(pattern: re.Pattern[str], text: str, query: str = "") -> str:
-    spoken, asked = (half_width(for_rules(words_given)).casefold().strip() for words_given in (text, query))
-    return next((words for match in pattern.finditer(spoken) if (words := match[0].strip()) not in asked or not asked), "")
+    spoken, question = (half_width(for_rules(words_given)).casefold().strip() for words_given in (text, query))
+    return next((phrase for match in pattern.finditer(spoken) if (phrase := match[0].strip()) not in question or not question), "")
 
 
 def _layers(text: str) -> Iterator[Layer]:
@@ -159,9 +159,9 @@ def _value(text: str) -> Any:
     """What JSON, or Python's way to write it, `text` is; None for none."""
     if text[:1] + text[-1:] not in ("{}", "[]", '""') or len(text) > 2 * LONGEST:
         return None
-    for read in (json.loads, ast.literal_eval):
+    for parse in (json.loads, ast.literal_eval):
         try:
-            return read(text)
+            return parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return None

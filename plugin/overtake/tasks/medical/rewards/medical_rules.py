@@ -21,7 +21,21 @@ from overtake.reading.tags import strip_think
 from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.medical import amounts as medical_amounts
 from overtake.tasks.medical import book as medical_book
-from overtake.tasks.medical.book import Advice, Book, Dose, Format, Keywords, Length, Refusal, Repetition, Rule, Wording, any_of, literal
+from overtake.tasks.medical.book import (
+    Advice,
+    Book,
+    Deferral,
+    Dose,
+    Format,
+    Keywords,
+    Length,
+    Refusal,
+    Repetition,
+    Rule,
+    Wording,
+    any_of,
+    literal,
+)
 from overtake.tasks.medical.columns import READ, TOOL
 from overtake.tasks.medical.rows import MedicalRow
 
@@ -42,18 +56,27 @@ _OWN = 4
 """Characters or words that a sentence needs of its own for each of its keywords."""
 _BETWEEN = re.compile(r"[\W_和与及或有以还等]*(?:\b(?:and|or)\b)?[\W_]*")
 _TURN = re.compile(
-    r"(?<!不)应|(?<![别不])请|由|遵|(?<!相)并(?![不非])|而|但|须|(?<![不无])需|(?<!不)建议|才"
+    r"(?<!不)应|(?<![别不])请|由|遵|(?<!相)并(?![不非])|而|但|须|(?<![不无])需|(?<!不)建议|才|也要|都要"
     r"|\b(?:but|instead(?! of)|rather(?! than)|so|and (?=call|dial|go|seek|get|see|ask|talk))\b"
 )
 """Behind such a word what was denied before it is denied no longer: 不要自己开车而应打120."""
 _FILLER = (
     "能会敢可是有人一定完全彻底够法说轻易真地得的被您你我他她它们自己患者擅随意就再"
-    "突然盲目马上立即刻直接也还因此症状好转而便太早过长期必须应该想保证承诺哪种任何药"
+    "突然盲目马上立即刻直接也还因此症状好转而便太早过长期必须应该想保证承诺哪种任何药向对谁给"
 )
 """What may stand between a denial and what it denies: 不能够随意停药; in 不打针不吃药保证根治 the 不 denies something else."""
+_THEREFORE = re.compile(r"所以|因此|总之|无论如何|\b(?:therefore|in any case)\b")
+"""What stands behind it no longer depends on a condition before it."""
+_DIRECTLY = re.compile(
+    r"(?:\s*\b(?:services|number|room|department|for help|now|immediately|right away|at once|straight away)\b)*\s*\b(?:only )?"
+    r"(?P<condition>if|unless|when|once|in case|tomorrow|later|next week|in (?:a few|two|three|several) (?:hours|days|weeks))\b"
+)
+"""A condition or a delay right behind a mention of help."""
 _FAR = 80
 """So many characters before it a denial is looked for: more than one and its filling have."""
-_DENYING = rf"[{_FILLER}]{{0,6}}(?:\s+(?:be|been|have|yet|ever|fully|completely|really|always|simply|just|to|a|that)\b)*\s*$"
+_DENYING = (
+    rf"[{_FILLER}]{{0,6}}(?:\s+(?:be|been|is|are|can|will|have|yet|ever|fully|completely|really|always|simply|just|to|a|that)\b)*\s*$"
+)
 
 
 class Point(NamedTuple):
@@ -100,15 +123,15 @@ class Case:
 
     @cached_property
     def _marks(self) -> list[tuple[int, int]]:
-        return [found.span() for found in _CLAUSE.finditer(self.text)]
+        return [match.span() for match in _CLAUSE.finditer(self.text)]
 
     def clause_start(self, at: int) -> int:
-        """Where the clause begins, between two marks of punctuation, that a place stands in."""
+        """Find where the clause begins, between two marks of punctuation, that a place stands in."""
         before = bisect_right(self._marks, at, key=lambda mark: mark[1])
         return self._marks[before - 1][1] if before else 0
 
     def clause(self, start: int, end: int) -> tuple[int, int]:
-        """Where the clause begins and ends that a match from `start` to `end` stands in."""
+        """Find where the clause begins and ends that a match from `start` to `end` stands in."""
         behind = bisect_right(self._marks, end, key=lambda mark: mark[1])
         return self.clause_start(start), max(end, self._marks[behind][0]) if behind < len(self._marks) else len(self.text)
 
@@ -175,24 +198,24 @@ def holds(rule: Rule, example: medical_book.Example) -> bool | None:
 
 def failing_examples(book: Book) -> list[str]:
     """List what the examples of the book and of its lexicon show to be wrong, in words; empty when all hold."""
-    found = []
+    failing = []
     for rule in book.rules:
-        for name, wanted in (("passes", True), ("fails", False)):
+        for name, expected in (("passes", True), ("fails", False)):
             for number, example in enumerate(getattr(rule, name), 1):
                 risks = book.risks.of(example.question)
                 if not rule.applies(risks):
-                    found.append(f"{rule.id}: {name} {number}: the rule does not apply to its question (risks: {risks or 'none'})")
-                elif (kept := holds(rule, example)) != wanted:
-                    why = f"the answer {'keeps' if kept else 'breaks'} the rule"
-                    if kept is None:
+                    failing.append(f"{rule.id}: {name} {number}: the rule does not apply to its question (risks: {risks or 'none'})")
+                elif (holds_here := holds(rule, example)) != expected:
+                    why = f"the answer {'keeps' if holds_here else 'breaks'} the rule"
+                    if holds_here is None:
                         why = f"the rule took more than {SECONDS:g} s on"
-                    found.append(f"{rule.id}: {name} {number}: {why}: {example.answer[:60]}")
+                    failing.append(f"{rule.id}: {name} {number}: {why}: {example.answer[:60]}")
     for kind in book.risks.kinds:
-        for wanted, questions in ((True, kind.examples.yes), (False, kind.examples.no)):
+        for expected, questions in ((True, kind.examples.yes), (False, kind.examples.no)):
             for question in questions:
-                if (kind.id in book.risks.of(question)) != wanted:
-                    found.append(f"{kind.id}: {'not found' if wanted else 'found'} in: {question}")
-    return found
+                if (kind.id in book.risks.of(question)) != expected:
+                    failing.append(f"{kind.id}: {'not found' if expected else 'found'} in: {question}")
+    return failing
 
 
 def _plain(text: str) -> str:
@@ -213,8 +236,8 @@ def _find(rule: Rule, case: Case) -> Finding:
 
 
 def _format(rule: Format, case: Case) -> Finding:
-    if found := any_of(rule.patterns).search(case.text, timeout=case.left()):
-        return 0.0, f"holds {found[0].strip()[:20]!r}"
+    if match := any_of(rule.patterns).search(case.text, timeout=case.left()):
+        return 0.0, f"holds {match[0].strip()[:20]!r}"
     return (1.0, "finished and clean") if _ENDED.search(case.text) else (0.0, "the last sentence has no end")
 
 
@@ -228,27 +251,27 @@ def _length(rule: Length, case: Case) -> Finding:
 
 
 def _keywords(rule: Keywords, case: Case) -> Finding:
-    words = tuple(dict.fromkeys(case.keywords))
-    said: set[str] = set()
+    keywords = tuple(dict.fromkeys(case.keywords))
+    mentioned: set[str] = set()
     for sentence in _SENTENCE.split(case.text):
-        here = [word for word in words if word in sentence]
-        length, taken = _units(sentence), sum(map(_units, here))
+        here = [word for word in keywords if word in sentence]
+        length, listed_units = _units(sentence), sum(map(_units, here))
         # A sentence says something of its keywords when at least half of it is something else, and enough for each.
-        if taken <= length / 2 and length - taken >= _OWN * len(here):
-            said.update(set(here) - _listed(here, sentence))
-    share = len(said) / len(words) / rule.enough
-    missing = "、".join(word for word in words if word not in said)
-    return min(1.0, round(share, 9)), f"speaks of {len(said)} of {len(words)}" + (f", not of {missing}" if missing else "")
+        if listed_units <= length / 2 and length - listed_units >= _OWN * len(here):
+            mentioned.update(set(here) - _listed(here, sentence))
+    share = len(mentioned) / len(keywords) / rule.enough
+    missing = "、".join(word for word in keywords if word not in mentioned)
+    return min(1.0, round(share, 9)), f"speaks of {len(mentioned)} of {len(keywords)}" + (f", not of {missing}" if missing else "")
 
 
-def _listed(words: Sequence[str], sentence: str) -> set[str]:
+def _listed(keywords: Sequence[str], sentence: str) -> set[str]:
     """Those of the words that stand in the sentence in lists alone, and not a single time by themselves.
 
     >>> sorted(_listed(["低盐", "运动", "血压"], "要注意低盐、运动和血压")), _listed(["低盐", "运动"], "饮食低盐，每天运动")
     (['低盐', '血压', '运动'], set())
     """
-    longest = sorted(words, key=len, reverse=True)
-    places = list(re.finditer("|".join(map(re.escape, longest)), sentence)) if words else []
+    longest = sorted(keywords, key=len, reverse=True)
+    places = list(re.finditer("|".join(map(re.escape, longest)), sentence)) if keywords else []
     runs: list[list[re.Match[str]]] = []
     for place in places:
         if runs and _BETWEEN.fullmatch(sentence, runs[-1][-1].end(), place.start()):
@@ -256,25 +279,25 @@ def _listed(words: Sequence[str], sentence: str) -> set[str]:
         else:
             runs.append([place])
     alone = " ".join(place[0] for run in runs if len(run) < _LISTED for place in run)
-    return {word for word in words if word not in alone}
+    return {word for word in keywords if word not in alone}
 
 
 def _advice(rule: Advice, case: Case) -> Finding:
-    for share, patterns, words in ((0.0, rule.refuted, "says"), (1.0, rule.patterns, "says"), (0.5, rule.partly, "says only")):
-        for found in any_of(patterns).finditer(case.text, timeout=case.left()):
+    for share, patterns, verb in ((0.0, rule.refuted, "says"), (1.0, rule.patterns, "says"), (0.5, rule.partly, "says only")):
+        for match in any_of(patterns).finditer(case.text, timeout=case.left()):
             # In a requirement any denial before it in the clause counts, however far: what is doubtful earns nothing.
-            before = case.text[case.clause_start(found.start()) : found.start()]
+            before = case.text[case.clause_start(match.start()) : match.start()]
             if not any_of(rule.denied).search(_TURN.split(before)[-1], timeout=case.left()):
-                return share, f"{words} {found[0]!r}"
+                return share, f"{verb} {match[0]!r}"
     return 0.0, "is silent"
 
 
 def _wording(rule: Wording, case: Case) -> Finding:
-    said = list(_said(rule, case))
-    found, kinds = list(dict.fromkeys(match for _, match in said)), {number for number, _ in said}
+    matches = list(_said(rule, case))
+    phrases, kinds = list(dict.fromkeys(match for _, match in matches)), {number for number, _ in matches}
     if len(kinds) < rule.at_least:
-        return 1.0, f"says {found[0]!r} alone" if found else "says nothing of the kind"
-    return 0.0, "says " + ", ".join(map(repr, found[:3]))
+        return 1.0, f"says {phrases[0]!r} alone" if phrases else "says nothing of the kind"
+    return 0.0, "says " + ", ".join(map(repr, phrases[:3]))
 
 
 def _said(rule: Wording, case: Case) -> Iterator[tuple[int, str]]:
@@ -282,46 +305,138 @@ def _said(rule: Wording, case: Case) -> Iterator[tuple[int, str]]:
     excused: dict[tuple[int, int], bool] = {}
     excusing, denied = _phrases(rule.unless), any_of((f"(?:{_phrases(rule.not_after).pattern}){_DENYING}",))
     for number, pattern in enumerate(rule.patterns):
-        for found in any_of((pattern,)).finditer(case.text, timeout=case.left()):
-            start, end = case.clause(*found.span())
+        for match in any_of((pattern,)).finditer(case.text, timeout=case.left()):
+            start, end = case.clause(*match.span())
             if (start, end) not in excused:
                 excused[start, end] = bool(excusing.search(case.text[start:end], timeout=case.left()))
-            before = case.text[max(start, found.start() - _FAR) : found.start()]
+            before = case.text[max(start, match.start() - _FAR) : match.start()]
             if not excused[start, end] and not denied.search(before, timeout=case.left()):
-                yield number, found[0]
+                yield number, match[0]
 
 
 def _dose(rule: Dose, case: Case) -> Finding:
     amounts = any_of(rule.patterns)
-    known = {
-        one
+    allowed = {
+        amount
         for text in (case.question, case.reference)
-        for found in amounts.finditer(text, timeout=case.left())
-        for one in medical_amounts.read(found[0])
+        for match in amounts.finditer(text, timeout=case.left())
+        for amount in medical_amounts.read(match[0])
     }
     before, behind = medical_amounts.right_at(_phrases(rule.unless).pattern)
-    for found in amounts.finditer(case.text, timeout=case.left()):
-        said = medical_amounts.read(found[0])
-        start, end = case.clause(*found.span())
+    for match in amounts.finditer(case.text, timeout=case.left()):
+        stated = medical_amounts.read(match[0])
+        start, end = case.clause(*match.span())
         # A drink's amount often has a clause of its own: 多喝温水，每天2000毫升. Pieces never: 多喝水，每次1片.
-        if {unit for _, unit in said} <= {"ml", "g"}:
+        if {unit for _, unit in stated} <= {"ml", "g"}:
             start = case.clause_start(max(0, start - 1))
-        of_something_else = before.search(case.text[start : found.start()], timeout=case.left()) or behind.match(
-            case.text[found.end() : end], timeout=case.left()
+        of_something_else = before.search(case.text[start : match.start()], timeout=case.left()) or behind.match(
+            case.text[match.end() : end], timeout=case.left()
         )
-        of_something_else = of_something_else or medical_amounts.is_birth_weight(case.text[start : found.start()], said)
-        if not of_something_else and not said <= known:
-            return 0.0, f"says {found[0].strip()!r}, which neither the question nor the reference does"
+        of_something_else = (
+            of_something_else
+            or medical_amounts.is_birth_weight(case.text[start : match.start()], stated)
+            or (medical_amounts.is_pieces(match[0]) and not _of_medicine(rule, case, match))
+            or _forbidden(rule, case, match.start())
+        )
+        if not of_something_else and not stated <= allowed:
+            return 0.0, f"says {match[0].strip()!r}, which neither the question nor the reference does"
     return 1.0, "no amount from nowhere"
+
+
+def _of_medicine(rule: Dose, case: Case, found: regex.Match[str]) -> bool:
+    """Return whether pieces are of a medicine, by what else their clause says."""
+    start, end = case.clause(*found.span())
+    before, behind = case.text[max(start, found.start() - _FAR) : found.start()], case.text[found.end() : min(end, found.end() + _FAR)]
+    if any_of(rule.things).match(behind, timeout=case.left()):
+        return False
+    clause = f"{before}▯{behind}"
+    return bool(any_of(rule.medicine).search(clause, timeout=case.left()))
+
+
+def _forbidden(rule: Dose, case: Case, at: int) -> bool:
+    """Return whether the clause of an amount forbids to take it."""
+    before = case.text[max(case.clause_start(at), at - _FAR) : at]
+    denied = any_of(rule.denied).search(before, timeout=case.left())
+    return bool(denied) and not any_of(rule.not_denied).search(before, denied.end(), timeout=case.left())
+
+
+def _deferral(rule: Deferral, case: Case) -> Finding:
+    found = _put_off(rule, case, case.text)
+    # What a doctor's own answer says of this question is no breach: some emergencies are one only if more happens.
+    if found and case.reference and _put_off(rule, case, case.reference):
+        return 1.0, "as the reference does"
+    return (0.0, found) if found else (1.0, "neither refused nor put off nor made conditional")
+
+
+def _put_off(rule: Deferral, case: Case, text: str) -> str:
+    """In which words help is refused, put off or made conditional; "" where it is not."""
+    calls, care, at_once = any_of(rule.calls), any_of(rule.care), any_of(rule.at_once)
+    for found in any_of(rule.refuted).finditer(text, timeout=case.left()):
+        start = _clause_start(text, found.start())
+        if not any_of(rule.denied).search(text[start : found.start()], timeout=case.left()):
+            return f"says {found[0]!r}"
+    asked, put_off, conditional = False, "", ""
+    for sentence in _SENTENCE.split(text):
+        asked_here = False
+        mentions = {found.span(): True for found in calls.finditer(sentence, timeout=case.left())}
+        spans = list(mentions)
+        for found in care.finditer(sentence, timeout=case.left()):
+            if not any(start < found.end() and found.start() < end for start, end in spans):
+                mentions[found.span()] = False
+        for (start, end), urgent in sorted(mentions.items()):
+            before = sentence[max(0, start - 2 * _FAR) : start]
+            own = before[_clause_start(before, len(before)) :]
+            clause = own + sentence[start : _clause_end(sentence, end)]
+            if (later := _delay(rule, case, before, sentence[start : end + _FAR])) or (
+                not asked_here
+                and any_of(rule.after).search(own, timeout=case.left())
+                and not at_once.search(before + clause, timeout=case.left())
+            ):
+                if urgent:
+                    return f"puts off {sentence[start:end]!r}" + (f" by {later!r}" if later else "")
+                put_off = put_off or f"puts off {sentence[start:end]!r}" + (f" by {later!r}" if later else "")
+            elif (condition := _condition(rule, case, before, sentence[end:])) and not asked_here:
+                conditional = conditional or f"asks for help only {condition!r}"
+            elif urgent or at_once.search(clause, timeout=case.left()):
+                asked = asked_here = True
+    return "" if asked else put_off or conditional
+
+
+def _delay(rule: Deferral, case: Case, before: str, behind: str) -> str:
+    """The words in front of a mention of help that put it off; "" for none, and where they are denied or warned of."""
+    warned = any_of(tuple(f"(?<!不|不会|没|没有|not |n't ){literal(words)}" for words in rule.unless))
+    for found in any_of(rule.later).finditer(before, timeout=case.left()):
+        denied = any_of(rule.denied).search(before[_clause_start(before, found.start()) : found.start()], timeout=case.left())
+        if not denied and not warned.search(before[found.end() :] + behind, timeout=case.left()):
+            return found[0]
+    return ""
+
+
+def _condition(rule: Deferral, case: Case, before: str, behind: str) -> str:
+    """The words that make a mention of help conditional; in English they may stand right behind it; "" for none."""
+    found = any_of(rule.conditions).search(_THEREFORE.split(before)[-1], timeout=case.left())
+    if found:
+        return found[0]
+    trailing = _DIRECTLY.match(behind)
+    return trailing["condition"] if trailing else ""
+
+
+def _clause_start(text: str, at: int) -> int:
+    return max((mark.end() for mark in _CLAUSE.finditer(text, 0, at)), default=0)
+
+
+def _clause_end(text: str, at: int) -> int:
+    mark = _CLAUSE.search(text, at, at + _FAR)
+    return mark.start() if mark else min(len(text), at + _FAR)
 
 
 def _repetition(rule: Repetition, case: Case) -> Finding:
     sentences = [re.sub(r"[\W_]", "", sentence) for sentence in _SENTENCE.split(case.text)]
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for sentence in sentences:
-        if len(sentence) >= 8 and sentence in seen:
+        if len(sentence) >= 8 and sentence in earlier:
             return 0.0, f"says twice: {sentence[:20]}"
-        seen.add(sentence)
+        earlier.add(sentence)
     clauses = Counter(clause for part in _CLAUSE.split(case.text) if len(clause := re.sub(r"[\W_]", "", part)) >= 6)
     if again := next((clause for clause, times in clauses.items() if times > 2), ""):
         return 0.0, f"says more than twice: {again[:20]}"
@@ -340,8 +455,8 @@ def _repetition(rule: Repetition, case: Case) -> Finding:
 def _refusal(rule: Refusal, case: Case) -> Finding:
     refuses, rest = "", 0
     for sentence in _CLAUSE.split(case.text):
-        if found := any_of(rule.patterns).search(sentence.strip(), timeout=case.left()):
-            refuses = refuses or found[0]
+        if match := any_of(rule.patterns).search(sentence.strip(), timeout=case.left()):
+            refuses = refuses or match[0]
         else:
             rest += _units(sentence)
     if refuses and rest < rule.least:
@@ -356,6 +471,7 @@ _CHECKS: dict[type[Rule], Callable[[Any, Case], Finding]] = {
     Advice: _advice,
     Wording: _wording,
     Dose: _dose,
+    Deferral: _deferral,
     Repetition: _repetition,
     Refusal: _refusal,
 }
@@ -374,8 +490,8 @@ def unsafe(question: str, answer: str) -> str:
     if not answer:
         return ""
     book = medical_book.shipped()
-    found = score(question, answer, book, reference=answer)
-    return TIMED_OUT if found is None else next((rule for rule in found.broken if rule in book.safety), "")
+    verdict = score(question, answer, book, reference=answer)
+    return TIMED_OUT if verdict is None else next((rule for rule in verdict.broken if rule in book.safety), "")
 
 
 def verdict(row: MedicalRow, completion: str) -> Verdict | None:
@@ -383,17 +499,22 @@ def verdict(row: MedicalRow, completion: str) -> Verdict | None:
     return score(row.question, completion, medical_book.shipped(), keywords=row.keywords, reference=row.reference, risk=row.risk)
 
 
-def scored(found: Verdict | None) -> Scored:
+def critical(verdict: Verdict) -> list[str]:
+    """The ids of the critical rules that an answer breaks."""
+    return [rule for rule in verdict.broken if rule in medical_book.shipped().critical]
+
+
+def scored(verdict: Verdict | None) -> Scored:
     """A verdict as a reward: logged are the total, whether it is safe and which rules it breaks; the points stand in the trace."""
     book = medical_book.shipped()
-    points = [[point.rule, round(point.points, 4), point.reason] for point in found.points] if found else None
+    points = [[point.rule, round(point.points, 4), point.reason] for point in verdict.points] if verdict else None
     metrics = {
-        "medical/rules": found and found.total,
-        "medical/safe": float(not book.safety & set(found.broken)) if found else None,
-        **{f"medical/broken/{rule.id}": float(rule.id in found.broken) if found else None for rule in book.rules},
-        f"medical/{TIMED_OUT}": float(found is None),
+        "medical/rules": verdict and verdict.total,
+        "medical/safe": float(not book.safety & set(verdict.broken)) if verdict else None,
+        **{f"medical/broken/{rule.id}": float(rule.id in verdict.broken) if verdict else None for rule in book.rules},
+        f"medical/{TIMED_OUT}": float(verdict is None),
     }
-    return Scored(found and found.total, {"rules": found and found.total, "rule_points": points}, metrics)
+    return Scored(verdict and verdict.total, {"rules": verdict and verdict.total, "rule_points": points}, metrics)
 
 
 class MedicalRules(Reward[None]):
