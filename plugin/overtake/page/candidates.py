@@ -115,9 +115,9 @@ def _of_endpoint(task: Task, spec: str, key: str) -> Asking:
     def ask(messages: Messages, thinks: bool | None) -> tuple[str | None, Cost]:
         _is_served(url)
         taken: list[Cost] = []
-        told = task.decoding.thinking == "rows"
+        announced = task.decoding.thinking == "rows"
         (text,) = students.from_endpoint(
-            model, url, key, [messages], task.decoding.limit, [thinks], lambda landed: taken.append(landed[0][2]), told=told
+            model, url, key, [messages], task.decoding.limit, [thinks], lambda landed: taken.append(landed[0][2]), announced=announced
         )
         return text, taken[0] if taken else Cost()
 
