@@ -80,9 +80,9 @@ answered() { [[ -f $1 ]] || "${@:2}" || { (($? == 1)) && { "${@:2}" || (($? == 1
 mock_teacher() {
   stage "$1"; start teacher python -m demo.serve_teacher "${@:2}"; export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
 }
-# deploy ENVIRONMENT...: recipes/deploy.sh on a free port; its address is URL. A tiny student answers before vLLM would have started.
+# deploy ENVIRONMENT...: recipes/deploy.sh on a free port, the last start's if it can be; its address is URL. A tiny student answers before vLLM would have started.
 deploy() {
-  local port; port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  local port; port=$("${LAUNCH[@]}" port words 1 "$OUT/log/deploy.port")
   URL=http://127.0.0.1:$port
   serve deploy env -u API_KEY INFER=transformers "$@" PORT="$port" bash recipes/deploy.sh -- \
     python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=2)' "$URL/v1/models"

@@ -24,7 +24,7 @@ KEYS = {
     "OVERTAKE_STUDENT_API_KEY": "student-secret-2",
     "OVERTAKE_RAG_API_KEY": "rag-secret-3",
 }
-WAIT = 30_000
+WAIT = 120_000
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
