@@ -229,6 +229,7 @@ Everything lies in $OUT:
 
 $(cat "$OUT/eval/examples.txt")
 
+To type questions of your own: OVERTAKE_RAG_URL=... bash recipes/page.sh --eval $OUT/eval --system $algorithm=$folder   (docs/page.md)
 The teacher here: ${teacher_model:-$OVERTAKE_TEACHER_MODEL}. ${model:+Student, untrained: $model. }The whole took $SECONDS s.
 END
 exit
