@@ -71,7 +71,7 @@ def spelled(text: str) -> str:
     >>> spelled("5 0 0 m g"), spelled("1,000 mg, 2 岁")
     ('500 mg', '1000 mg, 2 岁')
     >>> spelled("每次一片半，两三粒，零点四克"), spelled("a tablet and a half"), spelled("一片半小时后")
-    ('每次1.5片，二-三粒，0.4克', '1.5 tablet', '一片半小时后')
+    ('每次1.5片，两-三粒，0.4克', '1.5 tablet', '一片半小时后')
     """
     text = _SPACED_UNIT.sub(r"\1", _SPACED.sub("", text))
     text = _POINT.sub(lambda found: f"{_value(found[1]):g}.{''.join(f'{_DIGITS[one]:g}' for one in found[2])}", text)
