@@ -118,6 +118,8 @@ class Settings(BaseSettings):
     prompt_once: bool = True
     """GRPO and PPO: the prompt of a group is computed once, not once a completion; where that cannot be, the run says so. 0: ms-swift's
     own way."""
+    self_teacher: bool = False
+    """GRPO: the student under the rows' `teacher_prompt` is its own teacher (DISTILL_FROM=self sets it); 0: the column is not read."""
     critic: str = ""
     """PPO: a model of the policy's tokenizer that becomes the critic (`tools/critic.py` makes one); empty: the policy's own base."""
     critic_lr: float = Field(1e-4, gt=0)

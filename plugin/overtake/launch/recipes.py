@@ -8,7 +8,7 @@ from pathlib import Path
 
 from overtake import boards, tasks
 from overtake.evaluation import gate, summaries
-from overtake.launch import checkpoints
+from overtake.launch import checkpoints, distilling
 from overtake.launch.command import Flags, Refused, put, quote, split, value
 from overtake.launch.machine import check_port, is_loopback
 from overtake.launch.processes import run_group
@@ -48,7 +48,9 @@ def train(run: Run, kind: str) -> None:
         run.put_rows(task, "rl_train.jsonl", "rl_val.jsonl")
     run.put(*numbers)
     run.put_given("train_flags", "sft_flags" if kind == "sft" else "rl_flags")
+    distilling.put_teacher(run, kind)
     run.put(*caller)
+    distilling.fit_gkd(run)
     if "--swanlab_token" in run.flags:
         raise Refused("--swanlab_token: every user of this machine would see the key. Set SWANLAB_API_KEY= in the environment")
     # Without evaluations there is nothing to stop by, and ms-swift fails on comparing nothing.
