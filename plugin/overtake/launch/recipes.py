@@ -110,13 +110,15 @@ def _choose_critic(run: Run) -> None:
 def sample(run: Run) -> None:
     """Draw on every row of DATASET into OUTPUT_DIR/draws.jsonl by the model RL would start from, and keep the best draw of each.
 
-    Draws that are there are not drawn again, and a run that was interrupted is gone on with.
+    Draws that are there are not drawn again, and a run that was interrupted is gone on with. SELECT=1: the rows that teach something too.
     """
     (task, *numbers), caller = split(run.given["words"])
     out = absolute(run.setting("OUTPUT_DIR", str(ROOT / "output" / task / "sample")))
     rows = absolute(run.setting("DATASET", str(ROOT / "output" / task / "data/rl_train.jsonl")))
     draws = out / "draws.jsonl"
     keep = [str(ROOT / "tools/select_best_of_n.py"), str(rows), str(draws), str(out / "train.jsonl")]
+    if run.setting("SELECT", "0") != "0":
+        keep += ["--selected", str(out / f"{rows.stem}.selected.jsonl")]
     run.take_machine()
     lines = [line for line in rows.read_bytes().split(b"\n") if line.strip()] if rows.is_file() else []
     # What could not be measured afterwards is refused before a model is loaded.
