@@ -107,6 +107,8 @@ class Settings(BaseSettings):
     """Tokens a minute, likewise."""
     judge_share: float = Field(0.3, ge=0, le=1)
     """Share of the groups (GRPO) or rows (PPO) that the judge scores in training."""
+    judge_group: bool = False
+    """GRPO's rewrites: 1: the judge scores all rewrites of a question in one call, the teacher's among them, equal ones once."""
 
     weight_judge: float = Field(0.35, ge=0)
     """Weight of the judge in `rag_competition`."""
