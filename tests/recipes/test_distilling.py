@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import threading
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,17 @@ def train(folder: Path, run: Any) -> Any:
     return train
 
 
-def log_probabilities(model: Path, ids: list[int], temperature: float) -> torch.Tensor:
-    """[tokens - 1]: what a model gives each token after those before it."""
+@cache
+def load(model: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
+    return AutoModelForCausalLM.from_pretrained(model)
+
+
+def log_probabilities(model: Path, ids: list[int], temperature: float) -> torch.Tensor:
+    """[tokens - 1]: what a model gives each token after those before it."""
     with torch.no_grad():
-        logits = AutoModelForCausalLM.from_pretrained(model)(torch.tensor([ids])).logits[0, :-1] / temperature
+        logits = load(model)(torch.tensor([ids])).logits[0, :-1] / temperature
     return logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
 
 
@@ -100,13 +106,11 @@ def by_hand(batch: dict[str, Any], model: Path, temperature: float, rewrite: Any
     """The teacher's log-probabilities of each row's scored tokens; `rewrite(prompt ids)` is the prompt that the teacher sees."""
     found = []
     for ids, attended, mask in zip(batch["ids"], batch["attended"], batch["mask"], strict=True):
-        whole = [token for token, there in zip(ids, attended, strict=True) if there]
-        count = sum(mask)
-        assert mask == [1] * count + [0] * (len(mask) - count)
-        last = len([1 for there in attended[: len(ids) - len(mask) + count] if there])
-        prompt, completion = whole[: last - count], whole[last - count : last]
-        prompt = rewrite(prompt) if rewrite else prompt
-        found.append(log_probabilities(model, prompt + completion, temperature)[-count:].tolist())
+        begin, end = len(ids) - len(mask) + mask.index(1), len(ids) - mask[::-1].index(1)
+        assert sum(mask) == end - begin, "a completion in one piece"
+        prompt = [token for token, there in zip(ids[:begin], attended, strict=False) if there]
+        whole = (rewrite(prompt) if rewrite else prompt) + ids[begin:end]
+        found.append(log_probabilities(model, whole, temperature)[begin - end :].tolist())
     return found
 
 
