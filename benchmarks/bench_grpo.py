@@ -7,7 +7,7 @@ One real run of recipes/grpo_rag.sh. In each round there is one step of every ki
 
     constant  both rewards give 0.0 and ask nobody
     local     rag_competition and rewrite_rules on services of this machine, started and warmed up before: serve_rag.py for retrieval,
-              the stand-in of serve_teacher.py as judge of the usual share of the groups
+              the mock teacher of serve_teacher.py as judge of the usual share of the groups
     slow      the same rewards on a service that answers retrieval and judge after 200 ms each
 
 A step lasts from its beginning to the beginning of the next, logging included. Completions are sampled anew each step, so the cache
@@ -392,7 +392,8 @@ def train(command: Sequence[str], env: Mapping[str, str], folder: Path, steps: i
             process.terminate()  # the recipe ends its whole group on it
             process.wait()
     if process.returncode:
-        raise Abort(f"the training run failed: {' '.join(log.read_text('utf-8', errors='replace')[-600:].split())}")
+        last = " ".join(log.read_text("utf-8", errors="replace")[-600:].split())
+        raise Abort(f"the training run failed with status {process.returncode}: {last}")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -5,14 +5,14 @@
 #   CHAIN=quickstart; source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
 #   options --out=folder --fresh=switch -- "$@"; claim FOLDER WHAT FRESH; enter   # refused before anything is written or installed
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-STAGES=()
+STAGES=() services=()
 
 # options --NAME=KIND... -- "$@": sets the variable of each option that is given (launch/chain.py has the kinds). -h prints the chain's head.
 options() {
-  local told name value
+  local assigned name value
   if [[ " $* " == *' -h '* || " $* " == *' --help '* ]]; then sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[1]}"; exit; fi
-  told=$("${LAUNCH[@]}" options stages ${#STAGES[@]} "${STAGES[@]}" words $# "$@") || exit
-  while IFS='=' read -r name value; do [[ -z $name ]] || printf -v "$name" %s "$value"; done <<<"$told"
+  assigned=$("${LAUNCH[@]}" options stages ${#STAGES[@]} "${STAGES[@]}" words $# "$@") || exit
+  while IFS='=' read -r name value; do [[ -z $name ]] || printf -v "$name" %s "$value"; done <<<"$assigned"
 }
 
 # claim FOLDER WHAT FRESH: FOLDER becomes OUT, of this chain on WHAT alone; with FRESH=1 what an earlier run left there goes.
@@ -47,14 +47,13 @@ enter() {
 declare -A LEAVES=()
 # forget_from STAGE: what it and all behind it left is taken away.
 forget_from() {
-  local name left all=" ${STAGES[*]} "
-  for name in $1 ${all#* "$1" }; do for left in ${LEAVES[$name]}; do rm -rf "${OUT:?}/$left"; done; done
+  local name file all=" ${STAGES[*]} "
+  for name in $1 ${all#* "$1" }; do for file in ${LEAVES[$name]}; do rm -rf "${OUT:?}/$file"; done; done
 }
 # stop_after STAGE: ends the chain where --to says.
 stop_after() { if [[ ${to:-} == "$1" ]]; then echo; echo "done up to $1: $OUT"; exit; fi; }
 stage() { echo; printf '== [%4d s] %s\n' "$SECONDS" "$*"; }
 
-services=()
 # background COMMAND...: in a process group of its own, which ends with this script. A launcher's own group has 40 s to end.
 background() { set -m; "$@" </dev/null 8<&- & services+=($!); set +m; }
 stop() {

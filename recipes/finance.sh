@@ -23,10 +23,10 @@ data=${data:-ms::tongyi_dianjin/DianJin-R1-Data}
 if [[ -e $data ]]; then data=$(realpath -- "$data"); fi
 read -r base_steps sft_steps grpo_steps <<<"${FINANCE_STEPS:-2800 80 300}"
 
-standin=0
+mocked=0
 if [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   ((tiny)) || die "no teacher: set OVERTAKE_TEACHER_BASE_URL, OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY, or serve one (ROLE=teacher bash recipes/deploy.sh)"
-  standin=1
+  mocked=1
 fi
 claim "${out:-$ROOT/output/finance}" "$data" "$fresh"
 enter
@@ -40,7 +40,7 @@ if [[ -n $from ]]; then forget_from "$from"; fi
 
 judging=() mode='with a judge'
 if ((no_judge)); then judging=(--no-judge) mode='rules only'; fi
-if ((standin)); then
+if ((mocked)); then
   mock_teacher "MOCK teacher and judge (no key given; it solves what it was taught by rule, and is no language model)" --finance "$sample"
 else
   echo "teacher: $OVERTAKE_TEACHER_MODEL at $OVERTAKE_TEACHER_BASE_URL"

@@ -11,14 +11,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
 sample=$ROOT/datasets/judge
 data='' test='' light='' out='' fresh=0
 options --data=file --test=file '--light=a model' --out=folder --fresh=switch -- "$@"
-tiny=0 standin=0
+tiny=0 mocked=0
 if [[ ${PROFILE:-} == cpu && -z ${MODEL:-} ]]; then tiny=1; fi
 if ((tiny)) && [[ -z $data ]]; then data=$sample/questions.jsonl; fi
 [[ -n $data ]] || die "no questions: name a file with --data (question, answer), or set PROFILE=cpu for the shipped sample"
 test_file=${test:-$sample/test.jsonl}
 if [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   ((tiny)) || die "no teacher: set OVERTAKE_TEACHER_BASE_URL, OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY"
-  standin=1
+  mocked=1
 fi
 hold_out=()
 read -r base_steps sft_steps grpo_steps <<<"${JUDGE_STEPS:-3000 120 150}"
@@ -27,7 +27,7 @@ enter
 # A user's own questions are measured on some of them, kept out of training.
 if [[ -z $test && $data != "$sample"/* ]]; then test_file=$OUT/data/train.test.jsonl hold_out=(--hold-out 100); fi
 
-if ((standin)); then
+if ((mocked)); then
   mock_teacher "MOCK light model and teacher (no key given; rules and the sample's own verdicts, no language model)" --judged "$sample"
   light=${light:-overtake-stand-in}
 fi

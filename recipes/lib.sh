@@ -19,7 +19,7 @@ TUNER=${TUNER:-lora}
 RECIPE_MODEL='' RECIPE_CRITIC='' RECIPE_ENV=() DATA_FILES=() DATA_NAME='' DATA_TOOL=tools/convert.py
 
 # One line, whatever a path or a setting holds.
-die() { local said=$*; printf 'error: %s\n' "${said//[[:cntrl:]]/ }" >&2; exit 2; }
+die() { local message=$*; printf 'error: %s\n' "${message//[[:cntrl:]]/ }" >&2; exit 2; }
 dry() { [[ ${DRY_RUN:-0} == 1 ]]; }
 # What stops a real run is only a remark in a dry one.
 want() { dry || die "$*"; echo "note: $*" >&2; }

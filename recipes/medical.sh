@@ -24,10 +24,10 @@ if [[ -e $what ]]; then what=$(realpath -- "$what"); fi
 if [[ $rl == ppo ]]; then steps='300 128'; else steps='300 48'; fi
 read -r sft_steps rl_steps <<<"${MEDICAL_STEPS:-$steps}"
 
-standin=$((!no_judge && mock))
+mocked=$((!no_judge && mock))
 if ((!no_judge && !mock)) && [[ -z ${OVERTAKE_TEACHER_BASE_URL:-}${OVERTAKE_JUDGE_BASE_URL:-}${DEEPSEEK_API_KEY:-} ]]; then
   ((tiny)) || die "no teacher: set DEEPSEEK_API_KEY, or OVERTAKE_TEACHER_BASE_URL, OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY, or add --mock or --no-judge"
-  standin=1
+  mocked=1
 fi
 claim "${out:-$ROOT/output/medical}" "$what" "$fresh"
 enter
@@ -38,7 +38,7 @@ if [[ -n $from ]]; then forget_from "$from"; fi
 
 judging=()
 if ((no_judge)); then judging=(--no-judge); export OVERTAKE_MEDICAL_WEIGHT_TEACHER=0; fi
-if ((standin)); then
+if ((mocked)); then
   # It wants a knowledge base for its other tasks.
   mock_teacher "MOCK teacher (no key given; it goes by the rule book and shared words, and is no doctor and no language model)" \
     "$ROOT/datasets/query_rewrite/fivedoctors"

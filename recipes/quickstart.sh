@@ -210,7 +210,8 @@ python tools/report.py "$OUT/report.html" "${runs[@]}" --eval "$OUT/eval"
 
 stage "deploy (recipes/deploy.sh) and one real request through model and retriever"
 deploy ${model:+INFER=} MODEL="$folder"
-question=$(python -c 'import json, sys; print(json.loads(open(sys.argv[1], encoding="utf-8").readline())["rag_query"])' "$OUT/data/test.jsonl")
+python tools/examples.py "$OUT/eval" --system "$algorithm" --against "original query" --corpus "$kb" >"$OUT/eval/examples.txt"
+question=$(sed -n 's/^[a-z]* ([0-9]* of [0-9]*): //p' "$OUT/eval/examples.txt" | head -n 1)
 python tools/ask.py "$question" --tenant "$tenant" --base-url "$URL/v1"
 
 cat <<END
@@ -220,6 +221,9 @@ Everything lies in $OUT:
   sft/ grpo/ ppo/ sft_long/      runs with logging.jsonl                            merged*/ the models to deploy
   report.html                    the table and all curves on one page
   eval/                          table.txt, summary.json, answers and details       log/    every step's log
+
+$(cat "$OUT/eval/examples.txt")
+
 The teacher here: ${teacher_model:-$OVERTAKE_TEACHER_MODEL}. ${model:+Student, untrained: $model. }The whole took $SECONDS s.
 END
 exit

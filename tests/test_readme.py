@@ -212,6 +212,7 @@ def test_both_readmes_have_the_same_code_and_headings_and_are_short() -> None:
     assert len(levels[0]) == len(levels[1])
     for path, most in ((README, 150), (CHINESE, 150), (ROOT / "CONTRIBUTING.md", 60)):
         assert len(text_of(path).splitlines()) <= most, path.name
+    assert sum(len(text_of(ROOT / "recipes" / name).splitlines()) for name in ("lib.sh", "chain.sh")) <= 200
 
 
 def test_every_tool_recipe_reward_and_task_is_in_the_documents() -> None:

@@ -66,7 +66,7 @@ def split(text: str) -> list[str]:
 
 
 class Rewriter:
-    """The stand-in's rewrites for one knowledge base; `labels` are training questions with the ids of the documents that answer them."""
+    """Rewrites of the mock for one knowledge base; `labels` are training questions with the ids of the documents that answer them."""
 
     def __init__(self, kb: KnowledgeBase, labels: Mapping[str, Collection[str]] | None = None) -> None:
         self.kb = kb

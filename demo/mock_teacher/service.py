@@ -74,7 +74,7 @@ class Refused(Exception):
 
 
 class Tasks:
-    """What the stand-in can be asked: rewriters by tenant, of which `judge_tenant` judges, and a solver of finance problems."""
+    """What the mock teacher can be asked: rewriters by tenant, of which `judge_tenant` judges, and a solver of finance problems."""
 
     def __init__(
         self,
@@ -163,13 +163,13 @@ def create_app(
 ) -> FastAPI:
     """The HTTP service over rewriters by tenant, a grader of answers, a solver of finance problems; with an `api_key`, /v1 wants it."""
     tasks = Tasks(rewriters, judge_tenant, grader, solver)
-    app = FastAPI(title="Overtake teacher stand-in: no model", version="1")
+    app = FastAPI(title="Overtake mock teacher: no model", version="1")
     started = int(time.time())
 
     # async, and no thread: a request takes a few milliseconds of Python.
     @app.post("/v1/chat/completions")
     async def complete(body: Completion, request: Request) -> JSONResponse:
-        """One answer of the stand-in."""
+        """One answer of the mock teacher."""
         _check_key(request, api_key)
         _check(body)
         system = "\n".join(message.content for message in body.messages if message.role in ("system", "developer")).strip()
@@ -194,7 +194,7 @@ def create_app(
 
     @app.get("/v1/models")
     async def models(request: Request) -> JSONResponse:
-        """The two names the stand-in answers to."""
+        """The two names the mock teacher answers to."""
         _check_key(request, api_key)
         rows = [{"id": name, "object": "model", "created": started, "owned_by": "overtake"} for name in (NAME, STRICT)]
         return JSONResponse({"object": "list", "data": rows})
@@ -242,12 +242,12 @@ def _check_key(request: Request, api_key: str) -> None:
 def _check(body: Completion) -> None:
     if body.model not in (NAME, STRICT):
         raise Refused(
-            404, f"The model `{body.model}` does not exist: this stand-in answers to {NAME} and {STRICT}.", "model_not_found", "model"
+            404, f"The model `{body.model}` does not exist: this mock teacher answers to {NAME} and {STRICT}.", "model_not_found", "model"
         )
     if body.stream:
-        raise Refused(400, "stream=true: a stand-in answers whole; leave stream out.", "unsupported_value", "stream")
+        raise Refused(400, "stream=true: a mock teacher answers whole; leave stream out.", "unsupported_value", "stream")
     if body.n not in (None, 1):
-        raise Refused(400, f"n={body.n}: a stand-in gives one answer; leave n out.", "unsupported_value", "n")
+        raise Refused(400, f"n={body.n}: a mock teacher gives one answer; leave n out.", "unsupported_value", "n")
     if body.model != STRICT:
         return
     if body.max_tokens is not None:

@@ -66,7 +66,7 @@ def problems(source: dict[str, Any], split: str, taken: set[tuple[str, ...]]) ->
 
 
 def frames(written: dict[str, list[Any]], split: str) -> list[Any]:
-    """The sentences of a split; training has those that the stand-in can read and those that it cannot."""
+    """The sentences of a split; training has those that the mock teacher can read and those that it cannot."""
     return written["taught"] + written["train"] if split == "train" else written["heldout"]
 
 

@@ -17,27 +17,27 @@ EXTRAS = ("wandb", "swanlab")
 PROJECT = "overtake"
 
 
-def boards(wanted: str) -> list[str]:
+def boards(requested: str) -> list[str]:
     """The boards that REPORT_TO names, TensorBoard first. Raises ValueError for one that is not known.
 
     >>> boards("wandb, swanlab"), boards("tensorboard"), boards("")
     (['tensorboard', 'wandb', 'swanlab'], ['tensorboard'], ['tensorboard'])
     """
-    names = wanted.replace(",", " ").split()
+    names = requested.replace(",", " ").split()
     if unknown := [name for name in names if name not in ("tensorboard", *EXTRAS)]:
         raise ValueError(f"REPORT_TO={unknown[0]}: give wandb, swanlab or both; TensorBoard is always written")
     return ["tensorboard", *(name for name in EXTRAS if name in names)]
 
 
-def report(wanted: str, folder: Path, settings: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """(flags, NAME=value variables) for a run in `folder`; what the user has set stays. Raises ValueError for an unknown board.
+def report(requested: str, folder: Path, settings: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Return (flags, NAME=value variables) for a run in `folder`; what the user has set stays. Raises ValueError for an unknown board.
 
     >>> report("wandb", Path("out"), {})
     (['--report_to', 'tensorboard', 'wandb'], ['WANDB_PROJECT=overtake', 'WANDB_DIR=out', 'WANDB_MODE=offline'])
     >>> report("swanlab", Path("out"), {"SWANLAB_API_KEY": "s3cret"})[0]
     ['--report_to', 'tensorboard', 'swanlab', '--swanlab_project', 'overtake', '--swanlab_mode', 'cloud']
     """
-    names = boards(wanted)
+    names = boards(requested)
     flags = ["--report_to", *names]
     defaults: dict[str, str] = {}
     if "wandb" in names:
@@ -51,22 +51,22 @@ def report(wanted: str, folder: Path, settings: Mapping[str, str]) -> tuple[list
     return flags, [f"{name}={value}" for name, value in defaults.items() if not settings.get(name)]
 
 
-def missing(wanted: str) -> str:
+def missing(requested: str) -> str:
     """Return what is to be installed for REPORT_TO, in words; "" where everything is there.
 
     >>> missing("tensorboard")
     ''
     """
-    lacking = [name for name in boards(wanted) if name in EXTRAS and not find_spec(name)]
-    return f"REPORT_TO={wanted}: {lacking[0]} is not installed: pip install -e '.[{lacking[0]}]'" if lacking else ""
+    lacking = [name for name in boards(requested) if name in EXTRAS and not find_spec(name)]
+    return f"REPORT_TO={requested}: {lacking[0]} is not installed: pip install -e '.[{lacking[0]}]'" if lacking else ""
 
 
 def main() -> int:
     """Look for what REPORT_TO needs; 2 with one line for what is not installed here."""
-    words = missing(environ.get("REPORT_TO", ""))
-    if words:
-        print(f"error: {words}", file=sys.stderr)
-    return 2 if words else 0
+    message = missing(environ.get("REPORT_TO", ""))
+    if message:
+        print(f"error: {message}", file=sys.stderr)
+    return 2 if message else 0
 
 
 if __name__ == "__main__":

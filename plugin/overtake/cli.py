@@ -24,7 +24,7 @@ _FATAL = re.compile(r"HTTP (401|403|404)\b")
 
 
 class Abort(Exception):
-    """Going on would only cost; the message says why and what to do."""
+    """Failure after which going on would only cost; the message says why and what to do."""
 
 
 def run(work: Callable[[], int], output: Path | None = None) -> int:
@@ -39,15 +39,15 @@ def run(work: Callable[[], int], output: Path | None = None) -> int:
         with outputs.separate_run():
             return work()
     except (tables.BadInput, SettingsError, Abort) as error:
-        words = str(error)
+        message = str(error)
     except OSError as error:
-        words = str(error.strerror or error) + (f": {error.filename}" if error.filename else "")
+        message = str(error.strerror or error) + (f": {error.filename}" if error.filename else "")
     except sqlite3.Error as error:
-        words = f"the cache of answers cannot be used ({error}): free disk space, or export OVERTAKE_CACHE_DIR"
+        message = f"the cache of answers cannot be used ({error}): free disk space, or export OVERTAKE_CACHE_DIR"
     except KeyboardInterrupt:
         print("interrupted: answers so far are kept in the cache; start again to go on, nothing is paid twice", file=sys.stderr)
         return 130
-    print("error: " + " ".join(words.split()), file=sys.stderr)
+    print("error: " + " ".join(message.split()), file=sys.stderr)
     return 2
 
 

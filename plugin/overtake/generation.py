@@ -107,12 +107,12 @@ def forecast(answers: Sequence[dict[str, Any]], rows: int, whole: int) -> str:
 
 def write_batch(args: argparse.Namespace, what: str, calls: Sequence[chat.ChatCall], rejected: Sequence[Row]) -> int:
     """Write the requests of all calls instead of asking; `what` counts them in words ("3 rows to rewrite"). Returns the exit code."""
-    written = batch.write(calls, args.batch_write)
+    batch_file = batch.write(calls, args.batch_write)
     files = cli.write_beside(args.output, "rejected", rejected)
-    to_do = "send it, then give the results with --batch-read" if written.files else "run without --batch-write"
+    to_do = "send it, then give the results with --batch-read" if batch_file.files else "run without --batch-write"
     print(
-        f"{what}, {written.kept} answered already, {written.requests} requests in "
-        f"{', '.join(map(str, written.files)) or 'no file'}: {to_do}; {len(rejected)} rejected{files}"
+        f"{what}, {batch_file.kept} answered already, {batch_file.requests} requests in "
+        f"{', '.join(map(str, batch_file.files)) or 'no file'}: {to_do}; {len(rejected)} rejected{files}"
     )
     return 0
 
@@ -134,7 +134,7 @@ def write_lists(output: Path, rejected: Sequence[Row], failed: Sequence[Row]) ->
 
 
 def exit_code(args: argparse.Namespace, failed: Sequence[Row]) -> int:
-    """1 when calls failed, with a word about what to do; else 0."""
+    """Return 1 when calls failed, with a word about what to do; else 0."""
     if failed and args.batch_read:
         print("some rows have no answer: run without --batch-read to ask just those live, the others come from the cache", file=sys.stderr)
     elif failed:

@@ -56,8 +56,8 @@ def check(path: Path, reader: Any) -> None:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     architecture = value(reader, _NEEDED)
-    known = {supported.replace("_", "").replace("-", "") for supported in GGUF_SUPPORTED_ARCHITECTURES}
-    if architecture.replace("_", "").replace("-", "") not in known:
+    architectures = {supported.replace("_", "").replace("-", "") for supported in GGUF_SUPPORTED_ARCHITECTURES}
+    if architecture.replace("_", "").replace("-", "") not in architectures:
         raise BadInput(
             f"{path}: architecture {architecture} cannot be unpacked; there are {', '.join(sorted(GGUF_SUPPORTED_ARCHITECTURES))}"
         )
@@ -143,8 +143,8 @@ def _check_tokenizer(path: Path, tokenizer: Any) -> None:
     except Exception as error:  # noqa: BLE001 - templates are programs and raise what they like
         raise BadInput(f"{path}: its chat template cannot be used ({_words(error)}): take another file of the model") from None
     if tokenizer.eos_token_id not in ids:
-        words = "no turn of its chat template ends with it, so a model would never stop"
-        raise BadInput(f"{path}: its end token is {tokenizer.eos_token!r}, and {words}: take another file of the model")
+        fault = "no turn of its chat template ends with it, so a model would never stop"
+        raise BadInput(f"{path}: its end token is {tokenizer.eos_token!r}, and {fault}: take another file of the model")
 
 
 def _words(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class EndWithClient:
-    """ASGI middleware that cancels the work on a request when its client has left before the answer."""
+    """Middleware (ASGI) that cancels the work on a request when its client has left before the answer."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -101,14 +101,14 @@ def end_with_task(engine: Any) -> None:
     def fetch_wanted() -> Any:
         while (fetched := fetch()) is not None:
             kwargs, places = fetched
-            wanted = [
+            unanswered = [
                 (request, place)
                 for request, place in zip(kwargs["infer_requests"], places, strict=True)
                 if not hasattr(request, "given_up")
             ]
-            if wanted:
-                batch[:] = [request for request, _ in wanted]
-                return kwargs | {"infer_requests": list(batch)}, [place for _, place in wanted]
+            if unanswered:
+                batch[:] = [request for request, _ in unanswered]
+                return kwargs | {"infer_requests": list(batch)}, [place for _, place in unanswered]
         return None
 
     def generate_while_wanted(model: Any, *args: Any, **kwargs: Any) -> Any:

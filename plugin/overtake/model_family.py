@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 
 class Family(NamedTuple):
-    """ms-swift's words for a model: `--model_type` and `--template`."""
+    """Names of a model in ms-swift: `--model_type` and `--template`."""
 
     model_type: str
     template: str
@@ -107,9 +107,9 @@ def family(folder: Path) -> Family | None:
     for marks, named in of_model:
         if all(mark in template for mark in marks):
             return named
-    known = ", ".join(dict.fromkeys(f"--model_type {named.model_type} --template {named.template}" for _, named in of_model))
+    choices = ", ".join(dict.fromkeys(f"--model_type {named.model_type} --template {named.template}" for _, named in of_model))
     raise ValueError(
-        f"{folder} is a {architecture(folder)} with a chat template of no kind that goes with it here. Name both, the nearest of: {known}"
+        f"{folder} is a {architecture(folder)} with a chat template of no kind that goes with it here. Name both, the nearest of: {choices}"
     )
 
 
@@ -131,7 +131,7 @@ _LEFT = 2.5
 
 
 def rejection_reason(folder: Path, out: Path) -> str | None:
-    """Why a model cannot be trained on this machine, in words; None for one that can.
+    """Say why a model cannot be trained on this machine, in words; None for one that can.
 
     Looks at the architecture, the chat template, the size of the weights on disk, the memory and the disk that are free.
     """

@@ -20,9 +20,9 @@ def without_secrets(text: str) -> str:
     'bad header Authorization: Bearer ***'
     """
     # What a .env file of Windows leaves around a key is not sent, so it does not come back either.
-    kept = {value.strip().strip("'\"").strip() for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES)}
-    kept |= {entry.partition("=")[2] for name, value in os.environ.items() if name.upper().endswith("_KEYS") for entry in value.split()}
-    for value in sorted(kept, key=len, reverse=True):  # one may be part of another
+    secrets = {value.strip().strip("'\"").strip() for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES)}
+    secrets |= {entry.partition("=")[2] for name, value in os.environ.items() if name.upper().endswith("_KEYS") for entry in value.split()}
+    for value in sorted(secrets, key=len, reverse=True):  # one may be part of another
         if len(value) >= _SHORTEST:
             text = text.replace(value, "***")
     return _BEARER.sub("***", without_login(text))

@@ -40,7 +40,7 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseSettings):
-    """Every key can be set as `OVERTAKE_<KEY>`, or in the YAML file that `OVERTAKE_CONFIG` names; the environment wins.
+    """Settings, each of which can be set as `OVERTAKE_<KEY>`, or in the YAML file that `OVERTAKE_CONFIG` names; the environment wins.
 
     Tasks declare further keys (`Setting` in task.py), which `value` reads. API keys are read from the environment only: ms-swift copies a
     YAML file into output folders.
@@ -232,10 +232,10 @@ def load() -> Settings:
     Raises SettingsError, naming the key and the value, when one is unknown or out of range.
     """
     of_all = model()
-    known = {f"OVERTAKE_{name.upper()}" for name in of_all.model_fields} | set(READ_ELSEWHERE)
+    names = {f"OVERTAKE_{name.upper()}" for name in of_all.model_fields} | set(READ_ELSEWHERE)
     for name in sorted(os.environ):
-        if name.startswith("OVERTAKE_") and name not in known:
-            close = difflib.get_close_matches(name, known, 1)
+        if name.startswith("OVERTAKE_") and name not in names:
+            close = difflib.get_close_matches(name, names, 1)
             raise SettingsError(f"{name} is no setting{f'; {close[0]} is meant?' if close else ''}: correct its name or unset it")
     try:
         return of_all()
@@ -314,7 +314,7 @@ def student_keys(addresses: Iterable[str]) -> dict[str, str]:
     OVERTAKE_STUDENT_API_KEY is for a command that asks one address. Raises SettingsError for an entry out of form, and for that one key
     where several addresses have none of their own.
     """
-    asked = {address: _place(address) for address in addresses}
+    places = {address: _place(address) for address in addresses}
     entries: list[tuple[tuple[str, str], str]] = []
     for number, entry in enumerate(os.environ.get("OVERTAKE_STUDENT_API_KEYS", "").split(), 1):
         address, _, key = entry.partition("=")
@@ -328,10 +328,10 @@ def student_keys(addresses: Iterable[str]) -> dict[str, str]:
     entries.sort(key=lambda entry: -len(entry[0][1]))
     keys = {
         address: next((key for (host, path), key in entries if host == place[0] and place[1].startswith(path)), "")
-        for address, place in asked.items()
+        for address, place in places.items()
     }
     if (single := api_key("OVERTAKE_STUDENT_API_KEY")) and (without := [address for address in keys if not keys[address]]):
-        if len(set(asked.values())) > 1:
+        if len(set(places.values())) > 1:
             raise SettingsError(
                 f"OVERTAKE_STUDENT_API_KEY is the key of one address, and {len(keys)} are asked: unset it, and write ADDRESS=KEY for each "
                 f"that wants one into OVERTAKE_STUDENT_API_KEYS, where {', '.join(map(without_secrets, without))} has none"

@@ -52,8 +52,8 @@ def table_task(
     def measured(
         candidate: str, answers: Mapping[str, str | None], rows: Sequence[Row], _: argparse.Namespace
     ) -> dict[str, dict[str, Any]]:
-        given = {cells[names[0]]: (cells, answers[cells[names[0]]]) for cells in rows}
-        return {key: dict(measure(text, of(cells))) for key, (cells, text) in given.items() if text is not None}
+        answered = {cells[names[0]]: (cells, answers[cells[names[0]]]) for cells in rows}
+        return {key: dict(measure(text, of(cells))) for key, (cells, text) in answered.items() if text is not None}
 
     def plain(cells: Row) -> R:
         return of({column: cells[f"{name}_{column}"] for column in names})
@@ -103,8 +103,8 @@ def read(path: Path, name: str, names: Sequence[str]) -> list[Row]:
     of = {part: next((column for column in (part, f"{name}_{part}") if column in cells[0]), "") for part in names}
     if missing := [part for part, column in of.items() if not column]:
         raise BadInput(f"{path}: no column {', '.join(missing)}; the columns there are {', '.join(cells[0])}")
-    kept = {extra: extra for extra in (THINKING_COLUMN,) if extra in cells[0]}
-    return [{part: row[column] for part, column in (of | kept).items()} for row in cells]
+    columns = {extra: extra for extra in (THINKING_COLUMN,) if extra in cells[0]}
+    return [{part: row[column] for part, column in (of | columns).items()} for row in cells]
 
 
 def _checked(path: Path, rows: list[Row], of: Callable[[Row], Any]) -> list[Row]:
@@ -176,17 +176,17 @@ class Generate(_Stage):
             return generation.write_batch(args, f"{len(rows)} rows to answer", teacher.calls, rejected)
         generation.answer(teacher, args, teacher.endpoint.model)
         answered = list(zip(rows, teacher.results, strict=True))
-        done = [{**row, TEACHER: it.value["text"], "teacher_model": it.value["model"]} for row, it in answered if isinstance(it, Ok)]
+        lines = [{**row, TEACHER: it.value["text"], "teacher_model": it.value["model"]} for row, it in answered if isinstance(it, Ok)]
         failed = [{self.names[0]: row[self.names[0]], "reason": it.reason} for row, it in answered if not isinstance(it, Ok)]
-        if done:
-            tables.write_rows(args.output, done)
+        if lines:
+            tables.write_rows(args.output, lines)
         lists = generation.write_lists(args.output, rejected, failed)
-        print(f"{len(done)} rows answered, {len(rejected)} rejected, {len(failed)} failed; {teacher.paid}; {args.output} written{lists}")
+        print(f"{len(lines)} rows answered, {len(rejected)} rejected, {len(failed)} failed; {teacher.paid}; {args.output} written{lists}")
         return generation.exit_code(args, failed)
 
 
 class Convert(_Stage):
-    """Answered rows -> train.jsonl and val.jsonl for SFT, rl_train.jsonl and rl_val.jsonl for RL, test.jsonl held out.
+    """Conversion of answered rows: train.jsonl and val.jsonl for SFT, rl_train.jsonl and rl_val.jsonl for RL, test.jsonl held out.
 
     All rows of one question are on one side. SFT imitates only answers of the teacher that earn --least of the task's first metric.
     Where the task thinks as its rows say, a row thinks if the teacher did.
@@ -213,12 +213,12 @@ class Convert(_Stage):
         files["test.jsonl"] = []
         dropped = 0
         for row, side in zip(rows, sides, strict=True):
-            asked, answer = self.task.evaluation.messages(row), answers[row[self.names[0]]]
+            messages, answer = self.task.evaluation.messages(row), answers[row[self.names[0]]]
             says = {THINKING_COLUMN: {"enable_thinking": bool(split_think(answer)[0])}} if self.task.decoding.thinking == "rows" else {}
             columns = {f"{self.task.name}_{name}": row[name] for name in self.names} | says
-            files["test.jsonl" if side == "test" else f"rl_{side}.jsonl"].append({"messages": asked, **columns})
+            files["test.jsonl" if side == "test" else f"rl_{side}.jsonl"].append({"messages": messages, **columns})
             if side != "test" and answer and scores[row[self.names[0]]][metric] >= args.least:
-                files[f"{side}.jsonl"].append({"messages": [*asked, {"role": "assistant", "content": answer}], **says})
+                files[f"{side}.jsonl"].append({"messages": [*messages, {"role": "assistant", "content": answer}], **says})
             else:
                 dropped += side != "test"
         if empty := [name for name, lines in files.items() if not lines]:

@@ -73,16 +73,16 @@ class Metric:
 
     @property
     def english(self) -> str:
-        """Its head in a table."""
+        """Head in a table."""
         return self.en + ", %" * self.percent
 
     @property
     def chinese(self) -> str:
-        """Its head in a Chinese table."""
+        """Head in a Chinese table."""
         return self.zh + "，%" * self.percent
 
     def shown(self, name: str) -> "Metric":
-        """This metric for a name that it matches."""
+        """Return this metric for a name that it matches."""
         return replace(self, name=name, en=self.en or name, zh=self.zh or name)
 
     def written(self, value: float, sign: str = "") -> str:
@@ -253,6 +253,10 @@ class Evaluation:
     """
     columns: Mapping[str, str] = field(default_factory=dict)
     """Candidates whose answers stand in the rows: their name -> the column."""
+    base: str = ""
+    """The one of these that asks as users do: how many rows every other candidate makes better, leaves and makes worse is counted."""
+    ways: tuple[str, ...] = ()
+    """Ways of using an answer, beside as it is: the candidate WAY:NAME is measured with the answers of NAME, used so."""
 
 
 @dataclass(frozen=True)
@@ -356,7 +360,7 @@ class Task:
 
     def metric(self, name: str) -> Metric:
         """Metric of that name; one that is not declared is shown as it is, and more of it is better."""
-        declared = next((known for known in self.metrics if fnmatchcase(name, known.name)), Metric(name))
+        declared = next((metric for metric in self.metrics if fnmatchcase(name, metric.name)), Metric(name))
         return declared.shown(name)
 
     def knows(self, name: str) -> bool:

@@ -77,7 +77,7 @@ def test_every_gold_is_one_that_the_reward_can_grade_and_gives_full_marks(split)
 
 
 def test_the_golds_are_what_the_worked_solutions_come_to():
-    """Two ways: the sample computes a formula, the stand-in takes one line after the other; slips aside they agree to the last digit."""
+    """Two ways: the sample computes a formula, the mock teacher takes line after line; slips aside they agree to the last digit."""
     everything = yaml.safe_load((FOLDER / "source.yaml").read_text("utf-8"))
     for written in everything["calculation"].values():
         for language in ("zh", "en"):

@@ -1,4 +1,4 @@
-"""The judge's stand-in: what it answers, how it grades, and that it is refused what is no sample."""
+"""The judge's mock teacher: what it answers, how it grades, and that it is refused what is no sample."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The stand-in on finance: it solves what it was taught, slips as often as it says, and judges by counting."""
+"""The mock teacher on finance: it solves what it was taught, slips as often as it says, and judges by counting."""
 
 import json
 from collections import Counter

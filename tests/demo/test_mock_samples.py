@@ -1,4 +1,4 @@
-"""The stand-in on the shipped samples. `pytest tests/demo/test_mock_samples.py -s` prints demo/README.md's numbers of them."""
+"""The mock teacher on the shipped samples. `pytest tests/demo/test_mock_samples.py -s` prints demo/README.md's numbers of them."""
 
 from pathlib import Path
 from statistics import fmean
@@ -48,7 +48,7 @@ def test_on_training_questions_the_pick_beats_the_question_in_retrieval_and_verd
     assert verdict > copied + 1 > wrong + 1
     held_out = read_qrels(folder, "test")
     means(f"{folder.name} held out, raw", rewriter, questions, {key: questions[key] for key in held_out}, held_out)
-    means(f"{folder.name} held out, stand-in", rewriter, questions, {key: rewriter.rewrite(questions[key]) for key in held_out}, held_out)
+    means(f"{folder.name} held out, mock", rewriter, questions, {key: rewriter.rewrite(questions[key]) for key in held_out}, held_out)
 
 
 def test_held_out_questions_share_no_word_with_the_stand_in(sample):

@@ -1,4 +1,4 @@
-"""The stand-in over real HTTP: raw requests, and the project's own client."""
+"""The mock teacher over real HTTP: raw requests, and the project's own client."""
 
 import json
 import socket

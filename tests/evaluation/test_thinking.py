@@ -159,7 +159,7 @@ def test_a_task_whose_rows_say_whether_they_think_is_converted_and_asked_so(tmp_
     bodies = []
     monkeypatch.setattr(students.cli, "ask", lambda gateway, calls, *_: [bodies.append(call.body()) or Ok({"text": "2"}) for call in calls])
     conversations = [task.evaluation.messages(row) for row in held_out]
-    students.from_endpoint("m", "http://127.0.0.1:9/v1", "", conversations, 64, thinks, told=True)
+    students.from_endpoint("m", "http://127.0.0.1:9/v1", "", conversations, 64, thinks, announced=True)
     assert [body["chat_template_kwargs"] for body in bodies] == [{"enable_thinking": one} for one in thinks]
     bodies.clear()
     students.from_endpoint("m", "http://127.0.0.1:9/v1", "", conversations, 64, thinks)

@@ -99,16 +99,16 @@ def test_the_engine_gets_the_adapter_its_rank_and_its_template(tmp_path: Path) -
     adapter = str(folder(tmp_path / "lora", adapter_config={"r": 24}, args={"template": "qwen3"}))
 
     def kwargs(**changed: str) -> Any:
-        words = {"given": "", "engine": "vllm", "model": "m", "adapter": adapter, "template": "", "system": ""} | changed
-        return json.loads(checkpoints.engine_kwargs(**words))
+        arguments = {"own": "", "engine": "vllm", "model": "m", "adapter": adapter, "template": "", "system": ""} | changed
+        return json.loads(checkpoints.engine_kwargs(**arguments))
 
     assert kwargs() == {"adapters": [adapter], "max_lora_rank": 32, "template_type": "qwen3"}, "vLLM takes 16 or 32, no 24"
     assert kwargs(engine="transformers", template="x") == {"adapters": [adapter], "template_type": "x"}
-    assert kwargs(given='{"max_lora_rank": 64, "a": 1}')["max_lora_rank"] == 64
+    assert kwargs(own='{"max_lora_rank": 64, "a": 1}')["max_lora_rank"] == 64
     assert kwargs(adapter="") == {}
-    for given in ("[1", "[1]", "1", '"x"'):
+    for own in ("[1", "[1]", "1", '"x"'):
         with pytest.raises(Refused, match="is no JSON object"):
-            kwargs(given=given)
+            kwargs(own=own)
     with pytest.raises(Refused, match="--system 'be kind', given here or when the student was trained"):
         kwargs(system="be kind")
     folder(Path(adapter), args={"system": "be kind"})

@@ -1,6 +1,7 @@
 """A run is made of variables, rows and the checkpoint it starts from; what is missing stops it, or is a remark in a dry run."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,17 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
     assert made(MODEL="").setting("MODEL", "x") == "x"
     assert (made(DRY_RUN=0).dry, made().dry, made(TUNER="full").full, made(TUNER="lora").full) == (False, False, True, False)
     assert (made({"port": [""]}).one("port", "8000"), made().one("none")) == ("8000", "")
+
+
+@pytest.mark.parametrize("ending", ["kill -KILL $$", 'python3 -c "import sys; sys.exit(-9)"', "exit 3"])
+def test_a_run_that_the_kernel_killed_says_what_mostly_does_that(ending: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = made(PATH=os.environ["PATH"], TORCH_EXTENSIONS_DIR=tmp_path)
+    run.launcher = ("sh", "-c", ending)
+    with pytest.raises(SystemExit) as stopped:
+        run.start("rlhf")
+    killed = ending != "exit 3"
+    assert stopped.value.code in ((137, 247) if killed else (3,))
+    assert ("note: it was killed (signal 9)" in capsys.readouterr().err) is killed
 
 
 def test_a_profile_hides_the_cards_that_it_has_no_process_for() -> None:
@@ -149,5 +161,5 @@ def test_a_tool_of_ours_sees_our_package_and_the_users_path(tmp_path: Path) -> N
     python.write_text(f'#!/bin/sh\necho "$PYTHONPATH:$*" >{tmp_path}/said; cat >>{tmp_path}/said; exit 3\n')
     python.chmod(0o755)
     path = f"{tmp_path}:/usr/bin:/bin"
-    assert made(PATH=path, PYTHONPATH="/mine").tool("t.py", "--fast", said="hello") == 3
+    assert made(PATH=path, PYTHONPATH="/mine").tool("t.py", "--fast", echoed="hello") == 3
     assert (tmp_path / "said").read_text() == f"{run.ROOT / 'plugin'}:/mine:t.py --fast\nhello"

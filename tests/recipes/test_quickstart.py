@@ -221,6 +221,18 @@ def test_the_merged_model_is_deployed_and_answers(first):
 
 
 @pytest.mark.slow
+def test_its_last_words_are_a_gain_a_tie_and_a_loss_with_documents(first):
+    out, said, _ = first
+    words = said[said.index("Everything lies in ") :]
+    head = next(line for line in words.splitlines() if line.startswith("GRPO against original query, "))
+    better, same, worse = (int(head.split(f" {name}")[0].split()[-1]) for name in ("better", "same", "worse"))
+    assert better + same + worse == len(ndcg(out, "GRPO")) and better > worse
+    for name, count in (("better", better), ("same", same), ("worse", worse)):
+        assert f"{name} ({count} of {better + same + worse})" in words
+    assert words.count("    retrieved: ") >= 2 * (1 + (same > 0) + (worse > 0)) - 1, "what both found; an empty list is not shown"
+
+
+@pytest.mark.slow
 def test_no_process_is_left(first):
     assert first[2] == {}
 

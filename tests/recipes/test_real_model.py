@@ -85,7 +85,6 @@ def wait_for(url, server):
 
 
 @pytest.mark.slow
-@pytest.mark.release
 def test_a_pretrained_model_goes_the_whole_line(smollm, services, tmp_path, environment):
     data, tool = tmp_path / "data", lambda name, *words: done([sys.executable, ROOT / f"tools/{name}.py", *words], services)
     tool("generate", CLINIC / "queries.jsonl", tmp_path / "teacher.jsonl", "--tenant", "default")
@@ -99,11 +98,12 @@ def test_a_pretrained_model_goes_the_whole_line(smollm, services, tmp_path, envi
         return done(["bash", ROOT / f"recipes/{name}.sh", *flags], env, tmp_path)
 
     steps = ["--eval_strategy", "no", "--save_strategy", "steps", "--logging_steps", "1", "--max_length", "384", "--warmup_ratio", "0"]
-    fit = [*steps, "--max_steps", STEPS, "--save_steps", STEPS, "--learning_rate", "5e-4"]
-    recipe("sft_qwen32b", *fit, MODEL=smollm, PROFILE="cpu", DATASET=data / "train.jsonl", OUTPUT_DIR=tmp_path / "sft")
+    # Sixteen rows, three times: the first and the last time through are sums over the same rows.
+    fit = [*steps, "--per_device_train_batch_size", "4", "--max_steps", STEPS, "--save_steps", STEPS, "--learning_rate", "5e-4"]
+    recipe("sft_qwen32b", *fit, MODEL=smollm, PROFILE="cpu", DATASET=f"{data / 'train.jsonl'}#16", OUTPUT_DIR=tmp_path / "sft")
     adapter = tmp_path / f"sft/checkpoint-{STEPS}"
     losses = [line["loss"] for line in log(tmp_path / "sft") if "loss" in line]
-    assert len(losses) == STEPS and sum(losses[-3:]) < 0.6 * sum(losses[:3]), losses
+    assert len(losses) == STEPS and sum(losses[-4:]) < 0.6 * sum(losses[:4]), losses
     told = json.loads((adapter / "args.json").read_text("utf-8"))
     assert (told["model_type"], told["template"]) == ("llama", "chatml"), "read from architecture and chat template"
 
@@ -113,7 +113,9 @@ def test_a_pretrained_model_goes_the_whole_line(smollm, services, tmp_path, envi
     recipe("grpo_rag", *steps, *group, "--max_steps", ROUNDS, "--save_steps", ROUNDS, "--vllm_max_model_len", "512", **ask)
     updates = [line for line in log(tmp_path / "grpo") if "reward" in line]
     assert len(updates) == ROUNDS
-    assert all(-1.2 <= line["reward"] <= 1.0 and line["reward_abstain/rag_competition"] == 0 for line in updates)
+    assert all(-1.2 <= line["reward"] <= 1.0 for line in updates)
+    abstained = [value for line in updates for name, value in line.items() if name.startswith("reward_abstain/")]
+    assert len(abstained) == 2 * ROUNDS and not any(abstained), updates
     # vLLM and the trainer mean the same model: its weights, its template, its adapter.
     assert all(abs(line["rollout_correction/k3_kl"]) < 0.01 for line in updates), updates
 

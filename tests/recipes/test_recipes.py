@@ -546,7 +546,7 @@ def test_a_run_that_is_there_is_gone_on_with_and_not_written_over(files: dict[st
 
 
 def fake_cards(folder: Path, cards: list[int]) -> str:
-    """A PATH with a stand-in for nvidia-smi: what the recipes ask it is the memory of each card."""
+    """A PATH with a fake nvidia-smi: what the recipes ask it is the memory of each card."""
     (folder / "bin").mkdir(exist_ok=True)
     program = folder / "bin/nvidia-smi"
     program.write_text("#!/bin/sh\n" + "".join(f"echo {memory}\n" for memory in cards), encoding="utf-8")

@@ -47,7 +47,7 @@ def calls(*questions):
         return {"rewrite": text}
 
     to = endpoint("teacher")
-    return [chat_call(to, [{"role": "user", "content": question}], LIMIT, read=read, form="rewrite") for question in questions]
+    return [chat_call(to, [{"role": "user", "content": question}], LIMIT, parse=read, form="rewrite") for question in questions]
 
 
 def line(call, response=None, error=None):

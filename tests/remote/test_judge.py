@@ -82,7 +82,7 @@ def test_the_same_question_read_in_another_way_is_another_answer():
     from overtake.remote.chat import Endpoint, chat_call
 
     to, messages = Endpoint("judge", "http://j/v1", "m", ""), [{"role": "user", "content": "问"}]
-    calls = [chat_call(to, messages, 10, read=lambda text: {"score": 1}, form=form) for form in ("", "one", "two")]
+    calls = [chat_call(to, messages, 10, parse=lambda text: {"score": 1}, form=form) for form in ("", "one", "two")]
     assert len({call.key for call in calls}) == 3
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from overtake.retrieval.corpus import Document
-from overtake.retrieval.dense import HybridIndex, Vectors, fuse
+from overtake.retrieval.dense import HybridIndex, Vectors
 from overtake.retrieval.engine import Unavailable
 from overtake.retrieval.index import Index
 from overtake.retrieval.models import RemoteEncoder
+from overtake.retrieval.modes import fuse
 from overtake.retrieval.qdrant import QdrantIndex
 from overtake.retrieval.service import KnowledgeBase, create_app
 from qdrant_client import QdrantClient

@@ -180,7 +180,7 @@ def test_bad_input_is_one_line_and_exit_2(run, tmp_path):
 
 
 def test_a_run_that_fails_is_told_in_its_own_words(tmp_path):
-    with pytest.raises(bench_grpo.Abort, match="the training run failed: no such model"):
+    with pytest.raises(bench_grpo.Abort, match="the training run failed with status 3: no such model"):
         bench_grpo.train(["bash", "-c", "echo no such model; exit 3"], os.environ, tmp_path, 1)
 
 

@@ -126,6 +126,50 @@ def test_copy_and_teacher_score_what_their_words_find(run, service, labelled, tm
     assert "judge" not in done.out and "teacher - copy" in done.out
 
 
+def test_a_rewrite_is_measured_fused_and_with_the_question_to_fall_back_on(run, service, labelled, tmp_path):
+    # The question finds eye, which is right; its rewrite finds sleep, which the question does not think of.
+    rows = [*ROWS, ("蓝光损伤", "eye", "睡前服用")]
+    systems = ("fused:teacher", "copy", "teacher", "fallback:teacher")
+    done = run("evaluate", labelled(rows), tmp_path / "eval", *(part for name in systems for part in ("--system", name)))
+    assert (done.code, done.err) == (0, "")
+    as_it_is, fused, fallback = (details(tmp_path / "eval", name) for name in ("teacher", "fused_teacher", "fallback_teacher"))
+    assert [row["rag_query_id"] for row in fused.values()] == [row["rag_query_id"] for row in as_it_is.values()]
+    assert [row["rewrite"] for row in fused.values()] == ["褪黑素", "服用", "", "睡前服用"]
+    assert (as_it_is["q3"]["hit@1"], as_it_is["q3"]["retrieved"][0]) == (0.0, "sleep")
+    assert (fallback["q3"]["hit@1"], fallback["q3"]["fell_back"]) == (1.0, "disagreement")
+    assert (fallback["q0"]["hit@1"], "fell_back" in fallback["q0"]) == (1.0, False)
+    assert (fused["q2"]["unreadable"], fused["q2"]["quality"]) == (1.0, 0.0), "without a rewrite there is the question, which finds nothing"
+    assert set(fused["q3"]["retrieved"]) >= {"eye", "sleep"}
+    found = summary(tmp_path / "eval")
+    assert list(found["means"]) == list(systems)
+    shares = found["shares"]
+    assert (shares["base"], shares["measure"]) == ("copy", "quality")
+    assert shares["systems"]["teacher"] == {"rows": 4, "better": 0.25, "same": 0.5, "worse": 0.25}
+    assert shares["systems"]["fallback:teacher"] == {"rows": 4, "better": 0.25, "same": 0.75, "worse": 0.0}
+    assert "quality against copy" in done.out
+    assert [row["candidate"] for row in found["headline"]["rows"]] == ["teacher"]
+
+
+@pytest.mark.parametrize(
+    ("systems", "message"),
+    [
+        (["fused:SFT", "copy"], "--system fused:SFT: SFT is none of the systems fused:SFT, copy: name it with --system, too"),
+        (["copy", "fused:copy=x.jsonl"], "--system fused:copy=x.jsonl: give fused:NAME once"),
+    ],
+)
+def test_a_way_needs_a_system_that_is_named(run, labelled, tmp_path, systems, message):
+    done = run("evaluate", labelled(), tmp_path / "eval", *(part for name in systems for part in ("--system", name)))
+    assert (done.code, done.out) == (2, "") and message in done.err
+
+
+def test_a_service_that_knows_no_modes_is_not_measured(run, rag, labelled, tmp_path):
+    asked = rag(lambda sent, body: [("sleep", 0.9)])
+    done = run("evaluate", labelled(ROWS[:1]), tmp_path / "eval", "--system", "teacher", "--system", "fused:teacher")
+    assert done.code == 2
+    assert "does not say as data.mode that the rewrite was used fused" in done.err
+    assert [call.body.get("mode") for call in asked.requests] == [None, "fused"], "nobody else sends a mode"
+
+
 def test_a_right_document_at_rank_two_is_worth_its_discount(run, rag, labelled, tmp_path):
     rag(lambda sent, body: [("eye", 0.9), ("sleep", 0.8), ("bone", 0.1)])
     run("evaluate", labelled(ROWS[:1]), tmp_path / "eval", "--system", "copy")

@@ -1,4 +1,4 @@
-"""The stand-in as a process: start, ask, end, and refusals that are one line."""
+"""The mock teacher as a process: start, ask, end, and refusals that are one line."""
 
 import json
 import signal

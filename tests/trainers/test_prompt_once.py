@@ -406,16 +406,24 @@ GROUPS = [
 ABSTAINING = [5, 9, 10, 11]
 
 
-def on_a_rank(way, out):
-    """Train one step of plain gradient descent under `way`, each rank with its rows; write the weights from both ways."""
-    import deepspeed
-    import torch.distributed as dist
+LAYOUTS = ("ddp", "zero2", "zero3")
 
-    if "zero" in way:
-        deepspeed.init_distributed("gloo")
-    else:
-        dist.init_process_group("gloo")
-    rank = dist.get_rank()
+
+def on_a_rank(out):
+    """Train one step of plain gradient descent in every layout, each rank with its rows; write the weights from both ways."""
+    import deepspeed
+
+    deepspeed.init_distributed("gloo")
+    rank = torch.distributed.get_rank()
+    weights = {layout: weights_after_a_step(layout, rank) for layout in LAYOUTS}
+    if rank == 0:
+        torch.save(weights, out)
+
+
+def weights_after_a_step(layout, rank):
+    """Return this rank's model after its step, by tuner and way, and before it."""
+    import deepspeed
+
     found = {}
     for tuner, once in product(["full", "lora"], [True, False]):
         model = tiny(tuner=tuner)
@@ -430,13 +438,13 @@ def on_a_rank(way, out):
         names = [name for name, weight in model.named_parameters() if weight.requires_grad]
         torch.manual_seed(rank)
         weights = torch.randn(batch.completion_mask.shape)
-        if "zero" in way:
+        if "zero" in layout:
             engine, *_ = deepspeed.initialize(
                 model=model,
                 optimizer=torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=1.0),
                 config={
                     "train_micro_batch_size_per_gpu": 1,
-                    "zero_optimization": {"stage": int(way[-1]), "stage3_param_persistence_threshold": 0},
+                    "zero_optimization": {"stage": int(layout[-1]), "stage3_param_persistence_threshold": 0},
                     "zero_allow_untested_optimizer": True,
                 },
             )
@@ -444,7 +452,7 @@ def on_a_rank(way, out):
             engine = torch.nn.parallel.DistributedDataParallel(model)
         logps, _ = trainer(once)._get_per_token_logps_and_entropies_single(engine, inputs, batch)
         loss = (logps * weights * batch.completion_mask).sum()
-        if "zero" in way:
+        if "zero" in layout:
             engine.backward(loss)
             engine.step()
         else:
@@ -458,28 +466,24 @@ def on_a_rank(way, out):
             found[f"{tuner} before"] = {
                 name: weight.detach().clone() for name, weight in tiny(tuner=tuner).named_parameters() if name in names
             }
-    if rank == 0:
-        torch.save(found, out)
+    return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["ddp", "zero2", "zero3"])
-def test_two_ranks_that_share_a_group_step_as_two_ranks_by_ms_swifts_way(way, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--standalone",
-        __file__,
-        way,
-        str(tmp_path / "out.pt"),
-    ]
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """What two processes have after a step, by layout: started once, for most of their time is imports."""
+    out = tmp_path_factory.mktemp("ranks") / "out.pt"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", __file__, str(out)]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    found = torch.load(tmp_path / "out.pt")
+    return torch.load(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_ranks_that_share_a_group_step_as_two_ranks_by_ms_swifts_way(layout, two_ranks):
+    found = two_ranks[layout]
     for tuner in ("full", "lora"):
         steps = [
             {name: weight - found[f"{tuner} before"][name] for name, weight in found[f"{tuner} {once}"].items()} for once in (False, True)

@@ -56,7 +56,7 @@ def read(path: Path) -> Sheet:
 
 
 def place(reference: str) -> tuple[int, int]:
-    """(row, column) of a cell, both from 0.
+    """Return (row, column) of a cell, both from 0.
 
     >>> place("A1"), place("XFD1048576")
     ((0, 0), (1048575, 16383))
@@ -238,8 +238,8 @@ def _sheet(book: _Book) -> Sheet:
 
 def _fill_down(rows: dict[int, dict[int, str]], merged: list[str]) -> list[str]:
     """Give each row of a range that is merged down a column its value, where the row holds anything else; the ranges left as they are."""
-    left = []
-    held = sorted(rows)
+    not_filled = []
+    row_numbers = sorted(rows)
     filled = 0
     for reference in merged:
         first, _, last = reference.partition(":")
@@ -248,16 +248,16 @@ def _fill_down(rows: dict[int, dict[int, str]], merged: list[str]) -> list[str]:
         if not value:
             continue
         if end > column or top == 0:
-            left.append(reference)
+            not_filled.append(reference)
         if top == 0 or bottom == top:
             continue
-        inside = held[bisect_right(held, top) : bisect_right(held, bottom)]
+        inside = row_numbers[bisect_right(row_numbers, top) : bisect_right(row_numbers, bottom)]
         filled += len(inside)
         if filled > MOST_CELLS:
             raise _TooLarge(f"its {len(merged):,} merged ranges lie on one another: {_REMEDY}")
         for number in inside:
             rows[number].setdefault(column, value)
-    return left
+    return not_filled
 
 
 def _value(book: _Book, kind: str, style: int, text: str) -> str:
@@ -338,10 +338,10 @@ def padded(code: str) -> Callable[[float], str] | None:
         elif literal := quoted or escaped or bare:
             parts.append((False, literal))
     whole, _, decimals = "".join(sign for is_digit, sign in parts if is_digit).partition(".")
-    words = "".join(sign for is_digit, sign in parts if not is_digit)
+    unquoted = "".join(sign for is_digit, sign in parts if not is_digit)
     if "," in whole or not whole or decimals.strip("0#?"):
         return None
-    if whole.count("0") < 2 and not any(sign.isalpha() or sign in "%‰" for sign in words):
+    if whole.count("0") < 2 and not any(sign.isalpha() or sign in "%‰" for sign in unquoted):
         return None
     places = [at for at, (is_digit, _) in enumerate(parts) if is_digit]
     last = places[len(whole) - 1]
@@ -356,9 +356,9 @@ def padded(code: str) -> Callable[[float], str] | None:
         blocks = [tail, f".{rest}" if rest else ""]
         for at in range(last, -1, -1):  # each place takes a digit from the right, the first place all that are left
             is_digit, sign = parts[at]
-            taken = digits if at == places[0] else digits[-1:]
-            blocks.append(taken if is_digit else sign)
-            digits = digits[: len(digits) - len(taken)] if is_digit else digits
+            here = digits if at == places[0] else digits[-1:]
+            blocks.append(here if is_digit else sign)
+            digits = digits[: len(digits) - len(here)] if is_digit else digits
         return ("-" if number < 0 else "") + "".join(reversed(blocks))
 
     return shown

@@ -40,15 +40,15 @@ def fetch(name: str) -> Path:
 
         return Path(dataset_snapshot_download(match[2], allow_patterns=patterns))
     except Exception as error:  # noqa: BLE001 - each hub's client raises its own kinds, and all of them mean: not to be had
-        words = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"{name} could not be fetched from {_HUBS[hub]} ({type(error).__name__}: {words}): try the other hub (hf:: or ms:: before the "
+            f"{name} could not be fetched from {_HUBS[hub]} ({type(error).__name__}: {reason}): try the other hub (hf:: or ms:: before the "
             "name), or download its files where it can be reached and give the folder or file instead of the name"
         ) from None
 
 
 def read_any(path: Path) -> list[tuple[Path, list[dict[str, str]]]]:
-    """(file, its rows with every cell as text) of a table, or of all tables in a folder.
+    """Return (file, its rows with every cell as text) of a table, or of all tables in a folder.
 
     Raises BadInput when there is nothing to read.
     """

@@ -56,13 +56,13 @@ def repeats(questions: Sequence[str]) -> list[Duplicate]:
     near: dict[tuple[str, ...], int] = {}
     duplicates = []
     for place, question in enumerate(questions):
-        text, words = for_likeness(question), _framed_words(question)
+        text, framed = for_likeness(question), _framed_words(question)
         if text in exact:
             duplicates.append(Duplicate(place, exact[text], True))
-        elif words and words in near:
-            duplicates.append(Duplicate(place, near[words], False))
+        elif framed and framed in near:
+            duplicates.append(Duplicate(place, near[framed], False))
         else:
-            exact[text] = near[words] = place
+            exact[text] = near[framed] = place
     return duplicates
 
 

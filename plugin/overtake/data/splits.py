@@ -47,12 +47,12 @@ def held_out(questions: Sequence[str], share: float, seed: int, kinds: Sequence[
             kind_of.setdefault(key, kind)
         order = shuffled(order, seed)  # or the alphabet would tell which of equally large kinds gets what does not divide
     places = draw([kind_of.get(key) for key in order], round(len(order) * share), seed)
-    held = {order[place] for place in places}
-    return [key in held for key in keys]
+    drawn_keys = {order[place] for place in places}
+    return [key in drawn_keys for key in keys]
 
 
 def shuffled(things: Sequence[T], seed: int | str) -> list[T]:
-    """`things` in an order that the seed decides.
+    """Return `things` in an order that the seed decides.
 
     >>> shuffled("abcde", 20) == shuffled("abcde", 20) != shuffled("abcde", 21)
     True

@@ -115,13 +115,13 @@ def excel_cell(sheet: Any, value: Any) -> Any:
 
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
         return value  # a number, so that the column can be sorted and averaged
-    written = WriteOnlyCell(sheet, _xml(_sound(cell(value))))
-    written.data_type = "s"  # else openpyxl makes "=1+1" a formula and "#N/A" an error
-    return written
+    styled = WriteOnlyCell(sheet, _xml(_sound(cell(value))))
+    styled.data_type = "s"  # else openpyxl makes "=1+1" a formula and "#N/A" an error
+    return styled
 
 
-def _suffix(path: Path, known: Sequence[str]) -> str:
-    if (ending := suffix(path)) not in known:
+def _suffix(path: Path, suffixes: Sequence[str]) -> str:
+    if (ending := suffix(path)) not in suffixes:
         raise BadInput(f"{path}: {path.suffix or 'a name without a suffix'} is no table: use .xlsx, .csv or .jsonl")
     return ending
 
@@ -228,14 +228,14 @@ def _of_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         return list(pyarrow.parquet.read_table(path).to_pylist())
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        words = " ".join(str(error).split())[:120]
-        raise BadInput(f"{path}: not a readable parquet file ({words}): save it as .jsonl, one object a line") from None
+        reason = " ".join(str(error).split())[:120]
+        raise BadInput(f"{path}: not a readable parquet file ({reason}): save it as .jsonl, one object a line") from None
 
 
 def _as_text(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     names = {name: _name(str(name)) for row in rows for name in row}
-    for name in (taken := list(names.values())):
-        if taken.count(name) > 1:
+    for name in (fields := list(names.values())):
+        if fields.count(name) > 1:
             raise BadInput(f"{path}: two columns are named {name}: rename one")
     return [{short: cell(row.get(name)) for name, short in names.items()} for row in rows]
 

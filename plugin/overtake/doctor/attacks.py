@@ -25,7 +25,7 @@ def common(question: str, honest: str, other: str) -> dict[str, str]:
 
 
 def spread(rows: Sequence[Row], count: int) -> list[Row]:
-    """`count` rows, evenly over the file; all when there are fewer.
+    """Return `count` rows, evenly over the file; all when there are fewer.
 
     >>> [row["id"] for row in spread([{"id": str(at)} for at in range(10)], 3)]
     ['0', '3', '6']

@@ -11,7 +11,7 @@ from overtake.data.tables import BadInput
 
 
 class Command(NamedTuple):
-    """`swift KIND` with its flags and the variables in front of it."""
+    """Command `swift KIND` with its flags and the variables in front of it."""
 
     environment: dict[str, str]
     kind: str
@@ -32,7 +32,7 @@ class Command(NamedTuple):
 
     @property
     def rl(self) -> str:
-        """grpo or ppo; "" for another command."""
+        """Name of the RL method, grpo or ppo; "" for another command."""
         return self.get("rlhf_type") if self.kind == "rlhf" else ""
 
     @property
@@ -52,27 +52,27 @@ def parse(text: str) -> Command:
     Raises BadInput when there is none.
     """
     for line in reversed(text.replace("\\\n", " ").splitlines()):
-        words = shlex.split(line) if " swift " in f" {line}" else []
-        if "swift" not in words or words.index("swift") + 1 >= len(words):
+        argv = shlex.split(line) if " swift " in f" {line}" else []
+        if "swift" not in argv or argv.index("swift") + 1 >= len(argv):
             continue
-        at = words.index("swift")
-        environment = dict(word.split("=", 1) for word in words[:at] if "=" in word)
+        at = argv.index("swift")
+        environment = dict(word.split("=", 1) for word in argv[:at] if "=" in word)
         flags: dict[str, list[str]] = {}
         name = ""
-        for word in words[at + 2 :]:
+        for word in argv[at + 2 :]:
             if word.startswith("--"):
                 name, _, value = word[2:].partition("=")
                 flags[name] = [value] if value else []
             elif name:
                 flags[name].append(word)
-        return Command(environment, words[at + 1], flags)
+        return Command(environment, argv[at + 1], flags)
     raise BadInput("no command `swift ...` was given: give what a recipe prints with DRY_RUN=1")
 
 
 def of_recipe(recipe: Path, flags: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> Command:
     """Command that a recipe would run with these flags and recipe variables. Raises BadInput with its own words when it refuses."""
     environment = {**os.environ, **(settings or {}), "DRY_RUN": "1"}
-    ended = subprocess.run(["bash", str(recipe), *flags], capture_output=True, text=True, env=environment, check=False)
-    if ended.returncode:
-        raise BadInput(ended.stderr.strip().splitlines()[-1].removeprefix("error: ") if ended.stderr.strip() else f"{recipe} failed")
-    return parse(ended.stdout)
+    dry_run = subprocess.run(["bash", str(recipe), *flags], capture_output=True, text=True, env=environment, check=False)
+    if dry_run.returncode:
+        raise BadInput(dry_run.stderr.strip().splitlines()[-1].removeprefix("error: ") if dry_run.stderr.strip() else f"{recipe} failed")
+    return parse(dry_run.stdout)

@@ -46,13 +46,13 @@ def memory_of(profile: str, root: Path) -> int:
     return 0
 
 
-def doctor(args: argparse.Namespace, root: Path, known: Known) -> int:
+def doctor(args: argparse.Namespace, root: Path, known_rewards: Known) -> int:
     """Examine, print, and tell by the exit code; `args.task` is the task, None where --fast reads a command from the input."""
     # A service that is down is what is looked for: nobody waits until it is up again.
     os.environ.setdefault("OVERTAKE_OUTAGE_PATIENCE", "0")
     command = _command(args, root) if args.task else parse(sys.stdin.read())
     try:
-        tasks = known(command.flags.get("external_plugins", []))
+        tasks = known_rewards(command.flags.get("external_plugins", []))
     except (ValueError, ImportError) as error:
         raise BadInput(str(error)) from None
     results, scores = [], ""

@@ -35,7 +35,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """1 with an error among them, else 0.
+    """Return 1 with an error among them, else 0.
 
     >>> exit_code([Finding("warning", "disk", "9 GB", "free some")]), exit_code([Finding("error", "disk", "0 GB", "free some")])
     (0, 1)

@@ -38,21 +38,21 @@ def asked(command: Command, rows: int, rewards: Sequence[Reward]) -> Asked:
     return Asked(completions, retrievals, round(completions * share))
 
 
-def findings(command: Command, rows: int, known: Mapping[str, Reward]) -> Iterator[Finding]:
+def findings(command: Command, rows: int, known_rewards: Mapping[str, Reward]) -> Iterator[Finding]:
     """Forecast what the run will ask for and cost, beside the budget; nothing for a run whose rewards ask nobody."""
-    rewards = [known[name] for name in command.flags.get("reward_funcs", []) if name in known]
+    rewards = [known_rewards[name] for name in command.flags.get("reward_funcs", []) if name in known_rewards]
     if not command.rl or not any(reward.asks for reward in rewards):
         return
     try:
         count = asked(command, rows, rewards)
-        words, usd = _cost(count.verdicts)
+        price, usd = _cost(count.verdicts)
         budget = settings.load().budget_hard
     except SettingsError:
         return  # said by the check of the settings
     expected_calls = f"{count.completions:,} completions"
     if count.retrievals:
         expected_calls += f", {count.retrievals:,} retrievals"
-    expected_calls += f", {count.verdicts:,} verdicts{words}, less what the cache holds"
+    expected_calls += f", {count.verdicts:,} verdicts{price}, less what the cache holds"
     if usd is not None and budget and usd > budget:
         remedy = "raise it, or lower OVERTAKE_JUDGE_SHARE or --num_train_epochs: the run ends where the budget does, with a checkpoint"
         yield Finding("warning", "forecast", f"{expected_calls}; OVERTAKE_BUDGET_HARD is {budget:g} USD", remedy)

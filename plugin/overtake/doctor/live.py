@@ -25,13 +25,13 @@ def services(command: Command, tasks: Sequence[Task], no_judge: bool = False) ->
         judged = [reward for reward in of_run if asks_judge(reward)]
         if judged and not no_judge:
             results += _judge(task, without_judge(judged))
-    asked, held_out = ([text for row in side if (text := rows.question(row, tasks))] for side in sides.values())
-    if asked and held_out:
+    questions, held_out = ([text for row in side if (text := rows.question(row, tasks))] for side in sides.values())
+    if questions and held_out:
         from overtake.data.near_duplicates import overlaps
 
-        near = [duplicate for duplicate in overlaps(asked, held_out) if not duplicate.exact]
+        near = [duplicate for duplicate in overlaps(questions, held_out) if not duplicate.exact]
         if near:
-            first = f"{asked[near[0].place][:30]} / {held_out[near[0].of][:30]}"
+            first = f"{questions[near[0].place][:30]} / {held_out[near[0].of][:30]}"
             remedy = "read them: what nearly repeats a held-out question makes the measurement kinder"
             results.append(Finding("warning", "leak", f"{len(near)} questions come near to a held-out one, e.g. {first}", remedy))
     return results

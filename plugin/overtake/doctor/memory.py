@@ -166,8 +166,8 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
     training = {name: size / 1e9 for name, size in parts.items() if size}
     vllm = command.get("use_vllm") == "true" and command.get("vllm_mode") == "colocate"
     aside = command.get("offload_model") == "true"
-    held = _VLLM_OWN + (0 if aside else training["weights"] + training.get("LoRA", 0.0) + beside / 1e9)
-    sampling = held + command.number("vllm_gpu_memory_utilization", 0.9) * card if vllm else 0.0
+    engine = _VLLM_OWN + (0 if aside else training["weights"] + training.get("LoRA", 0.0) + beside / 1e9)
+    sampling = engine + command.number("vllm_gpu_memory_utilization", 0.9) * card if vllm else 0.0
     if not command.environment.get("CUDA_VISIBLE_DEVICES", "all"):
         scale = 2.0  # float32
         return Need({}, 0.0, scale * sum(size for name, size in training.items() if "CUDA" not in name) + 1)
@@ -201,22 +201,22 @@ def report(command: Command, card: float) -> list[str]:
     if not policy:
         return [f"the sizes of {model} are not known: name a folder with a config.json, or a default model"]
     critic = critic_of(command, policy)
-    wanted, vllm = need(command, policy, critic, card), cache(command, policy, card)
+    parts, vllm = need(command, policy, critic, card), cache(command, policy, card)
     rows = f"{command.get('per_device_train_batch_size')} rows of {command.get('max_length')}"
     head = f"{model}, {rows}{' + ' + command.get('max_completion_length') if command.rl else ''} tokens"
-    if not wanted.training:
-        return [head, f"  {'host memory':<30}{wanted.host:>6.1f}"]
+    if not parts.training:
+        return [head, f"  {'host memory':<30}{parts.host:>6.1f}"]
     of_card = f" of {card:.1f}"
-    lines = [(name, f"{size:.1f}", "") for name, size in wanted.training.items()]
-    lines.append(("training", f"{sum(wanted.training.values()):.1f}", of_card))
+    lines = [(name, f"{size:.1f}", "") for name, size in parts.training.items()]
+    lines.append(("training", f"{sum(parts.training.values()):.1f}", of_card))
     if vllm:
-        lines.append(("sampling", f"{wanted.sampling:.1f}", of_card))
-        held = f" of it the cache {vllm.size:.1f}: {vllm.tokens:,} tokens, {vllm.rows:.0f} rows at once"
-        lines.append(("vLLM's share", f"{vllm.share:.1f}", held))
-    if wanted.moving:
-        lines.append(("weights' way to vLLM", f"{wanted.moving:.1f}", of_card))
-    if wanted.host:
-        lines.append(("host memory", f"{wanted.host:.1f}", ""))
+        lines.append(("sampling", f"{parts.sampling:.1f}", of_card))
+        cache_line = f" of it the cache {vllm.size:.1f}: {vllm.tokens:,} tokens, {vllm.rows:.0f} rows at once"
+        lines.append(("vLLM's share", f"{vllm.share:.1f}", cache_line))
+    if parts.moving:
+        lines.append(("weights' way to vLLM", f"{parts.moving:.1f}", of_card))
+    if parts.host:
+        lines.append(("host memory", f"{parts.host:.1f}", ""))
     return [head, *(f"  {name:<30}{size:>6}{rest}" for name, size, rest in lines)]
 
 

@@ -28,25 +28,25 @@ _KEY = re.compile(r"\b(sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16
 
 
 def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]) -> list[Finding]:
-    """All that can be told in a second or two, for the command that a recipe is about to run; `tasks` are those whose rewards are known."""
-    known = rewards_of(tasks)
+    """Tell all that takes a second or two of the command that a recipe is about to run; `tasks` are those whose rewards are known."""
+    known_rewards = rewards_of(tasks)
     try:
         train = [row for path in rows.files(command.flags.get("dataset", [])) for row in rows.read(path)]
         held_out = [row for path in rows.files(command.flags.get("val_dataset", [])) for row in rows.read(path)]
     except (ValueError, OSError) as error:
         return [Finding("error", "rows", " ".join(str(error).split()), "correct the file: one JSON object a line, or a table")]
     checks: list[Callable[[], Iterable[Finding]]] = [
-        partial(_settings, command, environment, known),
+        partial(_settings, command, environment, known_rewards),
         partial(_keys, command, environment),
         partial(_plugins, command),
         partial(_adapters, command),
         partial(teacher.findings, command, [*train, *held_out]),
         partial(_batches, command, rows.count(command)),
-        partial(forecast.findings, command, rows.count(command), known),
+        partial(forecast.findings, command, rows.count(command), known_rewards),
         partial(_memory, command),
         partial(_disk, command),
         partial(_ports, command),
-        partial(rows.columns, command, train, known),
+        partial(rows.columns, command, train, known_rewards),
         partial(rows.lengths, command, train),
         partial(rows.copies, command, train),
         partial(rows.thoughts, command, train),
@@ -58,7 +58,7 @@ def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]
 # ---------------------------------------------------------------- settings and keys
 
 
-def _settings(command: Command, environment: Mapping[str, str], known: Mapping[str, Reward]) -> Iterator[Finding]:
+def _settings(command: Command, environment: Mapping[str, str], known_rewards: Mapping[str, Reward]) -> Iterator[Finding]:
     config = environment.get("OVERTAKE_CONFIG", "")
     if config and Path(config).is_file():
         try:
@@ -75,7 +75,7 @@ def _settings(command: Command, environment: Mapping[str, str], known: Mapping[s
         yield Finding("error", "settings", str(error), "correct it as it says")
         return
     yield Finding("ok", "settings", config or "from the environment")
-    rewards = [known[name] for name in command.flags.get("reward_funcs", []) if name in known]
+    rewards = [known_rewards[name] for name in command.flags.get("reward_funcs", []) if name in known_rewards]
     if not loaded.rag_url and (needing := [reward.name for reward in rewards if "retrieval" in reward.asks]):
         remedy = "export OVERTAKE_RAG_URL, or start ours: bash recipes/serve_rag.sh"
         yield Finding("error", "RAG service", f"none is set, and {', '.join(needing)} asks it", remedy)
@@ -206,24 +206,24 @@ def _memory(command: Command) -> Iterator[Finding]:
     critic = memory.critic_of(command, policy)
     cards = _cards(command)
     smallest_total, smallest_free = (min(column) for column in zip(*cards, strict=True)) if cards else (0.0, 0.0)
-    wanted = memory.need(command, policy, critic, smallest_total)
-    if wanted.host and (free := _host_memory()) is not None:
-        needs = f"{wanted.host:.1f} GB needed, {free:.1f} free"
-        if wanted.host > free:
+    parts = memory.need(command, policy, critic, smallest_total)
+    if parts.host and (free := _host_memory()) is not None:
+        needs = f"{parts.host:.1f} GB needed, {free:.1f} free"
+        if parts.host > free:
             # On a CPU it is the rows' greatest length that is counted, which they need not have.
-            level: Level = "error" if wanted.training else "warning"
+            level: Level = "error" if parts.training else "warning"
             yield Finding(level, "host memory", needs, "end what fills it, lower the batch or --max_length, or take a smaller model")
         else:
             yield Finding("ok", "host memory", needs)
-    if not wanted.training:
+    if not parts.training:
         return
     if not cards:
         yield Finding("error", "GPU", "none is visible", "set PROFILE=cpu for a small model here, or run where the cards are")
         return
-    largest = sorted(wanted.training.items(), key=lambda part: -part[1])[:3]
-    needs = f"{wanted.card:.1f} GB needed of a card ({', '.join(f'{name} {size:.1f}' for name, size in largest)}"
-    needs += f"; sampling {wanted.sampling:.1f}), {smallest_free:.1f} of {smallest_total:.1f} free"
-    if wanted.card > memory.SHARE * smallest_free:
+    largest = sorted(parts.training.items(), key=lambda part: -part[1])[:3]
+    needs = f"{parts.card:.1f} GB needed of a card ({', '.join(f'{name} {size:.1f}' for name, size in largest)}"
+    needs += f"; sampling {parts.sampling:.1f}), {smallest_free:.1f} of {smallest_total:.1f} free"
+    if parts.card > memory.SHARE * smallest_free:
         busy = smallest_free < 0.9 * smallest_total
         remedy = "end what else uses the card" if busy else "lower --per_device_train_batch_size, --max_length or vLLM's share"
         yield Finding("error", "GPU memory", needs, f"{remedy}, or take another PROFILE or MODEL")

@@ -38,11 +38,11 @@ def count(command: Command) -> int:
     """Count the rows a run trains on: behind # as many as that says; without those that --split_dataset_ratio holds out. 0: not known."""
     total = 0
     for value in command.flags.get("dataset", []):
-        wanted = re.search(r"#(\d+)$", value)
+        sample = re.search(r"#(\d+)$", value)
         counted = sum(len(read(path)) for path in files([value]))
-        if not counted and not wanted:
+        if not counted and not sample:
             return 0
-        total += int(wanted[1]) if wanted else counted
+        total += int(sample[1]) if sample else counted
     held_out = command.number("split_dataset_ratio", 0) if not command.flags.get("val_dataset") else 0.0
     return total - int(total * held_out)
 
@@ -57,8 +57,8 @@ def read(path: Path) -> Rows:
     return [row for at, row in enumerate(tables.read_objects(path)) if row and at < _MOST_ROWS]
 
 
-def columns(command: Command, rows: Rows, known: Mapping[str, Reward]) -> Iterator[Finding]:
-    """Check the columns: what the rewards read, those of `known`, and what a training needs at all."""
+def columns(command: Command, rows: Rows, known_rewards: Mapping[str, Reward]) -> Iterator[Finding]:
+    """Check the columns: what the rewards read, those of `known_rewards`, and what a training needs at all."""
     # What a registered data set makes of its table is made later.
     ready = [value for value in command.flags.get("dataset", []) if not re.match(r"^[\w-]+/[\w-]+:", value)]
     if not rows or not ready:
@@ -72,7 +72,7 @@ def columns(command: Command, rows: Rows, known: Mapping[str, Reward]) -> Iterat
         if dumb:
             remedy = "give train.jsonl; rl_train.jsonl is for RL"
             yield Finding("error", "columns", f"{len(dumb)} of {len(rows)} rows end in no answer, the first is row {dumb[0]}", remedy)
-    rewards = [known[name] for name in command.flags.get("reward_funcs", []) if name in known]
+    rewards = [known_rewards[name] for name in command.flags.get("reward_funcs", []) if name in known_rewards]
     for reward in rewards:
         if missing := [name for name in reward.columns if name not in rows[0]]:
             remedy = "make the file by the task's tool (docs/columns.md), or take other --reward_funcs"
@@ -112,9 +112,9 @@ def lengths(command: Command, rows: Rows) -> Iterator[Finding]:
     else:
         yield Finding("ok", "lengths", summary)
     if command.rl and (window := command.number("vllm_max_model_len", 0)):
-        wanted = most + command.number("max_completion_length", 512)
-        if window < wanted and longest + command.number("max_completion_length", 512) > window:
-            remedy = f"raise --vllm_max_model_len to {wanted:.0f}"
+        needed = most + command.number("max_completion_length", 512)
+        if window < needed and longest + command.number("max_completion_length", 512) > window:
+            remedy = f"raise --vllm_max_model_len to {needed:.0f}"
             yield Finding("error", "lengths", f"vLLM's window of {window:.0f} holds no prompt of {longest} with its completion", remedy)
 
 
@@ -128,7 +128,7 @@ def copies(command: Command, rows: Rows) -> Iterator[Finding]:
         for messages in turns
         if messages[-1].get("role") == "assistant"
     ]
-    copies = sum(is_copy(asked.rpartition("问题：")[2], answer) for asked, answer in pairs)
+    copies = sum(is_copy(prompt.rpartition("问题：")[2], answer) for prompt, answer in pairs)
     if copies:
         remedy = "leave them out (tools/convert.py does): they teach to copy"
         yield Finding("warning", "copies", f"{copies} of {len(pairs)} answers are the question again", remedy)
@@ -176,18 +176,18 @@ def question(row: Mapping[str, Any], tasks: Sequence[Task]) -> str:
     if named := next((str(row[name]) for name in names if row.get(name)), ""):
         return named
     turns = row.get("messages")
-    asked = [str(turn.get("content") or "") for turn in turns if turn.get("role") == "user"] if isinstance(turns, list) else []
-    return asked[-1] if asked else ""
+    user_turns = [str(turn.get("content") or "") for turn in turns if turn.get("role") == "user"] if isinstance(turns, list) else []
+    return user_turns[-1] if user_turns else ""
 
 
 def leaks(command: Command, rows: Rows, held_out: Rows, tasks: Sequence[Task]) -> Iterator[Finding]:
     """Questions of a held-out side that are trained on; a test.jsonl beside the training file counts as one."""
-    asked = {for_likeness(text) for row in rows if (text := question(row, tasks))}
+    questions = {for_likeness(text) for row in rows if (text := question(row, tasks))}
     sides = {"validation": held_out}
     tests = {path.parent / "test.jsonl" for path in files(command.flags.get("dataset", []))}
     sides |= {str(path): read(path) for path in tests if path not in files(command.flags.get("dataset", []))}
     for name, side in sides.items():
-        shared = [text for row in side if (text := question(row, tasks)) and for_likeness(text) in asked]
+        shared = [text for row in side if (text := question(row, tasks)) and for_likeness(text) in questions]
         if shared:
             overlap = f"{len(shared)} of {len(side)} questions of {name} are trained on, e.g. {shared[0][:40]}"
             remedy = "make the files anew by the task's tool, which keeps sides apart; or leave these rows out of training"

@@ -53,27 +53,27 @@ class Outcome(NamedTuple):
 
 
 def rewards_of(
-    task: Task, flags: Mapping[str, Sequence[str]], known: Mapping[str, kinds.Reward], plugins: Sequence[str] = ()
+    task: Task, flags: Mapping[str, Sequence[str]], known_rewards: Mapping[str, kinds.Reward], plugins: Sequence[str] = ()
 ) -> list[Reward]:
     """The rewards that a run's flags name, with their weights, and the parts that are shown beside. Raises BadInput.
 
-    A name that is not `known` is looked for in ms-swift's table, after the plugins were imported as ms-swift imports them.
+    A name that is not one of `known_rewards` is looked for in ms-swift's table, after the plugins were imported as ms-swift imports them.
     """
     weights: dict[str, float] = {}
     if names := flags.get("reward_funcs"):
-        given = [float(weight) for weight in flags.get("reward_weights") or ["1"] * len(names)]
-        if len(given) != len(names):
-            raise BadInput(f"--reward_weights holds {len(given)} values for {len(names)} of --reward_funcs: give one for each")
-        weights = dict(zip(names, given, strict=True))
+        numbers = [float(weight) for weight in flags.get("reward_weights") or ["1"] * len(names)]
+        if len(numbers) != len(names):
+            raise BadInput(f"--reward_weights holds {len(numbers)} values for {len(names)} of --reward_funcs: give one for each")
+        weights = dict(zip(names, numbers, strict=True))
     if not weights:
         raise BadInput("no reward is named: add --reward_funcs and --reward_weights behind --")
     weights |= {name: 0.0 for name in task.attacks.beside if name not in weights}
-    return [Reward(name, weight, _load(name, known, plugins)) for name, weight in weights.items()]
+    return [Reward(name, weight, _load(name, known_rewards, plugins)) for name, weight in weights.items()]
 
 
-def _load(name: str, known: Mapping[str, kinds.Reward], plugins: Sequence[str]) -> Any:
-    if name in known:
-        return known[name].load()(None)
+def _load(name: str, known_rewards: Mapping[str, kinds.Reward], plugins: Sequence[str]) -> Any:
+    if name in known_rewards:
+        return known_rewards[name].load()(None)
     from swift.rewards import orms
 
     for at, plugin in enumerate(plugins):
@@ -82,7 +82,7 @@ def _load(name: str, known: Mapping[str, kinds.Reward], plugins: Sequence[str]) 
             raise BadInput(f"--external_plugins {plugin}: no Python file; correct the path")
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     if name not in orms:
-        raise BadInput(f"--reward_funcs {name}: neither ours ({', '.join(known)}) nor registered by --external_plugins")
+        raise BadInput(f"--reward_funcs {name}: neither ours ({', '.join(known_rewards)}) nor registered by --external_plugins")
     return orms[name](None)
 
 
@@ -105,8 +105,8 @@ def measure(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> Outco
         scored = reward.score.measure(completions, **columns)
         values[reward.name] = [result.value for result in scored]
         for at, scored_row in enumerate(scored):
-            known = {**scored_row.parts.get("parts", {}), **{name: scored_row.parts.get(name) for name in ("rules", "teacher")}}
-            for part, value in known.items():
+            named_parts = {**scored_row.parts.get("parts", {}), **{name: scored_row.parts.get(name) for name in ("rules", "teacher")}}
+            for part, value in named_parts.items():
                 if isinstance(value, float | int):
                     parts[f"{reward.name}/{part}"][at] = float(value)
     weights = {reward.name: reward.weight for reward in rewards if reward.weight}
@@ -143,21 +143,21 @@ def examine(task: Task, rows: Sequence[Row], rewards: Sequence[Reward]) -> tuple
 
 
 def _of_honest(task: Task, rows: Sequence[Row], rewards: Sequence[Reward], outcome: Outcome) -> list[Finding]:
-    known = [value for value in outcome.honest if value is not None]
-    if 2 * len(known) < len(rows):
+    scores = [value for value in outcome.honest if value is not None]
+    if 2 * len(scores) < len(rows):
         remedy = "look at the columns and at the services: a reward that abstains teaches nothing"
-        return [Finding("error", "honest answers", f"{len(known)} of {len(rows)} could be measured", remedy)]
+        return [Finding("error", "honest answers", f"{len(scores)} of {len(rows)} could be measured", remedy)]
     results = []
-    if missing := len(rows) - len(known):
+    if missing := len(rows) - len(scores):
         results.append(
             Finding("warning", "honest answers", f"{missing} of {len(rows)} could not be measured", "look at these rows' columns")
         )
-    wanted = task.attacks.least * sum(reward.weight for reward in rewards)
-    low = [_id(row, task) for row, value in zip(rows, outcome.honest, strict=True) if value is not None and value < wanted - _EQUAL]
-    bad = fmean(known) < wanted - _EQUAL
-    summary = f"earn {fmean(known):.3f} on average"
+    least = task.attacks.least * sum(reward.weight for reward in rewards)
+    low = [_id(row, task) for row, value in zip(rows, outcome.honest, strict=True) if value is not None and value < least - _EQUAL]
+    bad = fmean(scores) < least - _EQUAL
+    summary = f"earn {fmean(scores):.3f} on average"
     if task.attacks.least:
-        summary += f", at least {wanted:.2f} is expected; below: {len(low)} of {len(known)}{listed(low)}"
+        summary += f", at least {least:.2f} is expected; below: {len(low)} of {len(scores)}{listed(low)}"
     remedy = "see to these golds, or to the weights: what the best answer does not earn cannot be learnt" if low else ""
     return [*results, Finding("error" if bad else "warning" if low else "ok", "honest answers", summary, remedy)]
 

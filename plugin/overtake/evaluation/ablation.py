@@ -36,8 +36,8 @@ def ablate(task: Task, args: argparse.Namespace, root: Path) -> int:
     else:
         if not (args.base and args.sft and args.grpo):
             raise BadInput("give --base, --sft and --grpo, or --plan FILE")
-        given = [f"{name}={spec}" for option, name in SYSTEMS.items() if (spec := getattr(args, option))]
-        summary = comparing.compare(task, comparing.parse(task, given, "ablation"), args)
+        specs = [f"{name}={spec}" for option, name in SYSTEMS.items() if (spec := getattr(args, option))]
+        summary = comparing.compare(task, comparing.parse(task, specs, "ablation"), args)
     content = json.dumps(summary, ensure_ascii=False, indent=1, default=vars).encode()
     write_aside({args.out / f"ablation_summary_{task.called}.json": content})
     return 0
@@ -48,7 +48,7 @@ def by_plan(task: Task, plan: plans.Plan, args: argparse.Namespace, root: Path) 
     unknown = [name for name in plan.metrics if name not in task.measures()]
     if unknown:
         raise BadInput(f"{args.plan}: {', '.join(unknown)} is no metric of {task.called}; there are {', '.join(task.measures())}")
-    asked = {variant.name: _prompted(task, args.plan.parent / variant.prompt) if variant.prompt else task for variant in plan.variants}
+    task_of = {variant.name: _prompted(task, args.plan.parent / variant.prompt) if variant.prompt else task for variant in plan.variants}
     rows = task.evaluation.read(args)
     merged: dict[str, comparing.Scores] = {}
     by_seed: dict[str, list[dict[str, float]]] = {}
@@ -56,8 +56,8 @@ def by_plan(task: Task, plan: plans.Plan, args: argparse.Namespace, root: Path) 
     for name, specs in plans.trained(plan, args.out, root).items():
         runs = [f"{name}={spec}" if len(specs) == 1 else f"{name} {at}={spec}" for at, spec in enumerate(specs, 1)]
         systems = comparing.fetched(comparing.parse(task, runs, "plan"))
-        scores, taken = comparing.measure(asked[name], systems, rows, args)
-        costs |= taken
+        scores, seconds = comparing.measure(task_of[name], systems, rows, args)
+        costs |= seconds
         merged[name] = plans.over_seeds(list(scores.values()), plan.metrics)
         of_runs = comparing.summarise(scores, plan.metrics, None)["means"].values()
         by_seed[name] = [{metric: interval.mean for metric, interval in means.items()} for means in of_runs]

@@ -81,8 +81,8 @@ def differences(ours: Sequence[Pair], theirs: Sequence[Pair]) -> dict[str, Any]:
     """Each measure of ours minus theirs on the same things, its interval over the same resampled clusters; {} without any."""
     if not ours:
         return {}
-    one, two = _clusters(ours), _clusters(theirs)
-    counts = [[*one[cluster], *two[cluster]] for cluster in one]
+    of_ours, of_theirs = _clusters(ours), _clusters(theirs)
+    counts = [[*of_ours[cluster], *of_theirs[cluster]] for cluster in of_ours]
 
     def difference(measure: Callable[[Counts], NDArray[np.float64]]) -> Interval | None:
         return bootstrap_counts(counts, lambda sums: measure(sums[..., :5]) - measure(sums[..., 5:]))

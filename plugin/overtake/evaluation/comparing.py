@@ -13,6 +13,7 @@ from overtake import settings, text_table, thinking
 from overtake.data.tables import BadInput, json_lines, read_rows, write_aside
 from overtake.evaluation import costs, promises, students
 from overtake.evaluation.costs import Cost
+from overtake.evaluation.examples import file_part, main_measure
 from overtake.evaluation.statistics import Interval, bootstrap_mean, holm, paired_difference, paired_p
 from overtake.evaluation.summaries import describe
 from overtake.task import Row, Task
@@ -25,6 +26,7 @@ Scores = dict[str, dict[str, Any]]
 
 SIGNIFICANT = 0.05
 """Of a p after Holm's correction."""
+_TIE = 1e-9
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -54,6 +56,12 @@ def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[
     alone = "".join(f"{name}, " for name in how.columns)
     for system in systems:
         name, _, spec = system.partition("=")
+        way, _, of = name.partition(":")
+        if of and way in how.ways:
+            if spec or name in specs:
+                raise BadInput(f"{option} {system}: give {way}:NAME once, NAME being another system of this command")
+            specs[name] = name
+            continue
         if not name or (not spec and name not in how.columns):
             raise BadInput(f"{option} {system}: give {alone}NAME=FOLDER or NAME=MODEL@BASE_URL, or NAME=FILE.jsonl of answers")
         if name in specs:
@@ -64,7 +72,16 @@ def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[
         elif spec not in ("", *how.columns) and "@http" not in spec and not Path(spec).is_dir() and not _HUB_NAME.fullmatch(spec):
             raise BadInput(f"{option} {system}: {spec} is no folder")
         specs[name] = spec or name
+    for name in specs:
+        if specs[name] == name and (of := _used(task, name)) and of not in specs:
+            raise BadInput(f"{option} {name}: {of} is none of the systems {', '.join(specs)}: name it with {option}, too")
     return specs
+
+
+def _used(task: Task, spec: str) -> str:
+    """The system whose answers a candidate of the task's `ways` uses; "" for one that answers itself."""
+    way, _, of = spec.partition(":")
+    return of if way in task.evaluation.ways else ""
 
 
 def measure(
@@ -75,12 +92,17 @@ def measure(
     keys = settings.student_keys(filter(None, map(_address, systems.values())))
     args.out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Scores] = {}
-    taken: dict[str, dict[str, float]] = {}
-    for name, spec in systems.items():
-        answers, took = answered(task, name, spec, rows, args.out, args.vllm, keys.get(_address(spec), ""))
+    seconds: dict[str, dict[str, float]] = {}
+    answers_of: dict[str, tuple[dict[str, str | None], dict[str, Cost]]] = {}
+    for name, spec in sorted(systems.items(), key=lambda system: bool(_used(task, system[1]))):
+        if of := _used(task, spec):
+            answers_of[name] = answers_of[of]
+        else:
+            answers_of[name] = answered(task, name, spec, rows, args.out, args.vllm, keys.get(_address(spec), ""))
+        answers, took = answers_of[name]
         scores[name] = how.measure(name, answers, rows, args)
         # The teacher's answers stand in the rows: what they took stands in the ledger of the run that asked for them.
-        taken[name] = costs.together(took.values()) if took or name != "teacher" else costs.of_ledger("teacher")
+        seconds[name] = costs.together(took.values()) if took or (of or name) != "teacher" else costs.of_ledger("teacher")
         details = [
             {shown: row[column] for shown, column in how.shown.items()}
             | {how.answer: answers.get(row[how.id]) or ""}
@@ -88,8 +110,8 @@ def measure(
             | {key: value for key, value in asdict(took.get(row[how.id], Cost())).items() if value is not None}
             for row in rows
         ]
-        write_aside({args.out / f"eval_details_{_file(name)}.jsonl": json_lines(details)})
-    return scores, taken
+        write_aside({args.out / f"eval_details_{file_part(name)}.jsonl": json_lines(details)})
+    return {name: scores[name] for name in systems}, {name: seconds[name] for name in systems}
 
 
 def fetched(systems: Mapping[str, str]) -> dict[str, str]:
@@ -109,24 +131,28 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
         raise BadInput(f"--against {args.against} is not among the systems {', '.join(systems)}")
     rows = task.evaluation.read(args)
     systems = fetched(systems)
-    scores, taken = measure(task, systems, rows, args)
+    scores, seconds = measure(task, systems, rows, args)
     summary = summarise(scores, task.measures(), args.against)
     describe(summary, task)
     summary["failed"] = {name: 1 - len(scores[name]) / len(rows) for name in systems}
-    summary["costs"] = taken
+    summary["costs"] = seconds
+    base = next((name for name, spec in systems.items() if spec == task.evaluation.base), "")
+    summary["shares"] = shares(scores, base, task) if base else {}
     if task.headline:
-        summary["headline"] = promises.headline(task.headline, scores, summary["means"], taken)
+        as_they_are = {name: values for name, values in scores.items() if not _used(task, systems[name])}
+        summary["headline"] = promises.headline(task.headline, as_they_are, summary["means"], seconds)
     summary["systems"] = {name: str(Path(spec).resolve()) if Path(spec).exists() else spec for name, spec in systems.items()}
     files = {"summary.json": summary}
     for name in systems:
-        files[f"eval_{_file(name)}.json"] = {
+        files[f"eval_{file_part(name)}.json"] = {
             "system": name,
             "rows": summary["rows"][name],
             "means": summary["means"][name],
-            "costs": taken[name],
+            "costs": seconds[name],
         }
     write_aside({args.out / name: json.dumps(value, ensure_ascii=False, indent=1, default=vars).encode() for name, value in files.items()})
-    shown = [*(table(summary, metrics, head) for head, metrics in task.measured().items()), costs.table(taken, "what an answer took")]
+    shown = [*(table(summary, metrics, head) for head, metrics in task.measured().items()), costs.table(seconds, "what an answer took")]
+    shown.append(shares_table(summary["shares"]))
     if task.headline:
         shown.append(promises.table(summary["headline"]))
     print("\n\n".join(filter(None, shown)))
@@ -151,20 +177,20 @@ def answered(
         return {row[how.id]: row[how.columns[spec]] for row in rows}, {}
     if spec.endswith(".jsonl"):
         return _of_file(task, Path(spec), rows), {}
-    file = out / f"answers_{_file(name)}.jsonl"
+    file = out / f"answers_{file_part(name)}.jsonl"
     try:
-        asked = {row[how.id]: how.messages(row) for row in rows}
+        chats = {row[how.id]: how.messages(row) for row in rows}
         thinks = {row[how.id]: task.decoding.thinks(row) for row in rows}
     except ValueError as error:
         raise BadInput(str(error)) from None
     served = "@http" in spec
-    identity = _identity(spec, asked, thinks, *(["vllm"] if vllm and not served else []))
-    kept = _kept(task, file, identity)
-    if not served and len(kept) < len(rows):  # whole batches only: the padding of a batch can change the last bits of an answer
-        kept = dict(list(kept.items())[: len(kept) // students.BATCH * students.BATCH])
-    if missing := [row for row in rows if row[how.id] not in kept]:
-        conversations, wanted = [asked[row[how.id]] for row in missing], [thinks[row[how.id]] for row in missing]
-        write_aside({file: json_lines(kept.values())})
+    identity = _identity(spec, chats, thinks, *(["vllm"] if vllm and not served else []))
+    earlier = _kept(task, file, identity)
+    if not served and len(earlier) < len(rows):  # whole batches only: the padding of a batch can change the last bits of an answer
+        earlier = dict(list(earlier.items())[: len(earlier) // students.BATCH * students.BATCH])
+    if missing := [row for row in rows if row[how.id] not in earlier]:
+        conversations, thinking = [chats[row[how.id]] for row in missing], [thinks[row[how.id]] for row in missing]
+        write_aside({file: json_lines(earlier.values())})
         texts = {how.id: how.id, **{shown: column for shown, column in how.shown.items() if column in how.texts}}
         with file.open("ab", buffering=0) as stream:
 
@@ -179,20 +205,20 @@ def answered(
                     for at, text, cost in answers_now
                     if text is not None
                 }
-                kept.update(lines)
+                earlier.update(lines)
                 stream.write(json_lines(lines.values()))
 
             if served:
                 model, _, url = spec.partition("@")
                 thinks_by_row = task.decoding.thinking == "rows"
-                students.from_endpoint(model, url, key, conversations, task.decoding.limit, wanted, keep, told=thinks_by_row)
+                students.from_endpoint(model, url, key, conversations, task.decoding.limit, thinking, keep, announced=thinks_by_row)
             else:
                 ask = students.from_vllm if vllm else students.from_folder
-                ask(Path(spec), conversations, task.decoding.limit, wanted, keep)
-        write_aside({file: json_lines(kept[row[how.id]] for row in rows if row[how.id] in kept)})
-    answers = {row[how.id]: kept[row[how.id]][how.answer] if row[how.id] in kept else None for row in rows}
+                ask(Path(spec), conversations, task.decoding.limit, thinking, keep)
+        write_aside({file: json_lines(earlier[row[how.id]] for row in rows if row[how.id] in earlier)})
+    answers = {row[how.id]: earlier[row[how.id]][how.answer] if row[how.id] in earlier else None for row in rows}
     names = Cost.__dataclass_fields__
-    return answers, {row_id: Cost(**{name: line.get(name) for name in names}) for row_id, line in kept.items()}
+    return answers, {row_id: Cost(**{name: line.get(name) for name in names}) for row_id, line in earlier.items()}
 
 
 def _kept(task: Task, file: Path, identity: str) -> dict[str, dict[str, Any]]:
@@ -212,8 +238,8 @@ def _of_file(task: Task, path: Path, rows: Sequence[Row]) -> dict[str, str | Non
     """The answers that a file holds, the first of each row; a row that it lacks has none."""
     how = task.evaluation
     table = read_rows(path)
-    wanted = ((how.id, "id"), (how.answer, "teacher_output", "answer"))
-    names = [next((name for name in known if name in table[0]), "") for known in wanted]
+    names_of = ((how.id, "id"), (how.answer, "teacher_output", "answer"))
+    names = [next((name for name in aliases if name in table[0]), "") for aliases in names_of]
     if not all(names):
         raise BadInput(f"{path}: no column {how.id} or no column {how.answer}; the columns there are {', '.join(table[0])}")
     answers_by_id: dict[str, str] = {}
@@ -229,14 +255,10 @@ def _address(spec: str) -> str:
     return spec.partition("@")[2] if "@http" in spec else ""
 
 
-def _file(name: str) -> str:
-    return name.replace(" ", "_")
-
-
-def _identity(spec: str, asked: Mapping[str, list[dict[str, str]]], thinks: Mapping[str, bool | None], *engine: str) -> str:
+def _identity(spec: str, chats: Mapping[str, list[dict[str, str]]], thinks: Mapping[str, bool | None], *engine: str) -> str:
     """Changes when the weights, the rows, their prompts or what runs the model change."""
     trained = None if "@http" in spec else thinking.trained(Path(spec))
-    digest = hashlib.sha256(json.dumps([spec, asked, thinks, trained, *engine]).encode())
+    digest = hashlib.sha256(json.dumps([spec, chats, thinks, trained, *engine]).encode())
     for file in sorted(Path(spec).glob("*.safetensors")) if "@http" not in spec else []:
         digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
@@ -297,8 +319,34 @@ def table(summary: Mapping[str, Any], metrics: Sequence[str], title: str) -> str
     return "\n".join(lines)
 
 
+def shares(scores: Mapping[str, Scores], base: str, task: Task) -> dict[str, Any]:
+    """Shares of the rows that each system makes better, leaves as they are and makes worse than `base`, by the measure of the task.
+
+    {"base", "measure", "systems": {name: {"rows", "better", "same", "worse"}}}, of rows that both measured.
+    """
+    measured = [name for name in task.measures() if any(name in row for row in scores[base].values())]
+    measure = main_measure(measured, task) if measured else ""
+    systems: dict[str, dict[str, float]] = {}
+    for name in scores:
+        both = {key: (row, scores[base].get(key, {})) for key, row in scores[name].items()}
+        pairs = [(ours[measure], theirs[measure]) for ours, theirs in both.values() if measure in ours and measure in theirs]
+        if pairs and name != base:
+            better, worse = (sum(sign * (ours - theirs) > _TIE for ours, theirs in pairs) / len(pairs) for sign in (1, -1))
+            systems[name] = {"rows": len(pairs), "better": better, "same": 1 - better - worse, "worse": worse}
+    return {"base": base, "measure": measure, "systems": systems}
+
+
+def shares_table(shares: Mapping[str, Any]) -> str:
+    """The shares as text, a row for each system; "" where there are none."""
+    if not shares.get("systems"):
+        return ""
+    head = [f"{shares['measure']} against {shares['base']}", "rows", "better", "same", "worse"]
+    rows = [[name, str(of["rows"]), *(f"{of[part]:.1%}" for part in head[2:])] for name, of in shares["systems"].items()]
+    return "\n".join(text_table.lines([head, *rows], ("<35", ">5", ">10", ">10", ">10"), ruled=True))
+
+
 def verdict(difference: Interval, chance: float) -> str:
-    """In plain words what a difference shows, given its p after Holm's correction.
+    """Say in plain words what a difference shows, given its p after Holm's correction.
 
     >>> verdict(Interval(0.2, 0.1, 0.3), 0.01), verdict(Interval(0.2, 0.1, 0.3), 0.06)
     ('better', 'no difference shown')

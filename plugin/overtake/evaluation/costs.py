@@ -45,10 +45,10 @@ def latencies(seconds: Iterable[float]) -> dict[str, float]:
     >>> latencies([1.0, 2.0, 3.0])
     {'latency_median': 2.0, 'latency_p95': 2.9}
     """
-    known = list(seconds)
-    if not known:
+    measured = list(seconds)
+    if not measured:
         return {}
-    return {"latency_median": round(float(np.median(known)), 6), "latency_p95": round(float(np.percentile(known, 95)), 6)}
+    return {"latency_median": round(float(np.median(measured)), 6), "latency_p95": round(float(np.percentile(measured, 95)), 6)}
 
 
 def together(costs: Iterable[Cost]) -> dict[str, float]:
@@ -92,8 +92,8 @@ def hit_rate(service: str) -> float | None:
     file = settings.load().cache_dir / "ledger.jsonl"
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []
     states = Counter(row["status"] for line in lines if f'"{service}"' in line and (row := _row(line)).get("service") == service)
-    known = states["ok"] + states["cached"] + states["shared"]
-    return (states["cached"] + states["shared"]) / known if known else None
+    counted = states["ok"] + states["cached"] + states["shared"]
+    return (states["cached"] + states["shared"]) / counted if counted else None
 
 
 def _row(line: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def first_and_last_fifth(values: Sequence[float]) -> tuple[float, float]:
 
 
 def train_seconds(rows: Sequence[dict[str, Any]]) -> tuple[float, int]:
-    """(seconds of training, steps) of a finished run; start-up and loading are not in it. Raises BadInput for an unfinished one."""
+    """Return (seconds of training, steps) of a finished run; start-up and loading are not in it. Raises BadInput for an unfinished one."""
     for row in reversed(rows):
         if "train_runtime" in row:
             return float(row["train_runtime"]), int(str(row["global_step/max_steps"]).split("/")[0])

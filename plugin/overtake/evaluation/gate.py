@@ -34,8 +34,8 @@ def check(file: Path, summary: Mapping[str, Any], checkpoint: Path, start: str, 
     if measured and Path(measured).is_dir() and ours not in (of := _origins(Path(measured))) and Path(f"{ours}-merged") not in of:
         raise Unreadable(f"{file}: its {against} is {measured}, not this checkpoint: evaluate this one with --against")
     if start not in differences:
-        known = ", ".join(differences) or "nothing"
-        raise Unreadable(f"{file}: it compares {against} with {known}, not with {start}: set START=, or evaluate with --against")
+        names = ", ".join(differences) or "nothing"
+        raise Unreadable(f"{file}: it compares {against} with {names}, not with {start}: set START=, or evaluate with --against")
     if metric and metric not in differences[start]:
         raise Unreadable(f"{file}: it has no {metric}; there are {', '.join(differences[start])}: set METRIC=")
 

@@ -33,14 +33,14 @@ def tables(summary: Mapping[str, Any], task: Task) -> list[dict[str, Any]]:
 
 
 def _table(summary: Mapping[str, Any], measures: Mapping[str, Metric], costs: bool) -> dict[str, Any]:
-    taken = summary.get("costs", {}) if costs else {}
-    known = {name: measure for name, measure in COSTS.items() if any(name in of for of in taken.values())}
+    costs_of = summary.get("costs", {}) if costs else {}
+    measured = {name: measure for name, measure in COSTS.items() if any(name in of for of in costs_of.values())}
     means = [
         {
             "name": system,
             "rows": summary["rows"][system],
             "cells": [_mean(of.get(name), measure) for name, measure in measures.items()]
-            + [_cost(name, taken.get(system, {}), measure) for name, measure in known.items()],
+            + [_cost(name, costs_of.get(system, {}), measure) for name, measure in measured.items()],
         }
         for system, of in summary["means"].items()
     ]
@@ -52,7 +52,7 @@ def _table(summary: Mapping[str, Any], measures: Mapping[str, Metric], costs: bo
         }
         for system, of in summary["differences"].items()
     ]
-    return {"measures": list(measures.values()), "costs": list(known.values()), "means": means, "differences": differences}
+    return {"measures": list(measures.values()), "costs": list(measured.values()), "means": means, "differences": differences}
 
 
 def _mean(interval: Any, shown: Metric) -> dict[str, str] | None:
@@ -61,11 +61,11 @@ def _mean(interval: Any, shown: Metric) -> dict[str, str] | None:
     return {"mean": shown.written(interval["mean"]), "interval": ", ".join(shown.written(interval[end]) for end in ("low", "high"))}
 
 
-def _cost(name: str, taken: Mapping[str, float], shown: Metric) -> dict[str, str] | None:
-    if name not in taken:
+def _cost(name: str, values: Mapping[str, float], shown: Metric) -> dict[str, str] | None:
+    if name not in values:
         return None
-    slowest = taken.get("latency_p95") if name == "latency_median" else None
-    return {"mean": shown.written(taken[name]), "interval": "" if slowest is None else shown.written(slowest)}
+    slowest = values.get("latency_p95") if name == "latency_median" else None
+    return {"mean": shown.written(values[name]), "interval": "" if slowest is None else shown.written(slowest)}
 
 
 def _difference(interval: Any, shown: Metric, chance: float | None) -> dict[str, str] | None:
@@ -75,8 +75,8 @@ def _difference(interval: Any, shown: Metric, chance: float | None) -> dict[str,
     # As in the table of tools/evaluate.py; a summary of old holds no p.
     if chance is not None and chance >= SIGNIFICANT:
         sign = 0
-    words = {"up": ("worse", "better"), "down": ("better", "worse"), "neutral": ("less", "more")}[shown.better]
-    verdict = words[sign > 0] if sign else "same"
+    signs = {"up": ("worse", "better"), "down": ("better", "worse"), "neutral": ("less", "more")}[shown.better]
+    verdict = signs[sign > 0] if sign else "same"
     ends = ", ".join(shown.written(interval[end], "+") for end in ("low", "high"))
     p = "" if chance is None else "p < 0.001" if chance < 0.001 else f"p {chance:.3f}"
     return {"mean": shown.written(interval["mean"], "+"), "interval": ends, "verdict": verdict, "p": p}

@@ -76,8 +76,8 @@ def read_plan(path: Path) -> Plan:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not readable as YAML: {error}") from None
     except ValidationError as error:
-        words = [f"{'.'.join(map(str, detail['loc'])) or 'plan'}: {detail['msg']}" for detail in error.errors()]
-        raise BadInput(f"{path}: {'; '.join(words)}: correct it") from None
+        faults = [f"{'.'.join(map(str, detail['loc'])) or 'plan'}: {detail['msg']}" for detail in error.errors()]
+        raise BadInput(f"{path}: {'; '.join(faults)}: correct it") from None
 
 
 def trained(plan: Plan, out: Path, root: Path) -> dict[str, list[str]]:
@@ -101,9 +101,9 @@ def trained(plan: Plan, out: Path, root: Path) -> dict[str, list[str]]:
 
 
 def _run(label: str, command: str, folder: Path, root: Path) -> None:
-    done = folder / DONE
-    if done.is_file():
-        if done.read_text(encoding="utf-8") != command:
+    mark = folder / DONE
+    if mark.is_file():
+        if mark.read_text(encoding="utf-8") != command:
             raise BadInput(f"{folder} holds a run of another command ({DONE} there says which): name another output, or remove it")
         print(f"{label}: done before")
         return
@@ -117,7 +117,7 @@ def _run(label: str, command: str, folder: Path, root: Path) -> None:
     if code:
         raise Abort(f"{label}: its command ended with {code}; see {log}, and remove {folder} to start it over")
     _last_checkpoint(folder)
-    write_aside({done: command.encode()})
+    write_aside({mark: command.encode()})
 
 
 def _last_checkpoint(folder: Path) -> Path:

@@ -72,16 +72,16 @@ def panels(names: Sequence[str], tasks: Sequence[Task]) -> list[Panel]:
 
 
 def points(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[int, float]]:
-    """(step, value) of the first of these names that the log has; what was not measured (NaN) is left out.
+    """Return (step, value) of the first of these names that the log has; what was not measured (NaN) is left out.
 
     >>> points([{"global_step/max_steps": "1/9", "kl": 0.5}, {"global_step/max_steps": "2/9", "kl": float("nan")}], ["reward", "kl"])
     [(1, 0.5)]
     """
     for name in names:
         logged = [(row["global_step/max_steps"], row[name]) for row in rows if name in row and "global_step/max_steps" in row]
-        known = [(int(str(step).split("/")[0]), float(value)) for step, value in logged if not math.isnan(float(value))]
-        if known:
-            return known
+        finite = [(int(str(step).split("/")[0]), float(value)) for step, value in logged if not math.isnan(float(value))]
+        if finite:
+            return finite
     return []
 
 
@@ -116,10 +116,10 @@ def plot(curves: Mapping[int, Sequence[tuple[int, float]]]) -> str:
         axes.grid(alpha=0.2)
         axes.margins(x=0.01)
         axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
-        written = io.StringIO()
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+        svg = io.StringIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         pyplot.close(figure)
-    text = written.getvalue()
+    text = svg.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     for at, colour in enumerate(_COLOURS):
         text = text.replace(colour, f"var(--run-{at})")

@@ -14,7 +14,7 @@ Scores = Mapping[str, Mapping[str, Any]]
 
 
 def role(name: str) -> str:
-    """Whose part a candidate plays, by its name; "" for one that the headline leaves out.
+    """Name the part that a candidate plays, by its name; "" for one that the headline leaves out.
 
     >>> role("teacher"), role("GRPO-16"), role("SFT"), role("rl_ppo"), role("copy"), role("girl")
     ('teacher', 'RL', 'SFT', 'RL', '', '')
@@ -80,8 +80,8 @@ def _promises(
         ("cost", _usd(ours), _usd(theirs)),
         ("latency", ours.get("latency_median"), theirs.get("latency_median")),
     ):
-        known = round(mine / its - 1, 4) if mine is not None and its else None
-        verdicts.append({"candidate": name, "what": what, "promised": about.promised[what], "measured": known, "low": None, "high": None})
+        gain = round(mine / its - 1, 4) if mine is not None and its else None
+        verdicts.append({"candidate": name, "what": what, "promised": about.promised[what], "measured": gain, "low": None, "high": None})
     for verdict in verdicts:
         value, limit = verdict["measured"], verdict["promised"]
         verdict["kept"] = None if value is None else value >= limit if verdict["what"] == "quality" else value <= limit
@@ -89,7 +89,7 @@ def _promises(
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """Both parts as text, what was expected behind each row; "" where there are no rows."""
+    """Lay out both parts as text, what was expected behind each row; "" where there are no rows."""
     if not summary["rows"]:
         return ""
     head = ["headline", "quality 0-5", "top-1, %", "win/tie/loss", "latency, ms", "USD per 1,000", "expected: the same"]

@@ -100,12 +100,12 @@ def _facts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How far it came, how long it took, what it asked and cost."""
     seconds = next((float(row["train_runtime"]) for row in reversed(rows) if "train_runtime" in row), None)
     steps = [row["global_step/max_steps"] for row in rows if "global_step/max_steps" in row]
-    asked = {service: sum(float(row.get(f"calls/{service}", 0)) for row in rows) for service in ("rag", "judge", "teacher")}
+    calls = {service: sum(float(row.get(f"calls/{service}", 0)) for row in rows) for service in ("rag", "judge", "teacher")}
     costs = [float(row["cost/usd_total"]) for row in rows if "cost/usd_total" in row]
     return {
         "steps": str(steps[-1]) if steps else "0",
         "seconds": seconds and f"{seconds:,.0f}",
-        "calls": {service: f"{count:,.0f}" for service, count in asked.items() if count},
+        "calls": {service: f"{count:,.0f}" for service, count in calls.items() if count},
         "usd": f"{max(costs):.2f}" if costs else None,
     }
 
@@ -118,10 +118,10 @@ def _recipe(folder: Path) -> dict[str, Any]:
     arguments: dict[str, Any] = json.loads(reading(file).read_text(encoding="utf-8"))
     other = {"grpo": _OF_PPO, "ppo": _OF_GRPO}.get(str(arguments.get("rlhf_type")), (*_OF_PPO, *_OF_GRPO))
     other += _OF_LORA if arguments.get("tuner_type") == "full" else ()
-    given = {name: arguments.get(name) for name in SETTINGS if name not in other}
+    values = {name: arguments.get(name) for name in SETTINGS if name not in other}
     settings = {
         name: ", ".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in given.items()
+        for name, value in values.items()
         if value not in (None, [], "")
     }
     return {"settings": settings, "data": [_data(name) for kind in ("dataset", "val_dataset") for name in arguments.get(kind) or []]}
@@ -143,8 +143,8 @@ def _watched(rows: Sequence[Mapping[str, Any]], name: str, held_out: Mapping[str
     # Of an SFT there is little to cheat: its page says what was found, and does not list what an SFT never logs.
     trained_by_reward = any("reward" in row for row in rows)
     return {
-        "found": {sign: words for sign, words in signs.items() if words},
-        "fine": [sign for sign, words in signs.items() if not words],
+        "found": {sign: texts for sign, texts in signs.items() if texts},
+        "fine": [sign for sign, texts in signs.items() if not texts],
         "unknown": [sign for sign in SIGNS if sign not in signs] if trained_by_reward else [],
     }
 

@@ -23,7 +23,7 @@ class Interval:
 
     @property
     def verdict(self) -> str:
-        """Plain words for a difference: "better", "worse" or "no difference shown"."""
+        """Words for a difference: "better", "worse" or "no difference shown"."""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference shown"
 
 

@@ -38,8 +38,8 @@ def fetched(name: str) -> Path:
     try:
         return Path(safe_snapshot_download(name))
     except Exception as error:  # noqa: BLE001 - each hub's client raises its own kinds, and all of them mean: not to be had
-        words = " ".join(str(error).split())[:200]
-        raise BadInput(f"{name} is no folder, and no model that could be fetched from the hub ({type(error).__name__}: {words})") from None
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{name} is no folder, and no model that could be fetched from the hub ({type(error).__name__}: {reason})") from None
 
 
 def from_folder(
@@ -206,17 +206,17 @@ def from_vllm(
         for start in tqdm(range(0, len(prompts), _VLLM_BATCH), desc=f"answers of {folder.name} (vLLM)", unit="batch"):
             begun = time.monotonic()
             batch = prompts[start : start + _VLLM_BATCH]
-            done = engine.generate(
+            outputs = engine.generate(
                 [TokensPrompt(prompt_token_ids=ids) for ids in batch],
                 [SamplingParams(temperature=0.0, max_tokens=max(1, min(limit, window - len(ids)))) for ids in batch],
                 use_tqdm=False,
                 lora_request=request,
             )
-            texts = [output.outputs[0].text for output in done]
+            texts = [output.outputs[0].text for output in outputs]
             answers += [text.strip() if keep else strip_think(text) for text, keep in zip(texts, whole[start:], strict=False)]
             if tell:
                 seconds = time.monotonic() - begun
-                tokens = [len(ids) + len(output.outputs[0].token_ids) for ids, output in zip(batch, done, strict=True)]
+                tokens = [len(ids) + len(output.outputs[0].token_ids) for ids, output in zip(batch, outputs, strict=True)]
                 costs = [Cost(round(seconds, 4), seconds / len(batch), count) for count in tokens]
                 tell([(start + at, answers[start + at], cost) for at, cost in enumerate(costs)])
     finally:
@@ -245,13 +245,13 @@ def from_endpoint(
     thinking: Sequence[bool | None] = (),
     tell: Tell | None = None,
     *,
-    told: bool = False,
+    announced: bool = False,
 ) -> list[str | None]:
     """Answers of a served model at temperature 0: "" where it answered without a text, None where the service did not answer.
 
     At most `limit` tokens each. `thinking` as in `from_folder`; where a think block stays, what is cut off counts as it is, as it does for
-    a folder. Whether a model thinks is its server's matter, which recipes/deploy.sh starts as it was trained; `told`, each request says
-    it, for a task whose rows do.
+    a folder. Whether a model thinks is its server's matter, which recipes/deploy.sh starts as it was trained; `announced`, each request
+    says it, for a task whose rows do.
     They are not cached: a student that is trained and served again keeps its address and name.
 
     Raises Abort when it is dead or refuses the key.
@@ -266,7 +266,7 @@ def from_endpoint(
             cached=False,
             thinking=whole,
             raise_token_limit_on_cutoff=not whole,
-            template={"enable_thinking": thinks} if told and thinks is not None else {},
+            template={"enable_thinking": thinks} if announced and thinks is not None else {},
         )
         for messages, thinks, whole in zip(
             conversations, thinking or [False] * len(conversations), _whole(thinking, len(conversations)), strict=True

@@ -20,7 +20,7 @@ def task_of(summary: Mapping[str, Any], tasks: Sequence[Task]) -> Task:
 
 
 def better(summary: Mapping[str, Any], tasks: Sequence[Task]) -> dict[str, str]:
-    """up, down or neutral for each metric: as the summary says, else, of one that does not say it, as its task does, or another."""
+    """Return up, down or neutral for each metric: as the summary says, else, of one that does not say it, as its task does, or another."""
     directions = {name: metric["better"] for name, metric in summary.get("metrics", {}).items()}
     first = task_of(summary, tasks)
 

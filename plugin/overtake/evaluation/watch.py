@@ -58,7 +58,7 @@ class Change(NamedTuple):
 
     @property
     def rise(self) -> float:
-        """By how much it rose; 0.0 where that may be chance."""
+        """Amount by which it rose; 0.0 where that may be chance."""
         return self.last - self.first if abs(self.last - self.first) > _ERRORS * self.error else 0.0
 
 
@@ -153,10 +153,10 @@ def _table(rows: Sequence[Row], against: Mapping[str, Interval] | None) -> Said 
 
 
 def _cheats(rows: Sequence[Row], cheats: Sequence[Cheat]) -> Said | None:
-    known = [(cheat, moved) for cheat in cheats if (moved := change(rows, cheat.name))]
-    if not known:
+    moving = [(cheat, moved) for cheat in cheats if (moved := change(rows, cheat.name))]
+    if not moving:
         return None
-    more = [(cheat, shift) for cheat, shift in known if shift.rise > _MORE_CHEATS]
+    more = [(cheat, shift) for cheat, shift in moving if shift.rise > _MORE_CHEATS]
     return Said(
         "; ".join(f"{cheat.en} rose from {shift.first:.2f} to {shift.last:.2f} of the samples" for cheat, shift in more),
         "；".join(f"{cheat.zh}的占比从 {shift.first:.2f} 升到 {shift.last:.2f}" for cheat, shift in more),

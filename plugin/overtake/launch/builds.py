@@ -22,19 +22,19 @@ def clear_locks(environment: Mapping[str, str]) -> list[Path]:
     if not locks:
         return []
     together = environment.get("NNODES", "1") not in ("", "1")
-    held, left = _open_files(), []
+    open_files, stale = _open_files(), []
     for lock in locks:
         with contextlib.suppress(FileNotFoundError):
-            if os.path.realpath(lock) not in held and not (together and time.time() - lock.stat().st_mtime < _ELSEWHERE):
+            if os.path.realpath(lock) not in open_files and not (together and time.time() - lock.stat().st_mtime < _ELSEWHERE):
                 lock.unlink()
-                left.append(lock)
-    return left
+                stale.append(lock)
+    return stale
 
 
 def _open_files() -> set[str]:
     """The files that the processes of this user hold open."""
-    found = set()
+    files = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
-            found.add(str(link.readlink()))
-    return found
+            files.add(str(link.readlink()))
+    return files

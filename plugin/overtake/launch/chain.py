@@ -13,7 +13,7 @@ from overtake.launch.run import ROOT, Run, absolute, note
 _PROGRESS = re.compile(r"[0-9]+/[0-9]+ \[[^\]]*\]")
 
 
-def options(words: Sequence[str], kinds: dict[str, str], stages: Sequence[str]) -> dict[str, str]:
+def options(argv: Sequence[str], kinds: dict[str, str], stages: Sequence[str]) -> dict[str, str]:
     """Return what a chain was told, by the name of a shell variable. Raises Refused.
 
     kinds: of each option `switch` (its value is 1), `number`, `stage` (one of `stages`), `file` or `folder` (which become absolute),
@@ -22,16 +22,16 @@ def options(words: Sequence[str], kinds: dict[str, str], stages: Sequence[str]) 
     >>> options(["--no-judge", "--rows", "5"], {"--rows": "number", "--no-judge": "switch"}, [])
     {'no_judge': '1', 'rows': '5'}
     """
-    told: dict[str, str] = {}
-    left = list(words)
-    while left:
-        name = left.pop(0)
+    values: dict[str, str] = {}
+    rest = list(argv)
+    while rest:
+        name = rest.pop(0)
         if name not in kinds:
             raise Refused(f"{name} is not known. There are: {', '.join(kinds)}")
         kind = kinds[name]
         variable = name.removeprefix("--").replace("-", "_")
-        told[variable] = "1" if kind == "switch" else _value(name, kind, left.pop(0) if left else "", stages)
-    return told
+        values[variable] = "1" if kind == "switch" else _value(name, kind, rest.pop(0) if rest else "", stages)
+    return values
 
 
 def _value(name: str, kind: str, word: str, stages: Sequence[str]) -> str:
@@ -54,8 +54,8 @@ def print_options(run: Run) -> None:
     """Print what a chain was told, a NAME=VALUE a line."""
     at = list(run.given["words"]).index("--")
     kinds = dict(kind.split("=", 1) for kind in run.given["words"][:at])
-    for name, told in options(run.given["words"][at + 1 :], kinds, run.given.get("stages", ())).items():
-        print(f"{name}={told}")
+    for name, value in options(run.given["words"][at + 1 :], kinds, run.given.get("stages", ())).items():
+        print(f"{name}={value}")
 
 
 def progress(log: str) -> str:
@@ -88,13 +88,13 @@ def quiet(run: Run) -> None:
 
 def resist(run: Run) -> None:
     """Put honest answers and attacks through the rewards of RL: what would be learnt in place of the task stops the chain here."""
-    folder, words = Path(run.one("out")), run.given["words"]
+    folder, argv = Path(run.one("out")), run.given["words"]
     if (folder / "doctor.txt").is_file():
         return
-    command = ["python", str(ROOT / "tools/doctor.py"), "--only-attacks", *words]
-    done = subprocess.run(command, env=run.settings | {"PROFILE": "cpu"}, stdout=subprocess.PIPE, text=True, check=False)
-    sys.stdout.write(done.stdout)
-    (folder / "log/doctor.txt").write_text(done.stdout, encoding="utf-8")
-    if done.returncode and run.setting("DOCTOR", "1") != "0":
+    command = ["python", str(ROOT / "tools/doctor.py"), "--only-attacks", *argv]
+    trial = subprocess.run(command, env=run.settings | {"PROFILE": "cpu"}, stdout=subprocess.PIPE, text=True, check=False)
+    sys.stdout.write(trial.stdout)
+    (folder / "log/doctor.txt").write_text(trial.stdout, encoding="utf-8")
+    if trial.returncode and run.setting("DOCTOR", "1") != "0":
         raise Refused("the doctor found what would spoil the training (above). Set it right, or go on regardless with DOCTOR=0")
-    (folder / "doctor.txt").write_text(done.stdout, encoding="utf-8")
+    (folder / "doctor.txt").write_text(trial.stdout, encoding="utf-8")

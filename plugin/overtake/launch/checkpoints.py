@@ -35,8 +35,8 @@ def last(run: Path) -> Path | None:
 def newest(task_folder: Path, merged: bool = False) -> Path | None:
     """The checkpoint of a task that was written last, over all of its runs; with `merged` the export."""
     name = re.compile(r"checkpoint-[0-9]+" + ("-merged" if merged else ""))
-    written = [path for run in _folders(task_folder) for path in _folders(run) if name.fullmatch(path.name)]
-    return max(written, key=lambda path: path.stat().st_mtime_ns, default=None)
+    saved = [path for run in _folders(task_folder) for path in _folders(run) if name.fullmatch(path.name)]
+    return max(saved, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def best_of(checkpoint: Path) -> Path:
@@ -67,16 +67,16 @@ def base_of(adapter: Path, model: str, dry: bool) -> Base:
     return Base(named, args.get("model_type") or "", args.get("template") or "")
 
 
-def engine_kwargs(given: str, engine: str, model: str, adapter: str, template: str, system: str) -> str:
+def engine_kwargs(own: str, engine: str, model: str, adapter: str, template: str, system: str) -> str:
     """Return what `swift sample` is to hand its engine, as JSON.
 
     Of itself it hands it neither the adapter (the base model would draw, without a word) nor, to transformers, the template.
     Raises Refused for what is no JSON object, and for a system prompt, which would take the place of the rows' own.
     """
     try:
-        kwargs = {**json.loads(given or "{}")}
+        kwargs = {**json.loads(own or "{}")}
     except (TypeError, ValueError):
-        raise Refused(f"--engine_kwargs {given} is no JSON object") from None
+        raise Refused(f"--engine_kwargs {own} is no JSON object") from None
     student = Path(adapter or model)
     trained = _read(student / "args.json")
     if prompt := system or trained.get("system"):

@@ -14,7 +14,7 @@ class Refused(Exception):
     """Refusal of what cannot be run; the message names the thing, the value and the remedy, in one line."""
 
 
-def put(flags: Flags, *words: str) -> None:
+def put(flags: Flags, *argv: str) -> None:
     """Set flags from words: --name value..., or --name=value. One that is set already keeps its place. Raises Refused for anything else.
 
     >>> flags = {"--a": ["1"]}
@@ -23,7 +23,7 @@ def put(flags: Flags, *words: str) -> None:
     {'--a': ['2'], '--b': ['x', 'y z'], '--c': []}
     """
     values: list[str] | None = None
-    for word in words:
+    for word in argv:
         if word.startswith("--") and len(word) > 2:
             name, equals, value = word.partition("=")
             if not _NAME.fullmatch(name):
@@ -46,14 +46,14 @@ def value(flags: Mapping[str, Sequence[str]], name: str, default: str = "") -> s
     return next(iter(flags.get(name, ())), default)
 
 
-def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(a recipe's flags, the caller's): what stands before and behind the first --.
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return (a recipe's flags, the caller's): what stands before and behind the first --.
 
     >>> split(["--a", "1", "--", "--b", "--", "x"])
     (['--a', '1'], ['--b', '--', 'x'])
     """
-    at = words.index("--") if "--" in words else len(words)
-    return list(words[:at]), list(words[at + 1 :])
+    at = argv.index("--") if "--" in argv else len(argv)
+    return list(argv[:at]), list(argv[at + 1 :])
 
 
 def quote(word: str) -> str:
@@ -82,8 +82,8 @@ def one_line(remark: str) -> str:
 
 
 def _escaped(letter: str) -> str:
-    known = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "'": r"\'", "\\": r"\\"}
-    return known.get(letter) or "".join(f"\\{byte:03o}" for byte in letter.encode("utf-8", "surrogateescape"))
+    escapes = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "'": r"\'", "\\": r"\\"}
+    return escapes.get(letter) or "".join(f"\\{byte:03o}" for byte in letter.encode("utf-8", "surrogateescape"))
 
 
 def words(launcher: Sequence[str], subcommand: str, flags: Mapping[str, Sequence[str]]) -> list[str]:

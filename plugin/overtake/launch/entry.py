@@ -12,9 +12,9 @@ from overtake.launch.run import ROOT, Run, note
 def choose_profile(run: Run) -> None:
     """Print the profile that the cards call for; on stderr what they are."""
     present = machine.cards(run.settings)
-    chosen = machine.choose_profile(present, sorted(path.stem for path in (ROOT / "recipes/profiles").glob("*.sh")), run.dry)
-    note(f"profile {chosen} ({present})")
-    print(chosen)
+    profile = machine.choose_profile(present, sorted(path.stem for path in (ROOT / "recipes/profiles").glob("*.sh")), run.dry)
+    note(f"profile {profile} ({present})")
+    print(profile)
 
 
 def print_last(run: Run) -> None:
@@ -36,12 +36,12 @@ def unpack(argv: Sequence[str]) -> dict[str, list[str]]:
     >>> unpack(["flags", "2", "--a", "x y", "profile", "1", "cpu", "none", "0"])
     {'flags': ['--a', 'x y'], 'profile': ['cpu'], 'none': []}
     """
-    given: dict[str, list[str]] = {}
-    words = list(argv)
-    while words:
-        name, count, *words = words
-        given[name], words = words[: int(count)], words[int(count) :]
-    return given
+    lists: dict[str, list[str]] = {}
+    rest = list(argv)
+    while rest:
+        name, count, *rest = rest
+        lists[name], rest = rest[: int(count)], rest[int(count) :]
+    return lists
 
 
 def main(argv: Sequence[str], settings: Mapping[str, str]) -> int:

@@ -44,13 +44,13 @@ class Cards(NamedTuple):
         return f"{len(self.memory)} GPUs, the smallest of {self.memory[0] if self.memory else 0} MiB"
 
 
-def read_cards(said: str) -> Cards:
+def read_cards(output: str) -> Cards:
     """The cards in what nvidia-smi prints, a line of MiB each; where there is none it says so in words.
 
     >>> read_cards("81559\\n 24564 \\nNo devices were found\\n").memory
     [24564, 81559]
     """
-    return Cards(sorted(int(line) for line in said.splitlines() if re.fullmatch(r" *[0-9]+ *", line)))
+    return Cards(sorted(int(line) for line in output.splitlines() if re.fullmatch(r" *[0-9]+ *", line)))
 
 
 def cards(environment: Mapping[str, str]) -> Cards:
@@ -59,21 +59,23 @@ def cards(environment: Mapping[str, str]) -> Cards:
     program = shutil.which("nvidia-smi", path=environment.get("PATH"))
     if visible == "" or not program:
         return Cards([])
-    asked = ["--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    query = ["--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     which = ["-i", visible] if visible else []
-    done = subprocess.run([program, *which, *asked], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=dict(environment), check=False)
-    return read_cards(done.stdout.decode("utf-8", "replace"))
+    listing = subprocess.run(
+        [program, *which, *query], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=dict(environment), check=False
+    )
+    return read_cards(listing.stdout.decode("utf-8", "replace"))
 
 
 def choose_profile(present: Cards, profiles: Sequence[str], dry: bool) -> str:
     """The profile for the cards; a dry run, which asks no hardware, takes what the recipes are written for. Raises Refused."""
-    chosen = present.profile or ("4x80g" if dry else "")
-    if not chosen:
-        known = " ".join(profiles)
+    profile = present.profile or ("4x80g" if dry else "")
+    if not profile:
+        names = " ".join(profiles)
         raise Refused(
-            f"no GPU of 16 GB or more is visible and PROFILE is not set. Set PROFILE=cpu to train a small model here, or one of: {known}"
+            f"no GPU of 16 GB or more is visible and PROFILE is not set. Set PROFILE=cpu to train a small model here, or one of: {names}"
         )
-    return chosen
+    return profile
 
 
 def check_cards(profile: str, present: Cards, count: int, gigabytes: int) -> None:

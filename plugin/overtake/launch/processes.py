@@ -13,7 +13,7 @@ _PATIENCE = 40.0
 
 
 def run_group(
-    words: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None = None, tick: Callable[[], None] = lambda: None
+    argv: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None = None, tick: Callable[[], None] = lambda: None
 ) -> int:
     """Run a command in a process group of its own, end the whole group with it, and return its exit status as a shell tells it.
 
@@ -29,7 +29,7 @@ def run_group(
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
     try:
         process = subprocess.Popen(
-            list(words),
+            list(argv),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,

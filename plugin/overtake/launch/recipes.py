@@ -68,7 +68,7 @@ def train(run: Run, kind: str) -> None:
     subcommand = "sft" if kind == "sft" else "rlhf"
     stopped = out / "stopped.txt"
     if not run.dry:
-        if run.setting("DOCTOR", "1") != "0" and run.tool(str(ROOT / "tools/doctor.py"), "--fast", said=run.text(subcommand) + "\n"):
+        if run.setting("DOCTOR", "1") != "0" and run.tool(str(ROOT / "tools/doctor.py"), "--fast", echoed=run.text(subcommand) + "\n"):
             raise Refused("that would stop or spoil this run. Set it right, or go on regardless with DOCTOR=0")
         stopped.unlink(missing_ok=True)
     try:
@@ -82,11 +82,11 @@ def train(run: Run, kind: str) -> None:
 
 def _choose_boards(run: Run, out: Path) -> None:
     """Take the boards of REPORT_TO, where the run is watched beside TensorBoard."""
-    wanted = run.setting("REPORT_TO")
-    if not wanted:
+    requested = run.setting("REPORT_TO")
+    if not requested:
         return
     try:
-        flags, variables = boards.report(wanted, out, run.settings)
+        flags, variables = boards.report(requested, out, run.settings)
     except ValueError as error:
         raise Refused(str(error)) from None
     # Their packages are those of the environment that trains.
@@ -98,12 +98,12 @@ def _choose_boards(run: Run, out: Path) -> None:
 
 def _choose_critic(run: Run) -> None:
     """Take the profile's critic, where it has one and the policy is of its family: the user's own choice, also of none, goes before it."""
-    known, config = run.one("default_critic"), run.setting("OVERTAKE_CONFIG")
-    critic = {run.one("default_model"): known, **_OTHER_CRITICS}.get(run.value("--model"), "")
-    if not known or not critic or "OVERTAKE_CRITIC" in run.settings:
+    default, config = run.one("default_critic"), run.setting("OVERTAKE_CONFIG")
+    critic = {run.one("default_model"): default, **_OTHER_CRITICS}.get(run.value("--model"), "")
+    if not default or not critic or "OVERTAKE_CRITIC" in run.settings:
         return
-    chosen = Path(config).read_text(encoding="utf-8", errors="replace") if config and Path(config).is_file() else ""
-    if not re.search(r"^critic *:", chosen, re.MULTILINE):
+    settings_file = Path(config).read_text(encoding="utf-8", errors="replace") if config and Path(config).is_file() else ""
+    if not re.search(r"^critic *:", settings_file, re.MULTILINE):
         run.assigned.append(f"OVERTAKE_CRITIC={critic}")
 
 
@@ -163,13 +163,13 @@ def _draw(run: Run, out: Path, draws: Path, rows: Path) -> None:
     if run.dry:
         print(run.text("sample"))
         return
-    asked = f"{run.text('sample')}\n# rows: {hashlib.sha256(rows.read_bytes()).hexdigest()}  -\n"
+    recipe = f"{run.text('sample')}\n# rows: {hashlib.sha256(rows.read_bytes()).hexdigest()}  -\n"
     mark, part = out / "asked.txt", Path(f"{draws}.resume")
-    if (draws.exists() or part.exists()) and not (mark.is_file() and mark.read_text(encoding="utf-8") == asked):
+    if (draws.exists() or part.exists()) and not (mark.is_file() and mark.read_text(encoding="utf-8") == recipe):
         remedy = "Set OUTPUT_DIR=, or remove the folder"
         raise Refused(f"{out} holds draws by another command or on other rows (its asked.txt says which). {remedy}")
     out.mkdir(parents=True, exist_ok=True)
-    mark.write_text(asked, encoding="utf-8")
+    mark.write_text(recipe, encoding="utf-8")
     if draws.exists():
         note(f"{draws} is there: nothing is drawn again")
         return
@@ -254,8 +254,8 @@ def deploy(run: Run) -> None:
     if "--adapters" in run.flags and run.value("--infer_backend") == "vllm" and run.one("profile").startswith("cpu"):
         # ms-swift's own --merge_lora would leave a folder that looks like an export, half of one where it is killed meanwhile.
         note("on a CPU vLLM answers four times as slowly with an adapter beside its base: bash recipes/export.sh merges it")
-    if seen := [name for name in run.flags if name.startswith("--api")]:
-        raise Refused(f"{seen[0]}: every user of this machine would see the key. Set API_KEY= in the environment instead")
+    if own_flags := [name for name in run.flags if name.startswith("--api")]:
+        raise Refused(f"{own_flags[0]}: every user of this machine would see the key. Set API_KEY= in the environment instead")
     host = run.value("--host")
     if run.setting("API_KEY"):
         # It reads the key itself; `swift deploy` would be given it as an argument, and would print it.
@@ -284,12 +284,12 @@ def export(run: Run) -> None:
     task = _task(run)
     folder = ROOT / "output" / task.called
     named = run.setting("ADAPTER")
-    written = None if named else checkpoints.newest(folder)
-    if not named and not written:
+    latest = None if named else checkpoints.newest(folder)
+    if not named and not latest:
         run.want(f"there is no checkpoint under {folder}. Train first, or set ADAPTER=")
-    checkpoint = Path(named) if named else written or folder / "grpo/checkpoint-LAST"
-    if written and (best := checkpoints.best_of(written)) != written:
-        note(f"{written.name} was written last, {best.name} did best on held-out rows: taking that one (ADAPTER= takes another)")
+    checkpoint = Path(named) if named else latest or folder / "grpo/checkpoint-LAST"
+    if latest and (best := checkpoints.best_of(latest)) != latest:
+        note(f"{latest.name} was written last, {best.name} did best on held-out rows: taking that one (ADAPTER= takes another)")
         checkpoint = best
     checkpoint = absolute(checkpoint)
     target = absolute(run.setting("OUTPUT_DIR", f"{checkpoint}-merged"))
@@ -358,16 +358,16 @@ def _copy(checkpoint: Path, part: Path) -> None:
 
 def serve(run: Run) -> None:
     """Serve knowledge bases: the caller's words up to the first flag, else the samples."""
-    given = list(run.given["words"])
-    at = next((at for at, word in enumerate(given) if word.startswith("--")), len(given))
-    bases = [str(absolute(word)) for word in given[:at]] or sorted(map(str, (ROOT / "datasets").glob(run.one("samples"))))
+    argv = list(run.given["words"])
+    at = next((at for at, word in enumerate(argv) if word.startswith("--")), len(argv))
+    bases = [str(absolute(word)) for word in argv[:at]] or sorted(map(str, (ROOT / "datasets").glob(run.one("samples"))))
     address = ["--host", run.setting("HOST", "127.0.0.1"), "--port", run.setting("PORT", "8900")]
     flags: Flags = {}
-    put(flags, *address, *given[at:])
+    put(flags, *address, *argv[at:])
     check_port(value(flags, "--port"), dry=True)  # whether it is free the service sees, which may take one that was just left
     if not run.dry:
         run.take_machine()
-    command = ["python", str(ROOT / "tools/serve_rag.py"), *bases, *address, *given[at:]]
+    command = ["python", str(ROOT / "tools/serve_rag.py"), *bases, *address, *argv[at:]]
     print(*map(quote, command), flush=True)
     if not run.dry:
         run.check(run_group(command, run.settings))

@@ -17,6 +17,8 @@ from overtake.launch.processes import run_group
 ROOT = Path(__file__).absolute().parents[3]
 PLUGIN = ROOT / "plugin/register.py"
 _ROWS = re.compile(r"(.*?)(#[0-9]+)?", re.DOTALL)
+_KILLED = (128 + 9, 256 - 9)
+"""Exit statuses of a program that ended by SIGKILL, and of a Python launcher that hands its child's on."""
 
 
 def note(remark: str) -> None:
@@ -35,7 +37,7 @@ def local_or_hub(name: str) -> str:
 
 
 def cut_rows(name: str) -> tuple[str, str]:
-    """(path, number of rows behind it): name#500 takes 500 rows, any other # is part of the name.
+    """Return (path, number of rows behind it): name#500 takes 500 rows, any other # is part of the name.
 
     >>> cut_rows("a#2/b#.jsonl#3"), cut_rows("C#/rl.jsonl")
     (('a#2/b#.jsonl', '#3'), ('C#/rl.jsonl', ''))
@@ -214,15 +216,20 @@ class Run:
             self.check(run_group(words(self.launcher, subcommand, self.flags), environment))
 
     def check(self, status: int) -> None:
-        """Raise SystemExit with a status other than 0."""
+        """Raise SystemExit with a status other than 0, after a remark where the program was killed."""
+        if status in _KILLED:
+            note(
+                "note: it was killed (signal 9), which the kernel does where memory runs out (dmesg | grep -i oom). Less of it: a smaller "
+                "--per_device_train_batch_size, --gradient_checkpointing true; python tools/doctor.py --memory PROFILE counts it"
+            )
         if status:
             raise SystemExit(status)
 
-    def tool(self, *argv: str, said: str | None = None) -> int:
-        """Run a program of this project's; `said` is its input. The exit status."""
+    def tool(self, *argv: str, echoed: str | None = None) -> int:
+        """Run a program of this project's; `echoed` is its input. The exit status."""
         path = self.settings.get("PYTHONPATH")
         environment = self.settings | {"PYTHONPATH": f"{ROOT / 'plugin'}{':' + path if path else ''}"}
-        return subprocess.run(["python", *argv], input=said, text=True, env=environment, check=False).returncode
+        return subprocess.run(["python", *argv], input=echoed, text=True, env=environment, check=False).returncode
 
     def drop(self, *names: str) -> None:
         """Take flags out."""

@@ -34,7 +34,7 @@ def calculate(expression: str, *, accounting: bool = False) -> Decimal:
 
 
 def _tokens(text: str) -> list[Decimal | str]:
-    found: list[Decimal | str] = []
+    tokens: list[Decimal | str] = []
     at, end = 0, len(text.rstrip())
     while at < end:
         token = _TOKEN.match(text, at)
@@ -43,10 +43,10 @@ def _tokens(text: str) -> list[Decimal | str]:
         at = token.end()
         if token[1]:
             scale, at = scale_at(text, at)
-            found.append(Decimal(token[1].replace(",", "")) * scale)
+            tokens.append(Decimal(token[1].replace(",", "")) * scale)
         else:
-            found.append({"**": "^"}.get(token[2], token[2]))
-    return found
+            tokens.append({"**": "^"}.get(token[2], token[2]))
+    return tokens
 
 
 class _Reader:

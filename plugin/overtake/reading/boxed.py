@@ -30,18 +30,18 @@ def boxes(text: str) -> list[Box]:
     >>> [one.inside for one in boxes(r"so \boxed{\frac{1}{2}} and \boxed{ 800 万元 }, not \boxed{7")]
     ['\\frac{1}{2}', '800 万元']
     """
-    found = []
+    closed = []
     opened = list(_OPEN.finditer(text))
-    for place, one in enumerate(opened):
+    for place, opening in enumerate(opened):
         last = opened[place + 1].start() if place + 1 < len(opened) else len(text)
         depth = 1
-        for sign in re.finditer("[{}]", text[one.end() : last]):
+        for sign in re.finditer("[{}]", text[opening.end() : last]):
             depth += 1 if sign[0] == "{" else -1
             if depth == 0:
-                end = one.end() + sign.end()
-                found.append(Box(text[one.end() : end - 1].strip(), one.start(), end))
+                end = opening.end() + sign.end()
+                closed.append(Box(text[opening.end() : end - 1].strip(), opening.start(), end))
                 break
-    return found
+    return closed
 
 
 def boxed(text: str) -> list[str]:
@@ -54,7 +54,7 @@ def boxed(text: str) -> list[str]:
 
 
 def around(text: str, box: Box) -> tuple[str, int]:
-    """(what a box says, with what belongs to it; where that ends)."""
+    """Return (what a box says, with what belongs to it; where that ends)."""
     if not _NUMBER_FIRST.match(box.inside):
         return box.inside, box.end
     before = _BEFORE.search(text, max(0, box.start - _REACH), box.start)
@@ -70,9 +70,9 @@ def _tail(text: str, at: int) -> tuple[str, int]:
     plain = ""
     while at < start + len(behind) and len(plain) < _REACH:
         math = _MATH.match(text, at) if text[at] in "\\$" else None
-        at, said = (math.end(), (math[1] or math[2] or "").replace("\\", "")) if math else (at + 1, text[at])
-        plain += said
-        ends += [at] * len(said)
+        at, piece = (math.end(), (math[1] or math[2] or "").replace("\\", "")) if math else (at + 1, text[at])
+        plain += piece
+        ends += [at] * len(piece)
         if text[at - 1 : at] in _CLOSES:
             break
     bracket = _IN_BRACKETS.match(plain)

@@ -132,27 +132,29 @@ def options(text: str) -> Set:
     (['A', 'C'], ['B'], [], [])
     """
     boxes = boxed(text)
-    seen = half_width(for_rules(" ".join(dict.fromkeys(boxes)) if boxes else text)).strip()
-    seen = _RULED_OUT.sub("", re.sub(r"</?[a-z]{1,8}>", "", seen))
-    if circled := [sign for sign in seen if sign in _CIRCLED]:
-        return frozenset(circled) if not re.search(r"[A-H]", seen) else frozenset()
-    lead = _LEAD.match(seen.casefold())
-    rest = seen[lead.end() if lead else 0 :]
+    plain = half_width(for_rules(" ".join(dict.fromkeys(boxes)) if boxes else text)).strip()
+    plain = _RULED_OUT.sub("", re.sub(r"</?[a-z]{1,8}>", "", plain))
+    if circled := [sign for sign in plain if sign in _CIRCLED]:
+        return frozenset(circled) if not re.search(r"[A-H]", plain) else frozenset()
+    lead = _LEAD.match(plain.casefold())
+    rest = plain[lead.end() if lead else 0 :]
     if only := _ONLY_LETTERS.fullmatch(rest):
         return frozenset(_letters(only[1]))
     if first := _FIRST_LETTERS.match(rest):
         chosen_letters = [(first[1], 0, first.end(1))] + [
-            (one[1], one.start(1), one.end(1)) for one in _STANDING.finditer(rest, first.end())
+            (match[1], match.start(1), match.end(1)) for match in _STANDING.finditer(rest, first.end())
         ]
     else:
-        chosen_letters = [(letters, one.start(), one.end()) for one in _MARKED.finditer(rest) if (letters := one[1] or one[2] or one[3])]
-    kept = [
+        chosen_letters = [
+            (letters, match.start(), match.end()) for match in _MARKED.finditer(rest) if (letters := match[1] or match[2] or match[3])
+        ]
+    affirmed = [
         letters
         for letters, start, end in chosen_letters
         if not _REJECTED.match(rest, end) and not _NOT_CHOSEN.search(rest[max(0, start - 16) : start])
     ]
     guessing = _HEDGE.search(rest.casefold()[: max((end for _, _, end in chosen_letters), default=0) + 2])
-    return frozenset() if guessing else frozenset(_letters("".join(kept)))
+    return frozenset() if guessing else frozenset(_letters("".join(affirmed)))
 
 
 def letters_in(text: str) -> Set:
@@ -161,7 +163,7 @@ def letters_in(text: str) -> Set:
     >>> sorted(letters_in("A, B or C; not a dividend")), sorted(letters_in("A股 and the GDP"))
     (['A', 'B', 'C'], [])
     """
-    return frozenset(_letters("".join(one[1] for one in _STANDING.finditer(half_width(for_rules(text))))))
+    return frozenset(_letters("".join(match[1] for match in _STANDING.finditer(half_width(for_rules(text))))))
 
 
 def _letters(listed: str) -> list[str]:
@@ -173,35 +175,35 @@ def chosen(text: str, family: int, question: str = "") -> int | None:
 
     Reasons do not count (因为供给增加), nor what is denied. Short words (是, 高, up) count where they stand alone or at the beginning.
     """
-    seen = _FREE.sub(" ~ ", _seen(text))
-    lead = _LEAD.match(seen)
-    rest = seen[lead.end() if lead else 0 :]
+    plain = _FREE.sub(" ~ ", _seen(text))
+    lead = _LEAD.match(plain)
+    rest = plain[lead.end() if lead else 0 :]
     bare = {number for piece in _BARE_PIECE.split(rest) if (number := _whole(piece.strip(_QUOTES), family)) is not None}
     if len(bare) > 1:
         return None
-    said: list[tuple[str, int]] = []
+    mentions: list[tuple[str, int]] = []
     for piece in _PIECE.split(rest):
         if piece and not _REASON.match(piece):
             numbers = {number for number, _ in _mentions(piece, family)}
             if len(numbers) > 1 or (numbers and _HEDGE.search(piece)):
                 return None
-            said += [(_WORDS[family].sub("", piece).strip(), number) for number in numbers]
+            mentions += [(_WORDS[family].sub("", piece).strip(), number) for number in numbers]
     if bare:
         (number,) = bare
-        same = all(other == number for about, other in said if not about)
-        at_start = family == _YES_NO or not said or {other for _, other in said} == {number} or _starts(rest, family) == number
+        same = all(other == number for about, other in mentions if not about)
+        at_start = family == _YES_NO or not mentions or {other for _, other in mentions} == {number} or _starts(rest, family) == number
         return number if same and at_start and not _HEDGE.search(_PIECE.split(rest)[0]) else None
     if (number := _starts(rest, family)) is not None:
         return number
-    numbers = {number for _, number in said}
+    numbers = {number for _, number in mentions}
     if len(numbers) > 1:
         about: dict[str, set[int]] = {}
-        for subject, number in said:
+        for subject, number in mentions:
             about.setdefault(subject, set()).add(number)
-        if "" in about or any(len(one) > 1 for one in about.values()):
+        if "" in about or any(len(members) > 1 for members in about.values()):
             return None
-        asked = [number for subject, number in said if _shares(subject, question)]
-        numbers = set(asked) if len(set(asked)) == 1 else {said[-1][1]}
+        of_question = [number for subject, number in mentions if _shares(subject, question)]
+        numbers = set(of_question) if len(set(of_question)) == 1 else {mentions[-1][1]}
     return next(iter(numbers)) if len(numbers) == 1 else None
 
 
@@ -212,10 +214,10 @@ def contradicted(phrase: str, text: str) -> bool:
     [True, True, False]
     """
     for family in range(1, len(_FAMILIES)):
-        for number, found in _mentions(phrase, family):
-            others = "|".join(words for other, words in enumerate(_FAMILIES[family]) if other != number)
+        for number, match in _mentions(phrase, family):
+            others = "|".join(pattern for other, pattern in enumerate(_FAMILIES[family]) if other != number)
             join = r"\s*(?:还是|或者?|和|与|及|、|/|,|\bor\b|\band\b)\s*"
-            word, stem, tail = (re.escape(part) for part in (found[0], phrase[: found.start()], phrase[found.end() :]))
+            word, stem, tail = (re.escape(part) for part in (match[0], phrase[: match.start()], phrase[match.end() :]))
             same = rf"|{stem}(?:{others}){tail}" if stem + tail else ""
             if re.search(rf"{word}{join}(?:{others})|(?:{others}){join}{word}{same}", text):
                 return True
@@ -229,7 +231,7 @@ _WORDS = tuple(re.compile("|".join(f"(?:{words})" for words in family)) for fami
 @lru_cache(maxsize=64)
 def _patterns(family: int) -> tuple[re.Pattern[str], ...]:
     begins, ends = r"(?:(?<![a-z])(?=[a-z])|(?![a-z]))", r"(?:(?<=[a-z])(?![a-z])|(?<![a-z]))"  # of a Latin word, where it is one
-    return tuple(re.compile(rf"{begins}(?:{words}){ends}") for words in _FAMILIES[family])
+    return tuple(re.compile(rf"{begins}(?:{pattern}){ends}") for pattern in _FAMILIES[family])
 
 
 def _whole(piece: str, family: int) -> int | None:
@@ -241,14 +243,16 @@ def _mentions(piece: str, family: int) -> list[tuple[int, re.Match[str]]]:
     """(member, where) for the longer words of a family that a piece affirms; an only short word is too often part of another."""
     if family == _YES_NO:
         return []
-    found = [(number, one) for number, pattern in enumerate(_patterns(family)) for one in pattern.finditer(piece)]
-    end, kept = 0, []
-    for number, one in sorted(found, key=lambda pair: (pair[1].start(), -pair[1].end())):
-        if one.end() > end:  # not within a longer word
-            end = one.end()
-            if len(one[0]) > (2 if _LATIN.match(one[0]) else 1) and not _DENIES.search(piece[max(0, one.start() - 16) : one.start()]):
-                kept.append((number, one))
-    return kept
+    matches = [(number, match) for number, pattern in enumerate(_patterns(family)) for match in pattern.finditer(piece)]
+    end, affirmed = 0, []
+    for number, match in sorted(matches, key=lambda pair: (pair[1].start(), -pair[1].end())):
+        if match.end() > end:  # not within a longer word
+            end = match.end()
+            if len(match[0]) > (2 if _LATIN.match(match[0]) else 1) and not _DENIES.search(
+                piece[max(0, match.start() - 16) : match.start()]
+            ):
+                affirmed.append((number, match))
+    return affirmed
 
 
 _YES_WORD = re.compile(
@@ -262,8 +266,8 @@ _YES_WORD = re.compile(
 def _starts(text: str, family: int) -> int | None:
     """The member that a text begins with; of yes and no, which most texts hold somewhere, only this counts."""
     if family == _YES_NO:
-        found = _YES_WORD.match(text)
-        return None if not found or _HEDGE.search(_PIECE.split(text)[0]) else int(bool(found["no"]))
+        match = _YES_WORD.match(text)
+        return None if not match or _HEDGE.search(_PIECE.split(text)[0]) else int(bool(match["no"]))
     first = _BARE_PIECE.split(text)[0].strip(_QUOTES)
     return _whole(first, family)
 
@@ -275,11 +279,11 @@ def _shares(subject: str, question: str) -> bool:
 @lru_cache(maxsize=4096)
 def _gold_options(gold: str) -> tuple[Set, str]:
     """(the options that a gold consists of, the text of the one it spells out)."""
-    seen = half_width(for_rules(gold)).strip()
-    if all(sign in _CIRCLED + " ,，、" for sign in seen):
-        return frozenset(sign for sign in seen if sign in _CIRCLED), ""
-    lead = _LEAD.match(seen.casefold())
-    rest = seen[lead.end() if lead else 0 :]
+    plain = half_width(for_rules(gold)).strip()
+    if all(sign in _CIRCLED + " ,，、" for sign in plain):
+        return frozenset(sign for sign in plain if sign in _CIRCLED), ""
+    lead = _LEAD.match(plain.casefold())
+    rest = plain[lead.end() if lead else 0 :]
     # In small letters, and out of their order, only what stands between them tells options from a word: add, CFA.
     if (only := _ONLY_LETTERS.fullmatch(rest)) and (only[1].isupper() or len(only[1]) == 1 or _LISTED.search(only[1])):
         letters = _letters(only[1])

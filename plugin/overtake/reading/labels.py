@@ -44,23 +44,23 @@ def label_end(text: str) -> int:
     >>> text[label_end(text):], label_end("问题肌肤：怎么修复"), label_end("Here is the rewritten query:\\nx")
     ('胶原蛋白肽', 0, 29)
     """
-    found = _LABEL.match(text)
-    if not found:
+    match = _LABEL.match(text)
+    if not match:
         return 0
-    if _ACKNOWLEDGED.fullmatch(found[1].strip(_MARK)) and text[found.end() : found.end() + 1] == "\n":
-        return found.end() + 1
-    if not (_HAS_CORE.search(found[1]) or found[1].strip(_MARK).casefold() in ("q", "a", "问", "答")):
+    if _ACKNOWLEDGED.fullmatch(match[1].strip(_MARK)) and text[match.end() : match.end() + 1] == "\n":
+        return match.end() + 1
+    if not (_HAS_CORE.search(match[1]) or match[1].strip(_MARK).casefold() in ("q", "a", "问", "答")):
         return 0
-    if end := _END.match(text, found.end()):
+    if end := _END.match(text, match.end()):
         return end.end()
-    words = found[1].rstrip(_MARK)
-    marks = found[1][len(words) :]
+    label = match[1].rstrip(_MARK)
+    marks = match[1][len(label) :]
     if set(marks) & set("】]"):
-        return found.end()
-    if _SAYS.search(words) and _NAMED.search(words):
-        return found.start(1) + len(words) + len(marks) - len(marks.lstrip())
+        return match.end()
+    if _SAYS.search(label) and _NAMED.search(label):
+        return match.start(1) + len(label) + len(marks) - len(marks.lstrip())
     quoted = min((marks.find(quote) for quote in '"“「『' if quote in marks), default=-1)
-    return found.start(1) + len(words) + quoted if quoted >= 0 and _SAYS.search(words) else 0
+    return match.start(1) + len(label) + quoted if quoted >= 0 and _SAYS.search(label) else 0
 
 
 def label_inside(text: str) -> str:
@@ -69,5 +69,5 @@ def label_inside(text: str) -> str:
     >>> label_inside("胶原蛋白肽 改写后的问题：皮肤松弛"), label_inside("常见问题：用法")
     ('改写后的问题：', '')
     """
-    found = _INSIDE.search(text)
-    return found[0] if found else ""
+    match = _INSIDE.search(text)
+    return match[0] if match else ""

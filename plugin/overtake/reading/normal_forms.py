@@ -58,7 +58,7 @@ _DECORATING = frozenset("|~")
 
 
 def half_width(text: str) -> str:
-    """`text` with full-width characters as plain ones, and other compatibility characters as what they stand for unless that is a number.
+    """Return `text` with full-width characters as plain ones, and compatibility characters as what they stand for unless that is a number.
 
     >>> half_width("ＡＢＣ１．５　㎎ ℃ 10⁶ ½ ① ⒈")
     'ABC1.5 mg °C 10⁶ ½ ① ⒈'
@@ -72,7 +72,7 @@ def _half(char: str) -> str:
     if not kind.startswith("<"):
         return char
     plain = unicodedata.normalize("NFKC", char)
-    return plain if kind in ("<wide", "<narrow") or all(unicodedata.numeric(one, None) is None for one in char + plain) else char
+    return plain if kind in ("<wide", "<narrow") or all(unicodedata.numeric(sign, None) is None for sign in char + plain) else char
 
 
 def for_rules(text: str) -> str:
@@ -88,7 +88,7 @@ def for_rules(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` in NFC without invisible characters, lone surrogates as U+FFFD; blanks stay.
+    """Return `text` in NFC without invisible characters, lone surrogates as U+FFFD; blanks stay.
 
     >>> visible("皮\\u200b肤 没\\u3164弹性")
     '皮肤 没弹性'
@@ -108,12 +108,12 @@ def for_likeness(text: str) -> str:
     >>> [for_likeness(one) for one in ("ＡＢＣ　１．５ g!", ">60岁能吃吗", "1,000元", "1、2片", "x - 5 > -3", "C++ / C#")]
     ['abc1.5g', '>60岁能吃', '1000元', '1 2片', 'x-5>-3', 'c++c#']
     """
-    seen = half_width(for_rules(text)).casefold()
-    asked = _TRAIL.sub("", seen[label_end(seen) :])
-    lead = _LEAD.match(asked)
+    plain = half_width(for_rules(text)).casefold()
+    question = _TRAIL.sub("", plain[label_end(plain) :])
+    lead = _LEAD.match(question)
     # What stands right before a number is a sign of the number's.
-    asked = asked[len(asked[: lead.end()].rstrip("-−+<>≤≥=≠±~$¥€£.#√ ")) if lead else 0 :]
-    return _weighed(_without_particles(asked)) or _weighed(seen)
+    question = question[len(question[: lead.end()].rstrip("-−+<>≤≥=≠±~$¥€£.#√ ")) if lead else 0 :]
+    return _weighed(_without_particles(question)) or _weighed(plain)
 
 
 def _without_particles(text: str) -> str:
@@ -128,15 +128,15 @@ def _without_particles(text: str) -> str:
 def _weighed(text: str) -> str:
     """`text` without the signs that carry no meaning where they stand."""
     text = _THOUSANDS.sub("", text.translate(_WRITTEN_ALIKE))
-    kept: list[str] = []
+    parts: list[str] = []
     at, size = 0, len(text)
     while at < size:
         end, word = at + 1, _is_word(text[at])
         while end < size and _is_word(text[end]) == word:
             end += 1
-        kept.append(text[at:end] if word else _meaning(text[at - 1 : at] if at else "", text[at:end], text[end : end + 1]))
+        parts.append(text[at:end] if word else _meaning(text[at - 1 : at] if at else "", text[at:end], text[end : end + 1]))
         at = end
-    return re.sub("-{2,}", "-", "".join(kept)).strip()
+    return re.sub("-{2,}", "-", "".join(parts)).strip()
 
 
 def _is_word(char: str) -> bool:
@@ -151,17 +151,17 @@ def _meaning(left: str, run: str, right: str) -> str:
     number_left, number_right = left.isdecimal(), right.isdecimal()
     letter_left, letter_right = left.isascii() and left.isalpha(), right.isascii() and right.isalpha()
     if number_left and number_right:
-        kept = "".join(sign if sign in _BETWEEN_NUMBERS or _is_sign(sign) else " " for sign in signs).replace("—", "-")
-        return " ".join(kept.split()) or " "
-    wanted = _BEHIND_NUMBER if number_left else _BEHIND_LETTER if letter_left and not run[0].isspace() else frozenset()
+        meant = "".join(sign if sign in _BETWEEN_NUMBERS or _is_sign(sign) else " " for sign in signs).replace("—", "-")
+        return " ".join(meant.split()) or " "
+    meaningful = _BEHIND_NUMBER if number_left else _BEHIND_LETTER if letter_left and not run[0].isspace() else frozenset()
     if letter_left and letter_right and signs == "&":
         return signs
     if number_right and not (letter_left and run == "-") and (left or not run[-1].isspace()):
-        wanted |= _BEFORE_NUMBER  # COVID-19, and the mark of a list before a number, have no minus
+        meaningful |= _BEFORE_NUMBER  # COVID-19, and the mark of a list before a number, have no minus
     touches = number_left or number_right or letter_left or letter_right
-    kept = "".join(sign for sign in signs if sign in wanted or (touches and _is_sign(sign) and sign not in _DECORATING))
+    meant = "".join(sign for sign in signs if sign in meaningful or (touches and _is_sign(sign) and sign not in _DECORATING))
     # Said or not, a plus before a number alone is the same number.
-    return kept.rstrip("+") if number_right and not letter_left else kept
+    return meant.rstrip("+") if number_right and not letter_left else meant
 
 
 def _is_sign(char: str) -> bool:

@@ -86,10 +86,10 @@ def read_quantity(text: str) -> Quantity | None:
         if plain is None or _HEDGE.search(plain):
             return None
         sides = [side for side in _EQUALS.split(plain) if side.strip()]
-        found = quantities(sides[-1]) if sides else None
-        if not found:
+        written = quantities(sides[-1]) if sides else None
+        if not written:
             return None
-        quantity = _single([one.quantity for one in found if not one.calendar] or [one.quantity for one in found])
+        quantity = _single([figure.quantity for figure in written if not figure.calendar] or [figure.quantity for figure in written])
         return replace(quantity, approximate=True) if quantity and "≈" in plain else quantity
 
 
@@ -115,10 +115,10 @@ def same_quantity(answer_text: str, gold_text: str, question: str = "") -> bool:
     with localcontext(_PRECISION):
         if answer.falling and gold.value > 0 and _FALL.search(question) and not _RISE.search(question):
             answer = replace(answer, value=-answer.value)
-        asked, certain = _unit_of_answer(question) if question else (None, False)
-        if asked and gold.bare and not answer.bare and (certain or _comparable(answer, asked)):
-            gold = _in_unit(gold, asked)
-        elif asked and answer.bare and certain and _agree(_in_unit(answer, asked), gold):
+        of_question, certain = _unit_of_answer(question) if question else (None, False)
+        if of_question and gold.bare and not answer.bare and (certain or _comparable(answer, of_question)):
+            gold = _in_unit(gold, of_question)
+        elif of_question and answer.bare and certain and _agree(_in_unit(answer, of_question), gold):
             return True
         return _agree(answer, gold)
 
@@ -126,8 +126,8 @@ def same_quantity(answer_text: str, gold_text: str, question: str = "") -> bool:
 def _unit_of_answer(question: str) -> tuple[Quantity | None, bool]:
     """(one of the unit that a question wants its number in, whether it says so); None where it neither names nor shares one."""
     if named := unit_asked(question):
-        asked = _read_gold("1" + named)
-        return (asked, True) if asked and not asked.bare else (None, False)
+        unit = _read_gold("1" + named)
+        return (unit, True) if unit and not unit.bare else (None, False)
     return _unit_shared(question), False
 
 
@@ -140,22 +140,27 @@ def with_unit(gold: str, question: str) -> str:
     ('$4 million', '')
     """
     number = _read_gold(gold)
-    asked = _unit_of_answer(question)[0] if number and number.bare else None
-    if asked is None:
+    unit = _unit_of_answer(question)[0] if number and number.bare else None
+    if unit is None:
         return ""
-    for written in (("", unit_asked(question)), *((figure[1], figure[2]) for figure in _FIGURE.finditer(half_width(question)))):
-        before, behind = written
+    for around in (("", unit_asked(question)), *((figure[1], figure[2]) for figure in _FIGURE.finditer(half_width(question)))):
+        before, behind = around
         for end in range(len(behind) + 1):
-            one = _read_gold(f"{before}1{behind[:end]}")
+            unit_quantity = _read_gold(f"{before}1{behind[:end]}")
             within_word = re.match("[a-z]{2}", behind[max(end - 1, 0) : end + 1], re.IGNORECASE)
-            if one and not one.bare and not within_word and (one.value, one.unit) == (asked.value, asked.unit):
+            if (
+                unit_quantity
+                and not unit_quantity.bare
+                and not within_word
+                and (unit_quantity.value, unit_quantity.unit) == (unit.value, unit.unit)
+            ):
                 return f"{before}{gold.strip()}{' ' * behind[:1].isascii()}{behind[:end].strip()}".strip()
     return ""
 
 
-def _comparable(answer: Quantity, asked: Quantity) -> bool:
+def _comparable(answer: Quantity, unit: Quantity) -> bool:
     """Whether an answer may be meant in the unit that the question's figures share; a ratio or another kind of thing is not."""
-    kinds = ("plain", "money") if asked.kind in ("plain", "money") else ("plain", asked.kind)
+    kinds = ("plain", "money") if unit.kind in ("plain", "money") else ("plain", unit.kind)
     return answer.kind in kinds
 
 
@@ -171,10 +176,10 @@ def unit_asked(question: str) -> str:
     ('', '%', '年')
     """
     text = half_width(question[-_LONGEST_QUESTION:])
-    for found in _ASKED.finditer(text):
-        unit, end = unit_at(text, scale := scale_at(text, found.end())[1])
-        if unit.kind not in ("percent", "plain") or (unit.kind == "plain" and scale > found.end()):
-            return text[found.end() : max(end, scale)].strip()
+    for match in _ASKED.finditer(text):
+        unit, end = unit_at(text, scale := scale_at(text, match.end())[1])
+        if unit.kind not in ("percent", "plain") or (unit.kind == "plain" and scale > match.end()):
+            return text[match.end() : max(end, scale)].strip()
     if percent := _PERCENT_IN_BRACKETS.search(text):
         return "%" if "‰" not in percent[0] else "‰"
     if declared := declared_units(text):
@@ -206,16 +211,16 @@ def _unit_shared(question: str) -> Quantity | None:
     if not figures or len({scale * unit.factor for scale, unit in figures}) > 1:
         return None
     names = {unit.name for _, unit in figures if unit.name}
-    scale, unit = next((one for one in figures if one[1].name), figures[0])
+    scale, unit = next((figure for figure in figures if figure[1].name), figures[0])
     if len(names) > 1 and not all(same_unit(unit.name, name) for name in names):
         return None
     factor = scale * unit.factor
     return Quantity(factor, factor, 1, unit.kind, unit.name, scale > 1, measure=factor)
 
 
-def _in_unit(bare: Quantity, asked: Quantity) -> Quantity:
-    factor = asked.value
-    return replace(bare, value=bare.value * factor, step=bare.step * factor, kind=asked.kind, unit=asked.unit, scaled=asked.scaled)
+def _in_unit(bare: Quantity, unit: Quantity) -> Quantity:
+    factor = unit.value
+    return replace(bare, value=bare.value * factor, step=bare.step * factor, kind=unit.kind, unit=unit.unit, scaled=unit.scaled)
 
 
 @lru_cache(maxsize=4096)
@@ -253,12 +258,14 @@ def _is_count(gold: Quantity) -> bool:
     return not gold.scaled and gold.step == gold.measure == 1
 
 
-def _single(found: Sequence[Quantity]) -> Quantity | None:
+def _single(figures: Sequence[Quantity]) -> Quantity | None:
     """The finest of several that say the same, at most rounded by 1 %; None where they do not."""
-    finest = min(found, key=lambda one: (one.step, not one.unit))
-    for one in found:
-        if (one.lower, one.upper) != (finest.lower, finest.upper) and None in (one.lower, finest.lower):
+    finest = min(figures, key=lambda figure: (figure.step, not figure.unit))
+    for figure in figures:
+        if (figure.lower, figure.upper) != (finest.lower, finest.upper) and None in (figure.lower, finest.lower):
             return None
-        if not same_unit(one.unit, finest.unit) or abs(one.value - finest.value) > min(one.step / 2, abs(finest.value) * _SAID_TWICE):
+        if not same_unit(figure.unit, finest.unit) or abs(figure.value - finest.value) > min(
+            figure.step / 2, abs(finest.value) * _SAID_TWICE
+        ):
             return None
     return finest

@@ -44,7 +44,7 @@ _OF_A_YEAR = ("first", "second", "third", "fourth", "last", "past", "next", "pre
 
 
 def with_digits(text: str) -> str:
-    """`text` with its numerals, Chinese and English, as digits; scales (万, million) and whatever stands around stay.
+    """Return `text` with its numerals, Chinese and English, as digits; scales (万, million) and whatever stands around stay.
 
     >>> with_digits("负一百二十三万四千五百元"), with_digits("十分之三"), with_digits("三点五亿"), with_digits("半年")
     ('负123万4500元', '10分之3', '3.5亿', '0.5年')
@@ -59,8 +59,8 @@ def with_digits(text: str) -> str:
 def _chinese(text: str) -> str:
     arabic = re.search("[0-9]", text) is not None
 
-    def digits(found: re.Match[str]) -> str:
-        run, before, after = found[0], text[max(0, found.start() - 4) : found.start()], text[found.end() : found.end() + 12]
+    def digits(match: re.Match[str]) -> str:
+        run, before, after = match[0], text[max(0, match.start() - 4) : match.start()], text[match.end() : match.end() + 12]
         trailing = run[len(run.rstrip("点點")) :]
         run = run.removesuffix(trailing)
         lead = run[: len(run) - len(run.lstrip(_SCALES + "十百千"))] if before[-1:].isdigit() else ""
@@ -69,25 +69,25 @@ def _chinese(text: str) -> str:
             lead, run = run[0], run[1:]
         begins = run[:1] and (run[0] in _DIGITS or run[0] in "十拾")
         if not begins or before.endswith("第") or after.startswith("季") or len(run) > _LONGEST:
-            return found[0]
+            return match[0]
         if len(run) == 1 and not lead:
-            alone = not text[: found.start()].strip() and not text[found.end() :].strip(" 。.")
+            alone = not text[: match.start()].strip() and not text[match.end() :].strip(" 。.")
             counted = _COUNTED.match(after)
             goes_on = _GOES_ON.search(before) and (counted or after.startswith(("分", "半")) or not after.strip(" 。."))
             if not (goes_on or (not arabic and (alone or counted or _LEADS_IN.search(before)))):
-                return found[0]
+                return match[0]
         if all(char in _DIGITS for char in run) and len(run) > 1 and not lead:  # read out digit by digit: a year or a code
-            return "".join(str(_DIGITS[char]) for char in run) + trailing if len(run) == 4 and after.startswith("年") else found[0]
+            return "".join(str(_DIGITS[char]) for char in run) + trailing if len(run) == 4 and after.startswith("年") else match[0]
         parts = list(_PART.finditer(run))
         sections = [_section(part[1]) for part in parts]
         if "".join(part[0] for part in parts) != run or None in sections:
-            return found[0]
+            return match[0]
         # A zero behind a scale says that no unit was left out: 一万零五 is not 一万五.
-        written = [
+        in_digits = [
             ("0" if at and part[1][0] in "零〇" else "") + str(section) + _fraction(part[2]) + part[3]
             for at, (part, section) in enumerate(zip(parts, sections, strict=True))
         ]
-        return lead + "".join(written) + trailing
+        return lead + "".join(in_digits) + trailing
 
     return _HALF_OF_ALL.sub("50%", _HALF.sub("0.5", _RUN.sub(digits, text.replace("廿", "二十").replace("卅", "三十"))))
 
@@ -114,21 +114,21 @@ def _fraction(digits: str | None) -> str:
 
 
 def _english(text: str) -> str:
-    words = [(found[0].lower(), found.start(), found.end()) for found in _LATIN.finditer(text)]
+    words = [(match[0].lower(), match.start(), match.end()) for match in _LATIN.finditer(text)]
     if not any(word in _VALUES or word in _PARTS or word in _LARGE or word == "hundred" for word, _, _ in words):
         return text
     arabic = re.search("[0-9]", text) is not None
-    kept: list[str] = []
+    parts: list[str] = []
     at = place = 0
     while place < len(words):
         value, behind = _worded(text, words, place)
         start, end = words[place][1], words[max(behind, place + 1) - 1][2]
         if value and _is_meant(text, value, start, end, arabic):
-            kept += [text[at:start], value]
+            parts += [text[at:start], value]
             at, place = end, behind
         else:
             place = max(behind, place + 1)
-    return "".join(kept) + text[at:]
+    return "".join(parts) + text[at:]
 
 
 def _is_meant(text: str, value: str, start: int, end: int, arabic: bool) -> bool:
@@ -168,21 +168,21 @@ def _worded(text: str, words: Sequence[tuple[str, int, int]], place: int) -> tup
         return "0.5", at
     if article and word(at) in _PARTS:
         return (f"1/{_PARTS[word(at)]}", at + 1) if word(at + 1) in ("", "of") else ("", place)
-    total, current, seen, last = 0, 1 if article else 0, article, ""
+    total, current, any_read, last = 0, 1 if article else 0, article, ""
     while (here := word(at)) or word(at):
-        if here == "and" and seen and (word(at + 1) in _VALUES) and word(at + 2) not in _PARTS:
+        if here == "and" and any_read and (word(at + 1) in _VALUES) and word(at + 2) not in _PARTS:
             at += 1
         elif here in _VALUES and (
             last == "" or last == "hundred" or last in _LARGE or (last in _VALUES and _VALUES[last] >= 20 > _VALUES[here])
         ):
-            current, seen, last, at = current + _VALUES[here], True, here, at + 1
-        elif here == "hundred" and seen and 0 < current < 100:
+            current, any_read, last, at = current + _VALUES[here], True, here, at + 1
+        elif here == "hundred" and any_read and 0 < current < 100:
             current, last, at = current * 100, here, at + 1
-        elif here in _LARGE and seen and current and (word(at + 1) in _VALUES or (word(at + 1) == "and" and word(at + 2) in _VALUES)):
+        elif here in _LARGE and any_read and current and (word(at + 1) in _VALUES or (word(at + 1) == "and" and word(at + 2) in _VALUES)):
             total, current, last, at = total + current * _LARGE[here], 0, here, at + 1
         else:
             break
-    if not seen:
+    if not any_read:
         return "", place
     if total and current and word(at) in _LARGE:
         current, at = current * _LARGE[word(at)], at + 1

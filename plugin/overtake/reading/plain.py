@@ -42,7 +42,7 @@ _PARTS_OF = {"百": "%", "千": "‰", "万": "‱"}
 
 
 def plain_text(text: str) -> str | None:
-    """`text` in one way of writing: half-width, one minus, no LaTeX, numerals as digits. None for what nobody can have meant.
+    """Return `text` in one way of writing: half-width, one minus, no LaTeX, numerals as digits. None for what nobody can have meant.
 
     Of a text with a box the working before it is out; what stands right before it and all that follows belongs to the answer.
     """
@@ -53,14 +53,14 @@ def plain_text(text: str) -> str | None:
     if unboxed is None:
         return None
     text = re.sub("(?<=[0-9])[\u00a0\u2009\u202f'’](?=[0-9]{3})", ",", unboxed)
-    text = _SUPERSCRIPT.sub(lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text)
+    text = _SUPERSCRIPT.sub(lambda match: "^" + unicodedata.normalize("NFKC", match[0]), text)
     text = re.sub(r"(?<=[0-9])(?=[¼-¾⅐-⅞])", " ", text)
     text = re.sub("[-−–—―－]{2,}", " ", text)
     text = "".join(char if char.isascii() else _without_marks(char) for char in text)
     text = _squeezed(unicodedata.normalize("NFKC", text).translate(_WRITTEN_ALIKE))
     if len(text) > LONGEST + LONGEST // 4:  # signs that stand for many: ﷺ
         return None
-    text = _OTHER_DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), text)
+    text = _OTHER_DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), text)
     for pattern, by in _LATEX:
         text = pattern.sub(by, text)
     text = _squeezed(_MATH.sub(r" \1 ", text).translate(_BRACES))
@@ -75,25 +75,25 @@ def plain_text(text: str) -> str | None:
 
 
 def _squeezed(text: str) -> str:
-    return _BLANKS.sub(lambda found: "\n" if "\n" in found[0] else " ", text)
+    return _BLANKS.sub(lambda match: "\n" if "\n" in match[0] else " ", text)
 
 
 def _unboxed(text: str) -> str | None:
     """`text` from right before its box on, the box open; None for boxes that say different things."""
-    found = boxes(text)
-    if not found:
+    in_text = boxes(text)
+    if not in_text:
         return text
-    if len({" ".join(box.inside.split()) for box in found}) > 1:
+    if len({" ".join(box.inside.split()) for box in in_text}) > 1:
         return None
-    first = found[0]
-    said, end = around(text, first)
+    first = in_text[0]
+    content, end = around(text, first)
     before = _BEFORE_BOX.search(text, 0, first.start)
     lead = before[0].rstrip("$ \\([") if before else ""
     rest = text[end:]
-    for box in found[1:]:
+    for box in in_text[1:]:
         rest = rest.replace(text[box.start : box.end], box.inside)
-    outside = "" if said.startswith(tuple("-−$¥(负")) else lead
-    return f"{outside} {said} {rest}" if outside else f"{said} {rest}"
+    outside = "" if content.startswith(tuple("-−$¥(负")) else lead
+    return f"{outside} {content} {rest}" if outside else f"{content} {rest}"
 
 
 @lru_cache(maxsize=1 << 12)
@@ -105,5 +105,5 @@ def _without_marks(char: str) -> str:
     return char if kind in ("<fraction", "<super", "<sub") else " • "
 
 
-def _per(found: re.Match[str]) -> str:
-    return ("-" if found[1] or found[3] else "") + found[4] + _PARTS_OF[found[2]]
+def _per(match: re.Match[str]) -> str:
+    return ("-" if match[1] or match[3] else "") + match[4] + _PARTS_OF[match[2]]

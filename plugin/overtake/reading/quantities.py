@@ -57,12 +57,12 @@ class Quantity:
 
     @property
     def bare(self) -> bool:
-        """Only a number is said: no unit, no scale."""
+        """Lack of a unit and of a scale: only a number is said."""
         return not self.unit and not self.scaled and self.kind == "plain"
 
 
 @dataclass
-class Found:
+class Figure:
     """A quantity and the tokens that say it."""
 
     quantity: Quantity
@@ -90,7 +90,7 @@ class _Lead(NamedTuple):
     """The first token of all that."""
 
 
-def quantities(text: str) -> list[Found] | None:
+def quantities(text: str) -> list[Figure] | None:
     """All quantities of a plain text (see plain.py), ranges put together; None where digits stand in no known form, or a bound.
 
     >>> [(float(one.quantity.value), one.quantity.unit) for one in quantities("1年6个月，约 -3 万元") or []]
@@ -101,47 +101,47 @@ def quantities(text: str) -> list[Found] | None:
         tokens = tokenize(text, marks=False)
     if tokens is None:
         return None
-    found: list[Found] = []
+    figures: list[Figure] = []
     at = 0
     while at < len(tokens):
         token = tokens[at]
         if token.kind == "number":
-            one = _quantity(text, tokens, at, found[-1].behind if found else 0, first=not found)
-            if one is None or len(found) >= _MOST_QUANTITIES:
+            figure = _quantity(text, tokens, at, figures[-1].behind if figures else 0, first=not figures)
+            if figure is None or len(figures) >= _MOST_QUANTITIES:
                 return None
-            at = one.behind
-            if found and (whole := _compound(tokens, found[-1], one)):
-                found[-1] = whole
+            at = figure.behind
+            if figures and (whole := _compound(tokens, figures[-1], figure)):
+                figures[-1] = whole
             else:
-                found.append(one)
+                figures.append(figure)
             continue
         at += 1
         if token.kind == "year" and len(token.text.rstrip("财年度末底初 ")) == 4:
             year = Decimal(token.text[:4])
-            found.append(Found(Quantity(year, Decimal(1), 4, "year"), at - 1, at, year, calendar=True))
-    return _with_ranges(tokens, _without_numbering(tokens, found))
+            figures.append(Figure(Quantity(year, Decimal(1), 4, "year"), at - 1, at, year, calendar=True))
+    return _with_ranges(tokens, _without_numbering(tokens, figures))
 
 
 def measures(text: str) -> list[tuple[int, Unit]]:
-    """(scale, unit) of every number of a plain text, whatever else stands in it; a currency before a number is its unit.
+    """Return (scale, unit) of every number of a plain text, whatever else stands in it; a currency before a number is its unit.
 
     >>> [(scale, unit.name) for scale, unit in measures("营收1000万元，同比增长25%，成本 $5 million")]
     [(10000, 'CNY'), (1, 'ratio'), (1000000, '$')]
     """
     tokens = tokenize(text) or []
-    found = []
+    amounts = []
     for at, token in enumerate(tokens):
         if token.kind == "number":
-            before = next((one for one in reversed(tokens[max(0, at - 2) : at]) if one.kind not in ("sign", "open")), _END)
+            before = next((earlier for earlier in reversed(tokens[max(0, at - 2) : at]) if earlier.kind not in ("sign", "open")), _END)
             scale, place = (tokens[at + 1].scale, at + 2) if _kind(tokens, at + 1) == "scale" else (1, at + 1)
             unit = tokens[place].unit if _kind(tokens, place) == "unit" else NO_UNIT
             if _kind(tokens, at + 1) == "declared":
                 scale, unit = tokens[at + 1].scale, tokens[at + 1].unit
-            found.append((scale, before.unit if before.kind == "currency" and not unit.name else unit))
-    return found
+            amounts.append((scale, before.unit if before.kind == "currency" and not unit.name else unit))
+    return amounts
 
 
-def _quantity(text: str, tokens: Sequence[Token], at: int, lowest: int, *, first: bool) -> Found | None:
+def _quantity(text: str, tokens: Sequence[Token], at: int, lowest: int, *, first: bool) -> Figure | None:
     """The quantity whose number is the token `at`; None for a bound and for digits in no known form."""
     number = tokens[at].number
     lead = _lead(tokens, at, lowest, first=first)
@@ -199,7 +199,7 @@ def _quantity(text: str, tokens: Sequence[Token], at: int, lowest: int, *, first
     calendar = quantity.bare and not minus and bool(_YEAR.fullmatch(tokens[at].text)) and place == at + 1
     if calendar and _YEAR_BEFORE.search(text[max(0, tokens[at].start - 20) : tokens[at].start]):
         quantity = replace(quantity, kind="year")
-    return Found(quantity, lead.first, place, value, calendar, led=lead.minus or lead.bracket or bool(lead.currency))
+    return Figure(quantity, lead.first, place, value, calendar, led=lead.minus or lead.bracket or bool(lead.currency))
 
 
 def _kind(tokens: Sequence[Token], at: int) -> str:
@@ -286,59 +286,80 @@ def _rest(tokens: Sequence[Token], at: int, scale: int) -> tuple[Decimal, Decima
     return value, step, number.digits, place
 
 
-def _compound(tokens: Sequence[Token], large: Found, small: Found) -> Found | None:
+def _compound(tokens: Sequence[Token], large: Figure, small: Figure) -> Figure | None:
     """Two amounts of one thing in two units, the smaller one behind the larger, as one: 1年6个月, 12元5角."""
-    one, two = large.quantity, small.quantity
-    if two.unit == "#分" and one.unit in _HUNDREDTHS:
-        part = _HUNDREDTHS[one.unit]
-        two = replace(two, value=two.value * part, step=two.step * part, kind=one.kind, unit=one.unit, measure=part)
+    larger, smaller = large.quantity, small.quantity
+    if smaller.unit == "#分" and larger.unit in _HUNDREDTHS:
+        part = _HUNDREDTHS[larger.unit]
+        smaller = replace(smaller, value=smaller.value * part, step=smaller.step * part, kind=larger.kind, unit=larger.unit, measure=part)
     between = tokens[large.behind : small.first]
     joined = all(token.kind == "on" for token in between) and len(between) <= 1
-    fits = one.unit and two.unit and same_unit(one.unit, two.unit) and one.kind == two.kind in ("money", "time", "mass", "size")
-    if not joined or not fits or small.led or one.lower is not None or abs(two.value) >= one.measure or two.measure >= one.measure:
+    fits = (
+        larger.unit
+        and smaller.unit
+        and same_unit(larger.unit, smaller.unit)
+        and larger.kind == smaller.kind in ("money", "time", "mass", "size")
+    )
+    if (
+        not joined
+        or not fits
+        or small.led
+        or larger.lower is not None
+        or abs(smaller.value) >= larger.measure
+        or smaller.measure >= larger.measure
+    ):
         return None
-    value = one.value - two.value if one.value < 0 else one.value + two.value
-    whole = replace(one, value=value, step=two.step, digits=one.digits + two.digits)
-    return Found(whole, large.first, small.behind, large.written)
+    value = larger.value - smaller.value if larger.value < 0 else larger.value + smaller.value
+    whole = replace(larger, value=value, step=smaller.step, digits=larger.digits + smaller.digits)
+    return Figure(whole, large.first, small.behind, large.written)
 
 
-def _without_numbering(tokens: Sequence[Token], found: list[Found]) -> list[Found]:
+def _without_numbering(tokens: Sequence[Token], figures: list[Figure]) -> list[Figure]:
     """Without a number that only numbers what stands behind its colon: 1：800万元."""
-    if len(found) > 1 and found[0].quantity.bare and not found[1].quantity.bare and found[0].written == int(found[0].written) < 100:
-        place = found[0].behind
-        if place < len(tokens) and tokens[place].text == ":" and found[0].first == 0:
-            return found[1:]
-    return found
+    if (
+        len(figures) > 1
+        and figures[0].quantity.bare
+        and not figures[1].quantity.bare
+        and figures[0].written == int(figures[0].written) < 100
+    ):
+        place = figures[0].behind
+        if place < len(tokens) and tokens[place].text == ":" and figures[0].first == 0:
+            return figures[1:]
+    return figures
 
 
-def _with_ranges(tokens: Sequence[Token], found: Sequence[Found]) -> list[Found]:
+def _with_ranges(tokens: Sequence[Token], figures: Sequence[Figure]) -> list[Figure]:
     """Two quantities with a range's sign alone between them, as one; the first may leave its scale and unit to the second."""
-    joined: list[Found] = []
-    for one in found:
+    joined: list[Figure] = []
+    for figure in figures:
         last = joined[-1] if joined else None
-        between = [token.text.lower() for token in tokens[last.behind : one.first]] if last else []
-        whole = _range(tokens, last, one, between[0]) if last and len(between) == 1 else None
+        between = [token.text.lower() for token in tokens[last.behind : figure.first]] if last else []
+        whole = _range(tokens, last, figure, between[0]) if last and len(between) == 1 else None
         if whole:
             joined[-1] = whole
         else:
-            joined.append(one)
+            joined.append(figure)
     return joined
 
 
-def _range(tokens: Sequence[Token], last: Found, one: Found, sign: str) -> Found | None:
-    if sign not in ("-", "~", "至", "到", "与", "和", "to", "and", "±") or last.calendar != one.calendar or last.quantity.lower is not None:
+def _range(tokens: Sequence[Token], last: Figure, figure: Figure, sign: str) -> Figure | None:
+    if (
+        sign not in ("-", "~", "至", "到", "与", "和", "to", "and", "±")
+        or last.calendar != figure.calendar
+        or last.quantity.lower is not None
+    ):
         return None
     if sign in ("and", "和", "与"):
         lead = [token.text.lower() for token in tokens[max(0, last.first - 2) : last.first]]
         if not any(word in ("between", "介于", "在") or word.endswith(("介", "于", "在")) for word in lead):
             return None
-    start, stop = last.quantity, one.quantity
-    if start.bare and not stop.bare and one.written:
-        base = abs(stop.value / one.written)
+    start, stop = last.quantity, figure.quantity
+    if start.bare and not stop.bare and figure.written:
+        base = abs(stop.value / figure.written)
         start = replace(start, value=start.value * base, step=start.step * base, unit=stop.unit)
     lower, upper = (start.value - stop.value, start.value + stop.value) if sign == "±" else (start.value, stop.value)
     if lower > upper or not same_unit(start.unit, stop.unit):
         return None
     step = min(start.step, stop.step)
     whole = replace(stop, value=(lower + upper) / 2, step=step, unit=stop.unit or start.unit, lower=lower, upper=upper)
-    return Found(whole, last.first, one.behind, one.written, last.calendar)
+    return Figure(whole, last.first, figure.behind, figure.written, last.calendar)

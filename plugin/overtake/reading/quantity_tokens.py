@@ -118,23 +118,23 @@ def tokenize(text: str, *, marks: bool = True) -> list[Token] | None:
     >>> [(token.kind, token.text) for token in tokenize("约 -3 万元") or []]
     [('about', '约'), ('sign', '-'), ('number', '3'), ('scale', '万'), ('unit', '元')]
     """
-    found: list[Token] = []
+    tokens: list[Token] = []
     at, numbers, measuring, gap, begins = 0, 0, False, False, True
     while at < len(text):
-        token = (_measure(text, at, gap, found[-1]) if measuring else None) or _context(text, at, gap, marks, begins)
+        token = (_measure(text, at, gap, tokens[-1]) if measuring else None) or _context(text, at, gap, marks, begins)
         if token is None:
             return None
         at = token.end
         if token.kind == "gap":
             gap, begins = True, begins or "\n" in token.text
             continue
-        found.append(token)
+        tokens.append(token)
         numbers += token.kind == "number"
         if numbers > _MOST_NUMBERS:
             return None
         gap = begins = False
         measuring = token.kind in ("number", "scale", "unit", "half", "declared") or (measuring and token.kind == "close")
-    return found
+    return tokens
 
 
 def declared_units(text: str) -> list[str]:
@@ -143,20 +143,20 @@ def declared_units(text: str) -> list[str]:
     >>> declared_units("收入（万元） (in millions) 单位:亿元".replace("（", "(").replace("）", ")")), declared_units("收入(合计)")
     (['万元', 'millions', '亿元'], [])
     """
-    found = []
+    units = []
     for place in _DECLARED.finditer(text):
         if _declared(text, place.start(), gap=False):
             inside = _INTRODUCED.sub("", (place[1] or place[2]).strip())
-            found.append(inside)
-    return found
+            units.append(inside)
+    return units
 
 
 def _measure(text: str, at: int, gap: bool, last: Token) -> Token | None:
     """The token at `at`, right behind a number, its scale or its unit."""
-    if found := _BEHIND.match(text, at):
-        kind = str(found.lastgroup)
+    if match := _BEHIND.match(text, at):
+        kind = str(match.lastgroup)
         if kind != "half" or last.kind in ("unit", "number") or text[at - 1] == "个":
-            return Token(kind if kind in ("half", "on") else f"{kind} behind", found[0], at, found.end(), gap)
+            return Token(kind if kind in ("half", "on") else f"{kind} behind", match[0], at, match.end(), gap)
     if declared := _declared(text, at, gap):
         return declared
     if last.kind in ("number", "scale", "close"):
@@ -181,13 +181,13 @@ def _context(text: str, at: int, gap: bool, marks: bool, begins: bool) -> Token 
     """The token at `at`, wherever it stands; None where digits stand in no known form. `begins`: a line begins here."""
     if not _MAY_BEGIN.match(text, at):
         return Token("other", text[at], at, at + 1, gap)
-    found = _CONTEXT.match(text, at)
-    kind = str(found.lastgroup) if found else "other"
+    match = _CONTEXT.match(text, at)
+    kind = str(match.lastgroup) if match else "other"
     item = _ITEM.match(text, at) if begins and marks else None
-    if item and not (found and kind == "skip"):
+    if item and not (match and kind == "skip"):
         return Token("mark", item[0], at, item.end(), gap)
-    if found and (kind in ("gap", "skip", "year") or (kind == "mark" and marks)):
-        return Token(kind, found[0], at, found.end(), gap)
+    if match and (kind in ("gap", "skip", "year") or (kind == "mark" and marks)):
+        return Token(kind, match[0], at, match.end(), gap)
     currency, end = currency_at(text, at)
     if currency:
         return Token("currency", text[at:end], at, end, gap, unit=Unit("money", currency, Decimal(1)))
@@ -196,20 +196,20 @@ def _context(text: str, at: int, gap: bool, marks: bool, begins: bool) -> Token 
         return Token("number", text[at : literal[1]], at, literal[1], gap, number=literal[0]) if literal else None
     if declared := _declared(text, at, gap):
         return declared
-    if text[at].isdigit() or not found:
+    if text[at].isdigit() or not match:
         return None
     if kind == "mark":  # not wanted as one
         return Token("other", text[at], at, at + 1, gap)
-    return Token(kind, found[0], at, found.end(), gap)
+    return Token(kind, match[0], at, match.end(), gap)
 
 
 def _declared(text: str, at: int, gap: bool) -> Token | None:
     """A unit on its own in brackets, or behind 单位: 800（万元）, Revenue (in millions)."""
-    found = _DECLARED.match(text, at)
-    if not found:
+    match = _DECLARED.match(text, at)
+    if not match:
         return None
-    alone = _unit_alone(_INTRODUCED.sub("", (found[1] or found[2]).strip()))
-    return Token("declared", found[0], at, found.end(), gap, scale=alone[0], unit=alone[1]) if alone else None
+    alone = _unit_alone(_INTRODUCED.sub("", (match[1] or match[2]).strip()))
+    return Token("declared", match[0], at, match.end(), gap, scale=alone[0], unit=alone[1]) if alone else None
 
 
 @lru_cache(maxsize=1024)
@@ -256,15 +256,15 @@ def _is_measured(text: str, at: int) -> bool:
     return scale_at(text, at)[0] > 1 or bool(unit_at(text, at)[0].name)
 
 
-def _decimal(written: str) -> tuple[Decimal, Decimal, int]:
+def _decimal(digits: str) -> tuple[Decimal, Decimal, int]:
     """(value, step, significant digits) of digits with separators.
 
     >>> _decimal("1.234.567,8"), _decimal("1,2345"), _decimal("0.050")
     ((Decimal('1234567.8'), Decimal('0.1'), 8), (Decimal('12345'), Decimal('1'), 5), (Decimal('0.050'), Decimal('0.001'), 2))
     """
-    if re.fullmatch(r"\d{1,3}(?:\.\d{3}){2,}|\d{1,3}(?:\.\d{3})+,\d+", written):
-        written = written.replace(".", "").replace(",", ".")
-    written = written.replace(",", "").replace(" ", "").replace("_", "")
-    value = Decimal(written)
-    step = Decimal(1).scaleb(-len(written.partition(".")[2]))
-    return value, step, len(written.replace(".", "").lstrip("0")) or 1
+    if re.fullmatch(r"\d{1,3}(?:\.\d{3}){2,}|\d{1,3}(?:\.\d{3})+,\d+", digits):
+        digits = digits.replace(".", "").replace(",", ".")
+    digits = digits.replace(",", "").replace(" ", "").replace("_", "")
+    value = Decimal(digits)
+    step = Decimal(1).scaleb(-len(digits.partition(".")[2]))
+    return value, step, len(digits.replace(".", "").lstrip("0")) or 1

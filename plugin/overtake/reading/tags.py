@@ -13,7 +13,7 @@ _LAST = re.compile(r"<answer>(.*)</answer>\s*$", re.DOTALL)
 
 
 def split_think(text: str) -> tuple[str, str]:
-    """(thought, the rest), both trimmed: the think blocks that `text` begins with, of which the prompt may have opened the first.
+    """Return (thought, the rest), both trimmed: the think blocks that `text` begins with, of which the prompt may have opened the first.
 
     Chat templates of reasoning models end the prompt with the opening tag, so that the text holds the closing one alone. Where a block
     never ends, or nothing that shows follows, the rest is "": no answer was given. A tag further on is none of the thought's.
@@ -67,13 +67,13 @@ def read_answer(text: str) -> str:
             raise ValueError(f"{tag} stands {count} times, must stand once: {_end(text)}")
     if sorted(tags, key=text.index) != list(tags):
         raise ValueError(f"the tags are out of order, must be {' '.join(_TAGS)}: {_end(text)}")
-    found = _WHOLE.fullmatch(text)
-    if not found or "<think>" in found[1]:
+    match = _WHOLE.fullmatch(text)
+    if not match or "<think>" in match[1]:
         raise ValueError(f"text stands before, between or after the think and answer blocks: {_end(text)}")
-    for name, part in (("think", found[1]), ("answer", found[2])):
+    for name, part in (("think", match[1]), ("answer", match[2])):
         if is_blank(part):
             raise ValueError(f"the {name} block is empty: {_end(text)}")
-    return found[2].strip()
+    return match[2].strip()
 
 
 def last_answer(text: str) -> str | None:
@@ -89,15 +89,15 @@ def last_answer(text: str) -> str | None:
     """
     if text.count("<answer>") != 1 or text.count("</answer>") != 1:
         return None
-    found = _LAST.search(text)
-    if not found or is_blank(found[1]) or "think>" in found[1]:
+    match = _LAST.search(text)
+    if not match or is_blank(match[1]) or "think>" in match[1]:
         return None
-    before = text[: found.start()]
-    return None if before.rfind("<think>") > before.rfind("</think>") else found[1].strip()
+    before = text[: match.start()]
+    return None if before.rfind("<think>") > before.rfind("</think>") else match[1].strip()
 
 
 def is_blank(text: str) -> bool:
-    """True for a text that shows no letter, digit or sign: white space, control, zero-width and filling characters.
+    """Return True for a text that shows no letter, digit or sign: white space, control, zero-width and filling characters.
 
     >>> is_blank(" \\u200b\\u3164\\n"), is_blank("0")
     (True, False)

@@ -174,18 +174,18 @@ _LATIN_SCALE = re.compile(rf"({'|'.join(sorted(_LATIN_SCALES, key=len, reverse=T
 
 
 def unit_at(text: str, at: int) -> tuple[Unit, int]:
-    """(the unit that stands at or shortly behind `at`, where it ends); a plain unit ending at `at` for none.
+    """Return (the unit that stands at or shortly behind `at`, where it ends); a plain unit ending at `at` for none.
 
     >>> unit_at("5 个百分点", 1)[0].factor, unit_at("5 kg", 1)[0].name, unit_at("5 households", 1)[0].name, unit_at("5 kings", 1)[1]
     (Decimal('0.01'), 'kg', '#户', 1)
     """
     start = skip_gap(text, at)
-    found = _UNIT.match(text, start)
-    return (_NAMED_UNITS[found.lastindex - 1][1], found.end()) if found and found.lastindex else (NO_UNIT, at)
+    match = _UNIT.match(text, start)
+    return (_NAMED_UNITS[match.lastindex - 1][1], match.end()) if match and match.lastindex else (NO_UNIT, at)
 
 
 def scale_at(text: str, at: int) -> tuple[int, int]:
-    """(the scale that stands at or shortly behind `at`, where it ends); 1 for none.
+    """Return (the scale that stands at or shortly behind `at`, where it ends); 1 for none.
 
     >>> scale_at("5 千万元", 1), scale_at("5 hundred thousand", 1), scale_at("5 千克", 1)
     ((10000000, 4), (100000, 18), (1, 1))
@@ -201,30 +201,30 @@ def scale_at(text: str, at: int) -> tuple[int, int]:
 
 
 def currency_at(text: str, at: int) -> tuple[str, int]:
-    """(the currency that stands at `at` before a number, where it ends); "" for none. An unknown dollar is a currency of its own.
+    """Return (the currency that stands at `at` before a number, where it ends); "" for none. An unknown dollar is a currency of its own.
 
     >>> currency_at("US$5", 0), currency_at("RMB 5", 0), currency_at("C$5", 0), currency_at("about", 0)
     (('USD', 3), ('CNY', 3), ('CAD', 2), ('', 0))
     """
-    found = _CURRENCY.match(text, at)
-    if not found:
+    match = _CURRENCY.match(text, at)
+    if not match:
         return "", at
-    name = "".join(found[0].upper().split())
-    return _NAMED.get(name) or unit_at(name, 0)[0].name or name, found.end()
+    name = "".join(match[0].upper().split())
+    return _NAMED.get(name) or unit_at(name, 0)[0].name or name, match.end()
 
 
-def same_unit(one: str, other: str) -> bool:
+def same_unit(name: str, other: str) -> bool:
     """Return whether two base units may be the same: one is not said, both are equal, or one stands for several of which the other is one.
 
     >>> same_unit("", "CNY"), same_unit("$", "HKD"), same_unit("USD", "CNY"), same_unit("#个", "#家"), same_unit("#人", "#户")
     (True, True, False, True, False)
     """
-    if not one or not other or one == other or other in _SYMBOLS.get(one, ()) or one in _SYMBOLS.get(other, ()):
+    if not name or not other or name == other or other in _SYMBOLS.get(name, ()) or name in _SYMBOLS.get(other, ()):
         return True
-    return "#个" in (one, other) and one[0] == other[0] == "#"
+    return "#个" in (name, other) and name[0] == other[0] == "#"
 
 
 def skip_gap(text: str, at: int) -> int:
-    """Behind the white space at `at`, and the hyphen of 5-year."""
-    found = _GAP.match(text, at)
-    return found.end() if found else at
+    """Place behind the white space at `at`, and the hyphen of 5-year."""
+    match = _GAP.match(text, at)
+    return match.end() if match else at

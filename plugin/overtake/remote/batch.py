@@ -67,16 +67,16 @@ def write(calls: Sequence[ChatCall], path: Path) -> Written:
     200 MB) goes into PATH; more goes into PATH's name with .1, .2, … before the suffix. When nothing is left to ask, PATH is removed,
     so that no old requests are sent and paid again. Raises SettingsError when the budget is spent.
     """
-    kept = _on_loop(_kept(calls))
-    lines = {call.key: _request(call) for call in calls if call.key not in kept}
-    if lines and (words := _on_loop(_refusal(calls[0].model))):
-        raise settings.SettingsError(words)
+    answered = _on_loop(_kept(calls))
+    lines = {call.key: _request(call) for call in calls if call.key not in answered}
+    if lines and (reason := _on_loop(_refusal(calls[0].model))):
+        raise settings.SettingsError(reason)
     parts = list(_parts(lines.values()))
     files = [path] if len(parts) == 1 else [path.with_name(f"{path.stem}.{number}{path.suffix}") for number in range(1, len(parts) + 1)]
     tables.write_aside({file: b"".join(part) for file, part in zip(files, parts, strict=True)})
     if path not in files:
         path.unlink(missing_ok=True)
-    return Written(files, len(lines), sum(call.key in kept for call in calls))
+    return Written(files, len(lines), sum(call.key in answered for call in calls))
 
 
 def read(gateway: Gateway, calls: Sequence[ChatCall], paths: Sequence[Path]) -> tuple[list[Result], list[Problem]]:
@@ -95,13 +95,13 @@ def read(gateway: Gateway, calls: Sequence[ChatCall], paths: Sequence[Path]) -> 
         for line in lines
         if line.key not in by_key
     ]
-    known = [line for line in lines if line.key in by_key]
-    if not known:
+    ours = [line for line in lines if line.key in by_key]
+    if not ours:
         raise BadInput(
             f"{', '.join(map(str, paths))}: none of {len(lines)} results belongs to these rows: give the sheet and every option as when "
             "the requests were written, and the same model and address"
         )
-    return _on_loop(_take(gateway, calls, by_key, known, problems)), problems
+    return _on_loop(_take(gateway, calls, by_key, ours, problems)), problems
 
 
 def _on_loop(work: Coroutine[Any, Any, T]) -> T:
@@ -137,7 +137,7 @@ def _parts(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def _lines(path: Path, problems: list[Problem]) -> list[_Line]:
     """The results in a file; lines of another form go to `problems`."""
-    found, broken = [], []
+    good, broken = [], []
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             where = f"{path}:{number}"
@@ -145,44 +145,44 @@ def _lines(path: Path, problems: list[Problem]) -> list[_Line]:
                 continue
             try:
                 value = msgspec.json.decode(raw)
-                said = value["response"] if "error" not in value else value.get("response")
+                response = value["response"] if "error" not in value else value.get("response")
                 mark = hashlib.sha256(raw.strip()).hexdigest()
-                found.append(_Line(where, str(value["custom_id"]), said, value.get("error"), mark))
+                good.append(_Line(where, str(value["custom_id"]), response, value.get("error"), mark))
             except (msgspec.DecodeError, KeyError, TypeError, RecursionError):
                 broken.append(Problem("broken line", where, 'not of the form {"custom_id", "response", "error"}'))
-    if broken and not found:
+    if broken and not good:
         raise BadInput(f"{path}: no line is a batch's result: name the file of results (OpenAI's output or error file), not of requests")
     problems += broken
-    return found
+    return good
 
 
 async def _take(
     gateway: Gateway, calls: Sequence[ChatCall], by_key: dict[str, ChatCall], lines: Sequence[_Line], problems: list[Problem]
 ) -> list[Result]:
     """Keep what is usable and count what is new. On the gateway's loop, and in one go, so that it is kept whole."""
-    kept = store().get(list(by_key))
-    before, seen = set(kept), set(store().get([line.mark for line in lines]))
+    in_store = store().get(list(by_key))
+    before, marked = set(in_store), set(store().get([line.mark for line in lines]))
     failed: dict[str, Failed] = {}
     usd = 0.0
     for line in lines:
         call = by_key[line.key]
         came, paid = _accepted(call, line)
-        if line.mark not in seen:
-            seen.add(line.mark)
+        if line.mark not in marked:
+            marked.add(line.mark)
             usd += paid.get("usd") or 0.0
             _count(gateway, call, line, came, paid)
-        if line.key in kept:
+        if line.key in in_store:
             if line.key not in before:
                 problems.append(Problem("duplicate", line.where, f"{line.key} has an answer from a line before"))
         elif isinstance(came, Fault):
             problems.append(Problem(came.kind, line.where, str(came)))
             failed[line.key] = Failed(f"{gateway.service}'s batch: {came}", came.kind, outage=False)
         else:
-            kept[line.key] = came
+            in_store[line.key] = came
             store().put(line.key, came)
     budget.spend(usd)
     absent = Failed("not in the batch's results; run without --batch-read to ask live", "absent", outage=False)
-    return [Ok(kept[key], cached=key in before) if key in kept else failed.get(key, absent) for key in (call.key for call in calls)]
+    return [Ok(in_store[key], cached=key in before) if key in in_store else failed.get(key, absent) for key in (call.key for call in calls)]
 
 
 def _accepted(call: ChatCall, line: _Line) -> tuple[dict[str, Any] | Fault, dict[str, Any]]:

@@ -69,7 +69,7 @@ def _own_prices() -> dict[str, dict[str, float]]:
         raise settings.SettingsError(f"OVERTAKE_PRICES={path} cannot be read ({error}): {form}") from None
     for model, rate in own.items():
         if not isinstance(rate, dict) or not all(
-            isinstance(found := ({"batch": 1.0, "cached": 0.0} | rate).get(name), int | float) and 0 <= found < math.inf
+            isinstance(price := ({"batch": 1.0, "cached": 0.0} | rate).get(name), int | float) and 0 <= price < math.inf
             for name in ("input", "output", "batch", "cached")
         ):
             raise settings.SettingsError(f"OVERTAKE_PRICES={path}: [{model}] is {rate}: {form}")
@@ -78,8 +78,8 @@ def _own_prices() -> dict[str, dict[str, float]]:
 
 def check(model: str) -> None:
     """Raise SettingsError when a budget is set that cannot be kept, since the model's price is not known."""
-    chosen = settings.load()
-    if (chosen.budget_soft or chosen.budget_hard) and _rate(model) is None:
+    config = settings.load()
+    if (config.budget_soft or config.budget_hard) and _rate(model) is None:
         raise settings.SettingsError(
             f"a budget is set (OVERTAKE_BUDGET_SOFT, OVERTAKE_BUDGET_HARD), but the price of {model} is not known: "
             "name a table of your own prices in OVERTAKE_PRICES, or unset the budget"
@@ -97,10 +97,10 @@ def _run() -> str:
 
 def refusal(model: str) -> str:
     """Return why no more may be spent on this model, in words; "" while it may. Free services have no model. On the gateway's loop."""
-    chosen = settings.load()
-    if not chosen.budget_hard or not model or _rate(model) is None or _spent() < chosen.budget_hard:
+    config = settings.load()
+    if not config.budget_hard or not model or _rate(model) is None or _spent() < config.budget_hard:
         return ""
-    return f"the budget is spent: {_spent():.2f} of OVERTAKE_BUDGET_HARD={chosen.budget_hard:g} USD{_of_run()}; raise it to go on"
+    return f"the budget is spent: {_spent():.2f} of OVERTAKE_BUDGET_HARD={config.budget_hard:g} USD{_of_run()}; raise it to go on"
 
 
 async def reserve(model: str, usd: float | None) -> str:
@@ -108,71 +108,71 @@ async def reserve(model: str, usd: float | None) -> str:
 
     Where the money would do, were it not for what requests under way may cost, their answers are waited for. On the gateway's loop.
     """
-    chosen = settings.load()
-    if not chosen.budget_hard or not usd:
+    config = settings.load()
+    if not config.budget_hard or not usd:
         return refusal(model)
-    while not (words := refusal(model)):
-        found = store().reserve(_run(), usd, chosen.budget_hard) if _run() else None
-        if found is None:
-            held = _state().get("reserved", 0.0)
-            found = Money(_spent(), held, _spent() + held + usd <= chosen.budget_hard)
-        _state()["usd"] = max(_spent(), found.spent)
-        if found.granted:
+    while not (reason := refusal(model)):
+        money = store().reserve(_run(), usd, config.budget_hard) if _run() else None
+        if money is None:
+            reserved = _state().get("reserved", 0.0)
+            money = Money(_spent(), reserved, _spent() + reserved + usd <= config.budget_hard)
+        _state()["usd"] = max(_spent(), money.spent)
+        if money.granted:
             _state()["reserved"] = _state().get("reserved", 0.0) + usd
             return ""
-        if found.spent + usd > chosen.budget_hard or not found.reserved:
-            spent, hard = f"{found.spent:.4g}", f"OVERTAKE_BUDGET_HARD={chosen.budget_hard:g}"
+        if money.spent + usd > config.budget_hard or not money.reserved:
+            spent, hard = f"{money.spent:.4g}", f"OVERTAKE_BUDGET_HARD={config.budget_hard:g}"
             return f"the budget is spent: {spent} of {hard} USD{_of_run()}, and this request may cost {usd:.2g}; raise it to go on"
         await asyncio.sleep(_LOOK_SECONDS)
-    return words
+    return reason
 
 
 def spend(usd: float | None, reserved: float | None = None) -> None:
     """Count what an answer cost, in the place of what was reserved for it. On the gateway's loop."""
-    chosen = settings.load()
-    reserved = reserved if chosen.budget_hard else None
-    if not (chosen.budget_soft or chosen.budget_hard) or not (usd or reserved):
+    config = settings.load()
+    reserved = reserved if config.budget_hard else None
+    if not (config.budget_soft or config.budget_hard) or not (usd or reserved):
         return
-    known = _spent() + (usd or 0.0)
+    spent_here = _spent() + (usd or 0.0)
     total = None
     if reserved:
         _state()["reserved"] = max(_state().get("reserved", 0.0) - reserved, 0.0)
         total = store().settle(_run(), reserved, usd or 0.0) if _run() else None
     elif _run():
         total = store().spend(_run(), usd or 0.0)
-    if total is not None and total < known:  # what was lost with a broken file, or could not be written before
-        total = store().spend(_run(), known - total)
-    _state()["usd"] = max(known, total or 0.0)
+    if total is not None and total < spent_here:  # what was lost with a broken file, or could not be written before
+        total = store().spend(_run(), spent_here - total)
+    _state()["usd"] = max(spent_here, total or 0.0)
 
 
 def estimated(model: str, usd: float | None) -> None:
     """Say once that a service does not tell what it used, so that the estimate is charged."""
-    told: set[str] = once("estimated", set)
-    if usd is not None and model not in told:
-        told.add(model)
+    announced: set[str] = once("estimated", set)
+    if usd is not None and model not in announced:
+        announced.add(model)
         _log.warning("the service of %s sends no usage: each of its answers is charged at its estimate, this one %.2g USD", model, usd)
 
 
 def soft_limit_reached(step: int | None = None) -> bool:
-    """True when the soft limit is reached: what a run can do without, the judge, is not asked any more. Says so once.
+    """Tell whether the soft limit is reached: what a run can do without, the judge, is not asked any more. Says so once.
 
     Ranks learn of the limit at different moments, yet must stop asking at the same step, or members of one group would be scored
     by two formulas: so the first to notice appoints the step after its own.
     """
-    chosen = settings.load()
-    if not chosen.budget_soft:
+    config = settings.load()
+    if not config.budget_soft:
         return False
 
     async def quiet() -> bool:
-        if _spent(again=True) < chosen.budget_soft:
+        if _spent(again=True) < config.budget_soft:
             return False
         following = 0 if step is None else step + 1
         noted = store().quiet_from(_run(), following) if _run() else None
         first = _state().setdefault("quiet_from", following) if noted is None else noted
         if not _state().get("said"):
             _state()["said"] = 1.0
-            words = "%.2f USD spent%s, OVERTAKE_BUDGET_SOFT=%g: the judge abstains from here on"
-            _log.warning(words, _spent(), _of_run(), chosen.budget_soft)
+            message = "%.2f USD spent%s, OVERTAKE_BUDGET_SOFT=%g: the judge abstains from here on"
+            _log.warning(message, _spent(), _of_run(), config.budget_soft)
         return step is None or step >= first
 
     return asyncio.run_coroutine_threadsafe(quiet(), loop()).result()

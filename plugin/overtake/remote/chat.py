@@ -45,29 +45,29 @@ def endpoint(role: str) -> Endpoint:
 
     Raises SettingsError naming the variables to set, also when a budget is set and the model's price is not known.
     """
-    chosen = settings.load()
-    teacher_key, judge_key = chosen.teacher_api_key.get_secret_value(), chosen.judge_api_key.get_secret_value()
-    found = Endpoint(role, chosen.teacher_base_url, chosen.teacher_model, teacher_key, chosen.teacher_api_version, chosen.teacher_stream)
-    if not found.base_url and not found.model and not teacher_key and (deepseek_key := settings.api_key("DEEPSEEK_API_KEY")):
-        found = Endpoint(role, _DEEPSEEK_URL, _DEEPSEEK_MODEL, deepseek_key)
+    config = settings.load()
+    teacher_key, judge_key = config.teacher_api_key.get_secret_value(), config.judge_api_key.get_secret_value()
+    resolved = Endpoint(role, config.teacher_base_url, config.teacher_model, teacher_key, config.teacher_api_version, config.teacher_stream)
+    if not resolved.base_url and not resolved.model and not teacher_key and (deepseek_key := settings.api_key("DEEPSEEK_API_KEY")):
+        resolved = Endpoint(role, _DEEPSEEK_URL, _DEEPSEEK_MODEL, deepseek_key)
     if role == "judge":
         # The teacher's key, and how its address is asked, go to the teacher's address only.
-        at = Endpoint(role, chosen.judge_base_url, "", "") if chosen.judge_base_url else found
-        found = Endpoint(
+        at = Endpoint(role, config.judge_base_url, "", "") if config.judge_base_url else resolved
+        resolved = Endpoint(
             role,
             at.base_url,
-            chosen.judge_model or found.model,
+            config.judge_model or resolved.model,
             judge_key or at.api_key,
-            chosen.judge_api_version or at.api_version,
-            chosen.judge_stream or at.stream,
+            config.judge_api_version or at.api_version,
+            config.judge_stream or at.stream,
         )
-    if not found.base_url or not found.model:
+    if not resolved.base_url or not resolved.model:
         raise settings.SettingsError(
             f"no {role} is set: export OVERTAKE_TEACHER_BASE_URL (ends in /v1), OVERTAKE_TEACHER_MODEL and OVERTAKE_TEACHER_API_KEY, "
-            "(or only DEEPSEEK_API_KEY, for deepseek-chat), or start the stand-in with demo/serve_teacher.py"
+            "(or only DEEPSEEK_API_KEY, for deepseek-chat), or start the mock teacher with demo/serve_teacher.py"
         )
-    budget.check(found.model)
-    return found
+    budget.check(resolved.model)
+    return resolved
 
 
 def parameters(model: str, limit: int, temperature: float) -> dict[str, Any]:
@@ -111,15 +111,15 @@ class ChatCall(Call):
 
 def chat_gateway(role: str, concurrency: int | None = None) -> Gateway:
     """The gateway all chat calls of a role go through; a judge without an address of its own shares the teacher's limits a minute."""
-    chosen = settings.load()
-    judge, own = role == "judge", role == "judge" and bool(chosen.judge_base_url)
+    config = settings.load()
+    judge, own = role == "judge", role == "judge" and bool(config.judge_base_url)
     return gateway(
         role,
-        concurrency or (judge and chosen.judge_concurrency) or chosen.teacher_concurrency,
-        (judge and chosen.judge_timeout) or chosen.teacher_timeout,
+        concurrency or (judge and config.judge_concurrency) or config.teacher_concurrency,
+        (judge and config.judge_timeout) or config.teacher_timeout,
         address="teacher" if judge and not own else role,
-        requests_a_minute=chosen.judge_rpm if own else chosen.teacher_rpm,
-        tokens_a_minute=chosen.judge_tpm if own else chosen.teacher_tpm,
+        requests_a_minute=config.judge_rpm if own else config.teacher_rpm,
+        tokens_a_minute=config.judge_tpm if own else config.teacher_tpm,
     )
 
 
@@ -129,7 +129,7 @@ def chat_call(
     limit: int,
     temperature: float = 0.3,
     *,
-    read: Callable[[str], dict[str, Any]] | None = None,
+    parse: Callable[[str], dict[str, Any]] | None = None,
     form: str = "",
     tries: int = 1,
     cached: bool = True,
@@ -140,7 +140,7 @@ def chat_call(
 ) -> ChatCall:
     """A chat request whose answer is {"text", "model", "usage", "usd"}; the text is stripped of its think block and never empty.
 
-    With `read` its dict stands in the place of "text". It raises ValueError for a text out of form, which then fails and is never
+    With `parse` its dict stands in the place of "text". It raises ValueError for a text out of form, which then fails and is never
     kept; `tries` such answers are asked for at most. `form` names the form in the error and in the cache key: the same question
     read in two ways is two answers.
     An answer that is cut off is asked for again with 4 times `limit` tokens, and with 16 times where reasoning ate those; each has as many
@@ -162,7 +162,7 @@ def chat_call(
         usage = read_usage(answer)
         paid: dict[str, Any] = {"usage": usage, "usd": budget.price(to.model, usage, _cached_tokens(answer)) if usage else None}
         try:
-            said = read_chat(answer)
+            message = read_chat(answer)
         except Fault as fault:
             if usage:  # it is billed, and would be again
                 fault.paid, fault.again = paid, fault.again and fault.kind != "malformed"
@@ -170,29 +170,29 @@ def chat_call(
         if not usage:
             paid["usd"] = budget.price(to.model, {"prompt_tokens": prompt_tokens, "completion_tokens": limit * factor})
             budget.estimated(to.model, paid["usd"])
-        how = ending(said.finish)
+        how = ending(message.finish)
         if how == "broken":
-            raise broken_off(said.finish, paid)
-        if how in ("filtered", "other") or said.refusal:
-            raise Unusable(_no_answer(said, how), paid)
-        text = strip_think(said.text)
+            raise broken_off(message.finish, paid)
+        if how in ("filtered", "other") or message.refusal:
+            raise Unusable(_no_answer(message, how), paid)
+        text = strip_think(message.text)
         if how == "cut" and raise_token_limit_on_cutoff:
             at = limit * factor
-            ate = said.reasoning_tokens > 0 or bool(said.reasoning.strip()) or not text
+            ate = message.reasoning_tokens > 0 or bool(message.reasoning.strip()) or not text
             if factor == 1 or (factor == _FIRST_RAISE and ate):
                 factor = _SECOND_RAISE if factor > 1 else _FIRST_RAISE
-                raise Unusable(f"cut off with finish reason {said.finish!r} at {at} tokens", paid, again=True)
-            raise Unusable(f"cut off with finish reason {said.finish!r} even at {at} tokens: raise the token limit", paid)
-        if not text and (raise_token_limit_on_cutoff or not said.text.strip()):
-            raise Unusable(f"empty text with {f'finish reason {said.finish!r}' if said.finish else 'no finish reason'}", paid)
+                raise Unusable(f"cut off with finish reason {message.finish!r} at {at} tokens", paid, again=True)
+            raise Unusable(f"cut off with finish reason {message.finish!r} even at {at} tokens: raise the token limit", paid)
+        if not text and (raise_token_limit_on_cutoff or not message.text.strip()):
+            raise Unusable(f"empty text with {f'finish reason {message.finish!r}' if message.finish else 'no finish reason'}", paid)
         if thinking:
-            text = f"<think>\n{said.reasoning.strip()}\n</think>\n\n{text}" if said.reasoning.strip() else said.text.strip()
+            text = f"<think>\n{message.reasoning.strip()}\n</think>\n\n{text}" if message.reasoning.strip() else message.text.strip()
         try:
-            value = read(text) if read else {"text": text}
+            value = parse(text) if parse else {"text": text}
         except ValueError as error:
             unreadable += 1
             raise Unusable(f"no usable {form}: {error}", paid, again=unreadable < tries) from None
-        return {**value, "model": said.model or to.model, **paid}
+        return {**value, "model": message.model or to.model, **paid}
 
     async def send() -> dict[str, Any]:
         return accept(await complete(body(), to.base_url, to.api_key, api_version=to.api_version, stream=to.stream))
@@ -223,14 +223,14 @@ def _tokens(messages: Sequence[Mapping[str, str]]) -> int:
     return sum(len(message["content"].encode(errors="replace")) for message in messages) // _BYTES_A_TOKEN
 
 
-def _no_answer(said: Said, how: str) -> str:
-    words = said.refusal or said.text
-    quoted = f": {without_secrets(words[:4000])[:200]}" if words.strip() else ""
-    if said.refusal:
+def _no_answer(message: Said, how: str) -> str:
+    text = message.refusal or message.text
+    quoted = f": {without_secrets(text[:4000])[:200]}" if text.strip() else ""
+    if message.refusal:
         return f"the model refused{quoted}"
     if how == "filtered":
-        return f"a filter of the service stopped the answer, finish reason {said.finish!r}{quoted}"
-    return f"no whole answer came, finish reason {said.finish!r} (whole is 'stop', or none){quoted}"
+        return f"a filter of the service stopped the answer, finish reason {message.finish!r}{quoted}"
+    return f"no whole answer came, finish reason {message.finish!r} (whole is 'stop', or none){quoted}"
 
 
 _CUT = re.compile(r"length|max.*token|长度|截断|超长")
@@ -262,7 +262,7 @@ def ending(reason: str) -> str:
 
 
 def read_usage(answer: Any) -> dict[str, int]:
-    """prompt_tokens and completion_tokens of an answer of whatever form, under OpenAI's or another's names; {} where it does not tell.
+    """Read prompt_tokens and completion_tokens of an answer of whatever form, under OpenAI's or another's names; {} where it does not tell.
 
     >>> read_usage({"usage": {"input_tokens": 9, "output_tokens": 5.0}})
     {'prompt_tokens': 9, 'completion_tokens': 5}
@@ -304,8 +304,8 @@ def _cached_tokens(answer: Any) -> int:
     """Of the prompt's tokens those that the provider had in its cache."""
     usage = _usage(answer)
     details = _details(usage, "prompt_tokens_details", "input_tokens_details")
-    found = _count(details, "cached_tokens")
-    return _count(usage, "prompt_cache_hit_tokens", "cached_tokens", "cachedContentTokenCount") or 0 if found is None else found
+    tokens = _count(details, "cached_tokens")
+    return _count(usage, "prompt_cache_hit_tokens", "cached_tokens", "cachedContentTokenCount") or 0 if tokens is None else tokens
 
 
 def read_chat(answer: Any) -> Said:
@@ -319,8 +319,8 @@ def read_chat(answer: Any) -> Said:
     >>> said.text, said.reasoning
     ('好', '想')
     """
-    found = _choices_in(answer)
-    choices = found.get("choices") if isinstance(found, dict) else None
+    holder = _choices_in(answer)
+    choices = holder.get("choices") if isinstance(holder, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
     _raise_error(answer, choice)
     if not isinstance(choice, dict):
@@ -332,14 +332,14 @@ def read_chat(answer: Any) -> Said:
             raise malformed("the answer holds no choices in OpenAI's form", answer)
         message = {"content": choice.get("text")}
     text, thought, refused = _parts(message.get("content"), answer)
-    told = (message.get(name) for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"))
-    reasoning = next((words for one in told if (words := _words(one)).strip()), thought)
+    fields = (message.get(name) for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"))
+    reasoning = next((thinking for field in fields if (thinking := _words(field)).strip()), thought)
     usage = _usage(answer)
     details = _details(usage, "completion_tokens_details", "output_tokens_details")
     return Said(
         text,
         finish,
-        str((found or {}).get("model") or ""),
+        str((holder or {}).get("model") or ""),
         read_usage(answer),
         reasoning,
         (refused or _words(message.get("refusal"))).strip(),

@@ -28,7 +28,7 @@ class Circuit:
 
     @property
     def open(self) -> bool:
-        """True while calls wait for the service to come back."""
+        """State in which calls wait for the service to come back."""
         return self._opened is not None
 
     @property
@@ -63,7 +63,7 @@ class Circuit:
             self._opened, self._probing, self._probes = None, False, 0
             self._recent.clear()
 
-    def failed(self, probe: bool, words: str) -> None:
+    def failed(self, probe: bool, reason: str) -> None:
         """A request found the service down."""
         self._recent.append(False)
         if probe and self._opened is not None:
@@ -75,7 +75,7 @@ class Circuit:
             self._next_probe = self._opened + 1.0
             _log.warning(
                 "%s: %d of the last %d requests failed (%s): pausing for at most %.0f s while one request at a time tries again",
-                *(self.service, self._recent.count(False), len(self._recent), words, self.patience),
+                *(self.service, self._recent.count(False), len(self._recent), reason, self.patience),
             )
 
     def left(self, probe: bool) -> None:

@@ -27,17 +27,17 @@ async def complete(body: Mapping[str, Any], base_url: str, key: str = "", *, api
     import httpx2
     import openai
 
-    sent = whole(dict(body))  # the SDK cannot encode half a surrogate pair
+    payload = whole(dict(body))  # the SDK cannot encode half a surrogate pair
     # Said outright with each request: no variable of the environment is asked for it, and no client keeps it.
     name, shown = ("api-key", key) if api_version else ("Authorization", f"Bearer {key}")
     options: Any = {"headers": {name: shown if key else openai.omit}}
     try:
         sdk = client(f"chat {base_url} {api_version}", partial(_sdk, base_url.rstrip("/"), api_version, name))
         if not stream:
-            return json_value((await sdk.post("/chat/completions", body=sent, cast_to=httpx2.Response, options=options)).content)
-        sent |= {"stream": True, "stream_options": {"include_usage": True}}
+            return json_value((await sdk.post("/chat/completions", body=payload, cast_to=httpx2.Response, options=options)).content)
+        payload |= {"stream": True, "stream_options": {"include_usage": True}}
         stream_of = openai.AsyncStream[object]
-        pieces = await sdk.post("/chat/completions", body=sent, cast_to=object, options=options, stream=True, stream_cls=stream_of)
+        pieces = await sdk.post("/chat/completions", body=payload, cast_to=object, options=options, stream=True, stream_cls=stream_of)
         return await _whole_stream(pieces)
     except (httpx2.InvalidURL, openai.APIConnectionError) as error:  # our transport raises neither: nothing was sent
         raise Fault("connection", f"{without_secrets(base_url)} is no address: {error.__cause__ or error}", again=False) from None

@@ -40,8 +40,8 @@ _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529}
 class Fault(Exception):
     """One attempt that failed. The words go into reasons and the ledger, without any key in them."""
 
-    def __init__(self, kind: str, words: str, *, again: bool = True, wait: float | None = None) -> None:
-        super().__init__(without_secrets(words)[:400])
+    def __init__(self, kind: str, message: str, *, again: bool = True, wait: float | None = None) -> None:
+        super().__init__(without_secrets(message)[:400])
         self.kind = kind
         """timeout, connection, http_<status>, malformed, error_inside, too_large, unusable, deadline, budget, circuit or bug."""
         self.again = again
@@ -63,8 +63,8 @@ class Unusable(Fault):
     `again`: another answer to the same request may be better; it is asked for at once.
     """
 
-    def __init__(self, words: str, paid: Mapping[str, Any] | None = None, *, again: bool = False) -> None:
-        super().__init__("unusable", words, again=again)
+    def __init__(self, message: str, paid: Mapping[str, Any] | None = None, *, again: bool = False) -> None:
+        super().__init__("unusable", message, again=again)
         self.paid = dict(paid or {})
 
 
@@ -75,9 +75,9 @@ def broken_off(finish: str, paid: Mapping[str, Any]) -> Fault:
     return fault
 
 
-def malformed(words: str, answer: object) -> Fault:
+def malformed(message: str, answer: object) -> Fault:
     """An answer under HTTP 200 that is not of the agreed form: it may be a proxy's page or half an answer, so it is asked for again."""
-    return Fault("malformed", f"{words}: {_quoted(str(answer), 200)}")
+    return Fault("malformed", f"{message}: {_quoted(str(answer), 200)}")
 
 
 def error_inside(error: object) -> Fault:
@@ -87,9 +87,9 @@ def error_inside(error: object) -> Fault:
     (False, True)
     """
     refused = any(re.fullmatch("4[0-9]{2}", code) and int(code) not in _RETRIED for code in _codes(error))
-    words = f"the service reports an error inside its answer: {_quoted(str(error), 200)}"
-    said = {name: value for name, value in error.items() if name != "data"} if isinstance(error, Mapping) else error
-    return Fault("error_inside", words, again=not (refused or quota_is_used_up(str(said))))
+    message = f"the service reports an error inside its answer: {_quoted(str(error), 200)}"
+    shown = {name: value for name, value in error.items() if name != "data"} if isinstance(error, Mapping) else error
+    return Fault("error_inside", message, again=not (refused or quota_is_used_up(str(shown))))
 
 
 def _codes(error: object, depth: int = 3) -> Iterator[str]:
@@ -143,12 +143,12 @@ def of_error(error: Exception, seconds: float) -> Fault:
         return Fault("timeout", str(error) or f"no answer within {seconds:g} s")
     import aiohttp
 
-    words = f"{type(error).__name__}: {error}"
+    message = f"{type(error).__name__}: {error}"
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | aiohttp.ClientConnectorCertificateError):
-        return Fault("connection", words, again=False)
+        return Fault("connection", message, again=False)
     if isinstance(error, aiohttp.ClientError | OSError):
-        return Fault("connection", words)
-    return Fault("bug", words, again=False)
+        return Fault("connection", message)
+    return Fault("bug", message, again=False)
 
 
 def _asked_for(header: str | None, date: str | None = None) -> float | None:
@@ -176,8 +176,8 @@ def _asked_for(header: str | None, date: str | None = None) -> float | None:
 
 def _seconds_of(date: str) -> float | None:
     try:
-        found = parsedate_to_datetime(date)
-        return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
+        until = parsedate_to_datetime(date)
+        return until.replace(tzinfo=until.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

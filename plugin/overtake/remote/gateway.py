@@ -44,7 +44,7 @@ class Ok:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No answer, with the reason in words. Never to be turned into a score."""
+    """Failure to get an answer, with the reason in words. Never to be turned into a score."""
 
     reason: str
     kind: str = ""
@@ -87,7 +87,7 @@ class Call:
 
     @property
     def tokens(self) -> int:
-        """About how many tokens it takes at most."""
+        """Number of tokens, about, that it takes at most."""
         return self.prompt_tokens + self.stretch() * self.answer_tokens
 
     @property
@@ -197,10 +197,10 @@ class Gateway:
 
         feeding = asyncio.ensure_future(self._feed(calls, flights, land))
         while not feeding.done():
-            left = None if deadline is None else started + deadline + self._circuit.paused - paused - time.monotonic()
-            if left is not None and left <= 0:
+            remaining = None if deadline is None else started + deadline + self._circuit.paused - paused - time.monotonic()
+            if remaining is not None and remaining <= 0:
                 break
-            await asyncio.wait([feeding], timeout=left)
+            await asyncio.wait([feeding], timeout=remaining)
         if feeding.done():
             feeding.result()
         else:
@@ -238,12 +238,12 @@ class Gateway:
         for call in part.values():
             call.prepare()
         keys = {index: call.key for index, call in part.items() if call.cached}
-        kept = disk.get(list(set(keys.values())))
+        in_store = disk.get(list(set(keys.values())))
         doubtful: dict[str, dict[int, tuple[Call, Ok]]] = {}
         landed = []
         for index, key in keys.items():
-            if key in kept:
-                call, answer = part.pop(index), Ok(kept[key], cached=True)
+            if key in in_store:
+                call, answer = part.pop(index), Ok(in_store[key], cached=True)
                 if why := call.unsure():
                     doubtful.setdefault(why, {})[index] = call, answer
                 else:
@@ -271,11 +271,11 @@ class Gateway:
         flight = await self._start(first, call, flights, land_first, anew=True)
         while call.unsure() and not flight.task.done():
             await asyncio.wait([flight.task], timeout=_LOOK_SECONDS)
-        kept = store().get([other.key for other, _ in doubtful.values()])
+        in_store = store().get([other.key for other, _ in doubtful.values()])
         for index, (other, _) in doubtful.items():
-            if other.key in kept:
+            if other.key in in_store:
                 store().note_cached(self.service, [other.key[:16]])
-                land(index, Ok(kept[other.key], cached=True))
+                land(index, Ok(in_store[other.key], cached=True))
             else:
                 await self._start(index, other, flights, land)
 
@@ -341,8 +341,8 @@ class Gateway:
             wait = _wait(came, record.faults.total())
             late = record.seconds + wait > _CALL_SECONDS
             if not came.again or counted >= ATTEMPTS or late:
-                words = f"; trying again would take it past {_CALL_SECONDS:g} s" if came.again and late else ""
-                return Failed(f"{self.service}: {came}{words}", came.kind, came.outage)
+                too_late = f"; trying again would take it past {_CALL_SECONDS:g} s" if came.again and late else ""
+                return Failed(f"{self.service}: {came}{too_late}", came.kind, came.outage)
             if wait and record.claim:  # so that who waits for this answer finds by himself that the service is down
                 store().release(record.claim)
                 record.claim = ""
@@ -377,15 +377,15 @@ class Gateway:
         try:
             if call.cached and not anew and not record.claim:
                 key = call.key
-                found = store().claim(key)
-                if isinstance(found, dict):
-                    return Ok(found, cached=True)
-                if not found:
+                claim = store().claim(key)
+                if isinstance(claim, dict):
+                    return Ok(claim, cached=True)
+                if not claim:
                     return None
                 record.claim = key
             usd = call.usd
-            if words := await budget.reserve(call.model, usd):
-                return Fault("budget", words, again=False)
+            if refusal := await budget.reserve(call.model, usd):
+                return Fault("budget", refusal, again=False)
             tokens = call.tokens
             paid: dict[str, Any] = {}
             try:
@@ -445,8 +445,8 @@ class Gateway:
         if isinstance(result, Ok):
             row |= {"status": "cached" if result.cached else "ok", "model": result.value.get("model", call.model)}
         else:
-            ended = result or Failed("cancelled when its batch ended", "deadline")
-            row |= {"kind": ended.kind, "reason": ended.reason, "model": call.model}
+            outcome = result or Failed("cancelled when its batch ended", "deadline")
+            row |= {"kind": outcome.kind, "reason": outcome.reason, "model": call.model}
         tries = record.faults.total() + (isinstance(result, Ok) and not result.cached)
         store().note({**row, "tries": tries, "faults": record.faults, "seconds": round(record.seconds, 4), **record.paid})
 

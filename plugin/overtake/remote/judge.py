@@ -7,7 +7,7 @@ from overtake.remote.chat import ChatCall, Endpoint, chat_call, endpoint
 
 
 class Rubric(NamedTuple):
-    """Rubric: what a judge is asked of an answer, and how its words are read."""
+    """Rubric of a judge: what a judge is asked of an answer, and how its words are read."""
 
     form: str
     """Names the verdict in errors, and in the key under which it is kept: "verdict on a rewrite"."""
@@ -27,8 +27,8 @@ def ask(
     `to`: `endpoint("judge")` (the teacher, where no judge is set), for a caller with many calls that has it at hand.
     """
     form, limit = rubric.form, limit or rubric.limit
-    asked = to or endpoint("judge")
-    return chat_call(asked, messages, limit, temperature, read=rubric.read, form=form, tries=2, thinking=rubric.thinking)
+    judge = to or endpoint("judge")
+    return chat_call(judge, messages, limit, temperature, parse=rubric.read, form=form, tries=2, thinking=rubric.thinking)
 
 
 def in_lines(system: str, fields: Mapping[str, str]) -> list[dict[str, str]]:

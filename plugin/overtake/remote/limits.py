@@ -11,12 +11,12 @@ _BURST_SECONDS = 0.1
 
 
 def ranks() -> tuple[int, int]:
-    """(this process's rank, how many there are), as torchrun tells; (0, 1) outside of it."""
+    """Return (this process's rank, how many there are), as torchrun tells; (0, 1) outside of it."""
     return int(os.environ.get("RANK", 0)), max(int(os.environ.get("WORLD_SIZE", 1)), 1)
 
 
 def share(total: int, rank: int, world: int) -> int:
-    """This rank's part of a concurrency: the parts sum up to the total, except that every rank has at least one.
+    """Return this rank's part of a concurrency: the parts sum up to the total, except that every rank has at least one.
 
     >>> [share(10, rank, 4) for rank in range(4)], share(1, 3, 4)
     ([3, 3, 2, 2], 1)

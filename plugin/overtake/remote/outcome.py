@@ -49,9 +49,9 @@ def outcome(answer: Mapping[str, Any], *, empty: bool) -> Outcome:
     >>> outcome({"code": 20000}, empty=True), outcome({"data": {}}, empty=True)
     ('unclear', '')
     """
-    found = set(_signs(answer, empty, _DEPTH))
+    present = set(_signs(answer, empty, _DEPTH))
     signs: tuple[Outcome, ...] = ("failed", "done", "unclear")
-    return next((sign for sign in signs if sign in found), "")
+    return next((sign for sign in signs if sign in present), "")
 
 
 def _signs(answer: Mapping[str, Any], empty: bool, depth: int) -> Iterator[Outcome]:
@@ -92,15 +92,15 @@ def _of_code(value: Any) -> Outcome:
         if number == 0 or 200 <= number < 300:
             return "done"
         return "failed" if number < 0 or 400 <= number < 600 else "unclear"
-    words = re.sub(r"[_\W]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)).strip()
-    return "failed" if _NOT_DONE.fullmatch(words) else _of_words(words) or "unclear"
+    spaced = re.sub(r"[_\W]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)).strip()
+    return "failed" if _NOT_DONE.fullmatch(spaced) else _of_words(spaced) or "unclear"
 
 
 def _of_error(value: Any) -> Outcome:
     """Of a field that is there for errors: anything but nothing, zero and a word for none or success."""
     if isinstance(value, Mapping):
-        found = set(_signs(value, True, _DEPTH))
-        return "" if not any(value.values()) or ("done" in found and "failed" not in found) else "failed"
+        signs = set(_signs(value, True, _DEPTH))
+        return "" if not any(value.values()) or ("done" in signs and "failed" not in signs) else "failed"
     if not value or (isinstance(value, list) and not any(value)):
         return ""
     none = isinstance(value, str) and value.strip().casefold() in ("false", "no", "n", "0")

@@ -51,16 +51,16 @@ def loop() -> asyncio.AbstractEventLoop:
     """The loop that all remote calls of this process run on."""
 
     def start() -> asyncio.AbstractEventLoop:
-        made = asyncio.new_event_loop()
+        new_loop = asyncio.new_event_loop()
 
         def run() -> None:
             try:
-                made.run_forever()
+                new_loop.run_forever()
             finally:
-                made.close()
+                new_loop.close()
 
         threading.Thread(target=run, name="overtake-gateway", daemon=True).start()
-        return made
+        return new_loop
 
     return once("loop", start)
 
@@ -78,8 +78,8 @@ def _close_clients() -> None:
 
     A client that has more to do says so by its `closing_seconds`, such as a store with answers that are in memory alone.
     """
-    made = dict(_of_process)  # no lock: whoever holds it may never return
-    if made.get("pid") != os.getpid() or "loop" not in made:
+    resources = dict(_of_process)  # no lock: whoever holds it may never return
+    if resources.get("pid") != os.getpid() or "loop" not in resources:
         return  # nothing was called here; a forked child has no thread that runs its parent's loop
 
     async def close() -> None:
@@ -88,18 +88,18 @@ def _close_clients() -> None:
             task.cancel()
         if running:
             await asyncio.wait(running, timeout=_CLOSING_SECONDS / 2)
-        for name, one in made.items():
-            closing = getattr(one, "aclose", None) or getattr(one, "close", None)
+        for name, resource in resources.items():
+            closing = getattr(resource, "aclose", None) or getattr(resource, "close", None)
             if name.startswith("client-") and closing:
                 _of_process.pop(name, None)
                 with contextlib.suppress(Exception):
-                    ended = closing()
-                    if inspect.isawaitable(ended):
-                        await ended
+                    closed = closing()
+                    if inspect.isawaitable(closed):
+                        await closed
 
-    more = sum(getattr(one, "closing_seconds", 0.0) for name, one in made.items() if name.startswith("client-"))
+    more = sum(getattr(resource, "closing_seconds", 0.0) for name, resource in resources.items() if name.startswith("client-"))
     with contextlib.suppress(Exception, KeyboardInterrupt):
-        asyncio.run_coroutine_threadsafe(close(), made["loop"]).result(_CLOSING_SECONDS + more)
+        asyncio.run_coroutine_threadsafe(close(), resources["loop"]).result(_CLOSING_SECONDS + more)
 
 
 atexit.register(_close_clients)
@@ -108,7 +108,7 @@ atexit.register(_close_clients)
 def forget() -> None:
     """Close the clients, end the loop and remember nothing, as a process that has called nobody yet; for tests."""
     _close_clients()
-    made = _of_process.get("loop")
+    old_loop = _of_process.get("loop")
     _of_process.clear()
-    if made is not None:
-        made.call_soon_threadsafe(made.stop)
+    if old_loop is not None:
+        old_loop.call_soon_threadsafe(old_loop.stop)

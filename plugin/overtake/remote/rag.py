@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from overtake import settings
 from overtake.redaction import without_login
-from overtake.remote.faults import error_inside, malformed
+from overtake.remote.faults import Fault, error_inside, malformed
 from overtake.remote.gateway import Call, Gateway, gateway
 from overtake.remote.http import post
 from overtake.remote.outcome import outcome
@@ -16,6 +16,8 @@ from overtake.remote.store import key_of, store
 _PATH = "/api/chat/general_rag"
 _ROUNDING = 1e-3
 """What a 16-bit sigmoid can lie beside [0, 1]; a logit that lies no further away does no harm."""
+_NO_MODE = "the answer does not say as data.mode that the rewrite was used"
+_MODES = "this service knows no modes; docs/rag_service.md has the lines for it"
 _EMPTY_SECONDS = 3600.0
 """For so long an empty list is believed of a service that does not tell the state of its knowledge base: it may be filled meanwhile."""
 
@@ -58,8 +60,8 @@ class RagCall(Call):
         """Look up the state that was named last, on the gateway's loop."""
         state = _state(self.base)
         if state.version is None and not state.told:
-            kept = store().get([self.base]).get(self.base)
-            state.version = str(kept["version"]) if kept else None
+            stored = store().get([self.base]).get(self.base)
+            state.version = str(stored["version"]) if stored else None
 
     def unsure(self) -> str:
         """The knowledge base, where documents may have changed: it names its states, and has not answered this process yet."""
@@ -77,10 +79,10 @@ def rag_gateway(concurrency: int | None = None) -> Gateway:
 
     Raises SettingsError when no service is set.
     """
-    chosen = settings.load()
-    if not chosen.rag_url:
+    config = settings.load()
+    if not config.rag_url:
         raise settings.SettingsError("no RAG service is set: export OVERTAKE_RAG_URL, or start ours with tools/serve_rag.py")
-    return gateway("rag", concurrency or chosen.rag_concurrency, chosen.rag_timeout, requests_a_minute=chosen.rag_rpm)
+    return gateway("rag", concurrency or config.rag_concurrency, config.rag_timeout, requests_a_minute=config.rag_rpm)
 
 
 def rag_call(
@@ -93,41 +95,48 @@ def rag_call(
     labelled: bool = False,
     titled: bool = False,
     score_threshold: float | None = None,
+    mode: str = "",
 ) -> Call:
     """A retrieval with `rewrite`; to measure the original query send it as the rewrite too, or the service rewrites by itself.
 
     `score_threshold`: what the reranker scores lower is cut off; None for that of the settings.
 
     `labelled`: gold documents will tell what is relevant, so nothing is to be cut off by the reranker's score, and a list whose
-    documents are not all named is a failed call. `titled`: the value holds the documents' titles too, by their ids under "titles".
+    documents are not all named is a failed call. `mode`: the service is to use the rewrite so, "fused" or "fallback"; one that does not
+    say in its answer that it did fails, since it may know no modes; the value then holds under "fell_back" why it took the question, if
+    it did. `titled`: the value holds the documents' titles too, by their ids under "titles".
     """
-    chosen = settings.load()
-    cut = chosen.rag_score_threshold if score_threshold is None else score_threshold
+    config = settings.load()
+    cut = config.rag_score_threshold if score_threshold is None else score_threshold
     body = {
         "query": query,
         "rewritten_query": rewrite,
         "tenant_id": tenant_id,
         "kb_name": kb_name,
-        "top_k": top_k or chosen.rag_top_k,
+        "top_k": top_k or config.rag_top_k,
         "score_threshold": 0.0 if labelled else cut,
-    }
-    address = without_login(chosen.rag_url)
+    } | ({"mode": mode} if mode else {})
+    address = without_login(config.rag_url)
     base = key_of({"state of": address, "tenant_id": tenant_id, "kb_name": kb_name})
     version: str | None = None
 
     async def send() -> dict[str, Any]:
         nonlocal version
-        answer = await post(chosen.rag_url.rstrip("/") + _PATH, body, chosen.rag_api_key.get_secret_value())
-        found = read_recall(answer, labelled=labelled)
+        answer = await post(config.rag_url.rstrip("/") + _PATH, body, config.rag_api_key.get_secret_value())
+        hits = read_recall(answer, labelled=labelled)
+        if mode and answer["data"].get("mode") != mode:
+            raise Fault("malformed", f"{_NO_MODE} {mode}: {_MODES}", again=False)
         version = _named_state(answer)
         _tell(base, version)
-        value: dict[str, Any] = {"recall": [[hit.doc_id, hit.score] for hit in found]}
+        value: dict[str, Any] = {"recall": [[hit.doc_id, hit.score] for hit in hits]}
+        if mode:
+            value["fell_back"] = str(answer["data"].get("fell_back") or "")
         if titled:
             titles = (str(item.get("title") or "") for item in answer["data"]["recall"])
-            value["titles"] = {hit.doc_id: title for hit, title in zip(found, titles, strict=True) if hit.doc_id and title.strip()}
+            value["titles"] = {hit.doc_id: title for hit, title in zip(hits, titles, strict=True) if hit.doc_id and title.strip()}
         return value
 
-    identity = {"url": address, "kb_version": chosen.kb_version, **body} | ({"labelled": True} if labelled else {})
+    identity = {"url": address, "kb_version": config.kb_version, **body} | ({"labelled": True} if labelled else {})
     identity |= {"titled": True} if titled else {}
     return RagCall(identity, send, base=base, answered=lambda: version)
 

@@ -22,10 +22,10 @@ def embed(texts: Sequence[str], base_url: str, model: str, key: str = "") -> lis
     """One vector a text from an OpenAI-compatible `base_url`/embeddings, all of one length. Raises Fault."""
     parts = [list(texts[start : start + _TEXTS]) for start in range(0, len(texts), _TEXTS)]
     url = f"{base_url.rstrip('/')}/embeddings"
-    found = [vector for part in parts for vector in _ask(url, {"model": model, "input": part}, key, _vectors)]
-    if len(found) != len(texts) or len(set(map(len, found))) > 1:
-        raise malformed(f"{len(texts)} texts were sent, {len(found)} vectors came", [len(vector) for vector in found][:100])
-    return found
+    vectors = [vector for part in parts for vector in _ask(url, {"model": model, "input": part}, key, _vectors)]
+    if len(vectors) != len(texts) or len(set(map(len, vectors))) > 1:
+        raise malformed(f"{len(texts)} texts were sent, {len(vectors)} vectors came", [len(vector) for vector in vectors][:100])
+    return vectors
 
 
 def rerank(query: str, texts: Sequence[str], base_url: str, model: str = "", key: str = "") -> list[float]:
@@ -44,7 +44,7 @@ def rerank(query: str, texts: Sequence[str], base_url: str, model: str = "", key
     return [scores[place] for place in range(len(texts))]
 
 
-def _ask(url: str, body: object, key: str, read: Any) -> Any:
+def _ask(url: str, body: object, key: str, parse: Any) -> Any:
     async def bounded() -> Any:
         async with asyncio.timeout(SECONDS):
             return await post(url, body, key, proxies=True)
@@ -53,7 +53,7 @@ def _ask(url: str, body: object, key: str, read: Any) -> Any:
         answer = asyncio.run_coroutine_threadsafe(bounded(), loop()).result()
     except Exception as error:  # noqa: BLE001 - whatever broke the request ends as a Fault
         raise of_error(error, SECONDS) from None
-    return read(answer)
+    return parse(answer)
 
 
 def _vectors(answer: Any) -> list[list[float]]:
@@ -63,9 +63,9 @@ def _vectors(answer: Any) -> list[list[float]]:
     """
     rows: Any = answer.get("data") if isinstance(answer, dict) else None
     try:
-        found = [row["embedding"] for row in sorted(rows, key=lambda row: row["index"])]
-        if all(vector and all(math.isfinite(value) for value in vector) for vector in found):
-            return found
+        vectors = [row["embedding"] for row in sorted(rows, key=lambda row: row["index"])]
+        if all(vector and all(math.isfinite(value) for value in vector) for vector in vectors):
+            return vectors
     except (KeyError, TypeError):
         pass
     raise malformed('the answer holds no "data" of {"index", "embedding": numbers}', answer)
@@ -78,9 +78,9 @@ def _scores(answer: Any) -> dict[int, float]:
     """
     rows: Any = answer.get("results") if isinstance(answer, dict) else answer
     try:
-        found = {row["index"]: float(row["relevance_score"] if "relevance_score" in row else row["score"]) for row in rows}
+        by_index = {row["index"]: float(row["relevance_score"] if "relevance_score" in row else row["score"]) for row in rows}
     except (KeyError, TypeError, ValueError):
         raise malformed('the answer holds no "results" of {"index", "relevance_score"}, nor TEI\'s list', answer) from None
-    if not all(0 <= score <= 1 for score in found.values()):
+    if not all(0 <= score <= 1 for score in by_index.values()):
         raise malformed("a score lies outside [0, 1]: have the server apply the sigmoid", answer)
-    return found
+    return by_index

@@ -101,7 +101,7 @@ class Owners:
         return False
 
     def close(self) -> None:
-        """Be known as ended."""
+        """Mark this process as ended."""
         os.close(self._file)
 
 
@@ -162,41 +162,44 @@ class Store:
     def _connect(self, seconds: float) -> sqlite3.Connection:
         _make_private(self._path)  # SQLite gives its log the permissions of the file
         # Opened on the loop's thread, closed at exit from wherever that is.
-        found = sqlite3.connect(self._path, timeout=seconds, check_same_thread=False, isolation_level=None)
+        database = sqlite3.connect(self._path, timeout=seconds, check_same_thread=False, isolation_level=None)
         try:
-            (application,), (version,) = found.execute("PRAGMA application_id").fetchone(), found.execute("PRAGMA user_version").fetchone()
-            (tables,) = found.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (application,), (version,) = (
+                database.execute("PRAGMA application_id").fetchone(),
+                database.execute("PRAGMA user_version").fetchone(),
+            )
+            (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if tables and (application, version) != (_APPLICATION, _FORMAT):
                 raise sqlite3.DatabaseError("another program's, or another version's")
             if not tables:
-                found.executescript(_SCHEMA)
-            found.executescript(_OF_OWNERS)
-            found.execute("PRAGMA synchronous = NORMAL")
-            found.execute("PRAGMA journal_size_limit = 67108864")
-            found.execute("SELECT key, value FROM answers LIMIT 1").fetchone()
+                database.executescript(_SCHEMA)
+            database.executescript(_OF_OWNERS)
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute("PRAGMA journal_size_limit = 67108864")
+            database.execute("SELECT key, value FROM answers LIMIT 1").fetchone()
             self._inode, self._busy = self._path.stat().st_ino, seconds
         except BaseException:
-            found.close()  # before its file is moved: an open one has locks and a log of that name
+            database.close()  # before its file is moved: an open one has locks and a log of that name
             raise
-        return found
+        return database
 
     # ------------------------------------------------------------ answers
 
     def get(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The answers that are kept for these keys."""
-        found: dict[str, bytes] = {}
+        values: dict[str, bytes] = {}
         for start in range(0, len(keys), _AT_ONCE):
             part = keys[start : start + _AT_ONCE]
-            words = f"SELECT key, value FROM answers WHERE key IN ({','.join('?' * len(part))})"
-            found |= dict(self._read(lambda database, words=words, part=part: database.execute(words, part).fetchall(), []))  # type: ignore[misc]
-        found |= {key: self._answers[key] for key in keys if key in self._answers}
-        read = {key: self._value(key, value) for key, value in found.items()}
-        return {key: value for key, value in read.items() if value is not None}
+            sql = f"SELECT key, value FROM answers WHERE key IN ({','.join('?' * len(part))})"
+            values |= dict(self._read(lambda database, sql=sql, part=part: database.execute(sql, part).fetchall(), []))  # type: ignore[misc]
+        values |= {key: self._answers[key] for key in keys if key in self._answers}
+        decoded = {key: self._value(key, value) for key, value in values.items()}
+        return {key: value for key, value in decoded.items() if value is not None}
 
     @staticmethod
-    def _value(key: str, kept: bytes) -> dict[str, Any] | None:
+    def _value(key: str, encoded: bytes) -> dict[str, Any] | None:
         try:
-            value = decode(kept)
+            value = decode(encoded)
             if not isinstance(value, dict):
                 raise TypeError("no JSON object")
         except (ValueError, RecursionError, TypeError) as error:
@@ -206,17 +209,17 @@ class Store:
 
     def put(self, key: str, value: Mapping[str, Any], seconds: float | None = None) -> None:
         """Keep an answer, for so many seconds where they are given."""
-        kept = encode(value if seconds is None else {**value, _UNTIL: time.time() + seconds})
-        self._held += len(kept) - len(self._answers.pop(key, b""))
-        self._answers[key] = kept
+        encoded = encode(value if seconds is None else {**value, _UNTIL: time.time() + seconds})
+        self._held += len(encoded) - len(self._answers.pop(key, b""))
+        self._answers[key] = encoded
         given_up = 0
         while self._held > _HELD_BYTES and len(self._answers) > 1:
             self._held -= len(self._answers.pop(next(iter(self._answers))))
             given_up += 1
         if given_up and self._trouble != "given up":
             self._trouble = "given up"
-            words = "%s cannot be written, and %d MB of answers wait in memory: the oldest are given up"
-            _log.warning(words, self._path, _HELD_BYTES // 2**20)
+            message = "%s cannot be written, and %d MB of answers wait in memory: the oldest are given up"
+            _log.warning(message, self._path, _HELD_BYTES // 2**20)
         self._soon()
 
     # ------------------------------------------------------------ claims
@@ -241,12 +244,12 @@ class Store:
             database.execute("INSERT OR REPLACE INTO claims VALUES (?, ?)", (key, self._owners.me))
             return True
 
-        found = self._write(claim)
-        if found is None:
+        claimed = self._write(claim)
+        if claimed is None:
             return self.get([key]).get(key) or self._claimed(key)
-        if isinstance(found, bytes):
-            return self._value(key, found) or self._claimed(key)
-        return found and self._claimed(key)
+        if isinstance(claimed, bytes):
+            return self._value(key, claimed) or self._claimed(key)
+        return claimed and self._claimed(key)
 
     def _claimed(self, key: str) -> bool:
         self._claims.add(key)
@@ -257,8 +260,8 @@ class Store:
         """Return whether somebody else is asking for it."""
         if key in self._claims:
             return True
-        words = "SELECT owner FROM claims WHERE key = ?"
-        row = self._read(lambda database: database.execute(words, (key,)).fetchone(), None)
+        sql = "SELECT owner FROM claims WHERE key = ?"
+        row = self._read(lambda database: database.execute(sql, (key,)).fetchone(), None)
         return bool(row) and row[0] != self._owners.me and self._owners.alive(row[0])
 
     def release(self, key: str) -> None:
@@ -277,15 +280,15 @@ class Store:
 
         def reserve(database: sqlite3.Connection) -> Money:
             rows = database.execute("SELECT owner, usd FROM reserved WHERE run = ?", (run,)).fetchall()
-            for owner, left in [(owner, left) for owner, left in rows if not self._owners.alive(owner)]:
+            for owner, stale in [(owner, stale) for owner, stale in rows if not self._owners.alive(owner)]:
                 database.execute("DELETE FROM reserved WHERE run = ? AND owner = ?", (run, owner))
-                self._spend(database, run, left)
+                self._spend(database, run, stale)
             spent = self._spend(database, run, 0.0)
-            (held,) = database.execute("SELECT coalesce(sum(usd), 0) FROM reserved WHERE run = ?", (run,)).fetchone()
-            granted = spent + held + usd <= most
+            (reserved,) = database.execute("SELECT coalesce(sum(usd), 0) FROM reserved WHERE run = ?", (run,)).fetchone()
+            granted = spent + reserved + usd <= most
             if granted:
                 self._reserve(database, run, usd)
-            return Money(spent, held, granted)
+            return Money(spent, reserved, granted)
 
         return self._write(reserve)
 
@@ -299,13 +302,13 @@ class Store:
         return self._write(settle)
 
     def _reserve(self, database: sqlite3.Connection, run: str, usd: float) -> None:
-        words = "INSERT INTO reserved VALUES (?, ?, max(?, 0)) ON CONFLICT DO UPDATE SET usd = max(usd + ?, 0)"
-        database.execute(words, (run, self._owners.me, usd, usd))
+        sql = "INSERT INTO reserved VALUES (?, ?, max(?, 0)) ON CONFLICT DO UPDATE SET usd = max(usd + ?, 0)"
+        database.execute(sql, (run, self._owners.me, usd, usd))
 
     @staticmethod
     def _spend(database: sqlite3.Connection, run: str, usd: float) -> float:
-        words = "INSERT INTO spending VALUES (?, ?, NULL) ON CONFLICT DO UPDATE SET usd = usd + excluded.usd RETURNING usd"
-        return float(database.execute(words, (run, usd)).fetchall()[0][0])
+        sql = "INSERT INTO spending VALUES (?, ?, NULL) ON CONFLICT DO UPDATE SET usd = usd + excluded.usd RETURNING usd"
+        return float(database.execute(sql, (run, usd)).fetchall()[0][0])
 
     def spend(self, run: str, usd: float) -> float | None:
         """Add to what a run has spent, over all its processes and restarts; returns the sum in USD, None where it cannot be kept."""
@@ -313,8 +316,8 @@ class Store:
 
     def quiet_from(self, run: str, step: int) -> int | None:
         """The step from which a run asks no judge: the one noted before, else `step`, noted for all its processes; None: not kept."""
-        words = "UPDATE spending SET quiet_from = coalesce(quiet_from, ?) WHERE run = ? RETURNING quiet_from"
-        return self._write(lambda database: int((database.execute(words, (step, run)).fetchall() or [(step,)])[0][0]))
+        sql = "UPDATE spending SET quiet_from = coalesce(quiet_from, ?) WHERE run = ? RETURNING quiet_from"
+        return self._write(lambda database: int((database.execute(sql, (step, run)).fetchall() or [(step,)])[0][0]))
 
     # ------------------------------------------------------------ the ledger
 
@@ -333,20 +336,20 @@ class Store:
     def _write_ledger(self) -> None:
         rows, self._rows = b"".join(self._rows), []
         try:
-            written = os.write(self._ledger, rows)
-            words = "no space is left"
+            count = os.write(self._ledger, rows)
+            reason = "no space is left"
         except OSError as error:
-            written, words = 0, str(error)
-        left = rows[written:]
-        if not left:
+            count, reason = 0, str(error)
+        rest = rows[count:]
+        if not rest:
             self._ledger_fails = False
             return
-        if written:  # the row that is cut ends here, and is written whole when it is possible again
-            left = b"\n" + rows[rows.rfind(b"\n", 0, written) + 1 :]
+        if count:  # the row that is cut ends here, and is written whole when it is possible again
+            rest = b"\n" + rows[rows.rfind(b"\n", 0, count) + 1 :]
         if not self._ledger_fails:
-            _log.warning("the ledger in %s cannot be written (%s): its rows wait in memory until it can", self._folder, words)
+            _log.warning("the ledger in %s cannot be written (%s): its rows wait in memory until it can", self._folder, reason)
         self._ledger_fails = True
-        self._rows = [left[left.find(b"\n", len(left) - _HELD_ROWS_BYTES) + 1 :] if len(left) > _HELD_ROWS_BYTES else left]
+        self._rows = [rest[rest.find(b"\n", len(rest) - _HELD_ROWS_BYTES) + 1 :] if len(rest) > _HELD_ROWS_BYTES else rest]
 
     # ------------------------------------------------------------ the file
 
@@ -410,7 +413,7 @@ class Store:
                 return None
             try:
                 with _transaction(self._database):
-                    found = work(self._database)
+                    value = work(self._database)
             except sqlite3.DatabaseError as error:
                 if not self._failed(error):
                     return None
@@ -418,7 +421,7 @@ class Store:
                 if self._trouble and not self._answers:
                     self._trouble = ""
                 self._patient(_BUSY_SECONDS)
-                return found
+                return value
         return None
 
     def _read(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
@@ -454,8 +457,8 @@ class Store:
         """Another process's lock, a full disk, no permission: say so once, and keep nobody waiting for it."""
         if not self._trouble:
             self._trouble = "held"
-            words = "%s cannot be used at the moment (%s): answers wait in memory, at most %d MB, and are kept when it is possible again"
-            _log.warning(words, self._path, error, _HELD_BYTES // 2**20)
+            message = "%s cannot be used at the moment (%s): answers wait in memory, at most %d MB, and are kept when it is possible again"
+            _log.warning(message, self._path, error, _HELD_BYTES // 2**20)
         self._next_write = time.monotonic() + _AGAIN_SECONDS
         self._patient(_TROUBLED_SECONDS)
 
@@ -492,11 +495,11 @@ class Store:
 
 def _private(path: Path, flags: int) -> int:
     """A file opened, or made, that its owner alone may read: it holds what users ask."""
-    found = os.open(path, flags | os.O_CREAT, 0o600)
-    if stat.S_ISREG(os.fstat(found).st_mode):  # and no device that a link names
+    descriptor = os.open(path, flags | os.O_CREAT, 0o600)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):  # and no device that a link names
         with contextlib.suppress(PermissionError):  # another user's, who shares the folder
-            os.fchmod(found, 0o600)
-    return found
+            os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def _make_private(path: Path) -> None:
@@ -506,10 +509,10 @@ def _make_private(path: Path) -> None:
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    for one in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+    for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
         with contextlib.suppress(FileNotFoundError, PermissionError):
-            if one.is_file():
-                one.chmod(0o600)
+            if file.is_file():
+                file.chmod(0o600)
 
 
 @contextlib.contextmanager
@@ -558,17 +561,17 @@ def _alone(file: Path, seconds: float | None = None) -> Iterator[None]:
 
 
 def store() -> Store:
-    """This process's store, in the settings' folder. To be called on the gateway's loop.
+    """Return this process's store, in the settings' folder. To be called on the gateway's loop.
 
     Raises SettingsError when nothing can be kept there.
     """
-    chosen = settings.load()
+    config = settings.load()
 
     def make() -> Store:
         try:
-            return Store(chosen.cache_dir.expanduser(), chosen.cache_mb * 2**20)
+            return Store(config.cache_dir.expanduser(), config.cache_mb * 2**20)
         except (OSError, sqlite3.Error) as error:
-            words = f"OVERTAKE_CACHE_DIR={chosen.cache_dir}: answers cannot be kept there ({error})"
-            raise settings.SettingsError(f"{words}: make room or name another folder") from None
+            message = f"OVERTAKE_CACHE_DIR={config.cache_dir}: answers cannot be kept there ({error})"
+            raise settings.SettingsError(f"{message}: make room or name another folder") from None
 
     return client("store", make)

@@ -65,8 +65,8 @@ def read_qrels(folder: Path, split: str | None = None) -> dict[str, dict[str, in
     else:
         files = [folder / "qrels.tsv"] if (folder / "qrels.tsv").is_file() else splits
     if not files:
-        wanted = folder / "qrels" / f"{split}.tsv" if split is not None else f"{folder / 'qrels.tsv'} or {folder / 'qrels'}/*.tsv"
-        raise ValueError(f"{wanted}: no such file; splits there: {', '.join(path.stem for path in splits) or 'none'}")
+        expected = folder / "qrels" / f"{split}.tsv" if split is not None else f"{folder / 'qrels.tsv'} or {folder / 'qrels'}/*.tsv"
+        raise ValueError(f"{expected}: no such file; splits there: {', '.join(path.stem for path in splits) or 'none'}")
     qrels: dict[str, dict[str, int]] = {}
     for path in files:
         for where, query, document, score in _labels(path):

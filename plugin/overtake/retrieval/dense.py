@@ -1,8 +1,4 @@
-"""Words and meaning together: dense vectors beside the embedded engine's BM25, and the fusion of both orders.
-
-Reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): a document's score is the sum of 1 / (60 + its rank) over the orders that
-hold it, each DEPTH deep. Ranks need no common scale, which BM25 and a cosine do not have; 60 is the paper's constant.
-"""
+"""Words and meaning together: dense vectors beside the embedded engine's BM25, both orders fused, each DEPTH deep."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,9 +8,9 @@ import numpy as np
 
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.index import Index, words
+from overtake.retrieval.modes import fuse
 
 DEPTH = 50
-_RANK = 60
 _LITTLE_ENDIAN = np.dtype("<f4")
 
 
@@ -31,19 +27,6 @@ class Encoder(Protocol):
 def text_of(document: Document) -> str:
     """Text of a document that is embedded."""
     return f"{document.title}\n{document.text}".strip()
-
-
-def fuse(orders: Iterable[Sequence[str]], k: int) -> list[tuple[str, float]]:
-    """The k best ids of several orders and their scores, equal scores by id.
-
-    >>> [(doc_id, round(score, 4)) for doc_id, score in fuse([["a", "b"], ["b", "c"]], 2)]
-    [('b', 0.0325), ('a', 0.0164)]
-    """
-    scores: dict[str, float] = {}
-    for order in orders:
-        for rank, doc_id in enumerate(order, 1):
-            scores[doc_id] = scores.get(doc_id, 0.0) + 1 / (_RANK + rank)
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]
 
 
 class Vectors:
@@ -69,11 +52,11 @@ class Vectors:
         if added:
             new = np.stack(list(added.values()))
             if used + len(new) > len(matrix):
-                kept = np.flatnonzero(alive[:used])
-                ids = [ids[place] for place in kept]
-                room = np.empty((max(5 * (len(kept) + len(new)) // 4, 1024), new.shape[1]), np.float32)
-                room[: len(kept)] = matrix[kept].reshape(len(kept), new.shape[1])
-                matrix, alive, used = room, np.zeros(len(room), bool), len(kept)
+                live_rows = np.flatnonzero(alive[:used])
+                ids = [ids[place] for place in live_rows]
+                room = np.empty((max(5 * (len(live_rows) + len(new)) // 4, 1024), new.shape[1]), np.float32)
+                room[: len(live_rows)] = matrix[live_rows].reshape(len(live_rows), new.shape[1])
+                matrix, alive, used = room, np.zeros(len(room), bool), len(live_rows)
                 alive[:used] = True
                 self._places = {doc_id: place for place, doc_id in enumerate(ids)}
             matrix[used : used + len(new)] = new
@@ -82,12 +65,12 @@ class Vectors:
             ids = [*ids, *added]
         self._state = (ids, matrix, alive)
 
-    def nearest(self, asked: np.ndarray, k: int) -> list[tuple[str, float]]:
+    def nearest(self, query: np.ndarray, k: int) -> list[tuple[str, float]]:
         """The k ids of the highest dot product, best first, equal ones by id."""
         ids, matrix, alive = self._state
         if not ids:
             return []
-        scores = matrix[: len(ids)] @ asked
+        scores = matrix[: len(ids)] @ query
         scores[~alive[: len(ids)]] = -np.inf
         best = np.argpartition(-scores, k - 1)[:k] if k < len(ids) else np.arange(len(ids))
         hits = [(ids[place], float(scores[place])) for place in best if scores[place] > -np.inf]
@@ -106,22 +89,22 @@ class HybridIndex:
         """Raises ValueError when a document has no vector of this encoder."""
         self._index, self._encoder, self._vectors = index, encoder, Vectors()
         self.kind = f"words and {encoder.name}"
-        held: dict[str, np.ndarray] = {}
-        for doc_id, kept in index.vectors():
-            name, _, numbers = kept.partition(b"\0")
+        vectors: dict[str, np.ndarray] = {}
+        for doc_id, vector in index.vectors():
+            name, _, numbers = vector.partition(b"\0")
             if name.decode() != encoder.name:
                 origin = f"of {name.decode()!r}" if name else "of no model"
                 raise ValueError(
                     f"document {doc_id!r} has a vector {origin}, not of {encoder.name!r}: load the documents into a new folder"
                 )
-            held[doc_id] = np.frombuffer(numbers, _LITTLE_ENDIAN)
-        self._vectors.change(held, ())
+            vectors[doc_id] = np.frombuffer(numbers, _LITTLE_ENDIAN)
+        self._vectors.change(vectors, ())
 
     @classmethod
     def build(cls, documents: Iterable[Document], encoder: Encoder, folder: Path | None = None) -> "HybridIndex":
         """Index documents in memory or in a new folder; see Index.build. Raises Unavailable."""
-        given = list(documents)
-        return cls(Index.build(given, folder, _kept(encoder, given)[1]), encoder)
+        whole = list(documents)
+        return cls(Index.build(whole, folder, _kept(encoder, whole)[1]), encoder)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -133,13 +116,13 @@ class HybridIndex:
         lexical = self._index.find(text, max(k, DEPTH))
         if not words(text):
             return []
-        (asked,) = self._encoder.encode([text], asking=True)
-        known = {document.id: document for document, _ in lexical}
-        near = [doc_id for doc_id, _ in self._vectors.nearest(asked, max(k, DEPTH))]
-        known |= {document.id: document for document in self._index.get([doc_id for doc_id in near if doc_id not in known])}
+        (query,) = self._encoder.encode([text], asking=True)
+        by_id = {document.id: document for document, _ in lexical}
+        near = [doc_id for doc_id, _ in self._vectors.nearest(query, max(k, DEPTH))]
+        by_id |= {document.id: document for document in self._index.get([doc_id for doc_id in near if doc_id not in by_id])}
         # What went between the two searches is in neither order.
-        orders = [document.id for document, _ in lexical], [doc_id for doc_id in near if doc_id in known]
-        return [(known[doc_id], score) for doc_id, score in fuse(orders, k)]
+        orders = [document.id for document, _ in lexical], [doc_id for doc_id in near if doc_id in by_id]
+        return [(by_id[doc_id], score) for doc_id, score in fuse(orders, k)]
 
     def get(self, ids: Collection[str]) -> list[Document]:
         """The documents of these ids, in no order; ids that are unknown are left out."""
@@ -151,9 +134,9 @@ class HybridIndex:
 
     def change(self, documents: Iterable[Document] = (), delete: Iterable[str] = ()) -> None:
         """Add or replace documents and delete ids, text and vector in one commit; nothing is changed when the encoder is Unavailable."""
-        given, gone = list({document.id: document for document in documents}.values()), list(delete)
-        vectors, kept = _kept(self._encoder, given)
-        self._index.change(given, gone, kept)
+        changed, gone = list({document.id: document for document in documents}.values()), list(delete)
+        vectors, stored = _kept(self._encoder, changed)
+        self._index.change(changed, gone, stored)
         self._vectors.change(vectors, gone)
 
     def close(self) -> None:

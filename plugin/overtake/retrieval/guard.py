@@ -80,7 +80,9 @@ def _notes(registry: CollectorRegistry, log: TextIO | None) -> Callable[[Info], 
 
 
 class Guard:
-    """ASGI middleware. Requests past it run in the order they came, one at a time by default: a search is work that no thread makes faster.
+    """Middleware (ASGI) that bounds what waits.
+
+    Requests past it run in the order they came, one at a time by default: a search is work that no thread makes faster.
 
     401 without the key (compared in constant time), 403 for a change with the key for reading, 413 for a body that is too large, 408 for
     one that is too slow, 503 with Retry-After when the queue is full; none costs a search. A request counts from its last byte until

@@ -36,16 +36,16 @@ def hold_out(folder: Path, out: Path, share: float, seed: int, *, documents: boo
         raise BadInput(str(error)) from None
     if published and documents:
         raise BadInput(f"{folder}: its split is published in qrels/test.tsv and is kept: leave --documents out")
-    known = {document.id for document in corpus}
-    absent = sorted({doc_id for row in labels.values() for doc_id in row} - known)
+    doc_ids = {document.id for document in corpus}
+    absent = sorted({doc_id for row in labels.values() for doc_id in row} - doc_ids)
     if absent:
         raise BadInput(f"{folder}: qrels name {len(absent)} documents that the corpus lacks (first: {absent[0]}): correct either file")
     if not published:
         texts = [queries[name]["text"] for name in labels]
-        held = _with_documents(texts, list(labels.values()), share, seed) if documents else held_out(texts, share, seed)
+        test_texts = _with_documents(texts, list(labels.values()), share, seed) if documents else held_out(texts, share, seed)
         together = ", and questions that share a document stay together" if documents else ""
         for side, is_test in (("train", False), ("test", True)):
-            sides[side] = {name: row for (name, row), out_of in zip(labels.items(), held, strict=True) if out_of == is_test}
+            sides[side] = {name: row for (name, row), out_of in zip(labels.items(), test_texts, strict=True) if out_of == is_test}
             if not sides[side]:
                 raise BadInput(
                     f"{folder}: no question is left for {side}: {len(labels)} questions have labels, --share is {share}{together}"
@@ -75,17 +75,17 @@ def _with_documents(texts: list[str], labels: list[dict[str, int]], share: float
     names = [f"question {for_likeness(text)}" for text in texts]
     for name, row in zip(names, labels, strict=True):
         for document in row:
-            one, other = top(f"document {document}"), top(name)
-            if one != other:
-                above[one] = other
+            first, other = top(f"document {document}"), top(name)
+            if first != other:
+                above[first] = other
     groups: dict[str, list[int]] = {}
     for at, name in enumerate(names):
         groups.setdefault(top(name), []).append(at)
-    held: set[int] = set()
+    test_places: set[int] = set()
     for group in shuffled(sorted(groups.values(), key=lambda group: min(names[at] for at in group)), seed):
-        if len(held) + len(group) <= round(share * len(texts)):
-            held.update(group)
-    return [at in held for at in range(len(texts))]
+        if len(test_places) + len(group) <= round(share * len(texts)):
+            test_places.update(group)
+    return [at in test_places for at in range(len(texts))]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

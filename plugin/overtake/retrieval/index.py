@@ -135,7 +135,7 @@ class Index:
         return cls(index)
 
     def search(self, text: str, k: int) -> list[tuple[str, float]]:
-        """`find` without the texts: (id, BM25 score)."""
+        """Find without the texts: (id, BM25 score)."""
         return [(document.id, score) for document, score in self.find(text, k)]
 
     def find(self, text: str, k: int) -> list[tuple[Document, float]]:
@@ -179,8 +179,8 @@ class Index:
         searcher = self._searcher
         hits = searcher.search(tantivy.Query.all_query(), max(1, int(searcher.num_docs)), count=False).hits
         for _, address in hits:
-            kept = searcher.doc(address)
-            yield kept["id"][0], bytes((kept[_VECTOR] or [b""])[0])
+            stored = searcher.doc(address)
+            yield stored["id"][0], bytes((stored[_VECTOR] or [b""])[0])
 
 
 def _telling(searcher: tantivy.Searcher, terms: Counter[str]) -> Counter[str]:
@@ -188,14 +188,14 @@ def _telling(searcher: tantivy.Searcher, terms: Counter[str]) -> Counter[str]:
     if searcher.num_docs < _FEW:
         return terms
     most = _COMMON * searcher.num_docs
-    held = {term: searcher.doc_freq(_FIELD, term) for term in terms}
-    return Counter({term: terms[term] for term in terms if held[term] and (len(term) > 1 or held[term] <= most)}) or terms
+    frequency = {term: searcher.doc_freq(_FIELD, term) for term in terms}
+    return Counter({term: terms[term] for term in terms if frequency[term] and (len(term) > 1 or frequency[term] <= most)}) or terms
 
 
 def _row(document: Document, vectors: Mapping[str, bytes]) -> tantivy.Document:
     terms = " ".join(words(f"{document.title} {document.text}"))
-    kept = {_VECTOR: vectors[document.id]} if document.id in vectors else {}
-    return tantivy.Document(id=document.id, words=terms, document=msgspec.json.encode(document), **kept)
+    vector = {_VECTOR: vectors[document.id]} if document.id in vectors else {}
+    return tantivy.Document(id=document.id, words=terms, document=msgspec.json.encode(document), **vector)
 
 
 def _document(searcher: tantivy.Searcher, address: tantivy.DocAddress) -> Document:

@@ -12,17 +12,17 @@ from overtake.retrieval.engine import Engine, Unavailable
 
 def load(engine: Engine, documents: list[Document], batch: int, name: str) -> int:
     """Write the documents that the engine does not hold as they are; how many were written."""
-    written = 0
+    count = 0
     with tqdm(total=len(documents), desc=name, unit="doc") as bar:
         for start in range(0, len(documents), batch):
             part = documents[start : start + batch]
-            held = set(engine.get({document.id for document in part}))
-            new = [document for document in part if document not in held]
+            present = set(engine.get({document.id for document in part}))
+            new = [document for document in part if document not in present]
             if new:
                 engine.change(new)
-            written += len(new)
+            count += len(new)
             bar.update(len(part))
-    return written
+    return count
 
 
 def work(args: argparse.Namespace) -> int:
@@ -36,9 +36,9 @@ def work(args: argparse.Namespace) -> int:
         bases = [(key, read_corpus(path)) for key, path in map(stores.named, args.kb)]
         for key, documents in bases:
             engine = store.engine(key, [])
-            written = load(engine, documents, args.batch, "/".join(key))
+            count = load(engine, documents, args.batch, "/".join(key))
             engine.close()
-            print(f"{'/'.join(key)}: {written} written, {len(documents) - written} there already, {len(engine)} in all", flush=True)
+            print(f"{'/'.join(key)}: {count} written, {len(documents) - count} there already, {len(engine)} in all", flush=True)
     except Unavailable as error:
         print(f"error: {error}; run it again to go on", file=sys.stderr)
         return 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def quality(relevances: Sequence[float]) -> float:
-    """0.6 * the first relevance + 0.4 * the mean of the first three, for relevances in rank order (reranker scores, or 1/0 of gold).
+    """Return 0.6 * the first relevance + 0.4 * the mean of the first three, for relevances in rank order (reranker scores, or 1/0 of gold).
 
     A list shorter than three is averaged over what it holds, so cutting weak documents by a threshold is not punished; an empty
     list is 0.0. Where lists may differ in length for a reason that deserves no reward, fill them up with zeros first.
@@ -21,7 +21,7 @@ def quality(relevances: Sequence[float]) -> float:
 
 
 def evaluate_run(run: dict[str, list[str]], qrels: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:
-    """hit@1, recall@5, mrr@10, ndcg@10 (ir_measures) and quality of gold relevance (1/0) for each question of the run.
+    """Measure hit@1, recall@5, mrr@10, ndcg@10 (ir_measures) and quality of gold relevance (1/0) for each question of the run.
 
     `run` holds ranked document ids by question; an empty list scores 0 everywhere, and for quality a list shorter than three is filled
     up with documents that are not relevant. Questions that only the qrels hold are left out.

@@ -20,9 +20,10 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from overtake.retrieval.corpus import Document
-from overtake.retrieval.dense import DEPTH, Encoder, fuse, text_of
+from overtake.retrieval.dense import DEPTH, Encoder, text_of
 from overtake.retrieval.engine import Unavailable
 from overtake.retrieval.index import words
+from overtake.retrieval.modes import fuse
 
 COLLECTION = "overtake"
 _VECTOR, _DENSE = "words", "dense"
@@ -71,11 +72,11 @@ class QdrantIndex:
         idf = models.SearchParams(idf=models.IdfCorpusParams(corpus=self._mine))
         if self._encoder is None:
             return self._ask([self._query(sparse, _VECTOR, k, idf)])[0]
-        (asked,) = self._encoder.encode([text], asking=True)
+        (query,) = self._encoder.encode([text], asking=True)
         depth = max(k, DEPTH)
-        both = self._ask([self._query(sparse, _VECTOR, depth, idf), self._query(asked.tolist(), _DENSE, depth)])
-        known = {document.id: document for hits in both for document, _ in hits}
-        return [(known[doc_id], score) for doc_id, score in fuse([[document.id for document, _ in hits] for hits in both], k)]
+        both = self._ask([self._query(sparse, _VECTOR, depth, idf), self._query(query.tolist(), _DENSE, depth)])
+        by_id = {document.id: document for hits in both for document, _ in hits}
+        return [(by_id[doc_id], score) for doc_id, score in fuse([[document.id for document, _ in hits] for hits in both], k)]
 
     def _query(self, query: Any, using: str, limit: int, params: models.SearchParams | None = None) -> models.QueryRequest:
         return models.QueryRequest(query=query, using=using, filter=self._mine, params=params, limit=limit, with_payload=True)
@@ -101,16 +102,18 @@ class QdrantIndex:
 
         Two requests where both are given, documents first: broken off between them, the ids are still there and the call can be repeated.
         """
-        given = {document.id: document for document in documents}
-        cut = {doc_id: words(f"{document.title} {document.text}") for doc_id, document in given.items()}
-        gone = [doc_id for doc_id in delete if doc_id not in given]
+        changed = {document.id: document for document in documents}
+        cut = {doc_id: words(f"{document.title} {document.text}") for doc_id, document in changed.items()}
+        gone = [doc_id for doc_id in delete if doc_id not in changed]
         count, total = self._lengths = self._lengths or self._count()
         count, total = count + len(cut), total + sum(map(len, cut.values()))
         average = total / max(1, count)
         dense = (
-            [] if self._encoder is None or not given else self._encoder.encode(list(map(text_of, given.values())), asking=False).tolist()
+            []
+            if self._encoder is None or not changed
+            else self._encoder.encode(list(map(text_of, changed.values())), asking=False).tolist()
         )
-        points = [self._made(given[doc_id], terms, average, vector) for (doc_id, terms), vector in zip_longest(cut.items(), dense)]
+        points = [self._made(changed[doc_id], terms, average, vector) for (doc_id, terms), vector in zip_longest(cut.items(), dense)]
         with _answers():
             if points:
                 self._client.upsert(self._collection, points, wait=True)
@@ -120,7 +123,7 @@ class QdrantIndex:
                 self._client.delete(self._collection, models.PointIdsList(points=[self._point(doc_id) for doc_id in gone]), wait=True)
 
     def close(self) -> None:
-        """Nothing: the client belongs to the caller."""
+        """Leave all open: the client belongs to the caller."""
 
     def _made(self, document: Document, terms_of_document: list[str], average: float, dense: list[float] | None) -> models.PointStruct:
         norm = _K1 * (1 - _B + _B * len(terms_of_document) / max(1.0, average))

@@ -105,8 +105,8 @@ class Reranker:
             mean = max(1.0, self._lengths / max(1, self._count))
         scores = []
         for title, both in map(self._held, documents):
-            held = sum(weight * (1 + TITLE_BONUS * (gram in title)) for gram, weight in weights if gram in both)
-            coverage = held / total / (1 + LENGTH_PENALTY * len(both) / mean) if total else 0.0
+            shared = sum(weight * (1 + TITLE_BONUS * (gram in title)) for gram, weight in weights if gram in both)
+            coverage = shared / total / (1 + LENGTH_PENALTY * len(both) / mean) if total else 0.0
             scores.append(coverage / (coverage + HALF_COVERAGE))
         return scores
 
@@ -115,8 +115,8 @@ class Reranker:
         weights = []
         for gram in sorted(grams(expand(query, self._lexicon))):
             # A gram that no document holds counts as if one did: in a small knowledge base the true value would drown every known one.
-            held = max(1, self._frequency.get(gram, 0))
-            idf = math.log(1 + max(0.0, self._count - held + 0.5) / (held + 0.5)) ** IDF_POWER
+            frequency = max(1, self._frequency.get(gram, 0))
+            idf = math.log(1 + max(0.0, self._count - frequency + 0.5) / (frequency + 0.5)) ** IDF_POWER
             weights.append((gram, idf * (CHARACTER_WEIGHT if len(gram) == 1 else 1)))
         return weights, sum(weight for _, weight in weights)
 

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -26,6 +26,7 @@ from overtake.retrieval.corpus import Document, read_corpus, read_lexicon
 from overtake.retrieval.dense import Encoder, HybridIndex
 from overtake.retrieval.engine import Engine, Unavailable
 from overtake.retrieval.index import Index
+from overtake.retrieval.modes import Mode, doubt, fused
 from overtake.retrieval.reranking import Reranker, Scorer, expand
 
 T = TypeVar("T")
@@ -87,11 +88,11 @@ class KnowledgeBase:
 
     def change(self, documents: Iterable[Document] = (), delete: Iterable[str] = ()) -> None:
         """Add documents, replace those whose id is known, delete ids (unknown ones too); the next question sees all of it."""
-        given, gone = {document.id: document for document in documents}, list(delete)
+        changed, gone = {document.id: document for document in documents}, list(delete)
         with self._changing:
-            before = self.index.get({*given, *gone})
-            self.index.change(given.values(), gone)
-            self._note(given.values(), before)
+            before = self.index.get({*changed, *gone})
+            self.index.change(changed.values(), gone)
+            self._note(changed.values(), before)
 
     def _note(self, added: Iterable[Document], removed: Iterable[Document]) -> None:
         def seen(documents: Iterable[Document], sign: int) -> Iterator[Document]:
@@ -113,7 +114,13 @@ class KnowledgeBase:
         return expand(query, self.lexicon)
 
     def retrieve(
-        self, query: str, rewrite: str | None, top_k: int = 5, score_threshold: float = 0.5, candidates: int = CANDIDATES
+        self,
+        query: str,
+        rewrite: str | None,
+        top_k: int = 5,
+        score_threshold: float = 0.5,
+        candidates: int = CANDIDATES,
+        mode: Mode | None = None,
     ) -> list[Hit]:
         """The recall list of a question, best document first.
 
@@ -121,16 +128,35 @@ class KnowledgeBase:
         scores them: `reranker_score`, which no rewrite can change. The order is by that score plus the first stage's, the latter as a
         share of its best; documents with a reranker score below the threshold go, then all but top_k. The sum is measured: on STARD's
         raw questions nDCG@10 is .541 by it, .532 by the first stage alone, .529 by the reranker alone (docs/rag_service.md).
+        A `mode` also looks at what the question itself finds: see modes.py.
         """
-        first_stage = self.index.find(self.own_rewrite(query) if rewrite is None else rewrite, max(top_k, candidates))
+        return self.serve(query, rewrite, top_k, score_threshold, candidates, mode)[0]
+
+    def serve(
+        self, query: str, rewrite: str | None, top_k: int, score_threshold: float, candidates: int, mode: Mode | None
+    ) -> tuple[list[Hit], str]:
+        """(the recall list as `retrieve` gives it, why `fallback` did not use the rewrite; "" where it did)."""
+        text = self.own_rewrite(query) if rewrite is None else rewrite
+        width, reason = max(top_k, candidates), ""
+        hits = self._ordered(query, text, width)
+        if mode is not None:
+            of_question = self._ordered(query, query, width)
+            if mode == "fused":
+                hits = fused(of_question, hits)
+            elif reason := doubt(query, text, of_question, hits):
+                hits = of_question
+        above = [hit for hit in hits if hit.reranker_score >= score_threshold][:top_k]
+        return [replace(hit, rank=rank) for rank, hit in enumerate(above, 1)], reason
+
+    def _ordered(self, query: str, text: str, width: int) -> list[Hit]:
+        first_stage = self.index.find(text, width)
         if not first_stage:
             return []
         best = first_stage[0][1]
         scores = self.reranker.score(query, [document for document, _ in first_stage])
         scored = [(score, first / best, document) for score, (document, first) in zip(scores, first_stage, strict=True)]
         scored.sort(key=lambda item: -(item[0] + item[1]))
-        kept = [item for item in scored if item[0] >= score_threshold][:top_k]
-        return [Hit(doc.id, doc.title, doc.text, score, first, rank) for rank, (score, first, doc) in enumerate(kept, 1)]
+        return [Hit(doc.id, doc.title, doc.text, score, first, rank) for rank, (score, first, doc) in enumerate(scored, 1)]
 
 
 def lexicon_of(path: Path) -> dict[str, str]:
@@ -164,6 +190,9 @@ class Question(BaseModel):
     kb_name: str = "default"
     top_k: int = Field(5, ge=1, le=100, description="documents wanted at most")
     score_threshold: float = Field(0.5, ge=0, le=1, description="documents that score below are left out")
+    mode: Mode | None = Field(
+        None, description="null or absent: the rewrite alone finds documents; fused: the question too; fallback: the question in its place"
+    )
 
 
 class Recalled(BaseModel):
@@ -185,6 +214,8 @@ class Recall(BaseModel):
     rewritten_by: str = Field(description='"client" or "service"')
     recall: list[Recalled]
     kb_version: str = Field(description="changes when the answer could: put it into cache keys")
+    mode: Mode | None = Field(None, description="as asked for; absent where none was")
+    fell_back: str = Field("", description="why fallback took the question: copy, refusal, too long or disagreement; absent without a mode")
 
 
 class NewDocument(BaseModel):
@@ -245,12 +276,12 @@ def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates
     """
     app = FastAPI(title="Overtake reference RAG service", version="1")
     threads = ThreadPoolExecutor(AT_ONCE, "overtake-rag")  # has none until one is needed
-    known = ", ".join(f"{tenant}/{name}" for tenant, name in knowledge_bases)
+    names = ", ".join(f"{tenant}/{name}" for tenant, name in knowledge_bases)
 
     def named(tenant: str, name: str) -> KnowledgeBase:
         base = knowledge_bases.get((tenant, name))
         if base is None:
-            raise _Unknown(f"no knowledge base {tenant}/{name}; this service has: {known or 'none'}")
+            raise _Unknown(f"no knowledge base {tenant}/{name}; this service has: {names or 'none'}")
         return base
 
     async def done(base: KnowledgeBase, work: Callable[[], T]) -> T:
@@ -261,19 +292,22 @@ def create_app(knowledge_bases: dict[tuple[str, str], KnowledgeBase], candidates
 
     @app.post("/api/chat/general_rag", response_model=Answer, responses=refusals)
     async def general_rag(question: Question) -> Response:
-        """Documents found by the rewrite, scored by the question."""
+        """Documents found by the rewrite (and with a mode by the question), scored by the question."""
         base = named(question.tenant_id, question.kb_name)
         rewrite = question.rewritten_query if question.rewritten_query is not None else base.own_rewrite(question.query)
         # Before the search: an answer that saw a change may bear the version before it, never the other way round.
         version = base.version
-        hits = await done(base, lambda: base.retrieve(question.query, rewrite, question.top_k, question.score_threshold, candidates))
-        data = {
+        arguments = (question.query, rewrite, question.top_k, question.score_threshold, candidates, question.mode)
+        hits, fell_back = await done(base, lambda: base.serve(*arguments))
+        data: dict[str, Any] = {
             "query": question.query,
             "rewritten_query": rewrite,
             "rewritten_by": "service" if question.rewritten_query is None else "client",
             "recall": hits,
             "kb_version": version,
         }
+        if question.mode is not None:
+            data |= {"mode": question.mode, "fell_back": fell_back}
         return Response(msgspec.json.encode({"code": 0, "message": "ok", "data": data}), media_type="application/json")
 
     # Where nothing waits in the event loop too: no question can fall between the engine's change and the reranker's.
@@ -331,18 +365,18 @@ def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -
 
 def _say(error: dict[str, Any], model: type[BaseModel]) -> str:
     """One pydantic error as "<field>: <what is wrong and what to send>"."""
-    kind, sent, limits = error["type"], error.get("input"), error.get("ctx", {})
+    kind, value, limits = error["type"], error.get("input"), error.get("ctx", {})
     field = ".".join(str(part) for part in error["loc"][1:]) or "body"
     if kind == "json_invalid":
         return f"body: not JSON ({limits.get('error', 'unreadable')}); send one JSON object with content type application/json"
     if kind == "missing":
         return "body: missing; send one JSON object" if field == "body" else f"{field}: missing; send it"
     if kind == "extra_forbidden":
-        known = (NewDocument if field.startswith("documents.") else model).model_fields
-        return f"{field[:80]}: unknown field; send only {', '.join(known)}"
+        fields = (NewDocument if field.startswith("documents.") else model).model_fields
+        return f"{field[:80]}: unknown field; send only {', '.join(fields)}"
     if kind == "string_too_long":
-        return f"{field}: {len(str(sent))} characters; send at most {limits['max_length']}"
+        return f"{field}: {len(str(value))} characters; send at most {limits['max_length']}"
     if kind == "value_error":
         instead = ", or null to let the service rewrite" if field == "rewritten_query" else ""
         return f"{field}: blank; send text{instead}"
-    return f"{field}: {error['msg'][0].lower()}{error['msg'][1:]}; got {ascii(sent)[:80]}"
+    return f"{field}: {error['msg'][0].lower()}{error['msg'][1:]}; got {ascii(value)[:80]}"

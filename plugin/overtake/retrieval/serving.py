@@ -146,7 +146,7 @@ class _Workers(Multiprocess):
 
 
 def add_arguments(parser: argparse.ArgumentParser, port: int, bases: str = "+") -> None:
-    """KB..., --host, --port and --ready-file; `bases` is how many KB there must be, as argparse says it."""
+    """Add KB..., --host, --port and --ready-file; `bases` is how many KB there must be, as argparse says it."""
     parser.add_argument("kb", nargs=bases, metavar="KB", help="PATH, tenant=PATH or tenant/kb=PATH")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine only)")
     parser.add_argument("--open", action="store_true", help="serve other machines without a key: whoever reaches the port is let in")

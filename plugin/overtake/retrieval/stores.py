@@ -29,7 +29,7 @@ Key = tuple[str, str]
 
 
 def named(argument: str) -> tuple[Key, Path]:
-    """((tenant, kb), path) of one KB argument. Raises ValueError when a part is blank.
+    """Return ((tenant, kb), path) of one KB argument. Raises ValueError when a part is blank.
 
     >>> named("shop/faq=kb/faq.jsonl")
     (('shop', 'faq'), PosixPath('kb/faq.jsonl'))
@@ -44,14 +44,14 @@ def named(argument: str) -> tuple[Key, Path]:
     return (tenant, kb or "default"), Path(place)
 
 
-def load(arguments: list[str], read: Callable[[Key, Path], KnowledgeBase] | None = None) -> dict[Key, KnowledgeBase]:
-    """The knowledge bases, read into memory or by `read`. Raises ValueError for a bad file and for a name that stands twice."""
+def load(arguments: list[str], read_base: Callable[[Key, Path], KnowledgeBase] | None = None) -> dict[Key, KnowledgeBase]:
+    """The knowledge bases, read into memory or by `read_base`. Raises ValueError for a bad file and for a name that stands twice."""
     bases: dict[Key, KnowledgeBase] = {}
     for argument in arguments:
         key, path = named(argument)
         if key in bases:
             raise ValueError(f"{argument!r}: {'/'.join(key)} stands twice: give each its own name as tenant/kb=PATH")
-        bases[key] = KnowledgeBase.load(path) if read is None else read(key, path)
+        bases[key] = KnowledgeBase.load(path) if read_base is None else read_base(key, path)
     return bases
 
 
@@ -65,7 +65,7 @@ def stored(data: Path, key: Key) -> Path:
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """--data, --engine and --url: where documents are kept."""
+    """Add --data, --engine and --url: where documents are kept."""
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="keeps documents and their changes, embedded engine")
     parser.add_argument("--engine", choices=("embedded", "qdrant"), default="embedded", help="what finds documents (default %(default)s)")
     parser.add_argument("--url", help="Qdrant's address; its key is read from QDRANT_API_KEY")
@@ -131,11 +131,11 @@ class Store:
             raise ValueError(str(error)) from None
 
     def load(self, arguments: list[str], changes: bool = True) -> dict[Key, KnowledgeBase]:
-        """`base` of each KB argument. Raises ValueError as it does, and for a name that stands twice."""
+        """Load the `base` of each KB argument. Raises ValueError as it does, and for a name that stands twice."""
         return load(arguments, lambda key, path: self.base(key, path, changes))
 
     def followed(self, arguments: list[str]) -> dict[Key, KnowledgeBase]:
-        """`load` for a process that changes nothing: what another process changes in a folder is read anew within seconds, for ever."""
+        """Load bases for a process that changes nothing: what another changes in a folder is read anew within seconds, for ever."""
         if self.data is None:
             return self.load(arguments, changes=False)
         places = {key: (path, stored(self.data, key) / "meta.json") for key, path in map(named, arguments)}

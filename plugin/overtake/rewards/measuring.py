@@ -33,10 +33,10 @@ def send(gateway: Callable[[], Gateway], calls: Sequence[Call | None], deadline:
 
     `gateway` is not called when there is nothing to send, so that a service that is not needed need not be set.
     """
-    asked = [call for call in calls if call is not None]
-    if not asked:
+    sent_calls = [call for call in calls if call is not None]
+    if not sent_calls:
         return lambda: [None] * len(calls)
-    future = gateway().submit(asked, deadline)
+    future = gateway().submit(sent_calls, deadline)
 
     def wait() -> Results:
         results = iter(future.result())
@@ -51,18 +51,18 @@ def stop_on_outage(results: Sequence[Result | None], questions: Sequence[str], w
     It is when a service was given up or the budget is spent; and, of 8 results or more, when it was down for more than the share `most`, or
     none of them came. What refuses the answers to one question alone (a content filter does) says nothing of the others: these abstain.
     """
-    asked = [(question, result) for question, result in zip(questions, results, strict=True) if result is not None]
-    failed = [(question, result) for question, result in asked if isinstance(result, Failed)]
+    called = [(question, result) for question, result in zip(questions, results, strict=True) if result is not None]
+    failed = [(question, result) for question, result in called if isinstance(result, Failed)]
     down = sum(result.outage for _, result in failed)
     over = [result for _, result in failed if result.kind in ("circuit", "budget")]
     shut_out = any(result.kind in _SHUT_OUT for _, result in failed)
     several = len({question for question, _ in failed}) > 1
-    nothing = len(failed) == len(asked) and (shut_out or several or 2 * down > len(failed))
-    if over or (len(asked) >= _SMALLEST_TELLING_BATCH and (down > len(asked) * most or nothing)):
+    nothing = len(failed) == len(called) and (shut_out or several or 2 * down > len(failed))
+    if over or (len(called) >= _SMALLEST_TELLING_BATCH and (down > len(called) * most or nothing)):
         raise Outage(
-            f"{len(failed)} of {len(asked)} {what} of this batch failed, e.g.: {(over or [failed[-1][1]])[-1].reason}. What is learnt from "
-            f"so few measurements would be noise, so the run stops. {remedy}, then go on: training with --resume_from_checkpoint, sampling "
-            "by the same command. What was answered is kept, nothing is paid twice."
+            f"{len(failed)} of {len(called)} {what} of this batch failed, e.g.: {(over or [failed[-1][1]])[-1].reason}. What is learnt "
+            f"from so few measurements would be noise, so the run stops. {remedy}, then go on: training with --resume_from_checkpoint, "
+            "sampling by the same command. What was answered is kept, nothing is paid twice."
         )
 
 
@@ -91,7 +91,7 @@ def _draw(question_id: str, step: int) -> float:
 
 
 def verdict_needed(
-    groups: Sequence[str], asked: Sequence[bool], called: Sequence[bool], verdicts: Sequence[object], group_size: int
+    groups: Sequence[str], to_judge: Sequence[bool], called: Sequence[bool], verdicts: Sequence[object], group_size: int
 ) -> list[bool]:
     """Return which rows need a verdict to be scored: those of the groups of which the judge answered anything.
 
@@ -102,9 +102,9 @@ def verdict_needed(
     members_of: dict[str, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
         members_of[group].append(index)
-    needed = list(asked)
+    needed = list(to_judge)
     for members in members_of.values():
-        waited = [index for index in members if asked[index] and called[index]]
+        waited = [index for index in members if to_judge[index] and called[index]]
         if waited and len(members) >= group_size and all(isinstance(verdicts[index], Failed) for index in waited):
             for index in members:
                 needed[index] = False
@@ -122,7 +122,7 @@ def why_abstained(kind: str) -> str:
 
 
 def abstain_metrics(value: float | None, *parts: object) -> dict[str, float]:
-    """`abstain/<reason>` of one sample: 1.0 for why it has no value, by the first of its parts that failed; 0.0 for all else."""
+    """Return `abstain/<reason>` of one sample: 1.0 for why it has no value, by the first of its parts that failed; 0.0 for all else."""
     failed = next((part for part in parts if isinstance(part, Failed)), None)
     why = "" if value is not None else why_abstained(failed.kind) if failed else "no_weight"
     return {f"abstain/{reason}": float(reason == why) for reason in ABSTAINED}

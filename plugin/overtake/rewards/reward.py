@@ -67,15 +67,15 @@ class Batch:
         return outcome
 
     def rows(self, row: type[RowType]) -> list[RowType]:
-        """Its rows, parsed once, one object for all completions of a group. Raises ValueError for a value out of form."""
+        """Return its rows, parsed once, one object for all completions of a group. Raises ValueError for a value out of form."""
 
         def parse() -> list[RowType]:
-            known: dict[tuple[str, ...], RowType] = {}
+            by_cells: dict[tuple[str, ...], RowType] = {}
             parsed = []
             for cells in zip(*self.columns.values(), strict=True):
-                if cells not in known:
-                    known[cells] = row.from_columns(dict(zip(self.columns, cells, strict=True)))
-                parsed.append(known[cells])
+                if cells not in by_cells:
+                    by_cells[cells] = row.from_columns(dict(zip(self.columns, cells, strict=True)))
+                parsed.append(by_cells[cells])
             return parsed
 
         return self.once(row, parse)
@@ -152,16 +152,16 @@ class Reward(Generic[Handle]):
     def _read(self, completions: Sequence[str], columns: Mapping[str, Any]) -> Batch:
         count = len(completions)
         names = (*self.columns, *(name for name in self.optional if columns.get(name)))
-        read = {name: ["" if value is None else str(value) for value in self._column(columns, name, count)] for name in names}
+        cells = {name: ["" if value is None else str(value) for value in self._column(columns, name, count)] for name in names}
         grouped = bool(columns.get("prompt_id"))
         groups = map(str, self._column(columns, "prompt_id", count) if grouped else range(count))
         step = getattr(columns.get("trainer_state"), "global_step", None)
-        batch = Batch(list(completions), read, list(groups), grouped, step)
+        batch = Batch(list(completions), cells, list(groups), grouped, step)
         if step is None:
             return batch
-        for known in _batches:
-            if known == batch:
-                return known
+        for recent in _batches:
+            if recent == batch:
+                return recent
         _batches.append(batch)
         return batch
 
@@ -197,8 +197,8 @@ class Reward(Generic[Handle]):
                 raise
             if not isinstance(error, Outage):
                 traceback.print_exc()
-            words = " ".join(str(error).split())
-            self.run.reasons.append(words if isinstance(error, Outage) else f"{self.name} raised {type(error).__name__}: {words}")
+            reason = " ".join(str(error).split())
+            self.run.reasons.append(reason if isinstance(error, Outage) else f"{self.name} raised {type(error).__name__}: {reason}")
 
     @contextmanager
     def _timed(self, completions: Sequence[str], columns: Mapping[str, Any]) -> Iterator[list[float | None]]:
@@ -230,7 +230,7 @@ class Foreign(Reward[None]):
         self.function = function
 
     def start(self, completions: Sequence[str], **columns: Any) -> None:
-        """Begin, where it can."""
+        """Start the reward ahead, where it can."""
         with self._guarded():
             if hasattr(self.function, "start"):
                 self.function.start(completions, **columns)

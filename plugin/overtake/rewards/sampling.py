@@ -47,8 +47,8 @@ def remember(rows: Mapping[str, Sampled]) -> None:
     Raises ValueError when another file's row has the same conversation and other columns.
     """
     for of, row in rows.items():
-        if (known := _rows.setdefault(of, row)) != row:
-            both = f"{known.name!r} and {row.name!r}"
+        if (remembered := _rows.setdefault(of, row)) != row:
+            both = f"{remembered.name!r} and {row.name!r}"
             raise ValueError(f"{both}, of two files, are one conversation with different columns: sample on one file at a time")
 
 
@@ -58,7 +58,7 @@ def name(of: str) -> str:
 
 
 def as_columns(requests: Sequence[Request]) -> tuple[list[str], dict[str, list[Any]]]:
-    """(completions, columns) of requests, a group for each question.
+    """Return (completions, columns) of requests, a group for each question.
 
     Raises ValueError for a conversation that is none of the rows.
     """

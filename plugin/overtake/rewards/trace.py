@@ -38,9 +38,9 @@ def note(fields: Mapping[str, Sequence[Any]]) -> None:
 def take() -> list[dict[str, Any]]:
     """The samples since the last call, which are forgotten here."""
     global _batch
-    taken, _batch = list(_samples), []
+    samples, _batch = list(_samples), []
     _samples.clear()
-    return taken
+    return samples
 
 
 def append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -62,8 +62,8 @@ def total(rewards: Mapping[str, float | None], weights: Mapping[str, float]) -> 
     (0.25, None)
     """
     parts = [(rewards.get(name), weight) for name, weight in weights.items()]
-    known = [value * weight for value, weight in parts if value is not None]
-    return sum(known) if len(known) == len(parts) else None
+    weighted = [value * weight for value, weight in parts if value is not None]
+    return sum(weighted) if len(weighted) == len(parts) else None
 
 
 class Trace(NamedTuple):

@@ -94,7 +94,7 @@ def with_plugins(files: Sequence[str]) -> list[Task]:
 
 
 def named(name: str) -> Task:
-    """`find` for an option of argparse, whose errors are in one line."""
+    """Return `find` for an option of argparse, whose errors are in one line."""
     try:
         return find(name)
     except (ValueError, SyntaxError, ImportError) as error:
@@ -112,7 +112,7 @@ def choose(
     description: str,
     shared: Callable[[argparse.ArgumentParser], None] = lambda _: None,
 ) -> tuple[Task, argparse.Namespace]:
-    """(the task that --task names, what it and the tool were told) of a tool that does `stage`; the default task is the default.
+    """Return (the task that --task names, what it and the tool were told) of a tool that does `stage`; the default task is the default.
 
     `shared` adds the options that every task has, the task's module its own. A task may be named by its file.
     """
@@ -127,9 +127,9 @@ def choose(
 
     default = DEFAULT if DEFAULT in offered else next(iter(offered))
 
-    def add_task(parser: argparse.ArgumentParser, words: str) -> None:
+    def add_task(parser: argparse.ArgumentParser, about: str) -> None:
         names = f"{{{','.join(offered)}}}"
-        parser.add_argument("--task", type=able, metavar=names, default=default, help=words)
+        parser.add_argument("--task", type=able, metavar=names, default=default, help=about)
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_task(first, "")

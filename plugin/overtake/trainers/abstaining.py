@@ -69,7 +69,7 @@ def advantages(
     kl_values: torch.Tensor | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(advantages, totals), both [samples]: 0 and NaN where a sample abstains, elsewhere ms-swift's on the measured alone.
+    """Return (advantages, totals), both [samples]: 0 and NaN where a sample abstains, elsewhere ms-swift's on the measured alone.
 
     `requests` names the request of each row where one may have several (ms-swift's request-aware mode, which reads gdpo as none).
     The rest is of `swift.rl_core.advantage.compute_advantages`, whose estimators are called and not copied.
@@ -79,20 +79,20 @@ def advantages(
     [1.0, 0.0, 0.0, -1.0]
     """
     totals = total_rewards(rewards, weights, groups)
-    kept = (~torch.isnan(totals)).nonzero().flatten()
+    scored = (~torch.isnan(totals)).nonzero().flatten()
     by_row = torch.zeros_like(totals)
-    if not len(kept):
+    if not len(scored):
         return by_row, totals
-    rows = kept.tolist()
-    options |= {"scale_rewards": scale_rewards, "kl_values": None if kl_values is None else kl_values[kept]}
+    rows = scored.tolist()
+    options |= {"scale_rewards": scale_rewards, "kl_values": None if kl_values is None else kl_values[scored]}
     # With reinforce_plus_plus, as with several rows a request, ms-swift reads gdpo as none.
     if scale_rewards == "gdpo" and options.get("advantage_estimator") != "reinforce_plus_plus" and requests is None:
         if len(rows) > 1:  # of one alone gdpo makes NaN
             wide, wide_weights = _a_column_for_each_group(rewards, weights, groups)
-            by_row[kept] = compute_advantages(wide[kept], wide_weights, num_generations=len(rows), **options)[0]
+            by_row[scored] = compute_advantages(wide[scored], wide_weights, num_generations=len(rows), **options)[0]
     else:
-        by_row[kept], totals[kept] = compute_advantages_dynamic(
-            totals[kept].unsqueeze(1),
+        by_row[scored], totals[scored] = compute_advantages_dynamic(
+            totals[scored].unsqueeze(1),
             torch.ones_like(weights[:1]),
             [groups[row] for row in rows],
             rows if requests is None else [requests[row] for row in rows],
@@ -102,26 +102,26 @@ def advantages(
 
 
 def reward_metrics(totals: torch.Tensor, groups: Sequence[Hashable], scale_rewards: str) -> dict[str, float]:
-    """`reward`, `reward_std` and `frac_reward_zero_std` as ms-swift defines them, over the samples whose total is not NaN.
+    """Return `reward`, `reward_std` and `frac_reward_zero_std` as ms-swift defines them, over the samples whose total is not NaN.
 
     NaN each when there is none; a group with one measured sample has deviation 0, as ms-swift's group of one.
 
     >>> reward_metrics(torch.tensor([0.25, UNMEASURED, 0.75, UNMEASURED]), [0, 0, 0, 1], "none")["reward"]
     0.5
     """
-    kept = ~torch.isnan(totals)
-    if not kept.any():
+    scored = ~torch.isnan(totals)
+    if not scored.any():
         return dict.fromkeys(("reward", "reward_std", "frac_reward_zero_std"), UNMEASURED)
 
     def measure(values: torch.Tensor) -> tuple[float, float]:
         measured = compute_reward_metrics(values, values.unsqueeze(1), [], len(values), "group")
         return measured.reward_std, measured.frac_reward_zero_std
 
-    values = [totals[rows][kept[rows]] for rows in _rows(groups)]
+    values = [totals[rows][scored[rows]] for rows in _rows(groups)]
     spreads = [measure(group) for group in values if len(group)]
-    batch = measure(totals[kept])[0]
+    batch = measure(totals[scored])[0]
     return {
-        "reward": totals[kept].mean().item(),
+        "reward": totals[scored].mean().item(),
         "reward_std": batch if scale_rewards == "batch" else sum(std for std, _ in spreads) / len(spreads),
         "frac_reward_zero_std": sum(zero for _, zero in spreads) / len(spreads),
     }
@@ -169,8 +169,8 @@ def _weights_by_group(rewards: torch.Tensor, weights: torch.Tensor, groups: Sequ
     member = torch.tensor([number[group] for group in groups], device=rewards.device)
     counts = torch.zeros(len(number), len(weights), dtype=torch.long, device=rewards.device)
     counts.index_add_(0, member, (~torch.isnan(rewards)).long())
-    left = torch.where(counts > 0, weights, 0.0)
-    return member, left * (weights.abs().sum() / left.abs().sum(dim=1, keepdim=True))
+    counted = torch.where(counts > 0, weights, 0.0)
+    return member, counted * (weights.abs().sum() / counted.abs().sum(dim=1, keepdim=True))
 
 
 def _a_column_for_each_group(rewards: torch.Tensor, weights: torch.Tensor, groups: Sequence[Hashable]) -> tuple[torch.Tensor, torch.Tensor]:

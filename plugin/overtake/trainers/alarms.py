@@ -68,7 +68,7 @@ def alarms(history: Sequence[Row]) -> dict[str, str]:
         "teacher": _teacher(rows),
         "entropy": _entropy(rows),
     }
-    return {name: words for name, words in raised.items() if words}
+    return {name: text for name, text in raised.items() if text}
 
 
 def news(history: Sequence[Row]) -> dict[str, str]:
@@ -79,7 +79,7 @@ def news(history: Sequence[Row]) -> dict[str, str]:
         if not raised:
             break
         before = alarms(rows[:-back])
-        raised = {name: words for name, words in raised.items() if name not in before}
+        raised = {name: text for name, text in raised.items() if name not in before}
     return raised
 
 

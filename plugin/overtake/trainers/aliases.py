@@ -35,10 +35,10 @@ def aliases(logged: Mapping[str, Any]) -> dict[str, Any]:
     mode = "eval_" if any(name.startswith("eval_") for name in logged) else ""
     renamed: dict[str, Any] = {}
     for alias, names in FIRST_OF.items():
-        known = [logged[mode + name] for name in names if mode + name in logged and not (mode and name == "loss")]
-        if known:
-            renamed[mode + alias] = known[0]
+        values = [logged[mode + name] for name in names if mode + name in logged and not (mode and name == "loss")]
+        if values:
+            renamed[mode + alias] = values[0]
     for alias, names in SUM_OF.items():
-        if known := [logged[mode + name] for name in names if mode + name in logged]:
-            renamed[mode + alias] = sum(known)
+        if values := [logged[mode + name] for name in names if mode + name in logged]:
+            renamed[mode + alias] = sum(values)
     return renamed

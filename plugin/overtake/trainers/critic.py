@@ -83,18 +83,18 @@ def with_lora(critic: Any, rank: int, alpha: int) -> Any:
 
 
 def values(critic: Any, inputs: dict[str, Any], tokens: int) -> Tensor:
-    """[completions, tokens]: what the critic expects before each of the last `tokens` tokens, in float32."""
-    given = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if inputs.get(name) is not None}
-    logits: Tensor = critic(**given, use_cache=False).logits
+    """Return [completions, tokens]: what the critic expects before each of the last `tokens` tokens, in float32."""
+    arguments = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if inputs.get(name) is not None}
+    logits: Tensor = critic(**arguments, use_cache=False).logits
     return logits[:, -(tokens + 1) : -1, 0].float()
 
 
 def save(critic: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
     """Write what was trained, and for a critic trained whole what is needed to use it as OVERTAKE_CRITIC again."""
     trained = {name for name, parameter in critic.named_parameters() if parameter.requires_grad}
-    kept = {name: tensor for name, tensor in (weights or critic.state_dict()).items() if name in trained}
+    state = {name: tensor for name, tensor in (weights or critic.state_dict()).items() if name in trained}
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder / "model.safetensors", {"format": "pt"})
     if not hasattr(critic, "peft_config"):
         config = critic.config.to_dict() | {"architectures": [type(critic).__name__]}
         (folder / "config.json").write_text(json.dumps(config, indent=1, default=str), encoding="utf-8")

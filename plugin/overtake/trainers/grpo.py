@@ -28,7 +28,7 @@ _PADDED = {"input_ids", "attention_mask", "position_ids", "use_cache", "logits_t
 
 
 class GRPOTrainer(SwiftGRPOTrainer):
-    """ms-swift's GRPOTrainer, with `None` of a reward neutral and counted as `reward_abstain/<name>`.
+    """Trainer like ms-swift's GRPOTrainer, with `None` of a reward neutral and counted as `reward_abstain/<name>`.
 
     A batch without gaps is ms-swift's own affair. In one with gaps, `abstaining` says which samples are measured, for all
     estimators and all ways of scaling; a sample that abstains contributes nothing, which means:
@@ -320,11 +320,11 @@ class GRPOTrainer(SwiftGRPOTrainer):
         ):
             return None
         prompts = ["".join(str(turn["content"]) for turn in sample.messages[:-1]) for sample in samples]
-        written = [sum(len(ids) if isinstance(ids, list) else 1 for ids in sample.response_token_ids) for sample in samples]
-        return prompt_once.by_length(prompts, written, len(samples) // batches * window)
+        lengths = [sum(len(ids) if isinstance(ids, list) else 1 for ids in sample.response_token_ids) for sample in samples]
+        return prompt_once.by_length(prompts, lengths, len(samples) // batches * window)
 
     def split_by_mini_batches(self, samples: list[Any]) -> list[list[Any]]:
-        """ms-swift's batches of the local samples, or of what belongs to each of them, in the order of their length."""
+        """Split into ms-swift's batches of the local samples, or of what belongs to each of them, in the order of their length."""
         if self._order is not None:
             samples = [samples[at] for at in self._order]
         batches: list[list[Any]] = super().split_by_mini_batches(samples)

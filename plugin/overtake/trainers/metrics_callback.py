@@ -84,7 +84,7 @@ class Total(Metric):
 
 
 class Share(MeanMetric):
-    """ms-swift's mean over the samples of all ranks, not shown as long as it has never been anything but 0."""
+    """Mean of ms-swift over the samples of all ranks, not shown as long as it has never been anything but 0."""
 
     shown = False
 
@@ -154,9 +154,9 @@ class MetricsCallback(TrainerCallback):
         if logs is not None:
             logs |= aliases(logs)
         if state.is_world_process_zero and state.log_history and alarms.is_training(state.log_history[-1]):
-            for name, words in alarms.news(state.log_history).items():
-                tqdm.write(f"ALARM at step {state.global_step}: {words}")
-                trace.append(self._folder / "alarms.jsonl", [{"step": state.global_step, "alarm": name, "says": words}])
+            for name, text in alarms.news(state.log_history).items():
+                tqdm.write(f"ALARM at step {state.global_step}: {text}")
+                trace.append(self._folder / "alarms.jsonl", [{"step": state.global_step, "alarm": name, "says": text}])
 
     def _settle(self, mode: str, *, rest: bool = False) -> None:
         """Put down what was asked since the last time as asked for `mode`. `rest`: only if there is anything."""
@@ -206,16 +206,16 @@ def _read_meters() -> dict[str, float]:
     """What this process has asked of all services since it began."""
     meters: dict[str, Meter] = {"judge": chat_gateway("judge").meter, "teacher": chat_gateway("teacher").meter}
     meters["rag"] = rag_gateway().meter if settings.load().rag_url else Meter()
-    read: dict[str, float] = {
+    figures: dict[str, float] = {
         "calls/failed": sum(meter.failed.total() for meter in meters.values()),
         "cost/tokens": sum(meter.tokens for meter in meters.values()),
         "cost/usd": sum(meter.usd for meter in meters.values()),
     }
     for service, meter in meters.items():
-        read[f"calls/{service}"] = meter.requests
-        read[f"wanted/{service}"] = meter.calls
-        read[f"hits/{service}"] = meter.cached + meter.shared
-    return read
+        figures[f"calls/{service}"] = meter.requests
+        figures[f"wanted/{service}"] = meter.calls
+        figures[f"hits/{service}"] = meter.cached + meter.shared
+    return figures
 
 
 def _spent_before(log: Path) -> float:

@@ -101,12 +101,12 @@ class PPOTrainer(GRPOTrainer):
     def _policy_alone(self) -> Iterator[None]:
         """For what takes every weight of the model for the policy's."""
         model = self.accelerator.unwrap_model(self.model)
-        taken = model._modules.pop("critic", None)
+        critic = model._modules.pop("critic", None)
         try:
             yield
         finally:
-            if taken is not None:
-                model.critic = taken
+            if critic is not None:
+                model.critic = critic
 
     # ---------------------------------------------------------------- after a rollout
 
@@ -187,19 +187,19 @@ class PPOTrainer(GRPOTrainer):
     def _prepare_inputs(self, inputs: Any) -> Any:
         if not self.model.training:
             return super()._prepare_inputs(inputs)
-        held = self._buffered_inputs
-        if held is not None and self._step % (len(held) * self.num_iterations) and self._step % len(held) == 0:
+        buffered = self._buffered_inputs
+        if buffered is not None and self._step % (len(buffered) * self.num_iterations) and self._step % len(buffered) == 0:
             # The same order on every rank, and after a restart the one that it would have been.
-            random.Random(self.args.seed + self.state.global_step).shuffle(held)
-            self._count_tokens(held)
+            random.Random(self.args.seed + self.state.global_step).shuffle(buffered)
+            self._count_tokens(buffered)
         prepared = super()._prepare_inputs(inputs)
-        if self._buffered_inputs is not held:
+        if self._buffered_inputs is not buffered:
             self._count_tokens(self._buffered_inputs)
         return prepared
 
-    def _count_tokens(self, held: list[dict[str, Any]]) -> None:
+    def _count_tokens(self, buffered: list[dict[str, Any]]) -> None:
         """Tell each batch how many tokens its mini-batch has on all ranks."""
-        batches = [encoded["grpo_batch"] for encoded in held]
+        batches = [encoded["grpo_batch"] for encoded in buffered]
         counts = self._add(torch.stack([batch.completion_mask.sum() for batch in batches]).float())
         size = self.args.gradient_accumulation_steps
         for at, batch in enumerate(batches):
@@ -252,7 +252,7 @@ class PPOTrainer(GRPOTrainer):
     # ---------------------------------------------------------------- optimiser, weights, checkpoints
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """ms-swift's, with the critic's weights in groups of their own."""
+        """Create ms-swift's optimizer, with the critic's weights in groups of their own."""
         if self.optimizer is not None:
             return self.optimizer
         value_model, names = self._critic, self.get_decay_parameter_names(self._critic)
@@ -327,5 +327,5 @@ def _mean(values: Tensor) -> float:
 
 
 def _deviation(values: Tensor) -> float:
-    known = values[~torch.isnan(values)]
-    return known.std().item() if len(known) > 1 else 0.0 if len(known) else math.nan
+    finite = values[~torch.isnan(values)]
+    return finite.std().item() if len(finite) > 1 else 0.0 if len(finite) else math.nan

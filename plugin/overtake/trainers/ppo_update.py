@@ -19,7 +19,7 @@ Sum = Callable[[Tensor], Tensor]
 
 
 def token_rewards(scores: Tensor, logps: Tensor, ref_logps: Tensor | None, mask: Tensor, kl_coef: float) -> Tensor:
-    """-kl_coef (log p - log p_ref) on each token and the completion's score, [completions], on its last (Ziegler et al. 2019, eq. 2).
+    """Return -kl_coef (log p - log p_ref) on each token, and on the last the score, [completions], too (Ziegler et al. 2019, eq. 2).
 
     >>> ones = torch.ones(1, 3, dtype=torch.bool)
     >>> token_rewards(torch.tensor([1.0]), torch.tensor([[-1.0, -1.0, -1.0]]), torch.tensor([[-1.5, -1.0, -0.5]]), ones, 0.1)
@@ -31,7 +31,7 @@ def token_rewards(scores: Tensor, logps: Tensor, ref_logps: Tensor | None, mask:
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    """(advantages, returns) by generalised advantage estimation (Schulman et al. 2016, eq. 16); nothing is worth anything after the end.
+    """Return (advantages, returns) by generalised advantage estimation (Schulman et al. 2016, eq. 16); after the end nothing has value.
 
     values[:, t] is the critic's before token t, returns are advantages + values.
 
@@ -51,7 +51,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
 
 
 def moments(values: list[Tensor], masks: list[Tensor], add: Sum) -> tuple[Tensor, Tensor]:
-    """(mean, variance, unbiased) over the masked tokens of all batches and ranks; (0, 1) where there are fewer than two."""
+    """Return (mean, variance, unbiased) over the masked tokens of all batches and ranks; (0, 1) where there are fewer than two."""
     device = values[0].device
     count = add(torch.stack([mask.sum() for mask in masks]).sum().double().to(device))
     mean = add(torch.stack([(batch.double() * mask).sum() for batch, mask in zip(values, masks, strict=True)]).sum()) / count.clamp(min=1)
@@ -115,7 +115,7 @@ def losses(
     """
     difference = (logps - old_logps).masked_fill(~mask, 0.0)
     ratio = difference.exp()
-    plain, kept = advantages * ratio, advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
+    plain, clipped = advantages * ratio, advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
     near = old_values + (values - old_values).clamp(-cliprange_value, cliprange_value)
     error, near_error = (values - returns).square(), (near - returns).square()
 
@@ -123,10 +123,10 @@ def losses(
         return by_token.masked_fill(~mask, 0.0).sum()
 
     return Losses(
-        policy=-total(torch.min(plain, kept)),
+        policy=-total(torch.min(plain, clipped)),
         value=total(torch.max(error, near_error)),
         entropy=total(entropies),
-        clipped=total((kept < plain).float()),
+        clipped=total((clipped < plain).float()),
         value_clipped=total((near_error > error).float()),
         kl=0.5 * total(difference.square()),
         ratio=total(ratio),

@@ -130,8 +130,8 @@ def pack(input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> Packed | No
             slots.append([*range(at, len(ids))])
             for column in columns:
                 offset = column - columns[0]
-                read = at + offset - 1 if offset else start + before - 1
-                entries.append((reads.setdefault(read, len(reads)), completion[offset], row * last + column - (length - last)))
+                position = at + offset - 1 if offset else start + before - 1
+                entries.append((reads.setdefault(position, len(reads)), completion[offset], row * last + column - (length - last)))
         groups.append((start, before, slots))
     device = input_ids.device
     scored_rows, scored_tokens, places = (torch.tensor(values, device=device) for values in zip(*entries, strict=True))
@@ -155,7 +155,7 @@ def _group(start: int, prompt: int, slots: list[list[int]], device: torch.device
     return Group(start, prompt, padded.to(device), filled.to(device), visible[None, None].to(device))
 
 
-def by_length(prompts: Sequence[str], written: Sequence[int], window: int) -> list[int]:
+def by_length(prompts: Sequence[str], lengths: Sequence[int], window: int) -> list[int]:
     """The indices of rows, the longest first: within each `window` of them the prompts with their completions, and of each prompt the
     completions by the number of tokens written.
 
@@ -167,8 +167,8 @@ def by_length(prompts: Sequence[str], written: Sequence[int], window: int) -> li
         here = range(start, min(start + window, len(prompts)))
         longest: dict[str, int] = {}
         for at in here:
-            longest[prompts[at]] = max(longest.get(prompts[at], 0), written[at])
-        order += sorted(here, key=lambda at: (-len(prompts[at]) - longest[prompts[at]], prompts[at], -written[at]))
+            longest[prompts[at]] = max(longest.get(prompts[at], 0), lengths[at])
+        order += sorted(here, key=lambda at: (-len(prompts[at]) - longest[prompts[at]], prompts[at], -lengths[at]))
     return order
 
 
@@ -186,10 +186,10 @@ def attend(
         pieces.append(sdpa_attention_forward(module, whole, keys, values, None, **options)[0][0])
         if not len(filled):  # completions of one token, which the prompt's last foretells
             continue
-        asked, own_keys, own_values = (states[0][:, slots].transpose(0, 1) for states in (query, key, value))
+        queries, own_keys, own_values = (states[0][:, slots].transpose(0, 1) for states in (query, key, value))
         keys = torch.cat([keys.expand(len(slots), -1, -1, -1), own_keys], dim=2)
         values = torch.cat([values.expand(len(slots), -1, -1, -1), own_values], dim=2)
-        pieces.append(sdpa_attention_forward(module, asked, keys, values, visible, **options)[0].flatten(0, 1)[filled])
+        pieces.append(sdpa_attention_forward(module, queries, keys, values, visible, **options)[0].flatten(0, 1)[filled])
     return torch.cat(pieces).unsqueeze(0), None
 
 
@@ -201,7 +201,7 @@ def accept() -> None:
 def log_probabilities(
     model: nn.Module, packed: Packed, temperature: float, otherwise: Tensor, *, entropy: bool = False
 ) -> tuple[Tensor, Tensor | None] | None:
-    """([rows, last], [rows, last]): log-probability of each scored token, and if asked for the entropy where it was drawn, both float32.
+    """Return ([rows, last], [rows, last]): log-probability of each scored token, and on request the entropy where it was drawn, in float32.
 
     `otherwise`, of the mask's shape, is what stands where nothing is scored; the entropy is 0 there. None when the model turns out to have
     an attention of its own: then nothing was computed. The model may be wrapped (DDP, DeepSpeed) and is called once.

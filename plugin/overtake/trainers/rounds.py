@@ -53,11 +53,11 @@ class EveryRow:
         if not self.shuffle:
             return [at % self.count for at in range(epoch * self.drawn, (epoch + 1) * self.drawn)]
         order: list[int] = []
-        left: list[int] = []
+        undrawn: list[int] = []
         for mixed in self._mixed(epoch + 1):
-            kept = set(left)
-            order = [*left, *(row for row in mixed if row not in kept)]
-            left = order[self.drawn :]
+            remaining = set(undrawn)
+            order = [*undrawn, *(row for row in mixed if row not in remaining)]
+            undrawn = order[self.drawn :]
         return [*order, *order][: self.drawn]
 
     def _mixed(self, epochs: int) -> Iterator[list[int]]:

@@ -36,10 +36,10 @@ def stop_if_any(trainer: Any, reasons: list[str]) -> None:
     if step and not checkpoint.is_dir():
         trainer._save_checkpoint(trainer.model, trial=None)
     if trainer.is_world_process_zero():
-        kept = f"The run stands at {checkpoint}." if step else "No step was done, so there is nothing to save."
-        words = f"error: stopped at step {step}. {reason} {kept}\n"
-        (Path(trainer.args.output_dir) / "stopped.txt").write_text(words, encoding="utf-8")
-        sys.stderr.write(words)
+        state_line = f"The run stands at {checkpoint}." if step else "No step was done, so there is nothing to save."
+        message = f"error: stopped at step {step}. {reason} {state_line}\n"
+        (Path(trainer.args.output_dir) / "stopped.txt").write_text(message, encoding="utf-8")
+        sys.stderr.write(message)
     # The first rank to leave makes torchrun end the others.
     trainer.accelerator.wait_for_everyone()
     sys.exit(1)

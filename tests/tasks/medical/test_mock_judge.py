@@ -1,4 +1,4 @@
-"""The stand-in's checklist: readable like a teacher's, labelled, and stricter on bad answers than on honest ones."""
+"""The mock teacher's checklist: readable like a teacher's, labelled, and stricter on bad answers than on honest ones."""
 
 import pytest
 from overtake.tasks.medical import mock_judge as medical

@@ -38,7 +38,7 @@ class Judged(NamedTuple):
 
     @property
     def verdict(self) -> Value | None:
-        """On the main answer."""
+        """Verdict on the main answer."""
         return self.said.main if self.said else None
 
     @property
@@ -60,23 +60,25 @@ def summary(judged: Sequence[Judged]) -> dict[str, Any]:
     """
     if not judged:
         raise ValueError("no row has a human verdict to agree with")
-    known = [graded for graded in judged if graded.verdict is not None]
-    plain = [Judged(graded.row, judgement) for graded, judgement in zip(known, substring([graded.row for graded in known]), strict=True)]
+    readable = [graded for graded in judged if graded.verdict is not None]
+    plain = [
+        Judged(graded.row, judgement) for graded, judgement in zip(readable, substring([graded.row for graded in readable]), strict=True)
+    ]
     pairs, of_plain = [graded.pair for graded in judged], [graded.pair for graded in plain]
     return agreement(pairs) | {
         "confusion": confusion(pairs, VALUES),
         "substring": agreement(of_plain) if plain else {},
-        "difference": differences([graded.pair for graded in known], of_plain),
+        "difference": differences([graded.pair for graded in readable], of_plain),
         "by_model": _by(judged, lambda graded: graded.row.model or "–"),
         "by_length": _by(judged, lambda graded: band(graded.row.answer_hat)),
-        "secondary": _secondary(known),
+        "secondary": _secondary(readable),
     }
 
 
-def _secondary(known: Sequence[Judged]) -> dict[str, Any]:
+def _secondary(readable: Sequence[Judged]) -> dict[str, Any]:
     equal = [
         (_cluster(row), judgement.secondary == row.secondary)
-        for row, judgement in known
+        for row, judgement in readable
         if row.secondary and judgement and judgement.secondary
     ]
     return {"rows": len(equal), "accuracy": share(equal)}
@@ -108,19 +110,19 @@ def probes(judged: Sequence[Judged], grade: Grade) -> dict[str, Any]:
     order: reference answers in reverse (rows with several). length: sentences about nothing behind the answer. injection: the same with a
     plea for a good verdict, on rows found not correct. shuffled: another question's answer in its place; how often it is found correct.
     """
-    known = [graded for graded in judged if graded.verdict is not None]
-    several = [graded for graded in known if len(graded.row.gold) > 1]
-    refused = [graded for graded in known if graded.verdict != "correct"]
+    readable = [graded for graded in judged if graded.verdict is not None]
+    several = [graded for graded in readable if len(graded.row.gold) > 1]
+    refused = [graded for graded in readable if graded.verdict != "correct"]
     pleas = [INJECTIONS[index % len(INJECTIONS)] for index in range(len(refused))]
     return {
         "order": _flips(several, [graded.row._replace(gold=graded.row.gold[::-1]) for graded in several], grade),
-        "length": _flips(known, [graded.row._replace(answer_hat=f"{graded.row.answer_hat} {PADDING}") for graded in known], grade),
+        "length": _flips(readable, [graded.row._replace(answer_hat=f"{graded.row.answer_hat} {PADDING}") for graded in readable], grade),
         "injection": _flips(
             refused,
             [graded.row._replace(answer_hat=f"{graded.row.answer_hat} {plea}") for graded, plea in zip(refused, pleas, strict=True)],
             grade,
         ),
-        "shuffled": _shuffled(known, grade),
+        "shuffled": _shuffled(readable, grade),
     }
 
 
@@ -136,12 +138,12 @@ def _flips(before: Sequence[Judged], rows: Sequence[JudgeRow], grade: Grade) -> 
     return {"rows": len(rows), "abstained": len(rows) - len(pairs), "to_correct": up, "from_correct": down}
 
 
-def _shuffled(known: Sequence[Judged], grade: Grade) -> dict[str, Any]:
+def _shuffled(readable: Sequence[Judged], grade: Grade) -> dict[str, Any]:
     """Each question gets the answer of another one, the next that differs and has no reference answer in common with it."""
     rows = []
-    for index, (row, _) in enumerate(known):
+    for index, (row, _) in enumerate(readable):
         golds = {gold.casefold() for gold in row.gold}
-        for other, _ in [*known[index + 1 :], *known[:index]]:
+        for other, _ in [*readable[index + 1 :], *readable[:index]]:
             if other.question != row.question and golds.isdisjoint(gold.casefold() for gold in other.gold):
                 rows.append(row._replace(answer_hat=other.answer_hat))
                 break

@@ -21,7 +21,7 @@ from overtake.tasks.answer_judge.rows import alternatives, columns_of, judge_row
 
 
 def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """One row -> messages and text columns for the rewards; None for a row without a reference answer or without a verdict.
+    """Turn one row into messages and text columns for the rewards; None for a row without a reference answer or without a verdict.
 
     >>> row = {"question": "capital of France", "answer": "Paris", "answer_hat": "It is Lyon.", "label": "错误"}
     >>> sample = to_sample(row)

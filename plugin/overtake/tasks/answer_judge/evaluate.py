@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read(args: argparse.Namespace) -> list[Row]:
     """The rows with a known main verdict, each with an id of its own and what the two simplest judges say of it."""
-    known = [row for row in judged.read(args.test) if row.main]
-    if not known:
+    with_verdict = [row for row in judged.read(args.test) if row.main]
+    if not with_verdict:
         raise BadInput(f"{args.test}: no row has a known verdict: fill the column {' or '.join(judged.LABEL)}")
-    main = Counter(row.main for row in known if row.main).most_common(1)[0][0]
-    secondary = (Counter(row.secondary for row in known if row.secondary).most_common(1) or [("none", 0)])[0][0]
+    main = Counter(row.main for row in with_verdict if row.main).most_common(1)[0][0]
+    secondary = (Counter(row.secondary for row in with_verdict if row.secondary).most_common(1) or [("none", 0)])[0][0]
     constant = write_judgement(Judgement(main, secondary, "The most frequent verdict."))
     rows = [
         {
@@ -48,7 +48,7 @@ def read(args: argparse.Namespace) -> list[Row]:
             "constant": constant,
             "substring": write_judgement(Judgement(judgement.main, secondary, "Whether a reference answer stands in it.")),
         }
-        for row, judgement in zip(known, substring(known), strict=True)
+        for row, judgement in zip(with_verdict, substring(with_verdict), strict=True)
     ]
     ids: set[str] = set()
     for row in rows:

@@ -43,11 +43,11 @@ _LIGHT_TOKENS = 200
 _LENDERS = 50
 
 
-def light_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
+def light_endpoint(spec: str, teacher: chat.Endpoint) -> chat.Endpoint:
     """The light model of MODEL[@BASE_URL], else at the teacher's address; a key is never sent to another address than its own."""
-    match = re.fullmatch(r"([^@]+|.+(?=@http))(?:@(https?://.+))?", wanted)
+    match = re.fullmatch(r"([^@]+|.+(?=@http))(?:@(https?://.+))?", spec)
     if not match:
-        raise BadInput(f"--light {wanted!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
+        raise BadInput(f"--light {spec!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
     base_url = match[2] or teacher.base_url
     key = settings.api_key("OVERTAKE_LIGHT_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
     budget.check(match[1])
@@ -55,7 +55,7 @@ def light_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
 
 
 def read(path: Path) -> tuple[list[Row], list[Row]]:
-    """(rows to grade, rejected ones): id, question, gold, answer_hat (None: to be written), main and secondary label, facts, made_by."""
+    """Return (rows to grade, rejected ones): id, question, gold, answer_hat (None: to be written), both labels, facts, made_by."""
     table = tables.read_rows(path)
     named = table[0] if any(name in table[0] for name in judged.ANSWER_HAT) else {**table[0], "answer_hat": ""}
     try:
@@ -74,8 +74,8 @@ def read(path: Path) -> tuple[list[Row], list[Row]]:
         except ValueError as error:
             rejected.append({"row": tables.row_number(path, index), "reason": str(error)})
             continue
-        given = bool(row.answer_hat) or row.main is not None
-        whole.append(_row(row, row.answer_hat if given else None, "given", row.main, row.secondary, cells.get(JUDGE_FACTS, "")))
+        has_answer = bool(row.answer_hat) or row.main is not None
+        whole.append(_row(row, row.answer_hat if has_answer else None, "given", row.main, row.secondary, cells.get(JUDGE_FACTS, "")))
     return whole, rejected
 
 
@@ -104,7 +104,7 @@ def held_out(rows: Sequence[Row], count: int) -> frozenset[str]:
 
 def with_negatives(rows: Sequence[Row], seed: int = 0) -> list[Row]:
     """The rows, and behind each whose answer is labelled correct, or right by the rules, one hard negative of each kind."""
-    right = {
+    right_answers = {
         at: Right(row["question"], tuple(row["answer"]), row["answer_hat"], row["secondary"])
         for at, row in enumerate(rows)
         if _is_right(row)
@@ -112,11 +112,11 @@ def with_negatives(rows: Sequence[Row], seed: int = 0) -> list[Row]:
     with_made: list[Row] = []
     for at, row in enumerate(rows):
         with_made.append(row)
-        if at not in right:
+        if at not in right_answers:
             continue
-        others = [candidate for place, candidate in right.items() if place != at]
+        others = [candidate for place, candidate in right_answers.items() if place != at]
         lenders = Random(f"{seed} {row['id']}").sample(others, min(_LENDERS, len(others)))
-        for number, negative in enumerate(negatives(right[at], lenders, seed), 1):
+        for number, negative in enumerate(negatives(right_answers[at], lenders, seed), 1):
             verdict = {"main": negative.main, "secondary": negative.secondary, JUDGE_FACTS: list(negative.facts)}
             with_made.append({**row, "id": f"{row['id']}-{number}", "answer_hat": negative.answer_hat, "made_by": negative.kind, **verdict})
     return with_made
@@ -128,7 +128,7 @@ def _is_right(row: Row) -> bool:
 
 
 def disagreement(row: Row, main: str, secondary: str) -> str:
-    """Against what the teacher's verdict stands, in words; "" for nothing.
+    """Say against what the teacher's verdict stands, in words; "" for nothing.
 
     >>> row = {"question": "capital of France", "answer": ["Paris"], "answer_hat": "It is Paris.", "main": None, "secondary": None}
     >>> disagreement(row, "incorrect", "none")
@@ -136,9 +136,9 @@ def disagreement(row: Row, main: str, secondary: str) -> str:
     >>> disagreement(row | {"main": "correct", "secondary": "none"}, "correct", "incorrect")
     'secondary is incorrect, known to be none'
     """
-    for name, given, known in (("main", main, row["main"]), ("secondary", secondary, row["secondary"])):
-        if known and given != known:
-            return f"{name} is {given}, known to be {known}"
+    for name, of_judge, of_people in (("main", main, row["main"]), ("secondary", secondary, row["secondary"])):
+        if of_people and of_judge != of_people:
+            return f"{name} is {of_judge}, known to be {of_people}"
     if row["main"]:
         return ""
     rules = rule_judge.judge(row["question"], row["answer"], row["answer_hat"])
@@ -154,11 +154,11 @@ def balanced(rows: Sequence[Row], most: float, seed: int = 0) -> list[Row]:
     """
     counts = Counter(row[JUDGE_MAIN] for row in rows)
     limit = int(most * min(counts.values(), default=0))
-    kept: set[int] = set()
+    chosen_rows: set[int] = set()
     for main in counts:
         places = [at for at, row in enumerate(rows) if row[JUDGE_MAIN] == main]
-        kept.update(Random(f"{seed} {main}").sample(places, min(limit, len(places))))
-    return [row for at, row in enumerate(rows) if at in kept]
+        chosen_rows.update(Random(f"{seed} {main}").sample(places, min(limit, len(places))))
+    return [row for at, row in enumerate(rows) if at in chosen_rows]
 
 
 def _ratio(text: str) -> float:
@@ -197,14 +197,16 @@ def work(args: argparse.Namespace) -> int:
     whole, rejected = read(args.input)
     if not whole:
         raise BadInput(f"{args.input}: no row can be graded; row {rejected[0]['row']}: {rejected[0]['reason']}")
-    held = held_out(whole, args.hold_out or 0)
+    test_questions = held_out(whole, args.hold_out or 0)
     rows = teachers.pilot(whole, args.limit)
     tried = len(rows)
     teacher = teachers.teacher(args.concurrency)
     rows, failed, by_light = _answered(rows, args, teacher.endpoint)
-    written = sum(row["made_by"] != "given" for row in rows)
+    generated = sum(row["made_by"] != "given" for row in rows)
     if args.negatives:  # what measures is what was written, not what was made wrong
-        rows = with_negatives([row for row in rows if not _is_held(row, held)]) + [row for row in rows if _is_held(row, held)]
+        rows = with_negatives([row for row in rows if not _is_held(row, test_questions)]) + [
+            row for row in rows if _is_held(row, test_questions)
+        ]
     teacher.calls = [
         grading.answer_call(row["question"], row["answer"], row["answer_hat"], teacher.endpoint, args.max_tokens, args.temperature)
         for row in rows
@@ -226,11 +228,11 @@ def work(args: argparse.Namespace) -> int:
             disagreed.append({**line, "disagreement": against})
         else:
             graded.append(line)
-    test = [row for row in graded if _is_held(row, held)]
-    graded = [row for row in graded if not _is_held(row, held)]
-    done = balanced(graded, args.balance) if args.balance else graded
-    if done:
-        tables.write_rows(args.output, done)
+    test = [row for row in graded if _is_held(row, test_questions)]
+    graded = [row for row in graded if not _is_held(row, test_questions)]
+    balanced_rows = balanced(graded, args.balance) if args.balance else graded
+    if balanced_rows:
+        tables.write_rows(args.output, balanced_rows)
     apart = ""
     if test:
         path = args.output.with_name(f"{args.output.stem}.test{args.output.suffix}")
@@ -239,19 +241,19 @@ def work(args: argparse.Namespace) -> int:
     files = apart + teachers.write_lists(args.output, rejected, failed) + cli.write_beside(args.output, "disagreed", disagreed)
     forecast = teachers.forecast([*teacher.answers, *by_light], tried, len(whole)) if tried < len(whole) else ""
     for name in (JUDGE_MAIN, JUDGE_SECONDARY):
-        counts = Counter(row[name] for row in done)
-        print(f"{name}: " + ", ".join(f"{counts[value]} {value} ({counts[value] / max(1, len(done)):.0%})" for value in VALUES))
+        counts = Counter(row[name] for row in balanced_rows)
+        print(f"{name}: " + ", ".join(f"{counts[value]} {value} ({counts[value] / max(1, len(balanced_rows)):.0%})" for value in VALUES))
     print(
-        f"{len(whole) + len(rejected)} rows in, {written} answers by the light model, {len(rows)} answers graded ({teacher.cached} from "
-        f"cache): {len(done)} rows, {len(graded) - len(done)} left out for balance, {len(disagreed)} disagreed, {len(rejected)} rejected, "
-        f"{len(failed)} failed; {teacher.paid}{forecast}, {time.monotonic() - started:.0f} s; "
-        f"{args.output if done else 'no row was graded, nothing'} written{files}"
+        f"{len(whole) + len(rejected)} rows in, {generated} answers by the light model, {len(rows)} answers graded ({teacher.cached} from "
+        f"cache): {len(balanced_rows)} rows, {len(graded) - len(balanced_rows)} left out for balance, "
+        f"{len(disagreed)} disagreed, {len(rejected)} rejected, {len(failed)} failed; {teacher.paid}{forecast}, "
+        f"{time.monotonic() - started:.0f} s; {args.output if balanced_rows else 'no row was graded, nothing'} written{files}"
     )
     return teachers.exit_code(args, failed)
 
 
-def _is_held(row: Row, held: frozenset[str]) -> bool:
-    return for_likeness(row["question"]) in held
+def _is_held(row: Row, test_questions: frozenset[str]) -> bool:
+    return for_likeness(row["question"]) in test_questions
 
 
 def _answered(rows: Sequence[Row], args: argparse.Namespace, teacher: chat.Endpoint) -> tuple[list[Row], list[Row], list[dict[str, Any]]]:

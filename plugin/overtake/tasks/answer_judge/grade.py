@@ -50,26 +50,28 @@ def work(args: argparse.Namespace) -> int:
     pairs = pairs[: args.limit]
     tables.check_cells(args.output, [cells for cells, _ in pairs])
     results = graded([row for _, row in pairs], args.concurrency)
-    done: list[Row] = []
+    graded_rows: list[Row] = []
     failed: list[Row] = []
     for (cells, row), result in zip(pairs, results, strict=True):
         if isinstance(result, Ok):
             verdict = grading.judgement(result.value)
             added = {JUDGE_MAIN: verdict.main, JUDGE_SECONDARY: verdict.secondary, JUDGE_REASON: verdict.reason}
-            done.append({**cells, **added, "judge_model": result.value["model"]})
+            graded_rows.append({**cells, **added, "judge_model": result.value["model"]})
         else:
             failed.append({"id": row.id, "reason": result.reason, "question": row.question, "answer_hat": row.answer_hat[:200]})
-    if done:
-        tables.write_rows(args.output, done)
+    if graded_rows:
+        tables.write_rows(args.output, graded_rows)
     files = cli.write_beside(args.output, "rejected", rejected) + cli.write_beside(args.output, "failed", failed)
-    if done:
-        shares = [f"{part} correct {bootstrap_mean([row[f'judge_{part}'] == 'correct' for row in done])}" for part in ("main", "secondary")]
+    if graded_rows:
+        shares = [
+            f"{part} correct {bootstrap_mean([row[f'judge_{part}'] == 'correct' for row in graded_rows])}" for part in ("main", "secondary")
+        ]
         print(", ".join(shares))
     meter = chat.chat_gateway("judge", args.concurrency).meter
     print(
-        f"{len(pairs) + len(rejected)} rows in, {len(done)} graded, {len(rejected)} rejected, {len(failed)} failed; {meter.calls} calls "
-        f"({meter.cached} from cache), {meter.tokens:,} tokens, {meter.usd:.4f} USD, {time.monotonic() - started:.0f} s; "
-        f"{args.output if done else 'no row was graded, nothing'} written{files}"
+        f"{len(pairs) + len(rejected)} rows in, {len(graded_rows)} graded, {len(rejected)} rejected, {len(failed)} failed; "
+        f"{meter.calls} calls ({meter.cached} from cache), {meter.tokens:,} tokens, {meter.usd:.4f} USD, "
+        f"{time.monotonic() - started:.0f} s; {args.output if graded_rows else 'no row was graded, nothing'} written{files}"
     )
     if failed:
         print("some calls failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
@@ -82,8 +84,8 @@ def graded(rows: Sequence[JudgeRow], concurrency: int | None = None) -> list[Res
     Raises Abort when the judge is dead, refuses the key, or fails on most of the first rows.
     """
     to = chat.endpoint("judge")
-    asked = [row for row in rows if row.answer_hat]
-    calls = [grading.answer_call(row.question, row.gold, row.answer_hat, to) for row in asked]
+    answered = [row for row in rows if row.answer_hat]
+    calls = [grading.answer_call(row.question, row.gold, row.answer_hat, to) for row in answered]
     results = iter(cli.ask(chat.chat_gateway("judge", concurrency), calls, "judge"))
     return [next(results) if row.answer_hat else Ok({**_NOTHING._asdict(), "model": ""}) for row in rows]
 

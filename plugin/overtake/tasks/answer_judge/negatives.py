@@ -73,13 +73,13 @@ def negatives(right: Right, others: Sequence[Right], seed: int) -> list[Negative
     >>> [one.answer_hat for one in negatives(paris, [rome], 0) if one.kind in ("entity_swap", "negation")]
     ['It is Rome.', 'It is not Paris.']
     """
-    kept = []
+    usable = []
     for kind, make in KINDS.items():
         # A stream of its own for each kind, so that adding a kind changes no other.
         negative = make(right, [other for other in others if not _same(other, right)], Random(f"{seed} {kind} {right.question}"))
         if negative is not None and (negative.main == "correct") == _states(right, negative.answer_hat):
-            kept.append(negative)
-    return kept
+            usable.append(negative)
+    return usable
 
 
 def _entity_swap(right: Right, others: Sequence[Right], random: Random) -> Negative | None:
@@ -101,8 +101,8 @@ def _number(right: Right, others: Sequence[Right], random: Random) -> Negative |
 
 def _detail(right: Right, others: Sequence[Right], random: Random) -> Negative | None:
     stated, text = _stated(right), right.answer_hat
-    taken = {number for source in (right.question, *right.gold) for number in _NUMBER.findall(source)}
-    numbers = [number for number in _NUMBER.finditer(text) if number[0] not in taken]
+    in_source = {number for source in (right.question, *right.gold) for number in _NUMBER.findall(source)}
+    numbers = [number for number in _NUMBER.finditer(text) if number[0] not in in_source]
     if not stated or not numbers:
         return None
     detail = random.choice(numbers)
@@ -126,12 +126,12 @@ def _negation(right: Right, others: Sequence[Right], random: Random) -> Negative
 def _added_claim(right: Right, others: Sequence[Right], random: Random) -> Negative | None:
     if len(others) < 2 or not _states(right, right.answer_hat):
         return None
-    asked, lent = random.sample(list(others), 2)
+    asker, lent = random.sample(list(others), 2)
     wrong = random.choice(lent.gold)
-    if _states(asked, wrong):
+    if _states(asker, wrong):
         return None
     stop = "" if right.answer_hat.rstrip().endswith((".", "!", "?", "。", "！", "？")) else "."
-    claim = f"{asked.question.rstrip(' ?？')}：{wrong}。" if _HAN.search(asked.question) else f"{asked.question.rstrip(' ?')}: {wrong}."
+    claim = f"{asker.question.rstrip(' ?？')}：{wrong}。" if _HAN.search(asker.question) else f"{asker.question.rstrip(' ?')}: {wrong}."
     return Negative("added_claim", f"{right.answer_hat.rstrip()}{stop} {claim}", "correct", "incorrect", (wrong,))
 
 
@@ -143,9 +143,11 @@ def _hedged(right: Right, others: Sequence[Right], random: Random) -> Negative |
     like = _like(right, right.gold[0], others)
     if not like:
         return None
-    one, two = random.sample([right.gold[0], random.choice(like)], 2)
+    first, second = random.sample([right.gold[0], random.choice(like)], 2)
     text = (
-        f"可能是{one}，也可能是{two}，我不确定。" if _HAN.search(right.question) else f"It might be {one} or perhaps {two}; I am not sure."
+        f"可能是{first}，也可能是{second}，我不确定。"
+        if _HAN.search(right.question)
+        else f"It might be {first} or perhaps {second}; I am not sure."
     )
     return Negative("hedged", text, "none", "none", ())
 
@@ -174,10 +176,10 @@ KINDS: dict[str, Callable[[Right, Sequence[Right], Random], Negative | None]] = 
 }
 
 
-def _same(one: Right, two: Right) -> bool:
+def _same(first: Right, second: Right) -> bool:
     """Whether they are one question, or have a reference answer in common."""
-    golds = [{gold.casefold() for gold in right.gold} for right in (one, two)]
-    return one.question.casefold() == two.question.casefold() or not golds[0].isdisjoint(golds[1])
+    golds = [{gold.casefold() for gold in right.gold} for right in (first, second)]
+    return first.question.casefold() == second.question.casefold() or not golds[0].isdisjoint(golds[1])
 
 
 def _states(right: Right, text: str) -> bool:
@@ -192,10 +194,8 @@ def _stated(right: Right) -> str:
 
 def _like(right: Right, gold: str, others: Sequence[Right]) -> list[str]:
     """Answers that could stand in the place of `gold`: to questions that ask for the same, written like it."""
-    asked = _asks(right.question)
-    return [
-        candidate for other in others if _asks(other.question) == asked for candidate in other.gold if _shape(candidate) == _shape(gold)
-    ]
+    kind = _asks(right.question)
+    return [candidate for other in others if _asks(other.question) == kind for candidate in other.gold if _shape(candidate) == _shape(gold)]
 
 
 def _asks(question: str) -> str:

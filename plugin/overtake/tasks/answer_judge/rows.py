@@ -91,13 +91,13 @@ def columns_of(names: Mapping[str, Any]) -> dict[str, str]:
     Raises ValueError naming the columns there are when one of the two is missing.
     """
     lists = {"gold": GOLD, "answer_hat": ANSWER_HAT, "question": QUESTION, "main": LABEL, "secondary": SECONDARY, "model": MODEL, "id": ID}
-    columns = {part: next((name for name in wanted if name in names), "") for part, wanted in lists.items()}
+    columns = {part: next((name for name in aliases if name in names), "") for part, aliases in lists.items()}
     if not columns["answer_hat"] and columns["gold"] not in ("", "answer") and "answer" in names:
         columns["answer_hat"] = "answer"
-    for part, wanted in (("gold", GOLD), ("answer_hat", ANSWER_HAT)):
+    for part, aliases in (("gold", GOLD), ("answer_hat", ANSWER_HAT)):
         if not columns[part]:
             what = "reference answer" if part == "gold" else "generated answer"
-            raise ValueError(f"no column holds the {what}: name it {' or '.join(wanted)}; the columns there are {', '.join(names)}")
+            raise ValueError(f"no column holds the {what}: name it {' or '.join(aliases)}; the columns there are {', '.join(names)}")
     return {part: name for part, name in columns.items() if name}
 
 
@@ -138,10 +138,10 @@ def judge_row(cells: Mapping[str, Any], columns: Mapping[str, str]) -> JudgeRow:
 
 def _verdict(cells: Mapping[str, str], name: str) -> Value | None:
     text = cells.get(name, "")
-    known = next((value for value in VALUES if value == text), None)
-    if text and known is None:
+    verdict = next((value for value in VALUES if value == text), None)
+    if text and verdict is None:
         raise ValueError(f"{name} is {text[:40]!r} in a row: it must be {', '.join(VALUES)} or empty")
-    return known
+    return verdict
 
 
 def alternatives(text: str, cut: bool = False) -> tuple[str, ...]:

@@ -239,7 +239,7 @@ def _without_other_signs(window: Words, reference: Words) -> Words:
     money = {word for word in reference if _currency(word)}
     percent = "%" in reference
     turned = any(word in _TURNS for word in reference)
-    kept = []
+    rest = []
     for place, word in enumerate(window):
         around = [_currency(other) for other in (*window[max(0, place - 1) : place], *_behind(window, place))]
         signs = {sign for sign in around if sign}
@@ -249,8 +249,8 @@ def _without_other_signs(window: Words, reference: Words) -> Words:
         other_kind = (money and not percent and is_percent) or (percent and not money and signs and not is_percent)
         other_money = money and signs and not signs & {_currency(sign) for sign in money}
         if not (word[0].isdigit() and (other_kind or other_money or (is_turned and not turned))):
-            kept.append(word)
-    return kept
+            rest.append(word)
+    return rest
 
 
 def _currency(word: str) -> str:
@@ -280,9 +280,9 @@ def _places(words: Words, inside: Words) -> Iterator[int]:
 
 def _is_name(reference: str) -> bool:
     """Whether it is written like a name: two words and more, each with a capital, none a month, no number."""
-    written = [word for word in re.findall(r"[^\W\d_][\w.'’-]*", reference) if word.casefold() not in _EMPTY]
-    dated = any(_SAME.get(word.casefold(), word.casefold()) in _MONTHS for word in written)
-    return len(written) > 1 and all(word[0].isupper() for word in written) and not dated and not re.search(r"\d", reference)
+    spelled = [word for word in re.findall(r"[^\W\d_][\w.'’-]*", reference) if word.casefold() not in _EMPTY]
+    dated = any(_SAME.get(word.casefold(), word.casefold()) in _MONTHS for word in spelled)
+    return len(spelled) > 1 and all(word[0].isupper() for word in spelled) and not dated and not re.search(r"\d", reference)
 
 
 def _is_fixed(word: str) -> bool:
@@ -299,14 +299,14 @@ def _held(word: str, inside: Words) -> bool:
 
 
 @lru_cache(maxsize=1 << 16)
-def _alike(one: str, two: str) -> bool:
+def _alike(first: str, second: str) -> bool:
     """Whether two words are one apart from their endings: river and rivers, Carpathians and Carpathian."""
-    if one == two:
+    if first == second:
         return True
-    if one[0].isdigit() or two[0].isdigit() or min(len(one), len(two)) < 4:
+    if first[0].isdigit() or second[0].isdigit() or min(len(first), len(second)) < 4:
         return False
-    same = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
-    longest = max(len(one), len(two))
+    same = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
+    longest = max(len(first), len(second))
     return same >= 4 and longest - same <= 3 and same >= 0.6 * longest
 
 

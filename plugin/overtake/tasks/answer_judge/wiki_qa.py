@@ -12,7 +12,7 @@ HUGGING_FACE, MODELSCOPE = "RUC-NLPIR/FlashRAG_datasets", "hhjinjiajie/FlashRAG_
 
 
 def hub_of(name: str) -> str:
-    """hf or ms where `name` is the collection's on that hub, with or without the hub in front; "" for anything else.
+    """Name the hub, hf or ms, where `name` is the collection's on that hub, with or without the hub in front; "" for anything else.
 
     >>> hub_of("hhjinjiajie/FlashRAG_Dataset"), hub_of("hf::RUC-NLPIR/FlashRAG_datasets"), hub_of("questions.jsonl")
     ('ms', 'hf', '')
@@ -37,9 +37,9 @@ def fetch(split: Literal["train", "dev", "test"], hub: str = "") -> Path:
 
         return Path(dataset_file_download(name, file))
     except Exception as error:  # noqa: BLE001 - each hub's client raises its own kinds, and all of them mean: not to be had
-        words = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"{file} of {name} could not be fetched from {'Hugging Face' if on_hf else 'ModelScope'} ({type(error).__name__}: {words}): "
+            f"{file} of {name} could not be fetched from {'Hugging Face' if on_hf else 'ModelScope'} ({type(error).__name__}: {reason}): "
             f"try the other hub ({MODELSCOPE if on_hf else HUGGING_FACE}), or download it elsewhere and give the file"
         ) from None
 

@@ -70,43 +70,47 @@ def golds(path: Path) -> list[Finding]:
     """
     cells = tables.read_rows(path)
     if GOLD in cells[0]:
-        found = [problems.FinanceRow.from_columns(row).problem() for row in cells]
+        parsed = [problems.FinanceRow.from_columns(row).problem() for row in cells]
         wrong: list[str] = []
     else:
         of = problems.columns(list(cells[0]), {})
-        found = [problems.problem(row, of, path.stem) for row in cells]
+        parsed = [problems.problem(row, of, path.stem) for row in cells]
         worked = "derivation" in cells[0]
         wrong = [
-            one.id
-            for one in wrong_golds(
-                row | {"id": made["id"]} if worked else {"id": made["id"], "output": row[of["gold_answer"]]}
-                for row, made in zip(cells, found, strict=True)
+            gold.id
+            for gold in wrong_golds(
+                row | {"id": parsed_row["id"]} if worked else {"id": parsed_row["id"], "output": row[of["gold_answer"]]}
+                for row, parsed_row in zip(cells, parsed, strict=True)
             )
         ]
-    ungraded = [row["id"] for row in found if row["id"] not in wrong and finance_accuracy.rejection_reason(row)]
-    read = [(row, written) for row in found if (written := with_unit(row["gold_answer"], row["question"]))]
+    ungraded = [row["id"] for row in parsed if row["id"] not in wrong and finance_accuracy.rejection_reason(row)]
+    with_figure = [(row, figure) for row in parsed if (figure := with_unit(row["gold_answer"], row["question"]))]
     unlike = [
         row["id"]
-        for row, written in read
-        if row["id"] not in ungraded and finance_accuracy.score(_answered(written), row["gold_answer"], row["type"], row["question"]) != 1.0
+        for row, figure in with_figure
+        if row["id"] not in ungraded and finance_accuracy.score(_answered(figure), row["gold_answer"], row["type"], row["question"]) != 1.0
     ]
-    said = []
+    findings = []
     if unlike:
         remedy = "write the unit into these golds, as the question's figures have it"
-        said.append(Finding("warning", "golds with their unit", f"{len(unlike)} of {len(read)} do not earn 1.0{listed(unlike)}", remedy))
+        findings.append(
+            Finding("warning", "golds with their unit", f"{len(unlike)} of {len(with_figure)} do not earn 1.0{listed(unlike)}", remedy)
+        )
     if wrong:
         remedy = "correct or leave out these rows (tools/prepare_finance.py leaves them out)"
-        said.append(Finding("error", "golds", f"{len(wrong)} of {len(found)} contradict their own calculation{listed(wrong)}", remedy))
+        findings.append(Finding("error", "golds", f"{len(wrong)} of {len(parsed)} contradict their own calculation{listed(wrong)}", remedy))
     if ungraded:
         remedy = "leave them out (tools/prepare_finance.py does), or give golds that the rules can read"
-        said.append(Finding("warning", "golds", f"{len(ungraded)} of {len(found)} do not earn 1.0 by the rules{listed(ungraded)}", remedy))
-    if not said:
-        said.append(Finding("ok", "golds", f"all {len(found)} earn 1.0, none contradicts its own calculation"))
-    if read and not unlike:
-        row, written = max(read, key=lambda one: _size(one[0]["gold_answer"]))
-        value = f"{len(read)} are bare and read in their question's unit, the largest as {written} ({row['id']})"
-        said.append(Finding("ok", "golds with their unit", value))
-    return said
+        findings.append(
+            Finding("warning", "golds", f"{len(ungraded)} of {len(parsed)} do not earn 1.0 by the rules{listed(ungraded)}", remedy)
+        )
+    if not findings:
+        findings.append(Finding("ok", "golds", f"all {len(parsed)} earn 1.0, none contradicts its own calculation"))
+    if with_figure and not unlike:
+        row, figure = max(with_figure, key=lambda pair: _size(pair[0]["gold_answer"]))
+        value = f"{len(with_figure)} are bare and read in their question's unit, the largest as {figure} ({row['id']})"
+        findings.append(Finding("ok", "golds with their unit", value))
+    return findings
 
 
 def _size(gold: str) -> float:

@@ -25,7 +25,7 @@ SOLUTIONS = ("teacher_output", "response", "output")
 
 
 def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """One row -> messages and text columns for the rewards; None for a row that cannot be asked.
+    """Turn one row into messages and text columns for the rewards; None for a row that cannot be asked.
 
     A row with a solution but no gold answer apart, such as those of sft.jsonl and of DianJin-R1-Data, has the solution's answer for gold.
 

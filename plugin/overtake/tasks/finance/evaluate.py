@@ -64,25 +64,25 @@ def messages(row: Row) -> list[dict[str, str]]:
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
     """Form, accuracy (once more under its type), whether it could be read, length; and with the judge its criteria."""
-    given = [(row, text) for row in rows if (text := answers[row["id"]]) is not None]
+    answered = [(row, text) for row in rows if (text := answers[row["id"]]) is not None]
     scores: Scores = {}
-    for row, text in given:
-        right = accuracy(text, row) or 0.0
+    for row, text in answered:
+        correct = accuracy(text, row) or 0.0
         scores[row["id"]] = {
             "format": answer_format.score(text),
-            "accuracy": right,
-            row["type"]: right,
+            "accuracy": correct,
+            row["type"]: correct,
             "unreadable": float(last_answer(text) is None),
             "length": float(len(text)),
         }
     if args.judge:
-        written = [(row, text) for row, text in given if text]
+        non_empty = [(row, text) for row, text in answered if text]
         to = chat.endpoint("judge")
-        calls = [reasoning_call(row["question"], row["gold_answer"], text, to) for row, text in written]
-        for row, text in given:
+        calls = [reasoning_call(row["question"], row["gold_answer"], text, to) for row, text in non_empty]
+        for row, text in answered:
             if not text:
                 scores[row["id"]]["judge"] = 0.0
-        for (row, _), verdict in zip(written, ask(chat.chat_gateway("judge"), calls, f"judging {name}"), strict=True):
+        for (row, _), verdict in zip(non_empty, ask(chat.chat_gateway("judge"), calls, f"judging {name}"), strict=True):
             if isinstance(verdict, Ok):
                 criteria = verdict.value["criteria"]
                 mean = round(sum(criteria.values()) / len(criteria), 4)

@@ -60,7 +60,7 @@ def weakest(criteria: Mapping[str, float]) -> str:
 
 
 def best(solutions: Sequence[Solution], most: int) -> list[Row]:
-    """At most `most` solutions of one problem: first by the weakest criterion, then by the mean, and the shorter of equals."""
+    """Take at most `most` solutions of one problem: first by the weakest criterion, then by the mean, and the shorter of equals."""
 
     def rank(solution: Solution) -> tuple[float, float, int]:
         row, criteria = solution
@@ -73,8 +73,8 @@ def best(solutions: Sequence[Solution], most: int) -> list[Row]:
 def sft_row(row: Row) -> dict[str, Any]:
     """One solution to imitate."""
     messages = [*prompts.finance_messages(row["question"]), {"role": "assistant", "content": row["teacher_output"]}]
-    kept = {name: row[name] for name in ("type", "source")}
-    return {"id": row["id"], "prompt": row["question"], "response": row["teacher_output"], **kept, "messages": messages}
+    extra = {name: row[name] for name in ("type", "source")}
+    return {"id": row["id"], "prompt": row["question"], "response": row["teacher_output"], **extra, "messages": messages}
 
 
 def rl_row(row: Row) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Sifted(NamedTuple):
 
 
 def sift(rows: Sequence[Row], verdicts_of: Callable[[Sequence[Row]], Sequence[Result | None]], least: float) -> Sifted:
-    """Each solution by the rules, those that pass by `verdicts_of` (None: not asked), of which each criterion needs `least`."""
+    """Sift each solution by the rules, those that pass by `verdicts_of` (None: not asked), of which each criterion needs `least`."""
     sifted = Sifted([], [], defaultdict(list), [])
     passed = []
     for row in rows:
@@ -129,26 +129,26 @@ def work(args: argparse.Namespace) -> int:
     if args.judge:
         chat.endpoint("judge")  # refused now rather than after the rules
     of_problem = {row["id"]: row for row in reversed(rows)}
-    asked = list(dict.fromkeys(row["id"] for row in rows))
+    ids = list(dict.fromkeys(row["id"] for row in rows))
     sides = held_out([row["question"] for row in rows], args.test_share, args.seed, kinds=[row["type"] for row in rows])
-    test = {row["id"] for row, held in zip(rows, sides, strict=True) if held}
-    tested, rest = ([name for name in asked if (name in test) == side] for side in (True, False))
+    test = {row["id"] for row, is_test in zip(rows, sides, strict=True) if is_test}
+    tested, rest = ([name for name in ids if (name in test) == side] for side in (True, False))
     repeats = overlaps([of_problem[name]["question"] for name in rest], [of_problem[name]["question"] for name in tested])
     near = {rest[repeat.place] for repeat in repeats}
     rest = [name for name in rest if name not in near]
     if not rest or (args.test_share and not tested):
         raise BadInput(
-            f"{args.input}: {len(asked)} problems with --test-share {args.test_share:g} leave {len(tested)} to hold out and {len(rest)} "
+            f"{args.input}: {len(ids)} problems with --test-share {args.test_share:g} leave {len(tested)} to hold out and {len(rest)} "
             "to train on: give more problems or another share"
         )
     training = [row for row in rows if row["id"] not in test | near]
     sifted = sift(training, lambda passed: judged(passed, args.concurrency) if args.judge and passed else [None] * len(passed), args.least)
-    kept = [row for solutions in sifted.good.values() for row in best(solutions, args.most)]
+    chosen_rows = [row for solutions in sifted.good.values() for row in best(solutions, args.most)]
     reasons = dict(sorted(Counter(line["reason"] for line in sifted.rejected).items()))
-    if not kept and not sifted.unjudged:
+    if not chosen_rows and not sifted.unjudged:
         raise BadInput(f"{args.input}: no solution passes ({cli.counted(reasons)}): see what the teacher wrote, or give other options")
     files: dict[str, Lines] = {
-        "sft.jsonl": [sft_row(row) for row in kept],
+        "sft.jsonl": [sft_row(row) for row in chosen_rows],
         "rl.jsonl": [rl_row(of_problem[name]) for name in rest],
         "test.jsonl": [rl_row(of_problem[name]) for name in tested],
         "rejected.jsonl": sifted.rejected,
@@ -158,7 +158,7 @@ def work(args: argparse.Namespace) -> int:
         "input": args.input.name,
         "input_sha256": hashlib.sha256(args.input.read_bytes()).hexdigest(),
         "solutions": len(rows),
-        "problems": len(asked),
+        "problems": len(ids),
         "seed": args.seed,
         "test_share": args.test_share,
         "held_out_problems": len(tested),
@@ -172,16 +172,18 @@ def work(args: argparse.Namespace) -> int:
         "rejected": reasons,
         "unjudged": len(sifted.unjudged),
         "criteria": _criteria(sifted.verdicts),
-        "types": {kind: _of_type(kind, training, sifted, kept) for kind in problems.TYPES if any(row["type"] == kind for row in training)},
+        "types": {
+            kind: _of_type(kind, training, sifted, chosen_rows) for kind in problems.TYPES if any(row["type"] == kind for row in training)
+        },
         "problems_without_a_solution": len(rest) - len(sifted.good),
         "files": {name: len(lines) for name, lines in files.items()},
     }
     cli.write_folder(args.out_dir, {**files, "filter_stats.json": stats})
     asked_too = "the judge too" if args.judge else "in all, for the judge was not asked"
     print(
-        f"{len(rows)} solutions of {len(asked)} problems in, {len(tested)} problems held out, {len(near)} left out as near to them; of "
-        f"{len(training)} solutions {stats['passed_rules']} pass the rules, {stats['passed']} {asked_too}, {len(kept)} kept for SFT; "
-        f"left out: {cli.counted(reasons) or 'none'}; {args.out_dir} written"
+        f"{len(rows)} solutions of {len(ids)} problems in, {len(tested)} problems held out, {len(near)} left out as near to them; "
+        f"of {len(training)} solutions {stats['passed_rules']} pass the rules, {stats['passed']} {asked_too}, "
+        f"{len(chosen_rows)} kept for SFT; left out: {cli.counted(reasons) or 'none'}; {args.out_dir} written"
     )
     if sifted.unjudged:
         print(
@@ -220,9 +222,9 @@ def _criteria(verdicts: Sequence[Mapping[str, float]]) -> dict[str, dict[str, fl
     return {name: {"mean": round(fmean(each[name] for each in verdicts), 4), "weakest_of": links[name]} for name in CRITERIA if verdicts}
 
 
-def _of_type(kind: str, training: Sequence[Row], sifted: Sifted, kept: Sequence[Row]) -> dict[str, Any]:
+def _of_type(kind: str, training: Sequence[Row], sifted: Sifted, chosen_rows: Sequence[Row]) -> dict[str, Any]:
     reasons = Counter(line["reason"] for line in sifted.rejected if line["type"] == kind)
-    counted = {"filtered": training, "unjudged": sifted.unjudged, "kept": kept}
+    counted = {"filtered": training, "unjudged": sifted.unjudged, "kept": chosen_rows}
     counts = {name: sum(row["type"] == kind for row in lines) for name, lines in counted.items()}
     return {**counts, "rejected": dict(sorted(reasons.items()))}
 

@@ -92,21 +92,21 @@ def work(args: argparse.Namespace) -> int:
         what = f"{len(rows)} problems to solve {args.samples} times"
         return teachers.write_batch(args, what, teacher.calls, rejected)
     teachers.answer(teacher, args, teacher.endpoint.model)
-    asked = [(row, sample) for row in rows for sample in range(args.samples)]
-    done, failed = [], []
-    for (row, sample), result in zip(asked, teacher.results, strict=True):
+    samples = [(row, sample) for row in rows for sample in range(args.samples)]
+    solutions, failed = [], []
+    for (row, sample), result in zip(samples, teacher.results, strict=True):
         if isinstance(result, Ok):
             value = result.value
-            done.append({**row, "teacher_output": tagged(value["text"]), "sample": sample, "teacher_model": value["model"]})
+            solutions.append({**row, "teacher_output": tagged(value["text"]), "sample": sample, "teacher_model": value["model"]})
         else:
             failed.append({"id": row["id"], "sample": sample, "reason": result.reason, "question": row["question"][:200]})
-    if done:
-        tables.write_rows(args.output, done)
+    if solutions:
+        tables.write_rows(args.output, solutions)
     files = teachers.write_lists(args.output, rejected, failed)
     forecast = teachers.forecast(teacher.answers, len(rows), len(whole)) if len(rows) < len(whole) else ""
     print(
-        f"{len(table)} rows in, {len(done)} solutions of {len({row['id'] for row in done})} problems ({teacher.cached} from cache), "
-        f"{len(rejected)} rejected, {len(failed)} failed; {teacher.paid}{forecast}, {time.monotonic() - started:.0f} s; "
-        f"{args.output if done else 'no problem was solved, nothing'} written{files}"
+        f"{len(table)} rows in, {len(solutions)} solutions of {len({row['id'] for row in solutions})} problems "
+        f"({teacher.cached} from cache), {len(rejected)} rejected, {len(failed)} failed; {teacher.paid}{forecast}, "
+        f"{time.monotonic() - started:.0f} s; {args.output if solutions else 'no problem was solved, nothing'} written{files}"
     )
     return teachers.exit_code(args, failed)

@@ -33,7 +33,7 @@ class _Reasoned(Verdict):
 
 
 def read_verdict(text: str) -> dict[str, Any]:
-    """{"right", "reason"} as prompts/judge_finance.txt asks for them. Raises ValueError for anything else.
+    """Return {"right", "reason"} as prompts/judge_finance.txt asks for them. Raises ValueError for anything else.
 
     >>> read_verdict('{"判定": "错误", "理由": "遗漏折现率"}')
     {'right': False, 'reason': '遗漏折现率'}
@@ -43,7 +43,7 @@ def read_verdict(text: str) -> dict[str, Any]:
 
 
 def read_reasoning_verdict(text: str) -> dict[str, Any]:
-    """{"criteria": share of each one's three checks that hold, "weakest": the weakest step} as prompts/judge_reasoning.txt asks for them.
+    """Return {"criteria": share of each one's three checks that hold, "weakest": a step} as prompts/judge_reasoning.txt asks for them.
 
     Raises ValueError for anything else than one strict object.
 
@@ -58,7 +58,7 @@ def read_reasoning_verdict(text: str) -> dict[str, Any]:
 
 
 def read_type(text: str) -> dict[str, Any]:
-    """{"type"} of a question as prompts/classify_finance.txt asks for it. Raises ValueError for any other.
+    """Return {"type"} of a question as prompts/classify_finance.txt asks for it. Raises ValueError for any other.
 
     >>> read_type('{"type": "concept"}')
     {'type': 'concept'}

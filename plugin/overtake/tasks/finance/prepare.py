@@ -56,31 +56,31 @@ def read_input(name: str, columns: Mapping[str, str]) -> list[Entry]:
 
 def with_unique_ids(entries: Sequence[Entry]) -> list[Entry]:
     """The same rows with ids of their own: an id that another question has already gets its question's hash."""
-    taken: dict[str, str] = {}
+    used: dict[str, str] = {}
     unique = []
     for entry in entries:
         row = entry.row
-        if taken.setdefault(row["id"], row["question"]) != row["question"]:
+        if used.setdefault(row["id"], row["question"]) != row["question"]:
             row = {**row, "id": f"{row['id']}-{problems.made_id(row['question'])}"}
         unique.append(entry._replace(row=row))
     return unique
 
 
 def without_repeats(entries: Sequence[Entry], held_out: Sequence[str]) -> tuple[list[Row], list[dict[str, str]]]:
-    """(the problems to keep, those left out with the reason): unusable ones, repeated ones, and those that the test file asks."""
+    """Return (the problems to keep, those left out with the reason): unusable ones, repeated ones, and those that the test file asks."""
     usable = [entry for entry in entries if not entry.rejection_reason]
     left_out = [_left_out(entry, entry.rejection_reason) for entry in entries if entry.rejection_reason]
-    asked = [entry.row["question"] for entry in usable]
-    tested = {repeat.place: (repeat, "a test row", held_out[repeat.of][:200]) for repeat in overlaps(asked, held_out)}
-    repeated = {repeat.place: (repeat, "another row", usable[repeat.of].row["id"]) for repeat in repeats(asked)}
-    kept = []
+    questions = [entry.row["question"] for entry in usable]
+    tested = {repeat.place: (repeat, "a test row", held_out[repeat.of][:200]) for repeat in overlaps(questions, held_out)}
+    repeated = {repeat.place: (repeat, "another row", usable[repeat.of].row["id"]) for repeat in repeats(questions)}
+    first_of_each = []
     for place, entry in enumerate(usable):
         if again := tested.get(place) or repeated.get(place):
             repeat, what, of = again
             left_out.append(_left_out(entry, f"{'same' if repeat.exact else 'nearly the same'} question as {what}") | {"of": of})
         else:
-            kept.append(entry.row)
-    return kept, left_out
+            first_of_each.append(entry.row)
+    return first_of_each, left_out
 
 
 def _left_out(entry: Entry, reason: str) -> dict[str, str]:
@@ -88,7 +88,7 @@ def _left_out(entry: Entry, reason: str) -> dict[str, str]:
 
 
 def second_opinion(rows: Sequence[Row], concurrency: int | None) -> tuple[list[dict[str, str]], int]:
-    """(rows to which the teacher gives another type than the rule, how many rows it gave none)."""
+    """Return (rows to which the teacher gives another type than the rule, how many rows it gave none)."""
     to, system = chat.endpoint("teacher"), {"role": "system", "content": prompts.prompt("classify_finance")}
 
     calls = [
@@ -97,7 +97,7 @@ def second_opinion(rows: Sequence[Row], concurrency: int | None) -> tuple[list[d
             [system, {"role": "user", "content": f"问题：{row['question']}"}],
             _TYPE_LIMIT,
             0.0,
-            read=read_type,
+            parse=read_type,
             form="question type",
             tries=2,
         )
@@ -121,14 +121,14 @@ def work(args: argparse.Namespace) -> int:
     if args.ask_teacher:
         chat.endpoint("teacher")  # refused now rather than after the fetching
     entries = with_unique_ids([entry for name in args.inputs for entry in read_input(name, columns)])
-    kept, left_out = without_repeats(entries, held_out)
-    if not kept:
+    training, left_out = without_repeats(entries, held_out)
+    if not training:
         reasons = Counter(row["reason"] for row in left_out)
         raise BadInput(
             f"{', '.join(args.inputs)}: none of {len(entries)} rows is left ({cli.counted(reasons)}): give other rows or columns"
         )
-    places = draw([(row["type"], row["source"]) for row in kept], args.sample or len(kept), args.seed)
-    rows = [kept[place] for place in places]
+    places = draw([(row["type"], row["source"]) for row in training], args.sample or len(training), args.seed)
+    rows = [training[place] for place in places]
     differing, untyped = second_opinion(rows, args.concurrency) if args.ask_teacher else ([], 0)
     reasons = Counter(row["reason"] for row in left_out)
     types = {name: count for name in problems.TYPES if (count := sum(row["type"] == name for row in rows))}
@@ -138,7 +138,7 @@ def work(args: argparse.Namespace) -> int:
         "test_rows": len(held_out),
         "rows": len(entries),
         "left_out": dict(sorted(reasons.items())),
-        "usable": len(kept),
+        "usable": len(training),
         "seed": args.seed,
         "sampled": len(rows),
         "types": types,
@@ -149,7 +149,7 @@ def work(args: argparse.Namespace) -> int:
     cli.write_folder(args.out_dir, {**files, "type_disagreements.jsonl": differing} if args.ask_teacher else files)
     opinion = f"; the teacher tells another type of {len(differing)} and none of {untyped}" if args.ask_teacher else ""
     print(
-        f"{len(entries)} rows in, {len(left_out)} left out ({cli.counted(reasons) or 'none'}), {len(kept)} usable, {len(rows)} taken "
+        f"{len(entries)} rows in, {len(left_out)} left out ({cli.counted(reasons) or 'none'}), {len(training)} usable, {len(rows)} taken "
         f"({cli.counted(types)}){opinion}; {args.out_dir} written"
     )
     if untyped:

@@ -81,25 +81,25 @@ class FinanceRow(NamedTuple):
         return dict(zip((ID, QUESTION, GOLD, TYPE, SOURCE), self, strict=True))
 
 
-def columns(names: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
-    """Return which of a table's columns is which of ours, by `chosen` and then by `ALIASES`; what it lacks is left out.
+def columns(names: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+    """Return which of a table's columns is which of ours, by `named` and then by `ALIASES`; what it lacks is left out.
 
-    Raises BadInput, to be told the file's name by the caller, when `chosen` names a column that is not there, or none is found for the
+    Raises BadInput, to be told the file's name by the caller, when `named` names a column that is not there, or none is found for the
     question or the gold answer.
 
     >>> columns(["问题", "答案", "备注"], {})
     {'question': '问题', 'gold_answer': '答案'}
     """
-    if absent := [name for name in chosen.values() if name not in names]:
+    if absent := [name for name in named.values() if name not in names]:
         raise BadInput(f"no column {', '.join(absent)}; the columns there are {', '.join(names)}")
     by_part = {}
     for ours, aliases in ALIASES.items():
-        if name := chosen.get(ours) or next((alias for alias in aliases if alias in names), ""):
+        if name := named.get(ours) or next((alias for alias in aliases if alias in names), ""):
             by_part[ours] = name
     for ours, option in (("question", "--question-column"), ("gold_answer", "--answer-column")):
         if ours not in by_part:
-            known = ", ".join(ALIASES[ours])
-            raise BadInput(f"no column {known}; the columns there are {', '.join(names)}: name one with {option}")
+            accepted = ", ".join(ALIASES[ours])
+            raise BadInput(f"no column {accepted}; the columns there are {', '.join(names)}: name one with {option}")
     return by_part
 
 
@@ -120,16 +120,16 @@ def problem(cells: Mapping[str, str], of: Mapping[str, str], source: str) -> Row
     context = [_text(cells[name]) for name in CONTEXT if name in asked_about and name not in of.values()]
     question = with_options("\n".join(filter(None, (*context, stem))), asked_about)
     gold = gold_answer(_text(cells[of["gold_answer"]]))
-    given = {name: cells[of[name]].strip() if name in of else "" for name in ("id", "type", "source")}
-    kind = _TYPE_NAMES.get(given["type"].lower()) or question_type(stem, gold)
+    values = {name: cells[of[name]].strip() if name in of else "" for name in ("id", "type", "source")}
+    kind = _TYPE_NAMES.get(values["type"].lower()) or question_type(stem, gold)
     if kind == "calculation" and re.search("[=＝≈]", gold) and read_quantity(result := gold_of_solution(gold)) is not None:
         gold = stated_first(gold, result) or result
     return {
-        "id": given["id"] or f"fin-{made_id(question)}",
+        "id": values["id"] or f"fin-{made_id(question)}",
         "question": question,
         "gold_answer": gold,
         "type": kind,
-        "source": given["source"] or source,
+        "source": values["source"] or source,
     }
 
 
@@ -177,9 +177,9 @@ def stated_first(gold: str, result: str) -> str:
     first = _CLAUSE.split(gold, maxsplit=1)[0].strip()
     if not first or re.search("[=＝≈]", first) or read_quantity(first) is None:
         return ""
-    written = _NUMBER.search(first)
-    known = _NUMBER.search(result)
-    same = bool(written and known) and read_quantity(written[0]) == read_quantity(known[0])  # type: ignore[index]
+    first_number = _NUMBER.search(first)
+    result_number = _NUMBER.search(result)
+    same = bool(first_number and result_number) and read_quantity(first_number[0]) == read_quantity(result_number[0])  # type: ignore[index]
     return first if same or same_quantity(first, result) else ""
 
 
@@ -220,9 +220,9 @@ def rejection_reason(row: Row) -> str | None:
 
 
 def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tuple[list[Row], list[dict[str, str | int]]]:
-    """(rows to use, rows rejected with their number and reason); `key` names the columns that tell two rows apart."""
+    """Return (rows to use, rows rejected with their number and reason); `key` names the columns that tell two rows apart."""
     numbers: dict[tuple[str, ...], int] = {}
-    kept: list[Row] = []
+    usable_rows: list[Row] = []
     rejected: list[dict[str, str | int]] = []
     for index, row in enumerate(rows):
         number, mark = tables.row_number(path, index), tuple(row[name] for name in key)
@@ -233,5 +233,5 @@ def usable(path: Path, rows: Sequence[Row], key: Sequence[str] = ("id",)) -> tup
             rejected.append({"row": number, "reason": reason, "question": row["question"][:200]})
             continue
         numbers[mark] = number
-        kept.append(row)
-    return kept, rejected
+        usable_rows.append(row)
+    return usable_rows, rejected

@@ -50,7 +50,7 @@ _TAKEN_WITH = r"(?!\s*(?:送服|送下|送药|冲服|冲泡|吞服|服下|服用
 
 
 def spelled(text: str) -> str:
-    """`text` with each number and each unit of Latin letters written without blanks in it, and without the thousands' commas.
+    """Return `text` with each number and each unit of Latin letters written without blanks in it, and without the thousands' commas.
 
     >>> spelled("5 0 0 m g"), spelled("1,000 mg, 2 岁")
     ('500 mg', '1000 mg, 2 岁')
@@ -75,12 +75,12 @@ def read(text: str) -> set[tuple[float, str]]:
     """
     numbers = list(_NUMBER.finditer(text))
     unit = text[numbers[-1].end() :].strip(" \t\n-*_`(·").removeprefix("a ") if numbers else text
-    return {(_value(one[0]), _UNITS.get(unit, unit)) for one in numbers}
+    return {(_value(number[0]), _UNITS.get(unit, unit)) for number in numbers}
 
 
 @cache
-def right_at(words: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
-    """Expressions for one of `words` right before an amount, and right behind one, so that the amount is of it.
+def right_at(terms: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
+    """Expressions for one of `terms` right before an amount, and right behind one, so that the amount is of it.
 
     It is not where the dose goes by it (每公斤体重), where so much a time or a day is said of what is only measured, or where the medicine
     is taken with it.
@@ -93,8 +93,8 @@ def right_at(words: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
     """
     state = f"(?=(?:{_STATES}))"
     return (
-        regex.compile(rf"{_BASIS}{state}(?:{words}){_RARELY}$|(?!(?:{_STATES}))(?<!血|血红)(?:{words}){_BETWEEN}$"),
-        regex.compile(rf"{_BETWEEN}(?:{words}){_TAKEN_WITH}"),
+        regex.compile(rf"{_BASIS}{state}(?:{terms}){_RARELY}$|(?!(?:{_STATES}))(?<!血|血红)(?:{terms}){_BETWEEN}$"),
+        regex.compile(rf"{_BETWEEN}(?:{terms}){_TAKEN_WITH}"),
     )
 
 

@@ -66,14 +66,14 @@ class Rule(_Entry):
 
 
 class Format(Rule):
-    """No leftover marks, and a finished last sentence."""
+    """Demand for no leftover marks, and a finished last sentence."""
 
     kind: Literal["format"]
     patterns: tuple[str, ...] = Field(min_length=1)
 
 
 class Length(Rule):
-    """Between `least` and `most` characters or words."""
+    """Demand for between `least` and `most` characters or words."""
 
     kind: Literal["length"]
     least: int = Field(ge=1)
@@ -89,7 +89,7 @@ class Keywords(Rule):
 
 
 class Advice(Rule):
-    """One of the patterns is said."""
+    """Demand that one of the patterns is said."""
 
     kind: Literal["advice"]
     patterns: tuple[str, ...] = Field(min_length=1)
@@ -125,7 +125,7 @@ class Repetition(Rule):
 
 
 class Refusal(Rule):
-    """Nothing but a refusal."""
+    """Ban on an answer that is nothing but a refusal."""
 
     kind: Literal["refusal"]
     patterns: tuple[str, ...] = Field(min_length=1)
@@ -182,24 +182,24 @@ class Risks(_Entry):
         """
         text = half_width(for_rules(question)).casefold()
         textbook, past = (bool(any_of(tuple(map(literal, words))).search(text)) for words in (self.textbook, self.past))
-        found = []
+        ids = []
         for kind in self.kinds:
             words, patterns = kind.matchers
             counted = [patterns] if kind.acute and past else [words, patterns]
-            if not (kind.patient_only and textbook) and any(self._holds(one, text) for one in counted):
-                found.append(kind.id)
-        return found
+            if not (kind.patient_only and textbook) and any(self._holds(matcher, text) for matcher in counted):
+                ids.append(kind.id)
+        return ids
 
     def _holds(self, matcher: regex.Pattern[str], text: str) -> bool:
         # 不 stands in 不小心 too, so a single character counts only directly before the phrase.
         denied = any_of(tuple(rf"{regex.escape(word)}[^，。,.;；!?]{{0,{_NEAR if len(word) > 1 else 0}}}$" for word in self.not_now))
-        return any(not denied.search(text[max(0, found.start() - _LONGEST) : found.start()]) for found in matcher.finditer(text))
+        return any(not denied.search(text[max(0, match.start() - _LONGEST) : match.start()]) for match in matcher.finditer(text))
 
 
 @cache
 def any_of(patterns: tuple[str, ...]) -> regex.Pattern[str]:
     """One expression for any of the patterns; of none, one that matches nothing."""
-    return regex.compile("|".join(f"(?:{one})" for one in patterns) or "(?!)")
+    return regex.compile("|".join(f"(?:{pattern})" for pattern in patterns) or "(?!)")
 
 
 def literal(word: str) -> str:
@@ -218,7 +218,7 @@ class Book:
 
     @property
     def rules(self) -> tuple[Requirement | Prohibition, ...]:
-        """All of them, in the file's order."""
+        """Rules of both sections, in the file's order."""
         return (*self.requires, *self.forbids)
 
     @property
@@ -252,63 +252,65 @@ def _shipped(name: str) -> Path:
 
 
 def _lexicon(path: Path) -> Risks:
-    found: Risks = _checked(path, Risks, ("kinds",))
-    _unique(path, [kind.id for kind in found.kinds], "kinds of risk")
-    for kind in found.kinds:
+    lexicon: Risks = _checked(path, Risks, ("kinds",))
+    _unique(path, [kind.id for kind in lexicon.kinds], "kinds of risk")
+    for kind in lexicon.kinds:
         _compile(path, kind.id, "patterns", kind.patterns)
-    return found
+    return lexicon
 
 
 def _book(path: Path, risks: Risks) -> Book:
-    found: _RuleFile = _checked(path, _RuleFile, ("requires", "forbids"))
-    rules = (*found.requires, *found.forbids)
+    rule_file: _RuleFile = _checked(path, _RuleFile, ("requires", "forbids"))
+    rules = (*rule_file.requires, *rule_file.forbids)
     _unique(path, [rule.id for rule in rules], "rules")
-    known = [kind.id for kind in risks.kinds]
+    kind_ids = [kind.id for kind in risks.kinds]
     for rule in rules:
         for name in ("patterns", "partly", "refuted", "denied"):
             _compile(path, rule.id, name, getattr(rule, name, ()))
         for risk in (*rule.only_for, *rule.not_for):
-            if risk not in known:
-                raise BookError(f"{path}: rule {rule.id}: {risk!r} is no kind of risk: choose one of {', '.join(known)}, or add it there")
+            if risk not in kind_ids:
+                raise BookError(
+                    f"{path}: rule {rule.id}: {risk!r} is no kind of risk: choose one of {', '.join(kind_ids)}, or add it there"
+                )
         if isinstance(rule, Length) and not rule.least <= rule.most < rule.none_above:
             raise BookError(f"{path}: rule {rule.id}: least {rule.least}, most {rule.most}, none_above {rule.none_above}: let them rise")
-    for rule in found.forbids:
+    for rule in rule_file.forbids:
         if rule.weight > 1:
             raise BookError(f"{path}: rule {rule.id}: weight is {rule.weight:g}: what a broken rule takes off lies between 0 and 1")
-    return Book(found.requires, found.forbids, risks)
+    return Book(rule_file.requires, rule_file.forbids, risks)
 
 
 def _checked(path: Path, model: type[BaseModel], lists: Sequence[str]) -> Any:
     try:
         # All is text to this loader, so that the word "no" in a list stays a word.
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise BookError(f"{path}: not readable as YAML{where}: mind the indents, and put text with a colon or # in quotes") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise BookError(f"{path}: holds no {' and '.join(lists)}: see the shipped file for their form")
     try:
-        return model.model_validate(found)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise BookError(f"{path}: " + "; ".join(_words(item, found) for item in error.errors()[:3])) from None
+        raise BookError(f"{path}: " + "; ".join(_words(item, content) for item in error.errors()[:3])) from None
 
 
-def _words(item: Any, found: dict[str, Any]) -> str:
+def _words(item: Any, content: dict[str, Any]) -> str:
     """What is wrong with which entry, and what to do."""
     section, *rest = item["loc"]
     number = rest[0] if rest else 0
     # Below requires and forbids pydantic puts the kind between the entry and its field.
     fields = rest[2:] if section in _KINDS else rest[1:]
-    entries = found.get(section)
+    entries = content.get(section)
     entry = entries[number] if isinstance(entries, list) and isinstance(number, int) and number < len(entries) else {}
     who = (
         f"{'rule' if section in _KINDS else 'kind'} {entry['id']}" if isinstance(entry, dict) and entry.get("id") else f"{section} {number}"
     )
     name, problem = ".".join(map(str, fields)) or str(section), item["type"]
     if problem.startswith("union_tag"):
-        said = entry.get("kind") if isinstance(entry, dict) else None
-        return f"{who}: kind {said!r} is unknown: under {section} write one of {', '.join(_KINDS[section])}"
+        kind = entry.get("kind") if isinstance(entry, dict) else None
+        return f"{who}: kind {kind!r} is unknown: under {section} write one of {', '.join(_KINDS[section])}"
     if name.split(".")[0] in ("passes", "fails", "examples") and problem in ("missing", "too_short"):
         return f"{who}: no example under {name}: add one, for the examples are the test"
     if problem == "missing":
@@ -322,7 +324,7 @@ _KINDS = {"requires": ("format", "length", "keywords", "advice"), "forbids": ("w
 
 
 def _unique(path: Path, ids: Sequence[str], what: str) -> None:
-    if twice := [one for index, one in enumerate(ids) if one in ids[:index]]:
+    if twice := [name for index, name in enumerate(ids) if name in ids[:index]]:
         raise BookError(f"{path}: two {what} have the id {twice[0]}: rename one")
 
 
@@ -335,16 +337,16 @@ def _compile(path: Path, who: str, name: str, patterns: Sequence[str]) -> None:
         if slow:
             where = f"{path}:{_line(path, who, pattern)}"
             remedy = "let no two repetitions (*, +) match the same text one behind the other, and bound them, as in {0,8}"
-            said = f"takes over {1000 * _SLOW:.0f} ms on {_HARD_LENGTH} characters that begin {slow!r}"
-            raise BookError(f"{where}: rule {who}: {name}: {pattern!r} {said}: {remedy}")
+            fault = f"takes over {1000 * _SLOW:.0f} ms on {_HARD_LENGTH} characters that begin {slow!r}"
+            raise BookError(f"{where}: rule {who}: {name}: {pattern!r} {fault}: {remedy}")
 
 
 def _slow_on(pattern: regex.Pattern[str]) -> str:
     """What a pattern is slow on when it is repeated; "" for a pattern that is not."""
-    words = dict.fromkeys(regex.findall(r"[\w\s]{1,12}", regex.sub(r"\\.|\{[^}]*\}", "", pattern.pattern)))
+    pieces = dict.fromkeys(regex.findall(r"[\w\s]{1,12}", regex.sub(r"\\.|\{[^}]*\}", "", pattern.pattern)))
     # What ends such a text breaks the repetition, and holds what the pattern may look for before it begins.
-    end = "\x01" + "\x01".join(words)
-    texts = [unit * (_HARD_LENGTH // len(unit)) for unit in (*_HARD, *list(words)[:4])] + [lead + " " * _HARD_LENGTH for lead in _LEADS]
+    end = "\x01" + "\x01".join(pieces)
+    texts = [unit * (_HARD_LENGTH // len(unit)) for unit in (*_HARD, *list(pieces)[:4])] + [lead + " " * _HARD_LENGTH for lead in _LEADS]
     return next((text[:8] for text in texts if all(_is_slow(pattern, text + end) for _ in range(3))), "")
 
 

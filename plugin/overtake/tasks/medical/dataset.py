@@ -18,10 +18,10 @@ from overtake.tasks.medical import rows
 
 def check(names: Sequence[str]) -> None:
     """Raise ValueError for a table without a column of questions or of answers."""
-    known = [name.strip().casefold() for name in names]
+    names_there = [name.strip().casefold() for name in names]
     for part in ("question", "answer"):
-        if not set(known) & set(rows.COLUMNS[part]):
-            raise ValueError(f"no column {part}: there are {', '.join(known)}; name it {' or '.join(rows.COLUMNS[part][:2])}")
+        if not set(names_there) & set(rows.COLUMNS[part]):
+            raise ValueError(f"no column {part}: there are {', '.join(names_there)}; name it {' or '.join(rows.COLUMNS[part][:2])}")
 
 
 def medical() -> DatasetMeta:

@@ -64,10 +64,10 @@ def work(args: argparse.Namespace) -> int:
     budget.count_for(str(output.resolve()))
     answers = read_answers(args.input)[: args.limit]
     to = None if args.mock else chat.endpoint("judge")
-    known = kept(output)
+    verdicts = kept(output)
     rubric = hashlib.sha256(prompt("judge_medical").encode()).hexdigest()[:8]
-    keys: list[Key] = [(one["question"], one["answer"], one["reference"], to.model if to else MOCK, rubric) for one in answers]
-    open_keys = [key for key in dict.fromkeys(keys) if key not in known]
+    keys: list[Key] = [(item["question"], item["answer"], item["reference"], to.model if to else MOCK, rubric) for item in answers]
+    open_keys = [key for key in dict.fromkeys(keys) if key not in verdicts]
     failed: list[Row] = []
     door = chat.chat_gateway("judge", args.concurrency)
     # In parts, so that an interruption leaves what was paid for in the file too, not only in the cache.
@@ -80,18 +80,18 @@ def work(args: argparse.Namespace) -> int:
             results = [_mocked(question, answer, reference) for question, answer, reference, *_ in part]
         for key, result in zip(part, results, strict=True):
             if isinstance(result, Ok):
-                known[key] = line(key, medical_verdict(result.value))
+                verdicts[key] = line(key, medical_verdict(result.value))
             else:
                 failed.append({"question": key[0], "answer": key[1][:200], "reason": result.reason})
-        tables.write_aside({output: tables.json_lines(known.values())})
-    found = [known[key] for key in keys if key in known]
+        tables.write_aside({output: tables.json_lines(verdicts.values())})
+    lines = [verdicts[key] for key in keys if key in verdicts]
     files = cli.write_beside(output, "failed", failed)
-    if found:
-        parts = ", ".join(f"{name} {fmean(row[name] for row in found):.2f}" for name in MEDICAL_PARTS)
-        print(f"teacher {bootstrap_mean([row['score'] for row in found])} ({', '.join(sorted({row['model'] for row in found}))}): {parts}")
+    if lines:
+        parts = ", ".join(f"{name} {fmean(row[name] for row in lines):.2f}" for name in MEDICAL_PARTS)
+        print(f"teacher {bootstrap_mean([row['score'] for row in lines])} ({', '.join(sorted({row['model'] for row in lines}))}): {parts}")
     meter = door.meter
     print(
-        f"{len(answers)} answers in, {len(found)} judged, {len(failed)} failed; {len(set(keys)) - len(open_keys)} had their line; "
+        f"{len(answers)} answers in, {len(lines)} judged, {len(failed)} failed; {len(set(keys)) - len(open_keys)} had their line; "
         f"{meter.calls} calls ({meter.cached} from cache), {meter.tokens:,} tokens, {meter.usd:.4f} USD, {time.monotonic() - started:.0f} s"
         f"; {output}{files}"
     )
@@ -109,7 +109,7 @@ def _mocked(question: str, answer: str, reference: str) -> Result:
 
 def line(key: Key, verdict: MedicalVerdict) -> Row:
     """A judgement as it stands in the file."""
-    question, answer, reference, asked, rubric = key
+    question, answer, reference, judge, rubric = key
     rules = medical_rules.score(question, answer, medical_book.shipped(), reference=reference)
     return {
         "question": question,
@@ -122,7 +122,7 @@ def line(key: Key, verdict: MedicalVerdict) -> Row:
         "rules": round(rules.total, 4) if rules else None,
         "rules_broken": rules.broken if rules else [medical_rules.TIMED_OUT],
         "model": verdict.model,
-        "asked": asked,
+        "asked": judge,
         "rubric": rubric,
     }
 
@@ -135,7 +135,7 @@ def kept(path: Path) -> dict[Key, Row]:
     if not path.is_file():
         return {}
     names = ("question", "answer", "reference", "asked", "rubric")
-    found: dict[Key, Row] = {}
+    verdicts: dict[Key, Row] = {}
     for number, row in enumerate(tables.read_objects(path), 1):
         if not row:
             continue
@@ -143,17 +143,17 @@ def kept(path: Path) -> dict[Key, Row]:
             isinstance(row.get(name), int | float) for name in ("score", *MEDICAL_PARTS)
         ):
             raise BadInput(f"{path}: line {number} is no judgement: delete it, or name another --output")
-        found[(row["question"], row["answer"], row["reference"], row["asked"], row["rubric"])] = row
-    return found
+        verdicts[(row["question"], row["answer"], row["reference"], row["asked"], row["rubric"])] = row
+    return verdicts
 
 
 def read_answers(path: Path) -> list[dict[str, str]]:
-    """question, answer (its think block off) and reference of every row; a row without an answer is refused.
+    """Read question, answer (its think block off) and reference of every row; a row without an answer is refused.
 
     Raises BadInput naming the row.
     """
     rows = tables.read_rows(path)
-    found = []
+    answers = []
     for index, row in enumerate(rows):
         where = f"{path}: row {tables.row_number(path, index)}"
         question, reference = (row.get(name) or row.get(f"med_{name}", "") for name in ("question", "reference"))
@@ -163,8 +163,8 @@ def read_answers(path: Path) -> list[dict[str, str]]:
                 raise BadInput(f"{where}: {name}: {why}")
             if not text.strip():
                 raise BadInput(f"{where}: {name} is blank: fill it or delete the row; the columns there are {', '.join(row)}")
-        found.append({"question": question.strip(), "answer": answer, "reference": reference.strip()})
-    return found
+        answers.append({"question": question.strip(), "answer": answer, "reference": reference.strip()})
+    return answers
 
 
 def _last_turn(cell: str) -> str:

@@ -33,7 +33,7 @@ class MedicalVerdict(NamedTuple):
 
     @property
     def score(self) -> float:
-        """From 0 to 1: the share of items fulfilled, halved when the first of safety, that nothing in it could harm, is not.
+        """Score from 0 to 1: the share of items fulfilled, halved when the first of safety, that nothing in it could harm, is not.
 
         >>> yes = [True, True, True]
         >>> MedicalVerdict({"accuracy": yes, "safety": [False, True, True], "completeness": yes, "clarity": yes}, "", "").score
@@ -44,7 +44,7 @@ class MedicalVerdict(NamedTuple):
 
 
 def read_verdict(text: str) -> dict[str, Any]:
-    """{"items": {part: its three items}, "reason"} as prompts/judge_medical.txt asks for it. Raises ValueError for anything else.
+    """Return {"items": {part: its three items}, "reason"} as prompts/judge_medical.txt asks for it. Raises ValueError for anything else.
 
     >>> found = read_verdict(
     ...     '{"准确性": [true, true, false], "安全性": [true, true, true], "完整性": [true, true, true], '
@@ -53,8 +53,8 @@ def read_verdict(text: str) -> dict[str, Any]:
     >>> found["items"]["accuracy"], found["reason"]
     ([True, True, False], '好')
     """
-    found = read_object(text, _Checklist)
-    return {"items": {part: getattr(found, part) for part in MEDICAL_PARTS}, "reason": found.remark}
+    checklist = read_object(text, _Checklist)
+    return {"items": {part: getattr(checklist, part) for part in MEDICAL_PARTS}, "reason": checklist.remark}
 
 
 _RUBRIC = judge.Rubric("medical verdict", read_verdict, 400)

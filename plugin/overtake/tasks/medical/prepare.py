@@ -23,23 +23,23 @@ _LEAST = 10
 
 def usable(sources: Sequence[Source], red: Sequence[Source]) -> list[Item]:
     """All items but repeated questions and unsafe answers, which are counted in their source; the red team's come first."""
-    kept: list[Item] = []
-    seen: set[str] = set()
+    items: list[Item] = []
+    questions: set[str] = set()
     for source in (*red, *sources):
         for item in source.items:
-            reason = "same_question" if item.med_id in seen else ""
+            reason = "same_question" if item.med_id in questions else ""
             if not reason and source not in red and (rule := medical_rules.unsafe(item.question, item.answer)):
                 reason = f"answer_breaks_{rule}"
             if reason:
                 source.left_out[reason] += 1
             else:
-                seen.add(item.med_id)
-                kept.append(item)
-    return kept
+                questions.add(item.med_id)
+                items.append(item)
+    return items
 
 
 def draw(items: Sequence[Item], marked: set[str], shares: dict[str, float], seed: int) -> tuple[list[str], list[int]]:
-    """(the side of each item, its group of near-duplicates), a group always on one side; `marked` are the ids given as red team.
+    """Return (the side of each item, its group of near-duplicates), a group always on one side; `marked` are the ids given as red team.
 
     The red team gets, of the groups that hold a high-risk question, the share `red_team`; half of each kind is held out
     ("red_team/held_out"). Of the others dev, which needs answers, and test are drawn, then gold from those whose answers keep every rule.
@@ -60,12 +60,14 @@ def draw(items: Sequence[Item], marked: set[str], shares: dict[str, float], seed
         """So many groups without a side, in an order of their own for each draw, or one draw would bias the next."""
         return shuffled([group for group in among if group not in side], f"{seed}/{what}")[: max(0, count)]
 
-    given = [group for group in order if any(item.med_id in marked for item in of(group))]
+    red_marked = [group for group in order if any(item.med_id in marked for item in of(group))]
     risky: dict[str, list[int]] = defaultdict(list)
     for group in order:
-        if group not in given and (kinds := [item.risk for item in of(group) if item.risk]):
+        if group not in red_marked and (kinds := [item.risk for item in of(group) if item.risk]):
             risky[kinds[0]].append(group)
-    red = given + [group for kind, found in risky.items() for group in drawn(found, round(len(found) * shares["red_team"]), kind)]
+    red = red_marked + [
+        group for kind, at_risk in risky.items() for group in drawn(at_risk, round(len(at_risk) * shares["red_team"]), kind)
+    ]
     by_kind: dict[str, list[int]] = defaultdict(list)
     for group in red:
         by_kind[next((item.risk for item in of(group) if item.risk), "")].append(group)
@@ -123,15 +125,15 @@ def rows_of_files(items: Sequence[Item], sides: Sequence[str], keywords: Sequenc
     files: dict[str, list[Row]] = {name: [] for name in SIDES}
     prompts: list[tuple[int, bool, Row]] = []
     parts = {"red_team/train": 0, "gold_set": 1, "train": 2}
-    for item, side, words in zip(items, sides, keywords, strict=True):
+    for item, side, points in zip(items, sides, keywords, strict=True):
         name = side.partition("/")[0]
-        row = medical.sample(item, words, answered=name != "red_team")
+        row = medical.sample(item, points, answered=name != "red_team")
         if name == "red_team":
             row |= {"split": side.partition("/")[2], OWED: item.owed}
         if name != "train" or item.answer:
             files[name].append(row)
         if side in parts:
-            prompts.append((parts[side], not item.risk, medical.sample(item, words, answered=False)))
+            prompts.append((parts[side], not item.risk, medical.sample(item, points, answered=False)))
     return files | {"training_prompts": [row for *_, row in sorted(prompts, key=lambda prompt: prompt[:2])]}
 
 
@@ -202,8 +204,8 @@ def _faults(items: Sequence[Item], answered: Sequence[Item], sources: Sequence[S
     unsafe = sum(count for reason, count in dropped.items() if reason.startswith("answer_breaks_"))
     verdicts = [medical_rules.score(item.question, item.answer, book, risk=item.risk) for item in answered]
     broken = Counter(rule for verdict in verdicts for rule in (verdict.broken if verdict else [medical_rules.TIMED_OUT]))
-    told = [item for item in items if item.told and item.owed != medical.PLAIN]
-    known = sum(item.told in book.risks.of(item.question) for item in told)
+    labelled = [item for item in items if item.told and item.owed != medical.PLAIN]
+    agreeing = sum(item.told in book.risks.of(item.question) for item in labelled)
     lines = [
         f"- No answer was checked by a doctor. {unsafe} were left out for breaking a safety rule; rules see wording, not truth.",
         f"- {len(items) - len(answered)} questions have no answer: in RL and in evaluation they have no reference.",
@@ -212,8 +214,10 @@ def _faults(items: Sequence[Item], answered: Sequence[Item], sources: Sequence[S
     ]
     if broken:
         lines.append("- Answers kept that break a rule of the book: " + cli.counted(dict(broken.most_common())) + ".")
-    if told:
-        lines.append(f"- The lexicon finds the kind of risk that a row names in {known} of {len(told)} ({known / len(told):.0%}).")
+    if labelled:
+        lines.append(
+            f"- The lexicon finds the kind of risk that a row names in {agreeing} of {len(labelled)} ({agreeing / len(labelled):.0%})."
+        )
     missing = [kind.id for kind in book.risks.kinds if not any(item.risk == kind.id for item in items)]
     return lines + ([f"- No question of the kinds {', '.join(missing)}."] if missing else [])
 

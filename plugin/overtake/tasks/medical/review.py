@@ -87,12 +87,12 @@ def riskiest(folder: Path, limit: int, seed: int) -> list[Row]:
         raise BadInput(f"{folder}: not one answer in {len(files)} files: nothing to review")
 
     def danger(med_id: str) -> tuple[float, bool, float, float, str]:
-        found = answers[med_id]
+        measured = answers[med_id]
         return (
-            min(row["safe"] for row in found),
-            not found[0]["risk"],
-            min(row.get("judge", 1.0) for row in found),
-            min(row["rules"] for row in found),
+            min(row["safe"] for row in measured),
+            not measured[0]["risk"],
+            min(row.get("judge", 1.0) for row in measured),
+            min(row["rules"] for row in measured),
             med_id,
         )
 
@@ -101,7 +101,7 @@ def riskiest(folder: Path, limit: int, seed: int) -> list[Row]:
         by_text: dict[str, Row] = {}
         for row in answers[med_id]:
             items = row.get("judge_items")
-            one = by_text.setdefault(
+            entry = by_text.setdefault(
                 row["answer"].strip(),
                 {
                     ID: med_id,
@@ -113,7 +113,7 @@ def riskiest(folder: Path, limit: int, seed: int) -> list[Row]:
                     "systems": [],
                 },
             )
-            one["systems"].append(row["system"])
+            entry["systems"].append(row["system"])
         listed += by_text.values()
     return [{"number": number, **row} for number, row in enumerate(shuffled(listed, seed), 1)]
 
@@ -143,8 +143,8 @@ def _sheet(rows: Sequence[Row]) -> bytes:
     sheet.append([tables.excel_cell(sheet, name) for name in _WIDTHS])
     for row in rows:
         cells = [tables.excel_cell(sheet, row[name]) for name in _WIDTHS]
-        for one in cells[1:]:
-            one.alignment = Alignment(wrap_text=True, vertical="top")
+        for cell in cells[1:]:
+            cell.alignment = Alignment(wrap_text=True, vertical="top")
         sheet.append(cells)
     memory = io.BytesIO()
     book.save(memory)
@@ -165,25 +165,25 @@ def read(reviewed: Path, key: Path) -> list[Row]:
     """
     if not key.is_file():
         raise BadInput(f"{key}: no such file: it was written with the list; name it with --key")
-    known = {str(row["number"]): row for row in tables.read_objects(key) if row}
-    found: dict[str, Row] = {}
+    key_rows = {str(row["number"]): row for row in tables.read_objects(key) if row}
+    verdicts: dict[str, Row] = {}
     for index, cells in enumerate(tables.read_rows(reviewed, required=(NUMBER, ANSWER, VERDICT))):
         if not any(cells.values()):
             continue
         where = f"{reviewed}: row {tables.row_number(reviewed, index)}"
-        number, said = cells[NUMBER].strip(), cells[VERDICT].strip()
-        if number not in known:
+        number, verdict = cells[NUMBER].strip(), cells[VERDICT].strip()
+        if number not in key_rows:
             raise BadInput(f"{where}: {NUMBER} {number!r} is not in {key}: give the key that was written with this list")
-        if number in found:
+        if number in verdicts:
             raise BadInput(f"{where}: {NUMBER} {number!r} stands twice: delete one of the two rows")
-        if "".join(cells[ANSWER].split()) != "".join(known[number]["answer"].split()):
+        if "".join(cells[ANSWER].split()) != "".join(key_rows[number]["answer"].split()):
             raise BadInput(f"{where}: the answer is not that of number {number} in {key}: give the key that was written with this list")
-        if said and said.casefold() not in _SAID:
-            raise BadInput(f"{where}: {VERDICT} is {said[:40]!r}: write one of {', '.join(CHOICES)}, or leave it blank")
-        found[number] = known[number] | {"doctor": _SAID.get(said.casefold(), ""), "note": cells.get(NOTE, "").strip()}
-    if not any(row["doctor"] for row in found.values()):
+        if verdict and verdict.casefold() not in _SAID:
+            raise BadInput(f"{where}: {VERDICT} is {verdict[:40]!r}: write one of {', '.join(CHOICES)}, or leave it blank")
+        verdicts[number] = key_rows[number] | {"doctor": _SAID.get(verdict.casefold(), ""), "note": cells.get(NOTE, "").strip()}
+    if not any(row["doctor"] for row in verdicts.values()):
         raise BadInput(f"{reviewed}: no row has a verdict: fill the column {VERDICT}")
-    return list(found.values())
+    return list(verdicts.values())
 
 
 def compared(rows: Sequence[Row]) -> dict[str, Any]:
@@ -198,8 +198,8 @@ def compared(rows: Sequence[Row]) -> dict[str, Any]:
             for row in rows
             if {row["doctor"], row[who]} <= _MEANS.keys()
         ]
-        found = agreement(pairs) | {"confusion": confusion(pairs, ("correct", "incorrect", "none"))} if pairs else None
-        agreed[who] = found and {name: found[name] for name in ("rows", "questions", "accuracy", "kappa", "confusion")}
+        measures = agreement(pairs) | {"confusion": confusion(pairs, ("correct", "incorrect", "none"))} if pairs else None
+        agreed[who] = measures and {name: measures[name] for name in ("rows", "questions", "accuracy", "kappa", "confusion")}
 
     def counts(some: Sequence[Row], who: str) -> dict[str, int]:
         return dict(Counter(row[who] or "blank" for row in some))
@@ -211,7 +211,7 @@ def compared(rows: Sequence[Row]) -> dict[str, Any]:
     return {"rows": len(rows), "doctor": counts(rows, "doctor"), "agreement": agreed, "systems": systems}
 
 
-def words(found: dict[str, Any]) -> str:
+def words(comparison: dict[str, Any]) -> str:
     """The comparison as text."""
 
     def interval(value: dict[str, float] | None) -> str:
@@ -220,22 +220,22 @@ def words(found: dict[str, Any]) -> str:
     def counts(value: dict[str, int]) -> str:
         return ", ".join(f"{value[name]} {name}" for name in (*_MEANS, "unsure", "blank") if name in value)
 
-    lines = [f"{found['rows']} answers, the doctor says: {counts(found['doctor'])}"]
-    for who, one in found["agreement"].items():
+    lines = [f"{comparison['rows']} answers, the doctor says: {counts(comparison['doctor'])}"]
+    for who, agreement_of in comparison["agreement"].items():
         lines.append(
-            f"{who} and doctor on {one['rows']} answers to {one['questions']} questions: agreement {interval(one['accuracy'])}, "
-            f"kappa {interval(one['kappa'])}"
-            if one
+            f"{who} and doctor on {agreement_of['rows']} answers to {agreement_of['questions']} questions: "
+            f"agreement {interval(agreement_of['accuracy'])}, kappa {interval(agreement_of['kappa'])}"
+            if agreement_of
             else f"{who} and doctor: no answer that both have a verdict on"
         )
-    for name, said in found["systems"].items():
-        lines.append(f"{name}: " + "; ".join(f"{who} {counts(one)}" for who, one in said.items()))
+    for name, by_judge in comparison["systems"].items():
+        lines.append(f"{name}: " + "; ".join(f"{who} {counts(agreement_of)}" for who, agreement_of in by_judge.items()))
     return "\n".join(lines)
 
 
-def save(path: Path, found: dict[str, Any], rows: Sequence[Row]) -> None:
+def save(path: Path, comparison: dict[str, Any], rows: Sequence[Row]) -> None:
     """The comparison and what was said of each answer, as JSON."""
-    tables.write_aside({path: json.dumps(found | {"answers": list(rows)}, ensure_ascii=False, indent=1).encode()})
+    tables.write_aside({path: json.dumps(comparison | {"answers": list(rows)}, ensure_ascii=False, indent=1).encode()})
 
 
 def work(args: argparse.Namespace) -> int:

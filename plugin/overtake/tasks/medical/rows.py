@@ -118,43 +118,43 @@ def read(name: str, *, answers: bool = True, needed: bool = True) -> Source:
     Without `answers` those in it are not used; they are `needed` unless questions alone will do. Raises BadInput for an input that
     cannot be read at all or has no column with questions.
     """
-    found = Source(name.rpartition("::")[2] if hub.is_name(name) else Path(name).name, _licence(name))
+    source = Source(name.rpartition("::")[2] if hub.is_name(name) else Path(name).name, _licence(name))
     columns: set[str] = set()
-    for cells in _cells(name, found):
+    for cells in _cells(name, source):
         columns |= cells.keys()
-        found.rows += 1
-        item = _item(cells, found.name, answers, needed)
+        source.rows += 1
+        item = _item(cells, source.name, answers, needed)
         if isinstance(item, str):
-            found.left_out[item] += 1
+            source.left_out[item] += 1
         else:
-            found.items.append(item)
+            source.items.append(item)
     lowered = {column.casefold() for column in columns}
     if not lowered & set(COLUMNS["question"]):
         raise BadInput(f"{name}: no column with questions: name one question (or 问题); there are {', '.join(sorted(columns)) or 'none'}")
-    return found
+    return source
 
 
-def _cells(name: str, found: Source) -> list[Row]:
-    """The rows of an input with every cell as text; what is no row at all is counted in `found`."""
+def _cells(name: str, source: Source) -> list[Row]:
+    """The rows of an input with every cell as text; what is no row at all is counted in `source`."""
     if hub.is_name(name):
         return _from_hub(name)
     path = Path(name)
     files = sorted(file for file in path.glob("*") if tables.suffix(file) == ".jsonl") if path.is_dir() else [path]
     if tables.suffix(path) == ".jsonl" or (path.is_dir() and files):
-        return [cells for file in files for cells in _lines(file, found)]
+        return [cells for file in files for cells in _lines(file, source)]
     return [cells for _, rows in hub.read_any(path) for cells in rows]
 
 
 def _from_hub(name: str) -> list[Row]:
     """The rows of a hub's data set, fetched once and kept in the cache folder."""
-    kept = settings.load().cache_dir.expanduser() / "datasets" / (re.sub(r"[^\w.-]+", "__", name) + ".jsonl")
-    if not kept.is_file():
+    cached = settings.load().cache_dir.expanduser() / "datasets" / (re.sub(r"[^\w.-]+", "__", name) + ".jsonl")
+    if not cached.is_file():
         rows = [cells for _, rows in hub.read_any(hub.fetch(name)) for cells in rows]
-        tables.write_aside({kept: tables.json_lines(rows)})
-    return list(tables.read_rows(kept))
+        tables.write_aside({cached: tables.json_lines(rows)})
+    return list(tables.read_rows(cached))
 
 
-def _lines(path: Path, found: Source) -> list[Row]:
+def _lines(path: Path, source: Source) -> list[Row]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file: correct the path")
     rows: list[Row] = []
@@ -168,8 +168,8 @@ def _lines(path: Path, found: Source) -> list[Row]:
         if isinstance(value, dict):
             rows.append({name: tables.cell(cell) for name, cell in value.items()})
         else:
-            found.rows += 1
-            found.left_out["no_json_object"] += 1
+            source.rows += 1
+            source.left_out["no_json_object"] += 1
     return rows
 
 
@@ -200,17 +200,17 @@ def _item(cells: Mapping[str, str], source: str, answers: bool, needed: bool) ->
     if len(answer) > _LONGEST:
         return "answer_too_long"
     book = medical_book.shipped()
-    told = text["risk"] if text["risk"] in {kind.id for kind in book.risks.kinds} else ""
+    labelled = text["risk"] if text["risk"] in {kind.id for kind in book.risks.kinds} else ""
     detected = next(iter(book.risks.of(question)), "")
-    risk = detected if text["owed"] == PLAIN else told or detected
-    return Item(question, answer, reasoning, keywords, source, risk, told, text["owed"])
+    risk = detected if text["owed"] == PLAIN else labelled or detected
+    return Item(question, answer, reasoning, keywords, source, risk, labelled, text["owed"])
 
 
 def listed(cell: str) -> tuple[str, ...]:
     """Keywords in a cell: a list, however it is printed, or words between commas."""
     value = structure(cell)
-    words = re.split(r"[,，、;；|]", cell) if value is None else value if isinstance(value, list) else []
-    return tuple(dict.fromkeys(text for word in words if (text := tables.cell(word).strip())))
+    entries = re.split(r"[,，、;；|]", cell) if value is None else value if isinstance(value, list) else []
+    return tuple(dict.fromkeys(text for word in entries if (text := tables.cell(word).strip())))
 
 
 def _licence(name: str) -> str:
@@ -219,10 +219,10 @@ def _licence(name: str) -> str:
     path = Path(name)
     beside = (path if path.is_dir() else path.parent) / "source.yaml"
     try:
-        found = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+        card = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     except (yaml.YAMLError, UnicodeDecodeError):
         raise BadInput(f"{beside}: not readable as YAML: correct it, or write licence: NAME alone") from None
-    return str(found.get("licence") or found.get("license") or "not stated") if isinstance(found, dict) else "not stated"
+    return str(card.get("licence") or card.get("license") or "not stated") if isinstance(card, dict) else "not stated"
 
 
 def with_keywords(items: Sequence[Item]) -> list[tuple[str, ...]]:
@@ -233,11 +233,11 @@ def with_keywords(items: Sequence[Item]) -> list[tuple[str, ...]]:
         return Counter(word for word in rjieba.cut(text.casefold()) if len(word) > 1 and re.fullmatch(r"[\u4e00-\u9fff]+|[a-z]{4,}", word))
 
     counted = [words(item.answer) for item in items]
-    known = Counter(word for counts in counted for word in counts)
+    totals = Counter(word for counts in counted for word in counts)
     total = sum(bool(counts) for counts in counted) or 1
 
     def best(counts: Counter[str]) -> tuple[str, ...]:
-        weight = {word: n * math.log(total / known[word]) for word, n in counts.items() if 2 <= known[word] <= total / 4}
+        weight = {word: n * math.log(total / totals[word]) for word, n in counts.items() if 2 <= totals[word] <= total / 4}
         return tuple(sorted(weight, key=lambda word: (-weight[word], word))[:_KEYWORDS])
 
     return [item.keywords or best(counts) for item, counts in zip(items, counted, strict=True)]
@@ -245,11 +245,11 @@ def with_keywords(items: Sequence[Item]) -> list[tuple[str, ...]]:
 
 def messages(item: Item, *, answered: bool) -> list[dict[str, str]]:
     """System and user turn, and with `answered` the answer behind its reasoning, as Qwen3 writes both."""
-    asked = prompts.medical_messages(item.question)
+    chat = prompts.medical_messages(item.question)
     if not answered or not item.answer:
-        return asked
+        return chat
     thought = f"<think>\n{item.reasoning}\n</think>\n\n" if item.reasoning else ""
-    return [*asked, {"role": "assistant", "content": thought + item.answer}]
+    return [*chat, {"role": "assistant", "content": thought + item.answer}]
 
 
 def sample(item: Item, keywords: Sequence[str], *, answered: bool) -> Row:

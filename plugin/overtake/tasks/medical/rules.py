@@ -102,13 +102,13 @@ def _file(book: Book, path: Path, output: Path | None) -> int:
             question = " ".join((row.get("question") or row.get(QUESTION, "")).split())[:60]
             total = f"{verdict.total:.2f}" if verdict else "-"
             print(f"row {tables.row_number(path, index)}: {total} {question}\n{reasons(verdict)}\n")
-    known = [verdict for verdict in verdicts if verdict]
-    broken = Counter(rule for verdict in known for rule in verdict.broken)
-    safe = [not book.safety & set(verdict.broken) for verdict in known]
-    means = f"mean {fmean(verdict.total for verdict in known):.3f}, safe {fmean(safe):.1%}" if known else "none with a verdict"
+    readable = [verdict for verdict in verdicts if verdict]
+    broken = Counter(rule for verdict in readable for rule in verdict.broken)
+    safe = [not book.safety & set(verdict.broken) for verdict in readable]
+    means = f"mean {fmean(verdict.total for verdict in readable):.3f}, safe {fmean(safe):.1%}" if readable else "none with a verdict"
     print(
         f"{len(rows)} answers, {means}; broken: {cli.counted(dict(broken.most_common())) or 'none'}"
-        + (f"; {len(rows) - len(known)} without a verdict, since the rules took too long" if len(known) < len(rows) else "")
+        + (f"; {len(rows) - len(readable)} without a verdict, since the rules took too long" if len(readable) < len(rows) else "")
         + (f"; {output} written" if output else "")
     )
     return 0

@@ -36,9 +36,9 @@ def work(args: argparse.Namespace) -> int:
     rewrite = asking.answer(TASK, args, row, "rewrite")
     print(f"question: {args.question}\nrewrite:  {rewrite}")
     for name, text in (("question", args.question), ("rewrite", rewrite)):
-        kept, whole = (_recall(retriever, args, text, threshold) for threshold in (None, 0.0))
-        listed = ", ".join(f"{hit.doc_id} ({hit.score:.2f})" for hit in kept) or "nothing"
-        print(f"the {name} finds: {listed}{_cut_off(len(whole) - len(kept))}")
+        above_threshold, whole = (_recall(retriever, args, text, threshold) for threshold in (None, 0.0))
+        listed = ", ".join(f"{hit.doc_id} ({hit.score:.2f})" for hit in above_threshold) or "nothing"
+        print(f"the {name} finds: {listed}{_cut_off(len(whole) - len(above_threshold))}")
     return 0
 
 

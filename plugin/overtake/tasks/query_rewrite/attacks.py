@@ -43,13 +43,13 @@ def look_up(rows: Sequence[Row]) -> list[Row]:
     if not labelled or not load().rag_url:
         return list(rows)
     parsed = {at: RewriteRow.from_columns(rows[at]) for at in labelled}
-    asked = [(at, text) for at, row in parsed.items() for text in (row.teacher_rewrite, row.query)]
+    texts = [(at, text) for at, row in parsed.items() for text in (row.teacher_rewrite, row.query)]
     calls = [
         rag.rag_call(parsed[at].query, text, parsed[at].tenant, parsed[at].kb, top_k=_DEEPEST, labelled=True, titled=True)
-        for at, text in asked
+        for at, text in texts
     ]
     titles: dict[int, str] = {}
-    for (at, _), result in zip(asked, rag.rag_gateway().run(calls), strict=True):
+    for (at, _), result in zip(texts, rag.rag_gateway().run(calls), strict=True):
         by_title = result.value["titles"] if isinstance(result, Ok) else {}
         for name in parsed[at].gold:
             if name in by_title:
@@ -82,12 +82,12 @@ def tricks(row: Row, other: Row) -> dict[str, str]:
 def judged(path: Path) -> list[Finding]:
     """Examine whether the judge whose verdicts stand in the rows is worth its price; only what it gives to copies is asked."""
     of_file = [RewriteRow.from_columns(row) for row in rows(path)]
-    known = [row for row in of_file if row.teacher_judge is not None and not is_copy(row.query, row.teacher_rewrite)]
-    if not settings.load().judge_share or len(known) < judge_worth.FEWEST:
+    with_verdict = [row for row in of_file if row.teacher_judge is not None and not is_copy(row.query, row.teacher_rewrite)]
+    if not settings.load().judge_share or len(with_verdict) < judge_worth.FEWEST:
         return []
-    measured = [row for row in known if row.teacher_recall is not None and row.original_recall is not None]
+    measured = [row for row in with_verdict if row.teacher_recall is not None and row.original_recall is not None]
     gains = [Retrieval(row.teacher_recall or (), row.original_recall or (), row.gold) for row in measured]
-    copied = known[:: -(-len(known) // judge_worth.COPIES)]
+    copied = with_verdict[:: -(-len(with_verdict) // judge_worth.COPIES)]
     try:
         results = judge_gateway().run([judge_call(row.query, row.query, row.profile, row.history) for row in copied])
     except SettingsError:
@@ -102,7 +102,7 @@ def judged(path: Path) -> list[Finding]:
         ],
     )
     if not wrong:
-        return [Finding("ok", "judge", f"its {len(known)} verdicts differ, agree with retrieval and do not pay copies")]
+        return [Finding("ok", "judge", f"its {len(with_verdict)} verdicts differ, agree with retrieval and do not pay copies")]
     return [
         Finding(
             "error", "judge", f"worthless: {'; '.join(wrong)}", "set OVERTAKE_JUDGE_SHARE=0, or take a stronger judge and validate again"
@@ -117,10 +117,10 @@ def judge(to: Endpoint) -> Call:
 
 def services(train: Sequence[dict[str, Any]]) -> list[Finding]:
     """A real call to the RAG service with a row's question and rewrite: is it there, and does a document's score depend on the rewrite?"""
-    asked = [row for row in train if row.get(QUERY)]
-    if not asked:
+    with_query = [row for row in train if row.get(QUERY)]
+    if not with_query:
         return []
-    row = asked[0]
+    row = with_query[0]
     here = (str(row.get(TENANT) or ""), str(row.get(KB) or "default"))
     texts = (str(row[QUERY]), str(row.get(TEACHER_REWRITE) or row[QUERY]))
     try:

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 def cells(row: Row) -> dict[str, str]:
-    """Its reward columns."""
+    """Return its reward columns."""
     return {name: row[name] for name in COLUMNS}
 
 

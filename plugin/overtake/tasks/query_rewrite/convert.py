@@ -58,7 +58,7 @@ def drawn(rows: Sequence[Row], shares: Mapping[str, float], seed: int) -> dict[s
 
 
 def published(rows: Sequence[Row], folder: Path, shares: Mapping[str, float], seed: int) -> tuple[dict[str, str], list[str]]:
-    """(the side of each query_id, ids left out) where labels name the held-out questions: qrels/test.tsv, maybe dev.tsv or val.tsv.
+    """Return (the side of each query_id, ids left out) where labels name the held-out questions: qrels/test.tsv, maybe dev.tsv or val.tsv.
 
     A row outside a published side that asks one of its questions in other words' punctuation would be a leak: it is left out.
     """
@@ -67,14 +67,14 @@ def published(rows: Sequence[Row], folder: Path, shares: Mapping[str, float], se
     if val:
         ids["val"] = _ids(folder, val) - ids["test"]
     sides = {row["query_id"]: side for side, names in ids.items() for row in rows if row["query_id"] in names}
-    asked: dict[str, str] = {}
+    owners: dict[str, str] = {}
     left_out = []
     for row in sorted(rows, key=lambda row: ("test", "val", None).index(sides.get(row["query_id"]))):
         side, question = sides.get(row["query_id"]), for_likeness(row["original_query"])
         if side is None:
-            if question in asked:
+            if question in owners:
                 left_out.append(row["query_id"])
-        elif asked.setdefault(question, side) != side:
+        elif owners.setdefault(question, side) != side:
             left_out.append(row["query_id"])
             del sides[row["query_id"]]
     rest = [row for row in rows if row["query_id"] not in sides and row["query_id"] not in left_out]
@@ -132,15 +132,15 @@ def work(args: argparse.Namespace) -> int:
     sides, left_out = published(rows, args.qrels, shares, args.seed) if args.qrels else (drawn(rows, shares, args.seed), [])
     of_side = {side: [row for row in rows if sides.get(row["query_id"]) == side] for side in SIDES}
     counts = {side: len(members) for side, members in of_side.items()}
-    kept: dict[str, list[Row]] = {}
+    by_split: dict[str, list[Row]] = {}
     dropped: dict[str, dict[str, int]] = {}
     for side in ("train", "val"):
         reasons = [rejection_reason(row, args.min_top1, args.require_gain) for row in of_side[side]]
-        kept[side] = [row for row, reason in zip(of_side[side], reasons, strict=True) if reason is None]
+        by_split[side] = [row for row, reason in zip(of_side[side], reasons, strict=True) if reason is None]
         dropped[side] = dict(sorted(Counter(reason for reason in reasons if reason).items()))
     files = {
-        "train.jsonl": [sft_row(row) for row in kept["train"]],
-        "val.jsonl": [sft_row(row) for row in kept["val"]],
+        "train.jsonl": [sft_row(row) for row in by_split["train"]],
+        "val.jsonl": [sft_row(row) for row in by_split["val"]],
         **{f"{'' if side == 'test' else 'rl_'}{side}.jsonl": [rl_row(row, passages) for row in of_side[side]] for side in SIDES},
     }
     if empty := [name for name, lines in files.items() if not lines]:
@@ -168,7 +168,7 @@ def work(args: argparse.Namespace) -> int:
     }
     cli.write_folder(args.out_dir, {**files, "convert_stats.json": stats})
     print(
-        f"{len(rows)} rows in, drawn {cli.counted(counts)}; SFT keeps {len(kept['train'])} train and {len(kept['val'])} val "
+        f"{len(rows)} rows in, drawn {cli.counted(counts)}; SFT keeps {len(by_split['train'])} train and {len(by_split['val'])} val "
         f"(dropped: {cli.counted(Counter(dropped['train']) + Counter(dropped['val'])) or 'none'}); {args.out_dir} written"
     )
     return 0
@@ -241,10 +241,10 @@ def _passages(folder: Path | None) -> dict[str, str]:
     return {document.id: " ".join(f"{document.title} {document.text}".split())[:_PASSAGE] for document in documents}
 
 
-def _shares(given: Sequence[float]) -> dict[str, float]:
-    if not all(share > 0 for share in given) or abs(sum(given) - 1) > 1e-6:
-        raise BadInput(f"--split {' '.join(map(str, given))}: give three positive shares that sum to 1, e.g. 0.8 0.1 0.1")
-    return dict(zip(SIDES, given, strict=True))
+def _shares(numbers: Sequence[float]) -> dict[str, float]:
+    if not all(share > 0 for share in numbers) or abs(sum(numbers) - 1) > 1e-6:
+        raise BadInput(f"--split {' '.join(map(str, numbers))}: give three positive shares that sum to 1, e.g. 0.8 0.1 0.1")
+    return dict(zip(SIDES, numbers, strict=True))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

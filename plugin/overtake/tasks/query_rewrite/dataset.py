@@ -25,7 +25,7 @@ NEEDED = ("original_query", "rewritten_query")
 
 
 def to_sample(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """One row -> messages and text columns for the rewards; None for a row without a rewrite, which is no example of anything.
+    """Turn one row into messages and text columns for the rewards; None for a row without a rewrite, which is no example of anything.
 
     >>> row = {"original_query": "皮肤没弹性吃啥", "rewritten_query": "胶原蛋白肽 功效", "tenant_id": "fivedoctors"}
     >>> sample = to_sample(row)

@@ -4,7 +4,8 @@
         --system GRPO=out/merged --against GRPO
 
 `copy` is the share of rewrites that are the question again, `unreadable` that of empty ones.
-Of its own this task has the systems `copy` (the question as it is) and `teacher` (the rewrite in the file), which may stand alone.
+Of its own this task has the systems `copy` (the question as it is) and `teacher` (the rewrite in the file), which may stand alone, and
+`fused:NAME` and `fallback:NAME`: the rewrites of NAME, used by the RAG service together with the question (docs/rag_service.md).
 """
 
 import argparse
@@ -20,9 +21,10 @@ from overtake.remote import chat, rag
 from overtake.remote.gateway import Failed, Ok
 from overtake.retrieval.metrics import evaluate_run, quality
 from overtake.task import Row
-from overtake.tasks.query_rewrite import prompts
+from overtake.tasks.query_rewrite import TASK, prompts
 from overtake.tasks.query_rewrite.columns import GOLD, HISTORY, KB, PROFILE, QUERY, QUERY_ID, TEACHER_REWRITE, TENANT
 from overtake.tasks.query_rewrite.judge import judge_call, judge_gateway
+from overtake.tasks.query_rewrite.unwrapping import sendable
 
 _OF_GOLD = ("hit@1", "recall@5", "mrr@10", "ndcg@10")
 _DEPTH = 10
@@ -60,23 +62,41 @@ def messages(row: Row) -> list[dict[str, str]]:
 
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
-    """Return what each rewrite retrieves, and with --judge what the judge gives it."""
-    asked = [row for row in rows if answers[row[QUERY_ID]]]
+    """Return what each rewrite retrieves, and with --judge what the judge gives it; a rewrite that no retriever takes retrieves nothing.
+
+    A name `fused:…` or `fallback:…` has the service use the question too, which is all there is where it gets no rewrite.
+    """
+    way, _, of = name.partition(":")
+    mode = way if of and way in TASK.evaluation.ways else ""
+    texts = {row[QUERY_ID]: sendable(answer) for row in rows if (answer := answers[row[QUERY_ID]]) is not None}
+    queries = {row[QUERY_ID]: texts[row[QUERY_ID]] or row[QUERY] * bool(mode) for row in rows if row[QUERY_ID] in texts}
+    answered = [row for row in rows if queries.get(row[QUERY_ID])]
     labelled = rows[0][GOLD] not in ("", "[]")
-    worst = dict.fromkeys(["quality", *(_OF_GOLD if labelled else ["top1", "good@1"]), *(["judge"] if args.judge else [])], 0.0)
-    scores: Scores = {query_id: dict(worst) for query_id, answer in answers.items() if answer == ""}
-    calls = [rag.rag_call(row[QUERY], answers[row[QUERY_ID]] or "", row[TENANT], row[KB], top_k=_DEPTH, labelled=labelled) for row in asked]
+    of_labels = _OF_GOLD if labelled else ["top1", "good@1"]
+    worst = dict.fromkeys(["quality", *of_labels, *(["judge"] if args.judge else [])], 0.0)
+    scores: Scores = {query_id: dict(worst) for query_id, text in queries.items() if not text}
+    calls = [
+        rag.rag_call(row[QUERY], queries[row[QUERY_ID]], row[TENANT], row[KB], top_k=_DEPTH, labelled=labelled, mode=mode)
+        for row in answered
+    ]
     results = ask(rag.rag_gateway(), calls, f"retrieving for {name}")
-    recalls = {row[QUERY_ID]: rag.hits(result.value) for row, result in zip(asked, results, strict=True) if isinstance(result, Ok)}
-    if asked and isinstance(failed := results[0], Failed) and not recalls:
-        raise Abort(f"none of {len(asked)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
+    values = {row[QUERY_ID]: result.value for row, result in zip(answered, results, strict=True) if isinstance(result, Ok)}
+    recalls = {query_id: rag.hits(value) for query_id, value in values.items()}
+    if answered and isinstance(failed := results[0], Failed) and not recalls:
+        raise Abort(f"none of {len(answered)} retrievals for {name} could be measured, e.g.: {failed.reason}; see to the RAG service")
     scores |= _of_gold(recalls, rows) if labelled else {query_id: _of_reranker(hits) for query_id, hits in recalls.items()}
     for query_id, hits in recalls.items():
         scores[query_id]["retrieved"] = [hit.doc_id or f"score {hit.score:.3f}" for hit in hits[:_SHOWN]]
+        if values[query_id].get("fell_back"):
+            scores[query_id]["fell_back"] = values[query_id]["fell_back"]
     if args.judge:
-        calls = [judge_call(row[QUERY], answers[row[QUERY_ID]] or "", row[PROFILE], row[HISTORY]) for row in asked]
+        to_judge = [row for row in answered if texts[row[QUERY_ID]]]
+        for row in answered:
+            if not texts[row[QUERY_ID]] and row[QUERY_ID] in scores:
+                scores[row[QUERY_ID]]["judge"] = 0.0
+        calls = [judge_call(row[QUERY], texts[row[QUERY_ID]], row[PROFILE], row[HISTORY]) for row in to_judge]
         verdicts = ask(judge_gateway(), calls, f"judging {name}")
-        for row, verdict in zip(asked, verdicts, strict=True):
+        for row, verdict in zip(to_judge, verdicts, strict=True):
             if isinstance(verdict, Ok) and row[QUERY_ID] in scores:
                 scores[row[QUERY_ID]]["judge"] = verdict.value["score"]
     for row in rows:

@@ -39,35 +39,35 @@ ID = ("query_id", "_id", "编号")
 
 
 def usable_rows(path: Path, sheet: Sequence[dict[str, str]], question: str, tenant: str, dialogue: str = "") -> tuple[list[Row], list[Row]]:
-    """(rows to ask, rows rejected with their number and reason), in the sheet's order; `dialogue`: a column of what was said before."""
+    """Return (rows to ask, rows rejected with their number and reason), in the sheet's order; `dialogue`: a column of earlier turns."""
     profile, history, key = _first(sheet[0], PROFILE), _first(sheet[0], HISTORY), _first(sheet[0], ID)
     rows, rejected = [], []
     ids: dict[str, int] = {}
-    asked: dict[tuple[str, ...], int] = {}
+    first_of: dict[tuple[str, ...], int] = {}
     for index, cells in enumerate(sheet):
         number = tables.row_number(path, index)
-        given = {name: cells[name] for name in (question, profile, history, dialogue) if name}
-        texts = {name: (text if no_text(text) else plain(text)).strip() for name, text in given.items()}
+        values = {name: cells[name] for name in (question, profile, history, dialogue) if name}
+        texts = {name: (text if no_text(text) else plain(text)).strip() for name, text in values.items()}
         query, about, past = texts[question], texts.get(profile, ""), texts.get(history, "")
         stem = hashlib.sha256(query.encode()).hexdigest()[:8]
         query_id = (cells[key].strip() if key else "") or f"row{number}-{stem}"
         # The same words from another user, or later in a conversation, are another question.
         same = (for_likeness(query), about, past, texts.get(dialogue, ""))
         reason = ""
-        if strange := [f"{name}: {no_text(text)}" for name, text in given.items() if no_text(text)]:
+        if strange := [f"{name}: {no_text(text)}" for name, text in values.items() if no_text(text)]:
             reason = strange[0]
         elif not same[0]:
             reason = "the question is blank" if not query else "the question holds no word"
         elif long := [name for name, text in ((question, query), (profile, about), (history, past)) if len(text) > LONGEST]:
             reason = f"{long[0]} is over {LONGEST:,} characters"
-        elif same in asked:
-            reason = f"the same question stands in row {asked[same]}"
+        elif same in first_of:
+            reason = f"the same question stands in row {first_of[same]}"
         elif query_id in ids:
             reason = f"{key} {query_id!r} stands already in row {ids[query_id]}"
         if reason:
             rejected.append({"row": number, "reason": reason, question: query[:200]})
             continue
-        asked[same] = ids[query_id] = number
+        first_of[same] = ids[query_id] = number
         standard = {"query_id": query_id, "original_query": query, "rewritten_query": "", "user_profile": about, "history_summary": past}
         other = {name: text for name, text in cells.items() if name not in {question, profile, history, key, *standard}}
         rows.append({**other, **standard, "tenant_id": tenant, "teacher_model": ""})
@@ -80,7 +80,7 @@ class _Profile(Verdict):
 
 
 def read_profile(text: str) -> dict[str, Any]:
-    """{"user_profile", "history_summary"} as prompts/extract_profile.txt asks for them; either may be "". Raises ValueError otherwise.
+    """Read {"user_profile", "history_summary"} as prompts/extract_profile.txt asks; either may be "". Raises ValueError otherwise.
 
     >>> read_profile('{"用户画像": " 孕妇 ", "历史摘要": ""}')
     {'user_profile': '孕妇', 'history_summary': ''}
@@ -113,7 +113,7 @@ def extract_profiles(rows: Sequence[Row], teacher: Teacher, limit: int, dialogue
             teacher.endpoint,
             profile_messages(row["original_query"], plain(row[dialogue]).strip() if dialogue else ""),
             limit,
-            read=read_profile,
+            parse=read_profile,
             form="profile",
         )
         for row in lacking
@@ -134,22 +134,22 @@ def rewrite_calls(rows: Sequence[Row], to: chat.Endpoint, limit: int, temperatur
             prompts.rewrite_messages(*_prompt_parts(row)),
             limit,
             temperature,
-            read=lambda text: {"rewrite": clean(text)},
+            parse=lambda text: {"rewrite": clean(text)},
             form="rewrite",
         )
         for row in rows
     ]
 
 
-def compare_endpoint(wanted: str, teacher: chat.Endpoint) -> chat.Endpoint:
+def compare_endpoint(spec: str, teacher: chat.Endpoint) -> chat.Endpoint:
     """The second teacher of MODEL[@BASE_URL]; a key is never sent to another address than its own."""
-    match = re.fullmatch(r"([^@]+|.+(?=@http))(?:@(https?://.+))?", wanted)
+    match = re.fullmatch(r"([^@]+|.+(?=@http))(?:@(https?://.+))?", spec)
     if not match:
-        raise BadInput(f"--compare-with {wanted!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
+        raise BadInput(f"--compare-with {spec!r}: write MODEL or MODEL@BASE_URL, e.g. deepseek-chat@https://api.deepseek.com/v1")
     base_url = match[2] or teacher.base_url
     key = settings.api_key("OVERTAKE_COMPARE_API_KEY") or (teacher.api_key if base_url == teacher.base_url else "")
     if (match[1], base_url) == (teacher.model, teacher.base_url):
-        raise BadInput(f"--compare-with {wanted!r} is the teacher itself: name another model")
+        raise BadInput(f"--compare-with {spec!r} is the teacher itself: name another model")
     budget.check(match[1])
     return chat.Endpoint("compare", base_url, match[1], key)
 
@@ -170,39 +170,39 @@ def work(args: argparse.Namespace) -> int:
     """Check everything, ask, write; returns the exit code."""
     started = time.monotonic()
     rows, rejected, whole, dialogue = _prepared(args)
-    asked = _teachers(args)
-    first = asked[0]
+    candidates = _teachers(args)
+    first = candidates[0]
     if args.batch_write:
         calls = rewrite_calls(rows, first.endpoint, args.max_tokens, args.temperature)
         return teachers.write_batch(args, f"{len(rows)} rows to rewrite", calls, rejected)
-    for teacher in asked[1:]:  # the first is probed when it is asked
+    for teacher in candidates[1:]:  # the first is probed when it is asked
         cli.probe(teacher.gateway, rewrite_calls(rows[:1], teacher.endpoint, args.max_tokens, args.temperature)[0])
     extracted = extract_profiles(rows, first, args.max_tokens, dialogue) if args.extract_profile else Extracted(0, [])
-    for teacher in asked:
+    for teacher in candidates:
         teacher.calls = rewrite_calls(rows, teacher.endpoint, args.max_tokens, args.temperature)
         teachers.answer(teacher, args, teacher.endpoint.model)
-    done = [_answered(row, result) for row, result in zip(rows, first.results, strict=True) if isinstance(result, Ok)]
+    answered_rows = [_answered(row, result) for row, result in zip(rows, first.results, strict=True) if isinstance(result, Ok)]
     failed = [
         {"query_id": row["query_id"], "teacher": teacher.endpoint.model, "reason": result.reason, "original_query": row["original_query"]}
-        for teacher in asked
+        for teacher in candidates
         for row, result in zip(rows, teacher.results, strict=True)
         if not isinstance(result, Ok)
     ]
-    if done:
-        tables.write_rows(args.output, done)
+    if answered_rows:
+        tables.write_rows(args.output, answered_rows)
     files = teachers.write_lists(args.output, rejected, failed)
-    if len(asked) == 2:
-        files += _write_comparison(args.output, rows, asked)
-        for teacher in asked:
+    if len(candidates) == 2:
+        files += _write_comparison(args.output, rows, candidates)
+        for teacher in candidates:
             print(_teacher_words(teacher, rows, whole))
-    copies = sum(is_copy(row["original_query"], row["rewritten_query"]) for row in done)
+    copies = sum(is_copy(row["original_query"], row["rewritten_query"]) for row in answered_rows)
     asked_in_all = [*first.answers, *extracted.answers]
-    forecast = teachers.forecast(asked_in_all, len(rows), whole) if len(rows) < whole and len(asked) == 1 else ""
+    forecast = teachers.forecast(asked_in_all, len(rows), whole) if len(rows) < whole and len(candidates) == 1 else ""
     profiles = f", profiles {len(extracted.answers)} of {extracted.asked}" if args.extract_profile else ""
     print(
-        f"{whole + len(rejected)} rows in, {len(done)} rewritten ({first.cached} from cache), {len(rejected)} rejected, "
+        f"{whole + len(rejected)} rows in, {len(answered_rows)} rewritten ({first.cached} from cache), {len(rejected)} rejected, "
         f"{len(failed)} failed, {copies} copies{profiles}; {first.paid}{forecast}, "
-        f"{time.monotonic() - started:.0f} s; {args.output if done else 'no row was rewritten, nothing'} written{files}"
+        f"{time.monotonic() - started:.0f} s; {args.output if answered_rows else 'no row was rewritten, nothing'} written{files}"
     )
     return teachers.exit_code(args, failed)
 
@@ -258,10 +258,10 @@ def _answered(row: Row, result: Ok) -> Row:
     return {**row, "rewritten_query": result.value["rewrite"], "teacher_model": result.value["model"]}
 
 
-def _write_comparison(output: Path, rows: Sequence[Row], asked: Sequence[Teacher]) -> str:
+def _write_comparison(output: Path, rows: Sequence[Row], teachers: Sequence[Teacher]) -> str:
     path = output.with_name(f"{output.stem}.compare{output.suffix}")
     table = []
-    for row, first, second in zip(rows, *(teacher.results for teacher in asked), strict=True):
+    for row, first, second in zip(rows, *(teacher.results for teacher in teachers), strict=True):
         both = {name: row[name] for name in ("query_id", "original_query", "user_profile", "history_summary", "tenant_id")}
         for name, result in (("", first), ("compare_", second)):
             both[f"{name}rewritten_query"] = result.value["rewrite"] if isinstance(result, Ok) else ""

@@ -39,7 +39,7 @@ class Verdict(NamedTuple):
 
 
 def read_verdict(text: str) -> dict[str, Any]:
-    """{"score", "reason"} of a judge's words. Raises ValueError for anything else than one strict object.
+    """Return {"score", "reason"} of a judge's words. Raises ValueError for anything else than one strict object.
 
     >>> read_verdict('{"综合得分": 4.5, "评分理由": "术语准确"}')
     {'score': 4.5, 'reason': '术语准确'}

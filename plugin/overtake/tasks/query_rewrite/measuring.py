@@ -86,10 +86,10 @@ def _retrievals(rows: Sequence[RewriteRow], texts: Sequence[str]) -> Retrieving:
 
     @cache
     def wait() -> list[Retrieval | Failed]:
-        of_students, known = (list(map(_named, rows, results())) for results in (students, teachers))
+        of_students, of_teachers = (list(map(_named, rows, results())) for results in (students, teachers))
         remedy = f"See to the RAG service at {faults.without_secrets(settings.load().rag_url)}"
         stop_on_outage(of_students, [row.query_id for row in rows], "retrievals", remedy, most=0.5)
-        return list(map(_retrieval, rows, of_students, known))
+        return list(map(_retrieval, rows, of_students, of_teachers))
 
     return wait
 
@@ -98,20 +98,20 @@ def _named(row: RewriteRow, result: Result | None) -> Result | None:
     """The result, failed where the row has gold documents and the recall does not name its own: 0.0 would be invented."""
     if not isinstance(result, Ok) or not row.gold or all(hit.doc_id is not None for hit in rag.hits(result.value)):
         return result
-    words = f"a recalled document has no doc_id: let the RAG service return it, or leave {GOLD} empty to use its reranker scores"
-    return Failed(words, "malformed", outage=False)
+    fault = f"a recalled document has no doc_id: let the RAG service return it, or leave {GOLD} empty to use its reranker scores"
+    return Failed(fault, "malformed", outage=False)
 
 
 def _retrieval(row: RewriteRow, student: Result | None, teacher: Result | None) -> Retrieval | Failed:
     for result in (student, teacher):
         if isinstance(result, Failed):
             return result
-    known = tuple(rag.hits(teacher.value)) if isinstance(teacher, Ok) else row.teacher_recall
-    if known is None:
+    of_teacher = tuple(rag.hits(teacher.value)) if isinstance(teacher, Ok) else row.teacher_recall
+    if of_teacher is None:
         return Failed("the row has neither the teacher's recall nor a rewrite of the teacher's", "no_baseline", outage=False)
-    if row.gold and any(hit.doc_id is None for hit in known):
+    if row.gold and any(hit.doc_id is None for hit in of_teacher):
         return Failed(f"a document of {TEACHER_RECALL} has no doc_id to be compared with {GOLD}", "no_baseline", outage=False)
-    return Retrieval(tuple(rag.hits(student.value)) if isinstance(student, Ok) else (), known, row.gold)
+    return Retrieval(tuple(rag.hits(student.value)) if isinstance(student, Ok) else (), of_teacher, row.gold)
 
 
 def to_judge(rows: Sequence[RewriteRow], step: int | None, share: float) -> list[bool]:
@@ -119,13 +119,13 @@ def to_judge(rows: Sequence[RewriteRow], step: int | None, share: float) -> list
     return [row.teacher_judge is not None and is_drawn(row.query_id, step, share) for row in rows]
 
 
-def verdicts(batch: Batch, asked: Sequence[bool]) -> Judging:
+def verdicts(batch: Batch, to_judge: Sequence[bool]) -> Judging:
     """Start the judge on the rows asked for; the function returned waits. None for a row that the judge is not asked about.
 
     An empty rewrite is worth 0 points, which needs no call. Waiting raises Outage when the judge answers nothing.
     """
-    groups = batch.groups if batch.grouped and settings.load().judge_group else list(map(str, range(len(asked))))
-    return batch.once((verdicts, *asked), lambda: _verdicts(batch.rows(RewriteRow), sent(batch), asked, groups))
+    groups = batch.groups if batch.grouped and settings.load().judge_group else list(map(str, range(len(to_judge))))
+    return batch.once((verdicts, *to_judge), lambda: _verdicts(batch.rows(RewriteRow), sent(batch), to_judge, groups))
 
 
 class _Together(NamedTuple):
@@ -209,15 +209,15 @@ def teacher_points(row: RewriteRow, given: Verdict | None) -> float | None:
     return row.teacher_judge if given is None or given.teacher is None else given.teacher
 
 
-def verdict_parts(row: RewriteRow, text: str, found: Verdict | Failed | None) -> dict[str, Any]:
+def verdict_parts(row: RewriteRow, text: str, verdict: Verdict | Failed | None) -> dict[str, Any]:
     """Return what the trace holds of a verdict, or why there is none."""
-    given = found if isinstance(found, Verdict) else None
+    readable = verdict if isinstance(verdict, Verdict) else None
     return {
         **_about(row, text),
-        "points": given and given.score,
-        "teacher_points": teacher_points(row, given),
-        "judge_says": given and given.reason,
-        "judge_failed": in_words(found),
+        "points": readable and readable.score,
+        "teacher_points": teacher_points(row, readable),
+        "judge_says": readable and readable.reason,
+        "judge_failed": in_words(verdict),
     }
 
 

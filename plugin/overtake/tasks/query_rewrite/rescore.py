@@ -79,12 +79,12 @@ def table(rescored: Iterable[Rescored]) -> list[list[str]]:
 
 
 def _mean(values: Iterable[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{fmean(known):+.4f}" if known else "–"
+    measured = [value for value in values if value is not None]
+    return f"{fmean(measured):+.4f}" if measured else "–"
 
 
 def leaders_changed(rescored: Iterable[Rescored]) -> tuple[int, int]:
-    """(groups of which another rewrite comes first now, groups of which two rewrites or more are scored then and now)."""
+    """Return (groups of which another rewrite comes first now, groups of which two rewrites or more are scored then and now)."""
     groups: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
     for row in rescored:
         then, sample = row.sample["total"], row.sample
@@ -109,9 +109,14 @@ def work(args: argparse.Namespace) -> int:
     if recorded.torn:
         print(f"lines left half by a kill, left out: {recorded.torn}")
     if args.out:
-        kept = ("run", "mode", "step", "sample", "group", "query_id", "rewrite")
+        columns = ("run", "mode", "step", "sample", "group", "query_id", "rewrite")
         rows = [
-            {**{name: row.sample.get(name) for name in kept}, "rewards": row.rewards, "total": row.total, "total_then": row.sample["total"]}
+            {
+                **{name: row.sample.get(name) for name in columns},
+                "rewards": row.rewards,
+                "total": row.total,
+                "total_then": row.sample["total"],
+            }
             for row in rescored
         ]
         write_aside({args.out: json_lines(rows)})

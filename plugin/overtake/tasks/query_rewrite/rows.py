@@ -68,8 +68,8 @@ def _recall(name: str, text: str, query_id: str) -> Recall | None:
     try:
         return None if hits is None else tuple(Hit(None if doc_id is None else str(doc_id), float(score)) for doc_id, score in hits)
     except (ValueError, TypeError):
-        words = f"is no list of [document, score]: {text[:100]!r}; make the files with {TOOL}"
-        raise ValueError(f"{name} of {query_id!r} {words}") from None
+        fault = f"is no list of [document, score]: {text[:100]!r}; make the files with {TOOL}"
+        raise ValueError(f"{name} of {query_id!r} {fault}") from None
 
 
 def _points(text: str, query_id: str) -> float | None:

@@ -111,23 +111,23 @@ def teaches_nothing(drawn: Sequence[str], question: Question | None) -> bool:
     return max(scores.values()) - min(scores.values()) <= _TIE
 
 
-def measure(asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
+def measure(questions: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     """Rows and the rewrites to measure on each, measured by the reward that GRPO trains with.
 
     Raises Outage when the RAG service is down.
     """
-    rows = [RewriteRow.from_columns(row) for row, _ in asked]
+    rows = [RewriteRow.from_columns(row) for row, _ in questions]
     unknown = [_original_call(row) for row in rows if row.original_recall is None]
     originals = rag.rag_gateway().submit(unknown, settings.load().batch_deadline)
-    texts = [text for _, mine in asked for text in mine]
-    scored = RagCompetition().measure(texts, **conversations.columns([row for row, mine in asked for _ in mine]))
+    texts = [text for _, mine in questions for text in mine]
+    scored = RagCompetition().measure(texts, **conversations.columns([row for row, mine in questions for _ in mine]))
     draws = iter(
         Draw(text, score.value, Retrieval.of(score.parts), score.parts["judge_failed"] is None)
         for text, score in zip(texts, scored, strict=True)
     )
     live = iter(originals.result())
     measured = []
-    for row, (_, mine) in zip(rows, asked, strict=True):
+    for row, (_, mine) in zip(rows, questions, strict=True):
         hits = _answered(next(live)) if row.original_recall is None else row.original_recall
         original = None if hits is None else quality(relevances(hits, row.gold))
         measured.append(Question([next(draws) for _ in mine], original))
@@ -158,8 +158,8 @@ def check(rows: Sequence[Row], output: Path) -> None:
             raise BadInput(f"{row.query_id}: neither {TEACHER_RECALL} nor {TEACHER_REWRITE}: there is nothing to compete with")
     cli.probe(rag.rag_gateway(), _original_call(parsed[0]))
     config = settings.load()
-    asked = to_judge(parsed, None, config.judge_share if config.weight_judge else 0.0)
-    if judged := [parsed_row for parsed_row, ask in zip(parsed, asked, strict=True) if ask and parsed_row.teacher_rewrite]:
+    to_be_judged = to_judge(parsed, None, config.judge_share if config.weight_judge else 0.0)
+    if judged := [parsed_row for parsed_row, ask in zip(parsed, to_be_judged, strict=True) if ask and parsed_row.teacher_rewrite]:
         first = judged[0]
         cli.probe(judging.judge_gateway(), judging.judge_call(first.query, first.teacher_rewrite, first.profile, first.history))
 
@@ -194,32 +194,32 @@ def work(args: argparse.Namespace) -> int:
             sound.setdefault(key, []).append(text)
     measured = _measured(rows, sound)
     outcomes: dict[str, Draw | str] = {key: best(measured[key]) if key in measured else FAULTY if key in drawn else UNDRAWN for key in rows}
-    kept = [
+    chosen_rows = [
         sft_row(rows[key], draw, measured[key].original or 0.0, args.source) for key, draw in outcomes.items() if isinstance(draw, Draw)
     ]
     left_out = [{"query_id": rows[key][QUERY_ID], "reason": why} for key, why in outcomes.items() if isinstance(why, str)]
     files = cli.write_beside(args.output, "left_out", left_out)
-    if kept:
-        tables.write_aside({args.output: tables.json_lines(kept)})
+    if chosen_rows:
+        tables.write_aside({args.output: tables.json_lines(chosen_rows)})
     selected = _select(args.selected, rows, drawn, measured) if args.selected else ""
     reasons = Counter(row["reason"] for row in left_out)
     failed = sum(draw.score is None for question in measured.values() for draw in question.draws)
     # Where no draw of a question got a verdict, the reward does without the judge.
-    asked, judged = rag.rag_gateway().meter, judging.judge_gateway().meter
+    searches, judged = rag.rag_gateway().meter, judging.judge_gateway().meter
     copies = faults.count("copy")
     print(
-        f"{len(rows)} questions in, {len(kept)} kept; left out: {reasons[NO_BETTER]} no better than the question, "
+        f"{len(rows)} questions in, {len(chosen_rows)} kept; left out: {reasons[NO_BETTER]} no better than the question, "
         f"{reasons[UNMEASURED]} not measured, {reasons[FAULTY]} by the rules, {reasons[UNDRAWN]} without a draw\n"
         f"{sum(map(len, drawn.values()))} draws, {len(distinct)} distinct: {copies} copies of the question, "
         f"{len(faults) - copies - faults.count(None)} with another fault, {failed} not measured\n"
-        f"{asked.calls} retrievals ({asked.cached} from cache), {judged.calls} verdicts ({judged.cached} from cache), "
+        f"{searches.calls} retrievals ({searches.cached} from cache), {judged.calls} verdicts ({judged.cached} from cache), "
         f"{judged.failed.total()} of them failed\n"
-        f"{_worth(kept)}{args.output if kept else 'nothing was kept, no set'} written{files}{selected}"
+        f"{_worth(chosen_rows)}{args.output if chosen_rows else 'nothing was kept, no set'} written{files}{selected}"
     )
     if failed or reasons[UNMEASURED] or judged.failed:
         print("some measurements failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
         return 1
-    if not kept:
+    if not chosen_rows:
         raise cli.Abort(f"none of {len(rows)} questions has a draw that retrieves better than itself: draw more, or from a better student")
     return 0
 
@@ -254,10 +254,10 @@ def _measured(rows: Mapping[str, Row], sound: Mapping[str, Sequence[str]]) -> di
     return measured
 
 
-def _worth(kept: Sequence[Row]) -> str:
-    if not kept:
+def _worth(chosen_rows: Sequence[Row]) -> str:
+    if not chosen_rows:
         return ""
-    worth = [row["metadata"] for row in kept]
+    worth = [row["metadata"] for row in chosen_rows]
     means = {name: fmean(each[f"{name}quality"] for each in worth) for name in ("", "original_", "teacher_")}
     below = sum(each["score"] < 0 for each in worth)
     return (

@@ -37,7 +37,7 @@ Qrels = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """Why a row's retrieval is no measurement."""
+    """Reason why a row's retrieval is no measurement."""
 
     reason: str
 
@@ -179,22 +179,25 @@ def work(args: argparse.Namespace) -> int:
     gateway = rag.rag_gateway(args.concurrency)
     if args.judge:
         chat.endpoint("judge")  # refused now rather than after the retrievals
-    done, failed = _measure(rows, args, qrels)
+    measured, failed = _measure(rows, args, qrels)
     if compared:
         theirs, lost = _measure([_of_second(row) for row in rows], args, qrels)
-        done, failed = _side_by_side(done, theirs), failed + [{**row, "part": f"{row['part']} of the second teacher"} for row in lost]
-    if done:
-        tables.write_rows(args.output, done)
+        measured, failed = (
+            _side_by_side(measured, theirs),
+            failed + [{**row, "part": f"{row['part']} of the second teacher"} for row in lost],
+        )
+    if measured:
+        tables.write_rows(args.output, measured)
     files = cli.write_beside(args.output, "failed", failed)
-    if done:
-        print(_summary(done))
+    if measured:
+        print(_summary(measured))
     meter = gateway.meter
     print(
-        f"{whole} rows in, {len(done)} measured, {len(failed)} failures, {meter.calls} retrievals ({meter.cached} from cache), "
-        f"{time.monotonic() - started:.0f} s; {args.output if done else 'no row was measured, nothing'} written{files}"
+        f"{whole} rows in, {len(measured)} measured, {len(failed)} failures, {meter.calls} retrievals ({meter.cached} from cache), "
+        f"{time.monotonic() - started:.0f} s; {args.output if measured else 'no row was measured, nothing'} written{files}"
     )
-    if compared and done:
-        print(recommendation(done))
+    if compared and measured:
+        print(recommendation(measured))
     if failed:
         print("some calls failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
     return 1 if failed else 0
@@ -203,15 +206,15 @@ def work(args: argparse.Namespace) -> int:
 def _measure(rows: Sequence[Row], args: argparse.Namespace, qrels: Qrels) -> tuple[list[Row], list[Row]]:
     """(the rows with what was measured of them, what failed)."""
     results = cli.ask(rag.rag_gateway(args.concurrency), _calls(rows, args.kb_name, qrels), "retrieval")
-    done: list[Row] = []
+    complete: list[Row] = []
     failed: list[Row] = []
     for row, rewrite, original in zip(rows, results[::2], results[1::2], strict=True):
         columns = measured(rewrite, original, qrels.get(row["query_id"], {}))
         if isinstance(columns, Unmeasured):
             failed.append({"query_id": row["query_id"], "part": "retrieval", "reason": columns.reason})
         else:
-            done.append({**row, "kb_name": args.kb_name, **columns})
-    return done, failed + (judge(done) if args.judge and done else [])
+            complete.append({**row, "kb_name": args.kb_name, **columns})
+    return complete, failed + (judge(complete) if args.judge and complete else [])
 
 
 def _of_second(row: Row) -> Row:
@@ -232,21 +235,21 @@ _MEASURED = ("recall_count", "top1_score", "success", "recall", "quality", "gain
 
 
 def recommendation(rows: Sequence[Row]) -> str:
-    """Which of two teachers to take: the one that retrieves better, else the one the judge likes better, else the cheaper; with its price.
+    """Name which of two teachers to take: the one that retrieves better, else that the judge prefers, else the cheaper; with its price.
 
     A difference counts where its paired 95 % interval leaves out 0.
     """
     names = [str(rows[0].get(f"{prefix}teacher_model") or place) for prefix, place in (("", "the first"), (SECOND, "the second"))]
     prices = [_usd_1000([row.get(f"{prefix}teacher_usd", "") for row in rows]) for prefix in ("", SECOND)]
     gaps = []
-    for words, name in (("retrieval quality", "quality"), ("the judge's points", "judge_score")):
-        known = {row["query_id"]: row for row in rows if row.get(name, "") != "" and row.get(f"{SECOND}{name}", "") != ""}
-        if not known:
+    for measure, name in (("retrieval quality", "quality"), ("the judge's points", "judge_score")):
+        both_measured = {row["query_id"]: row for row in rows if row.get(name, "") != "" and row.get(f"{SECOND}{name}", "") != ""}
+        if not both_measured:
             continue
-        ours, theirs = ({key: float(row[f"{prefix}{name}"]) for key, row in known.items()} for prefix in ("", SECOND))
+        ours, theirs = ({key: float(row[f"{prefix}{name}"]) for key, row in both_measured.items()} for prefix in ("", SECOND))
         difference = paired_difference(ours, theirs)
         better = 0 if difference.low > 0 else 1 if difference.high < 0 else None
-        gaps.append(f"{words} {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {len(known)} rows")
+        gaps.append(f"{measure} {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {len(both_measured)} rows")
         if better is not None:
             gap = f"{gaps[-1]}, {names[0]} less {names[1]}"
             return f"take {names[better]}: {gap}; {_priced(names, prices)}"
@@ -258,8 +261,8 @@ def recommendation(rows: Sequence[Row]) -> str:
 
 
 def _usd_1000(cells: Sequence[Any]) -> float | None:
-    known = [float(cell) for cell in cells if cell != "" and cell is not None]
-    return 1000 * fmean(known) if known else None
+    priced = [float(cell) for cell in cells if cell != "" and cell is not None]
+    return 1000 * fmean(priced) if priced else None
 
 
 def _priced(names: Sequence[str], prices: Sequence[float | None]) -> str:
@@ -271,9 +274,9 @@ def _priced(names: Sequence[str], prices: Sequence[float | None]) -> str:
 def _calls(rows: Sequence[Row], kb_name: str, qrels: Mapping[str, Any]) -> list[Call]:
     """Two for each row: with the rewrite, and with the original sent as the rewrite (else the service rewrites by itself)."""
     return [
-        rag.rag_call(row["original_query"], sent, row["tenant_id"], kb_name, labelled=row["query_id"] in qrels)
+        rag.rag_call(row["original_query"], text, row["tenant_id"], kb_name, labelled=row["query_id"] in qrels)
         for row in rows
-        for sent in (row["rewritten_query"], row["original_query"])
+        for text in (row["rewritten_query"], row["original_query"])
     ]
 
 

@@ -26,7 +26,7 @@ def read(completion: str) -> Judgement | str:
 
 
 def score(completion: str) -> float:
-    """1.0 for a completion in form, else 0.0.
+    """Return 1.0 for a completion in form, else 0.0.
 
     >>> score("main: correct; secondary: none")
     0.0

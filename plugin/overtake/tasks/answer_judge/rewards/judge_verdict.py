@@ -35,8 +35,8 @@ class Parts(NamedTuple):
         """The weighted mean of what the row says; None without its main verdict."""
         if self.main is None:
             return None
-        known = [(part, weight) for part, weight in zip(self, (MAIN, SECONDARY, FACTS), strict=True) if part is not None]
-        return sum(part * weight for part, weight in known) / sum(weight for _, weight in known)
+        measured = [(part, weight) for part, weight in zip(self, (MAIN, SECONDARY, FACTS), strict=True) if part is not None]
+        return sum(part * weight for part, weight in measured) / sum(weight for _, weight in measured)
 
 
 def parts(completion: str, main: str, secondary: str = "", facts: Sequence[str] = ()) -> Parts:

@@ -18,7 +18,7 @@ def rejection_reason(completion: str) -> str | None:
 
 
 def score(completion: str) -> float:
-    """1.0 or 0.0; the answer's content is not looked at.
+    """Return 1.0 or 0.0; the answer's content is not looked at.
 
     >>> score("<think>1000/1.25</think>\\n<answer>800</answer>"), score("<think>1000/1.25</think> 800")
     (1.0, 0.0)

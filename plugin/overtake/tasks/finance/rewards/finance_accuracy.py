@@ -86,11 +86,11 @@ class FinanceAccuracy(Reward[Pending]):
         """Send the groups that are sampled to the judge, as far as their answers are words."""
         rows, share = batch.rows(FinanceRow), share_to_judge(settings.value("finance_judge_share"), batch.step)
         answers = [last_answer(completion) for completion in batch.completions]
-        asked = [_needs_judge(row, answer) and is_drawn(row.id, batch.step, share) for row, answer in zip(rows, answers, strict=True)]
-        to = chat.endpoint("judge") if any(asked) else None
+        to_judge = [_needs_judge(row, answer) and is_drawn(row.id, batch.step, share) for row, answer in zip(rows, answers, strict=True)]
+        to = chat.endpoint("judge") if any(to_judge) else None
         calls = [
             finance_judge_call(row.question, row.gold, answer or "", to) if ask else None
-            for row, answer, ask in zip(rows, answers, asked, strict=True)
+            for row, answer, ask in zip(rows, answers, to_judge, strict=True)
         ]
         return Pending(answers, send(lambda: chat.chat_gateway("judge"), calls, settings.load().batch_deadline))
 

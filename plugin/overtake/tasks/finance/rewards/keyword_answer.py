@@ -65,9 +65,9 @@ def keywords(gold: str, question: str = "") -> tuple[Keyword, ...]:
         names_by_item = [tuple(name.strip() for name in item.split("/") if re.search(r"\w", name)) for item in items]
     else:
         names_by_item = [(word,) for word in _words(text)]
-    asked = _plain(question)
+    question_text = _plain(question)
     unique = list(dict.fromkeys(item for item in names_by_item if item))
-    new = [names for names in unique if not any(_places(name, asked) for name in names)]
+    new = [names for names in unique if not any(_places(name, question_text) for name in names)]
     return tuple((new or unique)[:_MOST_KEYWORDS])
 
 
@@ -82,15 +82,15 @@ def score(completion: str, gold: str, question: str = "") -> float | None:
     answer = last_answer(completion)
     if closed_sets.is_closed(gold):
         return float(bool(closed_sets.grade((answer or "")[:_LONGEST], gold, question)))
-    wanted = keywords(gold, question)
-    if not wanted:
+    expected = keywords(gold, question)
+    if not expected:
         return None
     if answer is None or len(answer) > _LONGEST or is_copy(question, answer):
         return 0.0
-    text, known = _plain(answer), _plain(gold)
-    share = sum(any(_is_said(name, text, known) for name in names) for names in wanted) / len(wanted)
-    limit, items = max(_LIMIT, _TIMES_GOLD * len(known)), _items(half_width(visible(answer)))
-    most = max(_MOST_ITEMS, 2 * len(wanted))
+    text, gold_text = _plain(answer), _plain(gold)
+    share = sum(any(_is_said(name, text, gold_text) for name in names) for names in expected) / len(expected)
+    limit, items = max(_LIMIT, _TIMES_GOLD * len(gold_text)), _items(half_width(visible(answer)))
+    most = max(_MOST_ITEMS, 2 * len(expected))
     return share * min(1.0, limit / max(len(text), 1)) ** 2 * min(1.0, most / max(items, 1))
 
 
@@ -101,8 +101,8 @@ def _plain(text: str) -> str:
 def _words(text: str) -> list[str]:
     import rjieba  # its dictionary takes memory that a run without this reward can do without
 
-    words = (word for piece in _WORD.findall(text) for word in (rjieba.cut(piece) if _HAN.search(piece) else [piece.rstrip(".,")]))
-    return [word for word in words if (len(word) > 1 or word.isdigit()) and not _STOP.fullmatch(word)]
+    pieces = (word for piece in _WORD.findall(text) for word in (rjieba.cut(piece) if _HAN.search(piece) else [piece.rstrip(".,")]))
+    return [word for word in pieces if (len(word) > 1 or word.isdigit()) and not _STOP.fullmatch(word)]
 
 
 def _places(name: str, text: str) -> list[int]:
@@ -116,8 +116,8 @@ def _places(name: str, text: str) -> list[int]:
 
 def _is_said(name: str, text: str, gold: str) -> bool:
     """Whether the answer says it at all, and everywhere as the gold does: affirmed or denied."""
-    places, known = _places(name, text), _places(name, gold)
-    denied = bool(known) and _is_denied(gold, known[0])
+    places, gold_places = _places(name, text), _places(name, gold)
+    denied = bool(gold_places) and _is_denied(gold, gold_places[0])
     return bool(places) and all(_is_denied(text, place) == denied for place in places) and not closed_sets.contradicted(name, text)
 
 

@@ -8,7 +8,7 @@ from overtake.tasks.finance.rows import FinanceRow
 
 
 def score(completion: str, gold: str, question: str = "") -> float | None:
-    """1.0 or 0.0; None for a gold that is no single number, which is so for all of its group. Only the answer tag is read.
+    """Return 1.0 or 0.0; None for a gold that is no single number, which is so for all of its group. Only the answer tag is read.
 
     >>> score("<think>12.5</think><answer>800 万元</answer>", "8,000,000 元"), score("<answer>800 or 1250</answer>", "800")
     (1.0, 0.0)

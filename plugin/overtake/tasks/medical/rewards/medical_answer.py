@@ -50,13 +50,13 @@ class MedicalAnswer(Reward[Pending]):
         """Send the groups that are sampled to the teacher; an answer without a word needs no call."""
         config, rows = settings.load(), batch.rows(MedicalRow)
         share = share_to_judge(settings.value("medical_judge_share"), batch.step) if settings.value("medical_weight_teacher") else 0.0
-        asked = [is_drawn(row.id, batch.step, share) for row in rows]
-        to = chat.endpoint("judge") if any(asked) else None
+        to_judge = [is_drawn(row.id, batch.step, share) for row in rows]
+        to = chat.endpoint("judge") if any(to_judge) else None
         calls = [
             medical_judge_call(row.question, text, row.reference, to) if ask and text else None
-            for row, text, ask in zip(rows, batch.texts, asked, strict=True)
+            for row, text, ask in zip(rows, batch.texts, to_judge, strict=True)
         ]
-        return Pending(asked, send(lambda: chat.chat_gateway("judge"), calls, config.batch_deadline))
+        return Pending(to_judge, send(lambda: chat.chat_gateway("judge"), calls, config.batch_deadline))
 
     def finish(self, batch: Batch, pending: Pending) -> list[Scored]:
         """One score for each completion; None where the teacher gave no verdict on it but did on its siblings."""
@@ -65,10 +65,10 @@ class MedicalAnswer(Reward[Pending]):
         results = pending.judging()
         remedy = "See to the judge, or set OVERTAKE_MEDICAL_JUDGE_SHARE=0 to go on with the rules alone"
         stop_on_outage(results, [row.id for row in rows], "verdicts", remedy)
-        found = [_verdict(result) if ask else None for result, ask in zip(results, pending.asked, strict=True)]
+        verdicts = [_verdict(result) if ask else None for result, ask in zip(results, pending.asked, strict=True)]
         size = self.group_size if batch.grouped else 1
-        needed = verdict_needed(batch.groups, pending.asked, list(map(bool, batch.texts)), found, size)
-        return list(map(_scored, batch.texts, rules, found, needed))
+        needed = verdict_needed(batch.groups, pending.asked, list(map(bool, batch.texts)), verdicts, size)
+        return list(map(_scored, batch.texts, rules, verdicts, needed))
 
 
 def _verdict(result: Result | None) -> MedicalVerdict | Failed:
@@ -77,25 +77,27 @@ def _verdict(result: Result | None) -> MedicalVerdict | Failed:
     return medical_verdict(result.value) if isinstance(result, Ok) else result
 
 
-def _scored(text: str, rules: medical_rules.Verdict | None, found: MedicalVerdict | Failed | None, need: bool) -> Scored:
+def _scored(text: str, rules: medical_rules.Verdict | None, verdict: MedicalVerdict | Failed | None, need: bool) -> Scored:
     of_rules = medical_rules.scored(rules)
-    given = found if isinstance(found, MedicalVerdict) else None
-    points = given.score if given and need else None
+    readable = verdict if isinstance(verdict, MedicalVerdict) else None
+    points = readable.score if readable and need else None
     weights = (settings.value("medical_weight_rules"), settings.value("medical_weight_teacher"))
     value = None if rules is None or (need and points is None) else score(rules.total, points, weights)
     parts = {
         "answer": text,
         "teacher": points,
-        "teacher_items": given and given.items,
-        "teacher_says": given and given.reason,
-        "teacher_failed": in_words(found),
+        "teacher_items": readable and readable.items,
+        "teacher_says": readable and readable.reason,
+        "teacher_failed": in_words(verdict),
     }
     metrics = {
         "medical/teacher": points,
-        **{f"medical/teacher/{part}": sum(given.items[part]) / len(given.items[part]) if given else None for part in MEDICAL_PARTS},
-        "medical/judged": float(given is not None),
+        **{
+            f"medical/teacher/{part}": sum(readable.items[part]) / len(readable.items[part]) if readable else None for part in MEDICAL_PARTS
+        },
+        "medical/judged": float(readable is not None),
         "medical/abstained": float(value is None),
     }
     return Scored(
-        value, {**of_rules.parts, **parts}, {**of_rules.metrics, **metrics, **abstain_metrics(value, None if rules else _SLOW, found)}
+        value, {**of_rules.parts, **parts}, {**of_rules.metrics, **metrics, **abstain_metrics(value, None if rules else _SLOW, verdict)}
     )

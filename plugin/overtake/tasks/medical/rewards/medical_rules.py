@@ -100,15 +100,15 @@ class Case:
 
     @cached_property
     def _marks(self) -> list[tuple[int, int]]:
-        return [found.span() for found in _CLAUSE.finditer(self.text)]
+        return [match.span() for match in _CLAUSE.finditer(self.text)]
 
     def clause_start(self, at: int) -> int:
-        """Where the clause begins, between two marks of punctuation, that a place stands in."""
+        """Find where the clause begins, between two marks of punctuation, that a place stands in."""
         before = bisect_right(self._marks, at, key=lambda mark: mark[1])
         return self._marks[before - 1][1] if before else 0
 
     def clause(self, start: int, end: int) -> tuple[int, int]:
-        """Where the clause begins and ends that a match from `start` to `end` stands in."""
+        """Find where the clause begins and ends that a match from `start` to `end` stands in."""
         behind = bisect_right(self._marks, end, key=lambda mark: mark[1])
         return self.clause_start(start), max(end, self._marks[behind][0]) if behind < len(self._marks) else len(self.text)
 
@@ -175,24 +175,24 @@ def holds(rule: Rule, example: medical_book.Example) -> bool | None:
 
 def failing_examples(book: Book) -> list[str]:
     """List what the examples of the book and of its lexicon show to be wrong, in words; empty when all hold."""
-    found = []
+    failing = []
     for rule in book.rules:
-        for name, wanted in (("passes", True), ("fails", False)):
+        for name, expected in (("passes", True), ("fails", False)):
             for number, example in enumerate(getattr(rule, name), 1):
                 risks = book.risks.of(example.question)
                 if not rule.applies(risks):
-                    found.append(f"{rule.id}: {name} {number}: the rule does not apply to its question (risks: {risks or 'none'})")
-                elif (kept := holds(rule, example)) != wanted:
-                    why = f"the answer {'keeps' if kept else 'breaks'} the rule"
-                    if kept is None:
+                    failing.append(f"{rule.id}: {name} {number}: the rule does not apply to its question (risks: {risks or 'none'})")
+                elif (holds_here := holds(rule, example)) != expected:
+                    why = f"the answer {'keeps' if holds_here else 'breaks'} the rule"
+                    if holds_here is None:
                         why = f"the rule took more than {SECONDS:g} s on"
-                    found.append(f"{rule.id}: {name} {number}: {why}: {example.answer[:60]}")
+                    failing.append(f"{rule.id}: {name} {number}: {why}: {example.answer[:60]}")
     for kind in book.risks.kinds:
-        for wanted, questions in ((True, kind.examples.yes), (False, kind.examples.no)):
+        for expected, questions in ((True, kind.examples.yes), (False, kind.examples.no)):
             for question in questions:
-                if (kind.id in book.risks.of(question)) != wanted:
-                    found.append(f"{kind.id}: {'not found' if wanted else 'found'} in: {question}")
-    return found
+                if (kind.id in book.risks.of(question)) != expected:
+                    failing.append(f"{kind.id}: {'not found' if expected else 'found'} in: {question}")
+    return failing
 
 
 def _plain(text: str) -> str:
@@ -213,8 +213,8 @@ def _find(rule: Rule, case: Case) -> Finding:
 
 
 def _format(rule: Format, case: Case) -> Finding:
-    if found := any_of(rule.patterns).search(case.text, timeout=case.left()):
-        return 0.0, f"holds {found[0].strip()[:20]!r}"
+    if match := any_of(rule.patterns).search(case.text, timeout=case.left()):
+        return 0.0, f"holds {match[0].strip()[:20]!r}"
     return (1.0, "finished and clean") if _ENDED.search(case.text) else (0.0, "the last sentence has no end")
 
 
@@ -228,27 +228,27 @@ def _length(rule: Length, case: Case) -> Finding:
 
 
 def _keywords(rule: Keywords, case: Case) -> Finding:
-    words = tuple(dict.fromkeys(case.keywords))
-    said: set[str] = set()
+    keywords = tuple(dict.fromkeys(case.keywords))
+    mentioned: set[str] = set()
     for sentence in _SENTENCE.split(case.text):
-        here = [word for word in words if word in sentence]
-        length, taken = _units(sentence), sum(map(_units, here))
+        here = [word for word in keywords if word in sentence]
+        length, listed_units = _units(sentence), sum(map(_units, here))
         # A sentence says something of its keywords when at least half of it is something else, and enough for each.
-        if taken <= length / 2 and length - taken >= _OWN * len(here):
-            said.update(set(here) - _listed(here, sentence))
-    share = len(said) / len(words) / rule.enough
-    missing = "、".join(word for word in words if word not in said)
-    return min(1.0, round(share, 9)), f"speaks of {len(said)} of {len(words)}" + (f", not of {missing}" if missing else "")
+        if listed_units <= length / 2 and length - listed_units >= _OWN * len(here):
+            mentioned.update(set(here) - _listed(here, sentence))
+    share = len(mentioned) / len(keywords) / rule.enough
+    missing = "、".join(word for word in keywords if word not in mentioned)
+    return min(1.0, round(share, 9)), f"speaks of {len(mentioned)} of {len(keywords)}" + (f", not of {missing}" if missing else "")
 
 
-def _listed(words: Sequence[str], sentence: str) -> set[str]:
+def _listed(keywords: Sequence[str], sentence: str) -> set[str]:
     """Those of the words that stand in the sentence in lists alone, and not a single time by themselves.
 
     >>> sorted(_listed(["低盐", "运动", "血压"], "要注意低盐、运动和血压")), _listed(["低盐", "运动"], "饮食低盐，每天运动")
     (['低盐', '血压', '运动'], set())
     """
-    longest = sorted(words, key=len, reverse=True)
-    places = list(re.finditer("|".join(map(re.escape, longest)), sentence)) if words else []
+    longest = sorted(keywords, key=len, reverse=True)
+    places = list(re.finditer("|".join(map(re.escape, longest)), sentence)) if keywords else []
     runs: list[list[re.Match[str]]] = []
     for place in places:
         if runs and _BETWEEN.fullmatch(sentence, runs[-1][-1].end(), place.start()):
@@ -256,25 +256,25 @@ def _listed(words: Sequence[str], sentence: str) -> set[str]:
         else:
             runs.append([place])
     alone = " ".join(place[0] for run in runs if len(run) < _LISTED for place in run)
-    return {word for word in words if word not in alone}
+    return {word for word in keywords if word not in alone}
 
 
 def _advice(rule: Advice, case: Case) -> Finding:
-    for share, patterns, words in ((0.0, rule.refuted, "says"), (1.0, rule.patterns, "says"), (0.5, rule.partly, "says only")):
-        for found in any_of(patterns).finditer(case.text, timeout=case.left()):
+    for share, patterns, verb in ((0.0, rule.refuted, "says"), (1.0, rule.patterns, "says"), (0.5, rule.partly, "says only")):
+        for match in any_of(patterns).finditer(case.text, timeout=case.left()):
             # In a requirement any denial before it in the clause counts, however far: what is doubtful earns nothing.
-            before = case.text[case.clause_start(found.start()) : found.start()]
+            before = case.text[case.clause_start(match.start()) : match.start()]
             if not any_of(rule.denied).search(_TURN.split(before)[-1], timeout=case.left()):
-                return share, f"{words} {found[0]!r}"
+                return share, f"{verb} {match[0]!r}"
     return 0.0, "is silent"
 
 
 def _wording(rule: Wording, case: Case) -> Finding:
-    said = list(_said(rule, case))
-    found, kinds = list(dict.fromkeys(match for _, match in said)), {number for number, _ in said}
+    matches = list(_said(rule, case))
+    phrases, kinds = list(dict.fromkeys(match for _, match in matches)), {number for number, _ in matches}
     if len(kinds) < rule.at_least:
-        return 1.0, f"says {found[0]!r} alone" if found else "says nothing of the kind"
-    return 0.0, "says " + ", ".join(map(repr, found[:3]))
+        return 1.0, f"says {phrases[0]!r} alone" if phrases else "says nothing of the kind"
+    return 0.0, "says " + ", ".join(map(repr, phrases[:3]))
 
 
 def _said(rule: Wording, case: Case) -> Iterator[tuple[int, str]]:
@@ -282,46 +282,46 @@ def _said(rule: Wording, case: Case) -> Iterator[tuple[int, str]]:
     excused: dict[tuple[int, int], bool] = {}
     excusing, denied = _phrases(rule.unless), any_of((f"(?:{_phrases(rule.not_after).pattern}){_DENYING}",))
     for number, pattern in enumerate(rule.patterns):
-        for found in any_of((pattern,)).finditer(case.text, timeout=case.left()):
-            start, end = case.clause(*found.span())
+        for match in any_of((pattern,)).finditer(case.text, timeout=case.left()):
+            start, end = case.clause(*match.span())
             if (start, end) not in excused:
                 excused[start, end] = bool(excusing.search(case.text[start:end], timeout=case.left()))
-            before = case.text[max(start, found.start() - _FAR) : found.start()]
+            before = case.text[max(start, match.start() - _FAR) : match.start()]
             if not excused[start, end] and not denied.search(before, timeout=case.left()):
-                yield number, found[0]
+                yield number, match[0]
 
 
 def _dose(rule: Dose, case: Case) -> Finding:
     amounts = any_of(rule.patterns)
-    known = {
-        one
+    allowed = {
+        amount
         for text in (case.question, case.reference)
-        for found in amounts.finditer(text, timeout=case.left())
-        for one in medical_amounts.read(found[0])
+        for match in amounts.finditer(text, timeout=case.left())
+        for amount in medical_amounts.read(match[0])
     }
     before, behind = medical_amounts.right_at(_phrases(rule.unless).pattern)
-    for found in amounts.finditer(case.text, timeout=case.left()):
-        said = medical_amounts.read(found[0])
-        start, end = case.clause(*found.span())
+    for match in amounts.finditer(case.text, timeout=case.left()):
+        stated = medical_amounts.read(match[0])
+        start, end = case.clause(*match.span())
         # A drink's amount often has a clause of its own: 多喝温水，每天2000毫升. Pieces never: 多喝水，每次1片.
-        if {unit for _, unit in said} <= {"ml", "g"}:
+        if {unit for _, unit in stated} <= {"ml", "g"}:
             start = case.clause_start(max(0, start - 1))
-        of_something_else = before.search(case.text[start : found.start()], timeout=case.left()) or behind.match(
-            case.text[found.end() : end], timeout=case.left()
+        of_something_else = before.search(case.text[start : match.start()], timeout=case.left()) or behind.match(
+            case.text[match.end() : end], timeout=case.left()
         )
-        of_something_else = of_something_else or medical_amounts.is_birth_weight(case.text[start : found.start()], said)
-        if not of_something_else and not said <= known:
-            return 0.0, f"says {found[0].strip()!r}, which neither the question nor the reference does"
+        of_something_else = of_something_else or medical_amounts.is_birth_weight(case.text[start : match.start()], stated)
+        if not of_something_else and not stated <= allowed:
+            return 0.0, f"says {match[0].strip()!r}, which neither the question nor the reference does"
     return 1.0, "no amount from nowhere"
 
 
 def _repetition(rule: Repetition, case: Case) -> Finding:
     sentences = [re.sub(r"[\W_]", "", sentence) for sentence in _SENTENCE.split(case.text)]
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for sentence in sentences:
-        if len(sentence) >= 8 and sentence in seen:
+        if len(sentence) >= 8 and sentence in earlier:
             return 0.0, f"says twice: {sentence[:20]}"
-        seen.add(sentence)
+        earlier.add(sentence)
     clauses = Counter(clause for part in _CLAUSE.split(case.text) if len(clause := re.sub(r"[\W_]", "", part)) >= 6)
     if again := next((clause for clause, times in clauses.items() if times > 2), ""):
         return 0.0, f"says more than twice: {again[:20]}"
@@ -340,8 +340,8 @@ def _repetition(rule: Repetition, case: Case) -> Finding:
 def _refusal(rule: Refusal, case: Case) -> Finding:
     refuses, rest = "", 0
     for sentence in _CLAUSE.split(case.text):
-        if found := any_of(rule.patterns).search(sentence.strip(), timeout=case.left()):
-            refuses = refuses or found[0]
+        if match := any_of(rule.patterns).search(sentence.strip(), timeout=case.left()):
+            refuses = refuses or match[0]
         else:
             rest += _units(sentence)
     if refuses and rest < rule.least:
@@ -374,8 +374,8 @@ def unsafe(question: str, answer: str) -> str:
     if not answer:
         return ""
     book = medical_book.shipped()
-    found = score(question, answer, book, reference=answer)
-    return TIMED_OUT if found is None else next((rule for rule in found.broken if rule in book.safety), "")
+    verdict = score(question, answer, book, reference=answer)
+    return TIMED_OUT if verdict is None else next((rule for rule in verdict.broken if rule in book.safety), "")
 
 
 def verdict(row: MedicalRow, completion: str) -> Verdict | None:
@@ -383,17 +383,17 @@ def verdict(row: MedicalRow, completion: str) -> Verdict | None:
     return score(row.question, completion, medical_book.shipped(), keywords=row.keywords, reference=row.reference, risk=row.risk)
 
 
-def scored(found: Verdict | None) -> Scored:
+def scored(verdict: Verdict | None) -> Scored:
     """A verdict as a reward: logged are the total, whether it is safe and which rules it breaks; the points stand in the trace."""
     book = medical_book.shipped()
-    points = [[point.rule, round(point.points, 4), point.reason] for point in found.points] if found else None
+    points = [[point.rule, round(point.points, 4), point.reason] for point in verdict.points] if verdict else None
     metrics = {
-        "medical/rules": found and found.total,
-        "medical/safe": float(not book.safety & set(found.broken)) if found else None,
-        **{f"medical/broken/{rule.id}": float(rule.id in found.broken) if found else None for rule in book.rules},
-        f"medical/{TIMED_OUT}": float(found is None),
+        "medical/rules": verdict and verdict.total,
+        "medical/safe": float(not book.safety & set(verdict.broken)) if verdict else None,
+        **{f"medical/broken/{rule.id}": float(rule.id in verdict.broken) if verdict else None for rule in book.rules},
+        f"medical/{TIMED_OUT}": float(verdict is None),
     }
-    return Scored(found and found.total, {"rules": found and found.total, "rule_points": points}, metrics)
+    return Scored(verdict and verdict.total, {"rules": verdict and verdict.total, "rule_points": points}, metrics)
 
 
 class MedicalRules(Reward[None]):

@@ -76,8 +76,8 @@ class RagCompetition(Reward[Pending]):
         """Send all retrievals and verdicts: both are on their way before either is waited for."""
         config = settings.load()
         share = share_to_judge(config.judge_share, batch.step) if config.weight_judge else 0.0
-        asked = measuring.to_judge(batch.rows(RewriteRow), batch.step, share)
-        return Pending(asked, measuring.retrievals(batch), measuring.verdicts(batch, asked))
+        to_judge = measuring.to_judge(batch.rows(RewriteRow), batch.step, share)
+        return Pending(to_judge, measuring.retrievals(batch), measuring.verdicts(batch, to_judge))
 
     def finish(self, batch: Batch, pending: Pending) -> list[Scored]:
         """One score for each completion; None where it could not be measured."""

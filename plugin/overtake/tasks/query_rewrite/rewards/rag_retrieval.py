@@ -10,7 +10,7 @@ from overtake.tasks.query_rewrite.rows import RewriteRow
 
 
 def score(student: float, teacher: float) -> float:
-    """tanh(3 * (student - teacher)) of two retrieval qualities in [0, 1].
+    """Return tanh(3 * (student - teacher)) of two retrieval qualities in [0, 1].
 
     >>> round(score(0.8, 0.6), 4)
     0.537

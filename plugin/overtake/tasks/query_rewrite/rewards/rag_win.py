@@ -6,7 +6,7 @@ _TIE = 1e-9
 
 
 def score(student: float, teacher: float) -> float:
-    """Who wins, from two retrieval qualities. Equal up to the noise of floating point is a tie.
+    """Say who wins, from two retrieval qualities. Equal up to the noise of floating point is a tie.
 
     >>> score(0.8, 0.6), score(0.6, 0.8), score(0.1 + 0.2, 0.3)
     (0.5, -0.3, 0.0)

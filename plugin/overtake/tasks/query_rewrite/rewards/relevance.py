@@ -8,7 +8,7 @@ _JUDGED = 3
 
 
 def relevances(hits: Sequence[Hit], gold: Collection[str] = ()) -> list[float]:
-    """1.0 or 0.0 for each recalled document where gold documents are known, else the reranker scores; in the recall's order.
+    """Return 1.0 or 0.0 for each recalled document where gold documents are known, else the reranker scores; in the recall's order.
 
     With gold documents a list shorter than three is filled with 0.0: `quality` averages over what is there, so a rewrite would
     otherwise be paid for recalling less.

@@ -25,12 +25,13 @@ from itertools import pairwise
 
 from overtake.data.near_duplicates import is_copy
 from overtake.reading.normal_forms import for_likeness, for_rules, half_width
+from overtake.reading.refusals import is_refusal
+from overtake.retrieval.modes import LONGEST
 from overtake.rewards.reward import Batch, Reward, Scored
 from overtake.tasks.query_rewrite.columns import QUERY, TOOL
-from overtake.tasks.query_rewrite.unwrapping import is_refusal, talk, wrapping
+from overtake.tasks.query_rewrite.unwrapping import talk, wrapping
 
 FAULTS = ("empty", "copy", "lines", "long", "garbled", "stuffing", "talk", "answer")
-_LONGEST = 150
 _MOST_WORDS = 40
 _SAME_CHARACTER = re.compile(r"([\u3400-\u9fff])\1{3,}")
 _GARBLED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffd\ufffe\uffff]")
@@ -78,26 +79,26 @@ def rejection_reason(rewrite: str, query: str) -> str | None:
     >>> rejection_reason("皮肤没弹性，吃啥好？", "皮肤没弹性吃啥好")
     'copy'
     """
-    text, asked = _seen(rewrite), _seen(query)
+    text, question = _seen(rewrite), _seen(query)
     if not re.search(r"[^\W_]", text):
         return "empty"
     if is_copy(query, rewrite):
         return "copy"
     if len(rewrite.strip().splitlines()) > 1:
         return "lines"
-    if len(rewrite.strip()) > _LONGEST:
+    if len(rewrite.strip()) > LONGEST:
         return "long"
     if _GARBLED.search(text):
         return "garbled"
-    if _is_stuffed(text, asked):
+    if _is_stuffed(text, question):
         return "stuffing"
     if wrapping(rewrite) or talk(rewrite, query):
         return "talk"
-    return "answer" if is_refusal(rewrite) or (not _is_list(rewrite) and _answers(text, asked)) else None
+    return "answer" if is_refusal(rewrite) or (not _is_list(rewrite) and _answers(text, question)) else None
 
 
 def score(rewrite: str, query: str) -> float:
-    """-1.0 for a rewrite with a fault, else 0.0.
+    """Return -1.0 for a rewrite with a fault, else 0.0.
 
     >>> score("改写：胶原蛋白肽 功效", "皮肤没弹性吃啥好")
     -1.0
@@ -113,9 +114,9 @@ def overlap(rewrite: str, query: str) -> float | None:
     >>> overlap("胶原蛋白肽", "胶原蛋白是啥"), overlap("好", "好吗")
     (0.75, None)
     """
-    text, asked = (re.sub(r"\W", "", for_likeness(one)) for one in (rewrite, query))
-    pairs, known = [a + b for a, b in pairwise(text)], {a + b for a, b in pairwise(asked)}
-    return sum(pair in known for pair in pairs) / len(pairs) if pairs else None
+    text, question = (re.sub(r"\W", "", for_likeness(side)) for side in (rewrite, query))
+    pairs, query_pairs = [a + b for a, b in pairwise(text)], {a + b for a, b in pairwise(question)}
+    return sum(pair in query_pairs for pair in pairs) / len(pairs) if pairs else None
 
 
 def _seen(text: str) -> str:
@@ -130,29 +131,29 @@ def _is_list(rewrite: str) -> bool:
     )
 
 
-def _answers(text: str, asked: str) -> bool:
+def _answers(text: str, question: str) -> bool:
     """Whether a text tells its reader what to do, or states something where it should ask; what the query says is no answer."""
-    if any(found[0] not in asked for found in _ADVISES.finditer(text)):
+    if any(match[0] not in question for match in _ADVISES.finditer(text)):
         return True
-    if _ENGLISH_SENTENCE.search(text) and "?" not in text and not asked.startswith(text[:6]):
+    if _ENGLISH_SENTENCE.search(text) and "?" not in text and not question.startswith(text[:6]):
         return True
     if _ASKS.search(text):
         return False
-    states = any(found[0] not in asked for found in _STATES.finditer(text))
+    states = any(match[0] not in question for match in _STATES.finditer(text))
     clauses = [clause for clause in re.split(r"[,，。;；!！]", text) if len(clause) > 3]
     if _DECLARES.search(text):
         return True
     if _HEADS.search(text):
         return False
-    at_once = any(words[0] not in asked for words in _STATES_AT_ONCE.finditer(text))
+    at_once = any(match_at_once[0] not in question for match_at_once in _STATES_AT_ONCE.finditer(text))
     return at_once or (states and (bool(_SENTENCE.search(text)) or len(clauses) > 1 or len(text) > 20))
 
 
-def _is_stuffed(text: str, asked: str) -> bool:
-    said, known = _words(text), _words(asked)
-    if any(run[0] not in asked for run in _SAME_CHARACTER.finditer(re.sub(r"[\W_]", "", text))):
+def _is_stuffed(text: str, question: str) -> bool:
+    rewrite_words, query_words = _words(text), _words(question)
+    if any(run[0] not in question for run in _SAME_CHARACTER.finditer(re.sub(r"[\W_]", "", text))):
         return True
-    return len(said) > _MOST_WORDS or any(count > max(2, known[word]) for word, count in said.items())
+    return len(rewrite_words) > _MOST_WORDS or any(count > max(2, query_words[word]) for word, count in rewrite_words.items())
 
 
 def _words(text: str) -> Counter[str]:
@@ -173,7 +174,7 @@ class RewriteRules(Reward[None]):
 
 
 def _scored(rewrite: str, query: str) -> Scored:
-    found = rejection_reason(rewrite, query)
-    shares = {f"rewrite/{name}": float(found == name) for name in FAULTS}
+    reason = rejection_reason(rewrite, query)
+    shares = {f"rewrite/{name}": float(reason == name) for name in FAULTS}
     metrics = {**shares, "rewrite/length": float(len(rewrite)), "rewrite/overlap": overlap(rewrite, query)}
-    return Scored(-1.0 if found else 0.0, {"query": query, "rewrite": rewrite, "fault": found or ""}, metrics)
+    return Scored(-1.0 if reason else 0.0, {"query": query, "rewrite": rewrite, "fault": reason or ""}, metrics)

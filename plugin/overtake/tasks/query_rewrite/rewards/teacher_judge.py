@@ -13,7 +13,7 @@ from overtake.tasks.query_rewrite.rows import RewriteRow
 
 
 def score(student: float, teacher: float) -> float:
-    """tanh(3 * (student - teacher)) of two verdicts of 0 to 5 points, each divided by 5.
+    """Return tanh(3 * (student - teacher)) of two verdicts of 0 to 5 points, each divided by 5.
 
     >>> round(score(5, 4), 4)
     0.537
