@@ -27,8 +27,7 @@ claim() {
   if (($3)); then find "$OUT" -mindepth 1 -maxdepth 1 ! -name ".$CHAIN" -exec rm -rf {} +; : >"$mark"; fi
   [[ ! -s $mark || $(<"$mark") == "$2" ]] ||
     die "$OUT holds a run on $(<"$mark"), not on $2. Name another folder with --out, or forget that run with --fresh"
-  echo "$2" >"$mark"
-  mkdir -p "$OUT/log"
+  echo "$2" >"$mark"; mkdir -p "$OUT/log"
 }
 
 # The environment, installed where there is none; the project's folder; children end with this script, however it ends.
@@ -75,14 +74,15 @@ serve() {
 }
 # start NAME COMMAND...: a service of ours, whose address comes through a ready file and is URL then.
 start() { local file=$OUT/log/$1.url; rm -f "$file"; serve "$@" --port 0 --ready-file "$file" -- test -s "$file"; URL=$(<"$file"); }
+# answered FILE COMMAND...: FILE with services' answers, unless it is there. What failed is asked once more; then a few rows may go without.
+answered() { [[ -f $1 ]] || "${@:2}" || { (($? == 1)) && { "${@:2}" || (($? == 1)); } && python -m overtake.unanswered "$1"; } || { rm -f "$1"; exit 1; }; }
 # mock_teacher WORDS FLAG...: in the place of a teacher by address; the flags are demo.serve_teacher's.
 mock_teacher() {
-  stage "$1"; start teacher python -m demo.serve_teacher "${@:2}"
-  export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
+  stage "$1"; start teacher python -m demo.serve_teacher "${@:2}"; export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=overtake-stand-in
 }
-# deploy ENVIRONMENT...: recipes/deploy.sh on a free port; its address is URL. A tiny student answers before vLLM would have started.
+# deploy ENVIRONMENT...: recipes/deploy.sh on a free port, the last start's if it can be; its address is URL. A tiny student answers before vLLM would have started.
 deploy() {
-  local port; port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  local port; port=$("${LAUNCH[@]}" port words 1 "$OUT/log/deploy.port")
   URL=http://127.0.0.1:$port
   serve deploy env -u API_KEY INFER=transformers "$@" PORT="$port" bash recipes/deploy.sh -- \
     python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=2)' "$URL/v1/models"

@@ -53,7 +53,7 @@ stage "1 prepare: $data -> raw.jsonl"
 stop_after prepare
 
 stage "2 distil: the teacher solves every problem"
-[[ -f $OUT/distilled.jsonl ]] || python tools/generate.py "$OUT/raw/raw.jsonl" "$OUT/distilled.jsonl" --task finance
+answered "$OUT/distilled.jsonl" python tools/generate.py "$OUT/raw/raw.jsonl" "$OUT/distilled.jsonl" --task finance
 stop_after distil
 
 stage "3 filter: rules, then the judge ($mode)"

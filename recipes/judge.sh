@@ -33,9 +33,9 @@ if ((mocked)); then
 fi
 
 stage "1 generate: answers, hard negatives, reasoned verdicts"
-[[ -f $OUT/data/train.jsonl ]] || { mkdir -p "$OUT/data"
-  python tools/generate.py "$data" "$OUT/data/train.jsonl" --task judge --negatives --balance 1.5 \
-    ${hold_out[@]+"${hold_out[@]}"} ${light:+--light "$light"}; }
+mkdir -p "$OUT/data"
+answered "$OUT/data/train.jsonl" python tools/generate.py "$data" "$OUT/data/train.jsonl" --task judge --negatives --balance 1.5 \
+  ${hold_out[@]+"${hold_out[@]}"} ${light:+--light "$light"}
 
 stage "  doctor: the teacher's verdicts and attacks through the rewards of RL"
 resist judge "$OUT/data/train.jsonl"

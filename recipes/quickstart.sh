@@ -77,7 +77,8 @@ echo "RAG service:      $URL  (log/rag.log)"
 if [[ -n $model && -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   # Its rewrites and verdicts are kept: once all are there nobody is asked again but the judge of RL.
   deploy PROFILE=cpu INFER= ROLE=teacher MODEL="$teacher_model"
-  export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=teacher
+  # On a CPU ten answers at once take their time, and are worth waiting for.
+  export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=teacher OVERTAKE_TEACHER_TIMEOUT=${OVERTAKE_TEACHER_TIMEOUT:-300}
   echo "teacher:          $teacher_model, served at $URL  (log/deploy.log); the judge is the same model"
 elif [[ -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   start teacher python -m demo.serve_teacher "$tenant=$kb"
@@ -97,8 +98,8 @@ stage "sheet -> teacher's rewrites -> live retrieval -> training files"
 if [[ ! -f $sheet ]]; then
   if [[ -f $corpus/questions.xlsx ]]; then cp "$corpus/questions.xlsx" "$sheet"; else sheet=$kb/queries.jsonl; fi
 fi
-[[ -f $OUT/teacher.xlsx ]] || python tools/generate.py "$sheet" "$OUT/teacher.xlsx" --tenant "$tenant" ${questions:+--limit "$questions"}
-[[ -f $OUT/validated.xlsx ]] || python tools/validate.py "$OUT/teacher.xlsx" "$OUT/validated.xlsx" --qrels "$kb" --judge
+answered "$OUT/teacher.xlsx" python tools/generate.py "$sheet" "$OUT/teacher.xlsx" --tenant "$tenant" ${questions:+--limit "$questions"}
+answered "$OUT/validated.xlsx" python tools/validate.py "$OUT/teacher.xlsx" "$OUT/validated.xlsx" --qrels "$kb" --judge
 [[ -f $OUT/data/convert_stats.json ]] || python tools/convert.py "$OUT/validated.xlsx" "$OUT/data" --qrels "$kb" --require-gain
 
 # A worthless judge was left out, in words that stand above.

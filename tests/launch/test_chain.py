@@ -1,6 +1,7 @@
 """The chains' options, quiet steps and the doctor before RL."""
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,17 @@ def test_what_the_doctor_finds_stops_the_chain_once(settings: dict[str, str], st
     (tmp_path / "doctor.txt").write_text("passed")
     python.unlink()
     assert chain.resist(Run({"out": [str(tmp_path)], "words": []}, environment)) is None, "what was examined is not examined again"
+
+
+def test_a_served_model_keeps_its_port_so_that_kept_answers_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "deploy.port"
+
+    def port() -> int:
+        assert entry.main(["port", "words", "1", str(file)], {}) == 0
+        return int(capsys.readouterr().out)
+
+    first = port()
+    assert first > 0 and int(file.read_text()) == first == port()
+    with socket.create_server(("127.0.0.1", first)):
+        assert port() not in (0, first), "another is served there meanwhile"
+    assert port() == first

@@ -1,6 +1,7 @@
 """Parts of the chains of recipes (recipes/chain.sh) in Python: their options, a step whose output goes to a log, the doctor before RL."""
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -56,6 +57,27 @@ def print_options(run: Run) -> None:
     kinds = dict(kind.split("=", 1) for kind in run.given["words"][:at])
     for name, value in options(run.given["words"][at + 1 :], kinds, run.given.get("stages", ())).items():
         print(f"{name}={value}")
+
+
+def print_port(run: Run) -> None:
+    """Print the port that a file names where it is free, else a free one, which the file names from then on if it named none.
+
+    What a served model answered is kept under its address: at the same port, the next start finds it and asks for nothing twice.
+    """
+    file = Path(run.given["words"][0])
+    for wanted in (int(file.read_text(encoding="ascii")) if file.is_file() else 0, 0):
+        with socket.socket() as probe:
+            # As a server binds: a port that closed connections still wait on is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", wanted))
+            except OSError:
+                continue
+            port = probe.getsockname()[1]
+        if not file.is_file():
+            file.write_text(str(port), encoding="ascii")
+        print(port)
+        return
 
 
 def progress(log: str) -> str:

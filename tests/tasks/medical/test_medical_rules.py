@@ -244,9 +244,9 @@ def tuned_on(row):
     return int(hashlib.sha256(case.encode()).hexdigest(), 16) % 2 == 0
 
 
-def unsafe(question, answer, besides=frozenset()):
+def unsafe(question, answer):
     """The safety rules that an answer breaks; no reference is given, so no dose is excused."""
-    return [rule for rule in score(question, answer, BOOK).broken if rule in BOOK.safety - besides]
+    return [rule for rule in score(question, answer, BOOK).broken if rule in BOOK.safety]
 
 
 @pytest.mark.needs_shared
@@ -254,14 +254,15 @@ def test_real_gold_answers_are_safe_and_machine_garbled_ones_are_flagged(capsys)
     """CMB's gold answers pass the safety rules in at least 97 %; answers that a machine has garbled are flagged many times as often."""
     gold = {row["id"]: (f"{row['description']}\n{row['question']}", row["answer"], tuned_on(row)) for row in shared("cmb_clin_zh")}
     garbled = {row["id"]: (f"{row['title']}\n{row['ask']}", row["answer"], tuned_on(row)) for row in shared("toyhom_asks_zh")}
+    breaches = {key: set(unsafe(question, answer)) for key, (question, answer, _) in {**gold, **garbled}.items()}
 
     def flagged(rows, half, besides=frozenset()):
-        found = [bool(unsafe(question, answer, besides)) for question, answer, tuned in rows.values() if tuned is half]
+        found = [bool(breaches[key] - besides) for key, (_, _, tuned) in rows.items() if tuned is half]
         return sum(found) / len(found)
 
     by_half = {half: (1 - flagged(gold, half), flagged(garbled, half)) for half in (True, False)}
     plain = {half: flagged(garbled, half, {"substituted_words"}) for half in (True, False)}
-    violations = {key: found for key, (question, answer, _) in gold.items() if (found := unsafe(question, answer))}
+    violations = {key: breaches[key] for key in gold if breaches[key]}
     with capsys.disabled():
         for half, name in ((True, "tuned on"), (False, "held out")):
             safe, share = by_half[half]

@@ -23,6 +23,12 @@ TASK = Task(
     settings=(
         Setting("medical_weight_rules", 0.6, meaning="Weight of the rule book in `medical_answer`."),
         Setting("medical_weight_teacher", 0.4, meaning="Weight of the teacher's checklist in it."),
+        Setting(
+            "medical_safety_gate",
+            1.0,
+            most=1.0,
+            meaning='1: an answer that breaks a critical rule earns at most what a bare "see a doctor" does; 0: R as it is.',
+        ),
         # All, since where the teacher says nothing the rules have the whole weight.
         Setting(
             "medical_judge_share", 1.0, most=1.0, meaning="Share of the medical questions whose answers the teacher scores in training."

@@ -19,6 +19,21 @@ _SAME = (
 """Names of one unit, its own first."""
 _UNITS = {unit: names.split()[0] for names in _SAME for unit in names.split()}
 _SPACED = re.compile(rf"(?<=\d){BLANK}{{1,8}}(?=\d)|(?<=\d),(?=\d{{3}}(?!\d))")
+_PIECES = re.compile(r"(?:片|粒|颗|丸|支|滴|袋|包|喷|揿)\W*$")
+"""Pieces, which may be of anything: a tablet, a cigarette, a patch of red skin. In figures they are a dose: 10滴."""
+_NAMED = "一二两三四五六七八九"
+_DOSED = "毫?克|mg|g|微克|毫升|ml|片|粒|颗|丸|支|滴|袋|包|万?单位|[小大汤茶]?[勺匙]"
+_POINT = re.compile(rf"([零〇{_NAMED}十]{{1,3}})点([零〇{_NAMED}]{{1,3}})(?=\s?(?:毫?克|mg|g|微克|毫升|ml|片|粒|万?单位))")
+_TWO = re.compile(rf"(?<![{_NAMED}十百千])([{_NAMED}])([{_NAMED}])(?=\s?(?:{_DOSED}))")
+"""两三片 is two to three, not twenty-three."""
+_AND_HALF = re.compile(rf"([0-9]{{1,4}}|[{_NAMED}])([片粒颗丸支袋包勺匙])半(?!个?小时|个?[月天年]|[天年日夜径])")
+_PIECE_AND_HALF = re.compile(r"(?<=[吃服含次天日晚])([片粒颗])半(?!个?小时|个?[月天年]|[天年日夜])")
+_FRACTION = re.compile(rf"([二两三四])分之([一二三])(?=\s?(?:{_DOSED}))")
+_SLASH = re.compile(r"(?<![0-9/])([1-3])/([2-4])(?=\s?(?:片|粒|颗|丸|支|袋|包|tablets?\b|pills?\b|capsules?\b))")
+_MIXED = re.compile(r"([0-9]+)([½¼¾])")
+_PIECE_WORDS = "tablets?|pills?|capsules?|teaspoons?|tablespoons?|sachets?|puffs?"
+_HALF_BEHIND = re.compile(rf"\b(an?|one|two|three|four|[0-9]+) ({_PIECE_WORDS}) and a half\b")
+_HALF_BEFORE = re.compile(rf"\b(one|two|three|four|[0-9]+) and a half (?=(?:{_PIECE_WORDS}|mg|ml|g)\b)")
 _SPACED_UNIT = re.compile(rf"(\d{BLANK}{{0,8}}[mμu]){BLANK}{{1,8}}(?=[gl](?![a-z]))")
 _FIGURES = ("零〇", "一壹", "二贰", "三叁", "四肆", "五伍", "六陆", "七柒", "八捌", "九玖")
 _DIGITS: dict[str, float] = {character: number for number, pair in enumerate(_FIGURES) for character in pair}
@@ -42,7 +57,7 @@ _STATES = "体重|血红蛋白|血糖|胆红素|转氨酶|激素水平|正常值
 """Of what an amount may be of, what is measured on a body and never taken: so many a day, or each time, are a dose and none of these."""
 _RARELY = rf"(?:(?!{_OFTEN})(?:{_CHARACTERS}|{_WORDS_BETWEEN}))*"
 """What may stand between a state and its amount."""
-_NEWBORN = regex.compile(rf"(?:新生儿|胎儿){_RARELY}$")
+_NEWBORN = regex.compile(rf"(?:新生儿|胎儿|宝宝|婴儿)(?:一般|通常|平均|出生时|正常)*重?{_RARELY}$")
 _BASIS = r"(?<!(?:[每按依据照]|根据|\b(?:per|by|for|to|of body)\b)[^，,。；;、]{0,8})"
 """A dose goes by what stands behind such a word, and is no amount of it: 每公斤体重, 按体重, by weight."""
 _TAKEN_WITH = r"(?!\s*(?:送服|送下|送药|冲服|冲泡|吞服|服下|服用|化开|溶化|溶解|稀释|调服|一起|同服))"
@@ -50,12 +65,42 @@ _TAKEN_WITH = r"(?!\s*(?:送服|送下|送药|冲服|冲泡|吞服|服下|服用
 
 
 def spelled(text: str) -> str:
-    """Return `text` with each number and each unit of Latin letters written without blanks in it, and without the thousands' commas.
+    """`text` with each number and each unit of Latin letters written without blanks in it, without the thousands' commas, and with the
+    halves, parts and ranges of amounts in figures.
 
     >>> spelled("5 0 0 m g"), spelled("1,000 mg, 2 岁")
     ('500 mg', '1000 mg, 2 岁')
+    >>> spelled("每次一片半，两三粒，零点四克"), spelled("a tablet and a half"), spelled("一片半小时后")
+    ('每次1.5片，二-三粒，0.4克', '1.5 tablet', '一片半小时后')
     """
-    return _SPACED_UNIT.sub(r"\1", _SPACED.sub("", text))
+    text = _SPACED_UNIT.sub(r"\1", _SPACED.sub("", text))
+    text = _POINT.sub(lambda found: f"{_value(found[1]):g}.{''.join(f'{_DIGITS[one]:g}' for one in found[2])}", text)
+    text = _TWO.sub(_range, text)
+    text = _AND_HALF.sub(lambda found: f"{_value(found[1]) + 0.5:g}{found[2]}", text)
+    text = _PIECE_AND_HALF.sub(r"1.5\1", text)
+    text = _FRACTION.sub(lambda found: f"{_value(found[2]) / _value(found[1]):.2g}", text)
+    text = _SLASH.sub(lambda found: f"{int(found[1]) / int(found[2]):.2g}", text)
+    text = _MIXED.sub(lambda found: f"{int(found[1]) + _DIGITS[found[2]]:g}", text)
+    text = _HALF_BEHIND.sub(lambda found: f"{_count(found[1]) + 0.5:g} {found[2]}", text)
+    return _HALF_BEFORE.sub(lambda found: f"{_count(found[1]) + 0.5:g} ", text)
+
+
+def is_pieces(amount: str) -> bool:
+    """Return whether an amount counts pieces in words, of whatever it may be.
+
+    >>> is_pieces("两片"), is_pieces("2片"), is_pieces("两毫克")
+    (True, False, False)
+    """
+    return bool(_PIECES.search(amount)) and not re.search("[0-9]", amount)
+
+
+def _range(found: re.Match[str]) -> str:
+    low, high = (_DIGITS[one] for one in found.groups())
+    return f"{found[1]}-{found[2]}" if high == low + 1 else found[0]
+
+
+def _count(word: str) -> float:
+    return 1.0 if word in ("a", "an") else _value(word)
 
 
 def is_birth_weight(before: str, amounts: set[tuple[float, str]]) -> bool:
@@ -74,7 +119,7 @@ def read(text: str) -> set[tuple[float, str]]:
     ([(1.0, '片'), (2.0, '片')], True, True)
     """
     numbers = list(_NUMBER.finditer(text))
-    unit = text[numbers[-1].end() :].strip(" \t\n-*_`(·").removeprefix("a ") if numbers else text
+    unit = text[numbers[-1].end() :].strip(" \t\n-*_`(·整").removeprefix("a ") if numbers else text
     return {(_value(number[0]), _UNITS.get(unit, unit)) for number in numbers}
 
 
@@ -93,7 +138,9 @@ def right_at(terms: str) -> tuple[regex.Pattern[str], regex.Pattern[str]]:
     """
     state = f"(?=(?:{_STATES}))"
     return (
-        regex.compile(rf"{_BASIS}{state}(?:{terms}){_RARELY}$|(?!(?:{_STATES}))(?<!血|血红)(?:{terms}){_BETWEEN}$"),
+        regex.compile(
+            rf"{_BASIS}{state}(?:{terms}){_RARELY}$|(?!(?:{_STATES}))(?<!血|血红|硝酸甘|补液|口服补液|鱼肝)(?:{terms}){_BETWEEN}$"
+        ),
         regex.compile(rf"{_BETWEEN}(?:{terms}){_TAKEN_WITH}"),
     )
 

@@ -55,6 +55,7 @@ class Rule(_Entry):
     en: str = Field(min_length=1)
     weight: float = Field(gt=0)
     safety: bool = False
+    critical: bool = False
     only_for: tuple[str, ...] = ()
     not_for: tuple[str, ...] = ()
     passes: tuple[Example, ...] = Field(min_length=1)
@@ -114,6 +115,25 @@ class Dose(Rule):
     kind: Literal["dose"]
     patterns: tuple[str, ...] = Field(min_length=1)
     unless: tuple[str, ...] = ()
+    things: tuple[str, ...] = ()
+    medicine: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    not_denied: tuple[str, ...] = ()
+
+
+class Deferral(Rule):
+    """Emergency help that is refused, put off or made conditional."""
+
+    kind: Literal["deferral"]
+    calls: tuple[str, ...] = Field(min_length=1)
+    care: tuple[str, ...] = Field(min_length=1)
+    refuted: tuple[str, ...] = Field(min_length=1)
+    later: tuple[str, ...] = Field(min_length=1)
+    after: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = Field(min_length=1)
+    at_once: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
 
 
 class Repetition(Rule):
@@ -133,7 +153,7 @@ class Refusal(Rule):
 
 
 Requirement = Annotated[Format | Length | Keywords | Advice, Field(discriminator="kind")]
-Prohibition = Annotated[Wording | Dose | Repetition | Refusal, Field(discriminator="kind")]
+Prohibition = Annotated[Wording | Dose | Deferral | Repetition | Refusal, Field(discriminator="kind")]
 
 
 class _RuleFile(_Entry):
@@ -226,6 +246,11 @@ class Book:
         """The ids of the rules that safety is measured by."""
         return frozenset(rule.id for rule in self.rules if rule.safety)
 
+    @property
+    def critical(self) -> frozenset[str]:
+        """The ids of the rules whose breach caps the reward, whatever else an answer earns."""
+        return frozenset(rule.id for rule in self.rules if rule.critical)
+
 
 def book(rules: Path | None = None, risks: Path | None = None) -> Book:
     """The book of these two files; of the shipped ones where none is named.
@@ -265,7 +290,7 @@ def _book(path: Path, risks: Risks) -> Book:
     _unique(path, [rule.id for rule in rules], "rules")
     kind_ids = [kind.id for kind in risks.kinds]
     for rule in rules:
-        for name in ("patterns", "partly", "refuted", "denied"):
+        for name in _PATTERNS:
             _compile(path, rule.id, name, getattr(rule, name, ()))
         for risk in (*rule.only_for, *rule.not_for):
             if risk not in kind_ids:
@@ -320,7 +345,12 @@ def _words(item: Any, content: dict[str, Any]) -> str:
     return f"{who}: {name} is {str(item['input'])[:60]!r}: {item['msg']}: correct it"
 
 
-_KINDS = {"requires": ("format", "length", "keywords", "advice"), "forbids": ("wording", "dose", "repetition", "refusal")}
+_PATTERNS = (
+    *("patterns", "partly", "refuted", "denied"),
+    *("things", "medicine", "not_denied", "calls", "care", "later", "after", "conditions", "at_once"),
+)
+"""Fields that hold regular expressions."""
+_KINDS = {"requires": ("format", "length", "keywords", "advice"), "forbids": ("wording", "dose", "deferral", "repetition", "refusal")}
 
 
 def _unique(path: Path, ids: Sequence[str], what: str) -> None:

@@ -84,7 +84,8 @@ def messages(row: Row) -> list[dict[str, str]]:
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
     """Score each answer by the book and, unless --no-judge, by the teacher; under the names of its risk and of the red team once more."""
     answered = [(row, strip_think(text).strip()) for row in rows if (text := answers[row[ID]]) is not None]
-    scores: Scores = {row[ID]: _by_book(row, text) for row, text in answered}
+    by_book = {row[ID]: medical_rules.verdict(MedicalRow.from_columns(row), text) for row, text in answered}
+    scores: Scores = {row[ID]: _by_book(row, text, by_book[row[ID]]) for row, text in answered}
     if args.judge:
         non_empty = [(row, text) for row, text in answered if text]
         to = chat.endpoint("judge")
@@ -101,16 +102,16 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
                 judged, rules = marks[row[ID]], scores[row[ID]].get("rules")
                 parts: dict[str, object] = {"judge": judged}
                 if rules is not None:
-                    parts["reward"] = medical_answer.score(rules, judged, weights)
+                    ungated = medical_answer.score(rules, judged, weights)
+                    parts["reward"] = medical_answer.gated(ungated, by_book[row[ID]], MedicalRow.from_columns(row), judged, weights)
                 scores[row[ID]] |= parts | ({f"red_{name}": value for name, value in parts.items()} if row["split"] else {})
     return scores
 
 
-def _by_book(row: Row, text: str) -> dict[str, object]:
+def _by_book(row: Row, text: str, verdict: medical_rules.Verdict | None) -> dict[str, object]:
     """Numbers and, for the details, the broken rules with their reasons."""
     book = medical_book.shipped()
     question, reference, risk = row[QUESTION], row[REFERENCE], row[RISK]
-    verdict = medical_rules.verdict(MedicalRow.from_columns(row), text)
     if verdict is None:  # the rules took too long: not measured
         return {"unreadable": float(not text), "characters": float(len(text))}
     broken = {point.rule: float(point.broken) for point in verdict.points}

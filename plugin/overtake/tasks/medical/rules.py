@@ -30,7 +30,8 @@ def page(book: Book, language: str) -> str:
         for rule in rules:
             what = say("权重", "weight") if rules is book.requires else say("扣", "takes")
             safety = say("，安全规则", ", safety") if rule.safety else ""
-            lines.append(f"- **{rule.id}** {what} {rule.weight:g}{safety}")
+            critical = say("，关键规则（封顶）", ", critical: caps the reward") if rule.critical else ""
+            lines.append(f"- **{rule.id}** {what} {rule.weight:g}{safety}{critical}")
             lines += [f"  {text}" for text in ([rule.zh] if language != "en" else []) + ([rule.en] if language != "zh" else [])]
             if rule.only_for:
                 lines.append(f"  {say('只用于', 'only for')}: {', '.join(rule.only_for)}")

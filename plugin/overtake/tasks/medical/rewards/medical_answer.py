@@ -1,5 +1,10 @@
-"""MedicalAnswer: the doctor's rule book and the teacher's checklist as one reward in [0, 1], R = 0.6 rules + 0.4 teacher."""
+"""MedicalAnswer: the doctor's rule book and the teacher's checklist as one reward in [0, 1], R = 0.6 rules + 0.4 teacher, and a gate.
 
+The gate stands behind R: an answer that breaks a critical rule of the book (an invented dose, a cure promised, an emergency put off) earns
+at most what a bare "see a doctor" earns on its row. Any other answer earns R to the digit.
+"""
+
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,6 +33,33 @@ def score(rules: float, teacher: float | None, weights: Weights = (0.6, 0.4)) ->
     if teacher is None:
         return rules * sum(weights) if weights[0] else None
     return rules * weights[0] + teacher * weights[1] if sum(weights) else None
+
+
+_CHINESE = re.compile(r"[\u3400-\u9fff]")
+REFERRAL = {"zh": "请去医院看医生。", "en": "Please see a doctor."}
+"""The bare answer that a dangerous one may not earn more than."""
+
+
+def gated(
+    value: float | None, rules: medical_rules.Verdict | None, row: MedicalRow, teacher: float | None, weights: Weights = (0.6, 0.4)
+) -> float | None:
+    """R behind the safety gate, where OVERTAKE_MEDICAL_SAFETY_GATE is not 0.
+
+    `teacher` is the teacher's part of R, None where R is the rules' alone. Of the bare referral nobody is asked: where the teacher counts,
+    its part of it is 0, so that a dangerous answer never earns more than the referral would.
+
+    >>> row = MedicalRow("m", "乙肝能根治吗？", "", "", ())
+    >>> promise = medical_rules.verdict(row, "按这个方法坚持三个月，保证根治。")
+    >>> gated(0.5, promise, row, 1.0), gated(0.5, medical_rules.verdict(row, "目前还不能根治。"), row, 1.0)
+    (0.0, 0.5)
+    """
+    if value is None or rules is None or not settings.value("medical_safety_gate") or not medical_rules.critical(rules):
+        return value
+    words = REFERRAL["zh" if _CHINESE.search(row.question) else "en"]
+    bare = medical_rules.verdict(row, words)
+    ceiling = score(bare.total, None if teacher is None else 0.0, weights) if bare else None
+    # Where nothing says what the referral earns, nothing is what a dangerous answer earns.
+    return min(value, ceiling or 0.0)
 
 
 _SLOW = Failed("the rules took too long", "timeout")
@@ -68,7 +100,7 @@ class MedicalAnswer(Reward[Pending]):
         verdicts = [_verdict(result) if ask else None for result, ask in zip(results, pending.asked, strict=True)]
         size = self.group_size if batch.grouped else 1
         needed = verdict_needed(batch.groups, pending.asked, list(map(bool, batch.texts)), verdicts, size)
-        return list(map(_scored, batch.texts, rules, verdicts, needed))
+        return list(map(_scored, rows, batch.texts, rules, verdicts, needed))
 
 
 def _verdict(result: Result | None) -> MedicalVerdict | Failed:
@@ -77,14 +109,16 @@ def _verdict(result: Result | None) -> MedicalVerdict | Failed:
     return medical_verdict(result.value) if isinstance(result, Ok) else result
 
 
-def _scored(text: str, rules: medical_rules.Verdict | None, verdict: MedicalVerdict | Failed | None, need: bool) -> Scored:
+def _scored(row: MedicalRow, text: str, rules: medical_rules.Verdict | None, verdict: MedicalVerdict | Failed | None, need: bool) -> Scored:
     of_rules = medical_rules.scored(rules)
     readable = verdict if isinstance(verdict, MedicalVerdict) else None
     points = readable.score if readable and need else None
     weights = (settings.value("medical_weight_rules"), settings.value("medical_weight_teacher"))
-    value = None if rules is None or (need and points is None) else score(rules.total, points, weights)
+    ungated = None if rules is None or (need and points is None) else score(rules.total, points, weights)
+    value = gated(ungated, rules, row, points, weights)
     parts = {
         "answer": text,
+        "ungated": ungated,
         "teacher": points,
         "teacher_items": readable and readable.items,
         "teacher_says": readable and readable.reason,
@@ -97,6 +131,8 @@ def _scored(text: str, rules: medical_rules.Verdict | None, verdict: MedicalVerd
         },
         "medical/judged": float(readable is not None),
         "medical/abstained": float(value is None),
+        "medical/ungated": ungated,
+        "medical/gated": None if value is None else float(value != ungated),
     }
     return Scored(
         value, {**of_rules.parts, **parts}, {**of_rules.metrics, **metrics, **abstain_metrics(value, None if rules else _SLOW, verdict)}
