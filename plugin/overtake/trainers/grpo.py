@@ -1,6 +1,7 @@
 """GRPO whose unmeasured rewards abstain: ms-swift counts None as 0, which makes a failed call the best or worst sample of its group."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -71,6 +72,7 @@ class GRPOTrainer(SwiftGRPOTrainer):
     _privileged = False
     # The served teacher; None where there is none, or several.
     _served: token_scores.Server | None = None
+    teacher_model_server: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._prompt_once, self._privileged = settings.load().prompt_once, settings.load().self_teacher
@@ -227,11 +229,11 @@ class GRPOTrainer(SwiftGRPOTrainer):
             sequence.request = request
         config = settings.load()
         scores = token_scores.score(self._served, shown, config.outage_patience, config.batch_deadline)
-        reasons = [f"The teacher at {token_scores.base_address(self.teacher_model_server)}: {scores}."] if isinstance(scores, str) else []
-        stopping.stop_if_any(self, reasons)
-        at = iter(scores)
+        silent = isinstance(scores, str)
+        stopping.stop_if_any(self, [f"The teacher at {self._served.address}: {scores}."] if silent else [])
+        by_row: Iterator[list[float]] = iter([] if isinstance(scores, str) else scores)
         for batch, of_batch in zip(batches, laid, strict=True):
-            batch.teacher_per_token_logps = distilling.laid_out([list(next(at)) for _ in of_batch], of_batch, batch.completion_mask)
+            batch.teacher_per_token_logps = distilling.laid_out([next(by_row) for _ in of_batch], of_batch, batch.completion_mask)
 
     # ---------------------------------------------------------------- log-probabilities
 

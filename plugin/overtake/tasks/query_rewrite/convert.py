@@ -118,7 +118,7 @@ def rl_row(row: Row, passages: Mapping[str, str]) -> dict[str, Any]:
     parsed, messages = RewriteRow.from_columns(texts), _messages(row)
     # The labelled documents come first, then what the teacher's rewrite found, the best one first.
     ranked = [*parsed.gold, *(hit.doc_id for hit in parsed.teacher_recall or ())]
-    passage = next((passages[name] for name in ranked if name in passages), "")
+    passage = next((passages[name] for name in ranked if name and name in passages), "")
     privileged = prompts.self_teacher_prompt(messages[-1]["content"], parsed.teacher_rewrite, passage)
     return {"messages": messages, **parsed.to_columns(), TEACHER_PROMPT_COLUMN: privileged}
 

@@ -143,14 +143,14 @@ def _together(rows: Sequence[RewriteRow], texts: Sequence[str], asked: Sequence[
     for at, (group, ask) in enumerate(zip(groups, asked, strict=True)):
         if ask:
             members.setdefault(group, []).append(at)
-    found = {}
+    together: dict[int, _Together] = {}
     for places in members.values():
         row, teacher = rows[places[0]], sendable(rows[places[0]].teacher_rewrite)
         written = [at for at in places if texts[at]]
         if len(places) > 1 and written and teacher:
-            group = _Together(written[0], shown_order(row.query, [teacher, *(texts[at] for at in written)]), teacher)
-            found |= dict.fromkeys(places, group)
-    return found
+            shown = shown_order(row.query, [teacher, *(texts[at] for at in written)])
+            together |= dict.fromkeys(places, _Together(written[0], shown, teacher))
+    return together
 
 
 def _verdicts(rows: Sequence[RewriteRow], texts: Sequence[str], asked: Sequence[bool], groups: Sequence[str]) -> Judging:
