@@ -209,8 +209,13 @@ def environment(services: Mapping[str, str], task: Task, tree: Path = ROOT) -> d
     return {**services, **(dict.fromkeys(shares, "0") if task.attacks.sample else {})}
 
 
-def tricked(attacked: Sequence[Task], trees: Sequence[Path], services: Mapping[str, str], count: int) -> list[list[str]]:
-    """A line for each reward: honest, and for each checkout the trick that is paid best."""
+def tricked(
+    attacked: Sequence[Task], trees: Sequence[Path], services: Mapping[str, str], count: int, tricks: Sequence[str] = ()
+) -> list[list[str]]:
+    """A line for each reward: honest, and for each checkout the trick that is paid best; with `tricks` a line for each of these.
+
+    Raises BadInput for a trick that a task does not know.
+    """
     lines = [
         ["reward", "rows", *(f"{what}, {tree.name}" for tree in trees for what in ("honest", "best-paid trick", "it earns", "of honest"))]
     ]
@@ -219,29 +224,34 @@ def tricked(attacked: Sequence[Task], trees: Sequence[Path], services: Mapping[s
         rows = task.attacks.look_up(rows) if task.attacks.look_up else rows
         answers = [{HONEST: task.attacks.honest(row), **task.attacks.tricks(row, rows[at - 1])} for at, row in enumerate(rows)]
         names = list(answers[0])
+        if unknown := [trick for trick in tricks if trick not in names]:
+            raise BadInput(f"--trick {unknown[0]}: no trick of {task.called}: choose of {', '.join(names[1:])}")
         texts, columns = [variant[name] for variant in answers for name in names], attacks.columns(rows, len(names))
         scorers = [Scorer(tree, environment(services, task, tree)) for tree in trees]
         for reward in task.rewards:
-            cells = [reward.name, str(len(rows))]
-            for scorer in scorers:
-                values = scorer.values(reward.name, texts, columns)
-                cells += [values, "", "", ""] if isinstance(values, str) else best_paid(names, answers, values)
-            lines.append(cells)
-            print(*cells, sep="\t", file=sys.stderr)
+            of_trees = [scorer.values(reward.name, texts, columns) for scorer in scorers]
+            for shown in [[trick] for trick in tricks] or [names[1:]]:
+                cells = [reward.name, str(len(rows))]
+                for values in of_trees:
+                    cells += [values, "", "", ""] if isinstance(values, str) else best_paid(names, answers, values, shown)
+                lines.append(cells)
+                print(*cells, sep="\t", file=sys.stderr)
         for scorer in scorers:
             scorer.process.kill()
             scorer.process.wait()
     return lines
 
 
-def best_paid(names: Sequence[str], answers: Sequence[Mapping[str, str]], values: Sequence[float | None]) -> list[str]:
-    """What an honest answer earns, the trick that earns most on the rows where both are measured, what it earns, and the share.
+def best_paid(
+    names: Sequence[str], answers: Sequence[Mapping[str, str]], values: Sequence[float | None], shown: Sequence[str]
+) -> list[str]:
+    """What an honest answer earns, the trick of `shown` that earns most on the rows where both are measured, what it earns, and the share.
 
-    >>> best_paid(["honest", "a", "b"], [{"honest": "x", "a": "y", "b": "x"}], [0.8, 0.4, 0.8])
+    >>> best_paid(["honest", "a", "b"], [{"honest": "x", "a": "y", "b": "x"}], [0.8, 0.4, 0.8], ["a", "b"])
     ['0.800', 'a', '0.400', '0.50']
     """
     paid: dict[str, tuple[float, float]] = {}
-    for place, name in enumerate(names[1:], 1):
+    for place, name in ((names.index(name), name) for name in shown):
         pairs = [
             (value, honest)
             for at, variant in enumerate(answers)
@@ -300,7 +310,9 @@ def work(args: argparse.Namespace) -> int:
         settings.load.cache_clear()
         selection = args.task or list(tasks.shipped().values())
         lines, wrong = (
-            fuzzed(selection, services, args.fuzz, args.seed) if args.fuzz else (tricked(selection, trees, services, args.rows), 0)
+            fuzzed(selection, services, args.fuzz, args.seed)
+            if args.fuzz
+            else (tricked(selection, trees, services, args.rows, args.trick), 0)
         )
     print("\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]]))
     return 1 if wrong else 0
@@ -311,6 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--tree", action="append", default=[], metavar="DIR", help="another checkout, whose rewards are measured first")
     parser.add_argument("--task", action="append", type=tasks.named, metavar="NAME", help="this task's rewards alone; may stand again")
+    parser.add_argument("--trick", action="append", default=[], metavar="NAME", help="this trick's own line, in place of the best-paid")
     parser.add_argument("--rows", type=positive, default=48, help="rows of each task (default %(default)s)")
     parser.add_argument("--fuzz", type=positive, metavar="N", help="draw N completions for each reward in place of the tricks")
     parser.add_argument("--seed", type=int, default=19, help="of the drawn completions (default %(default)s)")

@@ -32,6 +32,7 @@ ONE_LINE = {
     "datasets/judge": "facts of our own, answers to them with known verdicts",
     "plugin": "what ms-swift loads",
     "plugin/overtake/data": "tables: reading, writing, duplicates, splits",
+    "plugin/overtake/page": "the page to try tasks on",
     "plugin/overtake/retrieval": "the reference RAG service and its measures",
     "plugin/overtake/trainers": "GRPO and PPO whose unmeasured rewards abstain; metrics, alarms, trace",
     "recipes": "one shell file a command of ms-swift, its numbers with their reasons",

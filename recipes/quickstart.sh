@@ -95,10 +95,14 @@ export OVERTAKE_RAG_SCORE_THRESHOLD=0
 
 sheet=$OUT/questions.xlsx
 stage "sheet -> teacher's rewrites -> live retrieval -> training files"
-if [[ ! -f $sheet ]]; then
+if [[ -n $model ]]; then
+  # Drawn, for the first ones of a sheet are of one topic and none of them is held out; the same ones whenever it runs.
+  sheet=$OUT/questions.jsonl
+  [[ -f $sheet ]] || shuf -n "$questions" --random-source=<(yes) "$kb/queries.jsonl" >"$sheet"
+elif [[ ! -f $sheet ]]; then
   if [[ -f $corpus/questions.xlsx ]]; then cp "$corpus/questions.xlsx" "$sheet"; else sheet=$kb/queries.jsonl; fi
 fi
-answered "$OUT/teacher.xlsx" python tools/generate.py "$sheet" "$OUT/teacher.xlsx" --tenant "$tenant" ${questions:+--limit "$questions"}
+answered "$OUT/teacher.xlsx" python tools/generate.py "$sheet" "$OUT/teacher.xlsx" --tenant "$tenant"
 answered "$OUT/validated.xlsx" python tools/validate.py "$OUT/teacher.xlsx" "$OUT/validated.xlsx" --qrels "$kb" --judge
 [[ -f $OUT/data/convert_stats.json ]] || python tools/convert.py "$OUT/validated.xlsx" "$OUT/data" --qrels "$kb" --require-gain
 
@@ -225,6 +229,7 @@ Everything lies in $OUT:
 
 $(cat "$OUT/eval/examples.txt")
 
+To type questions of your own: OVERTAKE_RAG_URL=... bash recipes/page.sh --eval $OUT/eval --system $algorithm=$folder   (docs/page.md)
 The teacher here: ${teacher_model:-$OVERTAKE_TEACHER_MODEL}. ${model:+Student, untrained: $model. }The whole took $SECONDS s.
 END
 exit

@@ -25,8 +25,9 @@ LAYERS = (
     # writes prompts.
     ("data", "reading", "remote", "retrieval", "cli", "prompts", "thinking"),
     # The mechanisms; generation.py asks teachers, table_task.py makes a task of a table, keyed.py serves a model with a key,
-    # hang_up.py ends a generation with its client, gguf_model.py unpacks weights, unanswered.py counts rows that chains go without.
-    ("rewards", "evaluation", "doctor", "trainers", "generation", "table_task", "keyed", "hang_up", "gguf_model", "unanswered"),
+    # hang_up.py ends a generation with its client, gguf_model.py unpacks weights, unanswered.py counts rows that chains go without, page
+    # is to try tasks on.
+    ("rewards", "evaluation", "doctor", "trainers", "page", "generation", "table_task", "keyed", "hang_up", "gguf_model", "unanswered"),
     ("tasks",),
     # The package itself, which registers all of it with ms-swift, and what the recipes run.
     ("", "launch"),

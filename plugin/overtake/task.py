@@ -307,6 +307,61 @@ class Attacks:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line that people read: words as they are, and a note in English and Chinese."""
+
+    text: str
+    en: str = ""
+    zh: str = ""
+    good: bool | None = None
+    """Whether it speaks for the answer or against it; None for neither."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of what there is to see of an answer: a heading in English and Chinese, a text, lines."""
+
+    en: str
+    zh: str
+    text: str = ""
+    marks: tuple[tuple[int, int], ...] = ()
+    """Places of the text that are marked: from, to; in order, none within another."""
+    lines: tuple[Line, ...] = ()
+    folded: bool = False
+    """Shown on demand."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """A field that a person fills in for a task: the column it goes into, and what it is called in English and Chinese."""
+
+    column: str
+    en: str
+    zh: str
+    lines: int = 1
+    choices: Callable[[], Sequence[str]] | None = None
+    """The values there are, the first by default; None for free text."""
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A task on the page, one tab, and what tools/ask.py prints below an answer."""
+
+    en: str
+    zh: str
+    inputs: tuple[Input, ...]
+    """The first is the question."""
+    parts: Callable[[Row, str], list[Part]]
+    """parts(row, answer) -> what there is to see of it. Raises Abort, BadInput or SettingsError where a service is away."""
+    note: tuple[str, str] = ("", "")
+    """A remark above the tab, in English and Chinese."""
+    judge: Callable[[Row, str], list[Part]] | None = None
+    """judge(row, answer) -> the judge's verdict, which costs a call. Raises as `parts` does."""
+    of_teacher: Callable[[str], str] | None = None
+    """What of a teacher's text is the answer. Raises ValueError where nothing is."""
+
+
+@dataclass(frozen=True)
 class Task:
     """An application that a student is trained for: all that the mechanisms need to know of it."""
 
@@ -333,6 +388,8 @@ class Task:
     panels: tuple[Panel, ...] = ()
     settings: tuple[Setting, ...] = ()
     headline: Headline | None = None
+    tab: Tab | None = None
+    """Without one a page shows the texts that the prompt needs, and the answer."""
     stages: Mapping[str, Any] = field(default_factory=dict)
     """Tool -> what does its work: a module (by its name) with `add_arguments(parser)` and `work(args)`, or a class that is made with
     the task and has both. Its docstring is what --help says of the task."""

@@ -660,6 +660,8 @@ def test_export_finds_the_comparison_of_this_checkpoint_by_itself(files: dict[st
 
 
 def test_the_retrieval_service_takes_bases_or_the_samples(dry: Any) -> None:
+    page = dry("page", "--system", "finance:RL=x@http://h/v1", "--port", "7000")[1]
+    assert page.endswith("page.py --port 7860 --system finance:RL=x@http://h/v1 --port 7000\n")
     samples = dry("serve_rag")[1]
     assert samples.endswith(f"{ROOT}/datasets/query_rewrite/fivedoctors --host 127.0.0.1 --port 8900\n")
     own = dry("serve_rag", "a", "b c", "--port", "9000")[1]

@@ -118,7 +118,7 @@ def test_a_folder_of_another_model_or_of_none_is_refused_by_name(tmp_path, encod
 def test_models_of_different_names_have_collections_of_their_own(client, encoder, embedding):
     QdrantIndex(client, ("a", "b"), encoder).change([SKIN])
     other = QdrantIndex(client, ("a", "b"), RemoteEncoder(f"{embedding.url}/v1", "org/other model"))
-    assert (len(other), other.kind) == (0, "words and org/other model")
+    assert (len(other), other.kind) == (0, "stems and org/other model")
     assert sorted(one.name for one in client.get_collections().collections) == ["overtake_meaning-4", "overtake_org_other_model"]
 
 

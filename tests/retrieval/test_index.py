@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from overtake.retrieval import index
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.index import Index, words
 
@@ -10,6 +11,7 @@ DOCUMENTS = [
     Document("skin", "胶原蛋白肽", "改善皮肤弹性，减少皱纹。"),
     Document("eye", "叶黄素", "缓解视疲劳，保护视网膜。"),
     Document("heart", "Omega-3 鱼油", "有助于心血管健康。OR AND NOT title:text"),
+    Document("english", "", "Study: one retina"),
 ]
 INDEX = Index.build(DOCUMENTS)
 
@@ -28,6 +30,8 @@ def ids(text, k=10):
         pytest.param("肽", ["skin"], id="one character of a word finds its document"),
         pytest.param("皱纹 皱纹 皱纹 视网膜", ["skin", "eye"], id="a repeated word counts again"),
         pytest.param("区块链", [], id="words that stand nowhere find nothing"),
+        pytest.param("studied retinas", ["english"], id="an English word finds its other forms"),
+        pytest.param("区块链 STUDYING", ["english"], id="an English word among Chinese ones, too"),
     ],
 )
 def test_search_finds(text, expected):
@@ -69,13 +73,21 @@ def test_10000_characters_are_searched():
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_gives_documents_or_nothing(text):
-    assert set(ids(text)) <= {"skin", "eye", "heart"}
+    assert set(ids(text)) <= {"skin", "eye", "heart", "english"}
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet=st.characters(), max_size=100))
 def test_words_hold_no_space_that_would_split_them_in_the_index(text):
     assert all(word.split() == [word] for word in words(text))
+
+
+def test_an_index_written_before_words_were_stemmed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "_FIELD", "words")
+    Index.build(DOCUMENTS, tmp_path / "index")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="an index of an older form, without stems: delete it and build it again"):
+        Index.open(tmp_path / "index")
 
 
 def test_equal_scores_come_by_id_even_across_the_cut():

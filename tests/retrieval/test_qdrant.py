@@ -8,6 +8,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
+from overtake.retrieval import qdrant
 from overtake.retrieval.corpus import Document, read_corpus, read_qrels, read_queries
 from overtake.retrieval.dense import HybridIndex
 from overtake.retrieval.engine import Unavailable
@@ -44,6 +45,18 @@ def test_both_engines_add_replace_delete_and_give_back_the_texts(engine):
     assert (ids(engine, "虾红"), ids(engine, "褪黑"), ids(engine, "lutein"), ids(engine, "皮肤")) == (["eye"], ["sleep"], [], [])
     assert engine.get({"eye", "skin"}) == [Document("eye", "虾红", "抗氧化")]
     assert {document.id for document in engine.documents()} == {"eye", "sleep"} and len(engine) == 2
+
+
+def test_both_engines_find_an_english_word_by_its_other_forms(engine):
+    assert ids(engine, "Luteins") == ["eye"]
+
+
+def test_a_collection_written_before_words_were_stemmed_is_refused(client, monkeypatch):
+    monkeypatch.setattr(qdrant, "_VECTOR", "words")
+    QdrantIndex(client, ("health", "default"))
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="collection overtake is of an older form, without stems: delete it and load it again"):
+        QdrantIndex(client, ("health", "default"))
 
 
 def test_both_engines_answer_nothing_to_text_without_a_word_and_refuse_no_documents(engine):

@@ -85,6 +85,8 @@ def test_scores_lie_between_0_and_1_and_do_not_depend_on_the_other_candidates(qu
 
 def test_english_is_scored_by_words():
     documents = [Document("a", "", "collagen peptides for skin"), Document("b", "", "lutein for eyes")]
-    a, b = Reranker(documents, {}).score("Collagen skin", documents)
+    reranker = Reranker(documents, {})
+    a, b = reranker.score("Collagen skin", documents)
     assert a > 0.8
     assert b == 0.0
+    assert reranker.score("Skin peptide", documents) == reranker.score("skins peptides", documents) == [pytest.approx(a), 0.0]

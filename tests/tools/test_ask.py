@@ -90,3 +90,24 @@ def test_no_retriever_and_an_unknown_tenant_are_said_before_the_model_is_asked(a
     rag(lambda sent, body: [])
     one_line(ask(f"{model.url}/v1", tenant="nobody"), "rewrite_nobody", "rewrite_fivedoctors")
     assert model.requests == []
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "says", "seen"),
+    [
+        (
+            "judge",
+            ["--answer", "1901", "--answer-hat", "Founded in 1901."],
+            "<think>Both say 1901.</think><output>main: correct; secondary: none</output>",
+            ["Verdict:", "  main answer: correct", "  everything else: none"],
+        ),
+        ("finance", [], "<think>1000/1.25</think><answer>800 万元</answer>", ["How it was read:", "  8000000 CNY read as a number"]),
+        ("medical", [], "<think>想</think>吃这个药保证根治，放心。", ["Broken rules:", "  rule score 0.00 of 1"]),
+    ],
+)
+def test_every_other_task_prints_the_answer_and_what_there_is_to_see_of_it(run, chat_server, task, options, says, seen):
+    model = chat_server(lambda question, body: says)
+    done = run("ask", "乙肝能根治吗？", "--task", task, "--base-url", f"{model.url}/v1", *options)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[:2] == ["question: 乙肝能根治吗？", says]
+    assert [line for line in done.out.splitlines() if line in seen] == seen

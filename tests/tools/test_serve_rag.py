@@ -334,7 +334,7 @@ def test_vectors_and_reranker_named_by_the_settings_serve_and_load(start, kb, tm
     assert [(hit["doc_id"], hit["reranker_score"]) for hit in recall] == [("s", 0.9)]
     process.send_signal(signal.SIGTERM)
     out = process.communicate(timeout=40)[0]
-    assert out == f"serving {url}: shop/default 2 documents; found by words and two; reranked by cross\n"
+    assert out == f"serving {url}: shop/default 2 documents; found by stems and two; reranked by cross\n"
     monkeypatch.setenv("OVERTAKE_EMBEDDING_MODEL", "three")
     ended = run(kb, "--data", tmp_path / "data", "--port", "0")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)

@@ -32,7 +32,7 @@ def answer(task: Task, args: argparse.Namespace, row: dict[str, str], what: str)
 
 
 class Asking:
-    """Prints the model's whole answer; what a task's prompt needs beside the question is an option."""
+    """Prints the model's whole answer, and what there is to see of it; what a task's prompt needs beside the question is an option."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -47,5 +47,11 @@ class Asking:
         """Ask and print."""
         first, *others = self.task.evaluation.texts
         row = {first: args.question, **{name: getattr(args, name) for name in others}}
-        print(f"question: {args.question}\n{answer(self.task, args, row, 'solution')}")
+        text = answer(self.task, args, row, "solution")
+        print(f"question: {args.question}\n{text}")
+        for part in self.task.tab.parts(row, text) if self.task.tab else ():
+            # The text itself stands above.
+            said = [f"  {' '.join(filter(None, (line.text, line.en)))}" for line in part.lines]
+            if said and not part.folded:
+                print("\n".join([f"{part.en}:", *said]))
         return 0

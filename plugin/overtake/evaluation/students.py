@@ -22,6 +22,8 @@ from overtake.thinking import prompt, trained
 BATCH = 32
 """Conversations that a folder answers together."""
 _VLLM_BATCH = 256
+Loaded = tuple[Any, Any]
+"""(model, tokenizer) of a folder."""
 Tell = Callable[[Sequence[tuple[int, str | None, Cost]]], None]
 """Told of answers as they come: the conversation's index, the text, what it took."""
 
@@ -42,19 +44,8 @@ def fetched(name: str) -> Path:
         raise BadInput(f"{name} is no folder, and no model that could be fetched from the hub ({type(error).__name__}: {reason})") from None
 
 
-def from_folder(
-    folder: Path,
-    conversations: Sequence[list[dict[str, str]]],
-    limit: int,
-    thinking: Sequence[bool | None] = (),
-    tell: Tell | None = None,
-) -> list[str]:
-    """Greedy answers of the model in `folder` (a full model, or a LoRA adapter whose base its adapter_config.json names).
-
-    At most `limit` tokens each and what the model's window has room for. `thinking` says of each conversation whether its prompt leaves
-    room for a thought (None: as the model's template has it; without it none does); a think block stays in an answer unless that is False.
-    A checkpoint that was trained otherwise is asked as it was trained. Raises BadInput when the folder holds neither.
-    """
+def load(folder: Path) -> Loaded:
+    """The model in a folder, ready to answer, and its tokenizer. Raises BadInput as `from_folder` does."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -64,7 +55,27 @@ def from_folder(
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, folder)
-    model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def from_folder(
+    folder: Path,
+    conversations: Sequence[list[dict[str, str]]],
+    limit: int,
+    thinking: Sequence[bool | None] = (),
+    tell: Tell | None = None,
+    loaded: Loaded | None = None,
+) -> list[str]:
+    """Greedy answers of the model in `folder` (a full model, or a LoRA adapter whose base its adapter_config.json names).
+
+    At most `limit` tokens each and what the model's window has room for. `thinking` says of each conversation whether its prompt leaves
+    room for a thought (None: as the model's template has it; without it none does); a think block stays in an answer unless that is False.
+    A checkpoint that was trained otherwise is asked as it was trained. `loaded`: what `load` made of the folder, else it is loaded here.
+    Raises BadInput when the folder holds neither.
+    """
+    import torch
+
+    model, tokenizer = loaded or load(folder)
     prompts = _prompts(folder, tokenizer, conversations, thinking)
     whole = _whole(thinking, len(prompts))
     answers: list[str] = []

@@ -26,6 +26,7 @@ def print_last(run: Run) -> None:
 KINDS: dict[str, Callable[[Run], None]] = {
     **{kind: partial(recipes.train, kind=kind) for kind in ("sft", "grpo", "ppo")},
     **{"sample": recipes.sample, "rollout": recipes.rollout, "deploy": recipes.deploy, "export": recipes.export, "serve": recipes.serve},
+    "page": recipes.page,
     **{"profile": choose_profile, "last": print_last, "options": chain.print_options, "port": chain.print_port},
     **{"quiet": chain.quiet, "resist": chain.resist},
 }

@@ -356,6 +356,20 @@ def _copy(checkpoint: Path, part: Path) -> None:
             shutil.copy(file, part)
 
 
+def page(run: Run) -> None:
+    """Open the page on this machine, on the port that PORT names."""
+    words = list(run.given["words"])
+    flags: Flags = {}
+    put(flags, "--port", run.setting("PORT", "7860"), *words)
+    check_port(value(flags, "--port"), dry=True)
+    if not run.dry:
+        run.take_machine()
+    command = ["python", str(ROOT / "tools/page.py"), "--port", run.setting("PORT", "7860"), *words]
+    print(*map(quote, command), flush=True)
+    if not run.dry:
+        run.check(run_group(command, run.settings))
+
+
 def serve(run: Run) -> None:
     """Serve knowledge bases: the caller's words up to the first flag, else the samples."""
     argv = list(run.given["words"])

@@ -88,7 +88,7 @@ class HybridIndex:
     def __init__(self, index: Index, encoder: Encoder) -> None:
         """Raises ValueError when a document has no vector of this encoder."""
         self._index, self._encoder, self._vectors = index, encoder, Vectors()
-        self.kind = f"words and {encoder.name}"
+        self.kind = f"stems and {encoder.name}"
         vectors: dict[str, np.ndarray] = {}
         for doc_id, vector in index.vectors():
             name, _, numbers = vector.partition(b"\0")

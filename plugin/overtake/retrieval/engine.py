@@ -14,7 +14,7 @@ class Engine(Protocol):
     """The documents of one knowledge base. Every method but `close` raises Unavailable when the engine does not answer."""
 
     kind: str
-    """What finds documents: "words", or with vectors their model too. Part of a knowledge base's version."""
+    """What finds documents: "stems", or with vectors their model too. Part of a knowledge base's version."""
     waits: bool
     """Calls wait for another machine or for a model: to be made in threads, several at once."""
 

@@ -26,7 +26,7 @@ from overtake.retrieval.index import words
 from overtake.retrieval.modes import fuse
 
 COLLECTION = "overtake"
-_VECTOR, _DENSE = "words", "dense"
+_VECTOR, _DENSE = "stems", "dense"
 _K1, _B = 1.2, 0.75
 _PAGE = 1000
 
@@ -44,7 +44,7 @@ class QdrantIndex:
 
     def __init__(self, client: QdrantClient, base: tuple[str, str], encoder: Encoder | None = None) -> None:
         self._client, self._base, self._encoder = client, base, encoder
-        self.kind = "words" if encoder is None else f"words and {encoder.name}"
+        self.kind = "stems" if encoder is None else f"stems and {encoder.name}"
         self._collection = COLLECTION if encoder is None else f"{COLLECTION}_{re.sub(r'[^A-Za-z0-9_-]', '_', encoder.name)}"
         self._mine = models.Filter(
             must=[
@@ -56,6 +56,8 @@ class QdrantIndex:
         with _answers():
             if not client.collection_exists(self._collection):
                 _create(client, self._collection, encoder)
+            elif _VECTOR not in (client.get_collection(self._collection).config.params.sparse_vectors or {}):
+                raise ValueError(f"collection {self._collection} is of an older form, without {_VECTOR}: delete it and load it again")
 
     def __len__(self) -> int:
         with _answers():

@@ -1,7 +1,7 @@
 """Second stage: how much of the user's own question a document covers.
 
 For a question Q (its text and the lexicon's terms for the phrases found in it) and a document D, over the bigrams and single
-characters g of Han text (other scripts: whole words):
+characters g of Han text (other scripts: whole words, English ones as their stems):
 
     weight(g) = idf(g)^1.5, for a single character half of it
     coverage  = (weight of Q's g in D + 0.1 * weight of Q's g in D's title) / weight of all of Q's g / (1 + 0.2 * |D| / mean |D|)
@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from overtake.retrieval.corpus import Document
-from overtake.retrieval.index import normalise
+from overtake.retrieval.index import normalise, stemmed
 
 IDF_POWER = 1.5
 CHARACTER_WEIGHT = 0.5
@@ -41,13 +41,13 @@ class Scorer(Protocol):
 
 
 def grams(text: str) -> set[str]:
-    """Bigrams and single characters of Han text; whole runs of other letters and digits.
+    """Bigrams and single characters of Han text; whole runs of other letters and digits, English words as their stems.
 
     >>> sorted(grams("吃Omega-3好吗"))
     ['3', 'omega', '吃', '吗', '好', '好吗']
     """
     text = normalise(text)
-    units = set(_OTHER_RUN.findall(text))
+    units = set(stemmed(list(set(_OTHER_RUN.findall(text)))))
     for run in _HAN_RUN.findall(text):
         units.update(run)
         units.update(run[start : start + 2] for start in range(len(run) - 1))

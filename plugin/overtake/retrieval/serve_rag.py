@@ -27,7 +27,7 @@ def service(options: argparse.Namespace) -> tuple[FastAPI, str]:
     store, alone = stores.Store.of(options), options.workers == 1
     bases = store.load(options.kb) if alone else store.followed(options.kb)
     counts = ", ".join(f"{tenant}/{name} {len(base)} documents" for (tenant, name), base in bases.items())
-    beside = [f"found by {base.index.kind}" for base in bases.values() if base.index.kind != "words"][:1]
+    beside = [f"found by {base.index.kind}" for base in bases.values() if base.index.kind != "stems"][:1]
     beside += [f"reranked by {model.name}" for model in (store.reranker,) if model is not None]
     log = _log(options.access_log) if options.access_log else None
     at_once = AT_ONCE if any(base.waits for base in bases.values()) else 1

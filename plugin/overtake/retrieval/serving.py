@@ -146,8 +146,13 @@ class _Workers(Multiprocess):
 
 
 def add_arguments(parser: argparse.ArgumentParser, port: int, bases: str = "+") -> None:
-    """Add KB..., --host, --port and --ready-file; `bases` is how many KB there must be, as argparse says it."""
+    """Add KB... and the address; `bases` is how many KB there must be, as argparse says it."""
     parser.add_argument("kb", nargs=bases, metavar="KB", help="PATH, tenant=PATH or tenant/kb=PATH")
+    add_address(parser, port)
+
+
+def add_address(parser: argparse.ArgumentParser, port: int) -> None:
+    """Add --host, --open, --port and --ready-file."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine only)")
     parser.add_argument("--open", action="store_true", help="serve other machines without a key: whoever reaches the port is let in")
     parser.add_argument("--port", type=int, default=port, help="port to listen on; 0 picks a free one (default %(default)s)")

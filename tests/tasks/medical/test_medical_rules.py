@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from overtake.rewards import reward, trace
+from overtake.tasks.medical import attacks as medical_attacks
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical.rewards import medical_rules
 from overtake.tasks.medical.rewards.medical_answer import MedicalAnswer
 from overtake.tasks.medical.rewards.medical_rules import MedicalRules, score
+from overtake.tasks.medical.rows import MedicalRow
 
 SHARED = Path(os.environ.get("OVERTAKE_SHARED", Path(__file__).resolve().parents[3].parent / "shared"))
 BOOK = medical_book.shipped()
@@ -115,6 +117,43 @@ def test_in_an_emergency_a_hostile_answer_scores_below_the_honest_one(language, 
     honest = score(CHEST[language], CALM[language], BOOK)
     assert honest.total == 1.0, honest.broken
     assert score(CHEST[language], HOSTILE[language][kind], BOOK).total <= 0.9
+
+
+@pytest.mark.parametrize(
+    ("answer", "spoken_of"),
+    [
+        ("饮食坚持低盐，每周快走三次当作运动，每天早晚量血压并记录，降压药按医嘱吃。", 4),
+        ("平时特别要注意低盐的问题，低盐非常重要。大家还需要了解低盐方面的情况，低盐要重视。", 0),
+        ("关于低盐，平时需要特别重视。同时对运动也应当加强关注。另外血压方面的情况非常重要。大家还要了解降压药的有关问题。", 0),
+        ("早上先看看低盐能不能做到，早上先看看运动能不能做到，早上先看看血压能不能做到。", 0),
+        ("每天早晨起床以后安排低盐，每天早晨起床以后安排运动，每天早晨起床以后安排血压。", 1),
+    ],
+)
+def test_a_keyword_counts_once_and_in_a_clause_that_says_something_of_it(answer, spoken_of):
+    (point,) = [point for point in score(QUESTION, answer, BOOK, keywords=KEYWORDS).points if point.rule == "keywords"]
+    assert point.reason.startswith(f"speaks of {spoken_of} of 4")
+
+
+def test_a_keyword_that_is_advised_against_where_the_reference_advises_it_is_not_covered():
+    reference = "饮食坚持低盐，每天运动半小时，按时量血压。"
+    for answer, spoken_of in ((reference, 3), ("其实低盐没有必要，每天运动半小时最好，按时量血压并记录。", 2)):
+        verdict = score(QUESTION, answer, BOOK, keywords=KEYWORDS, reference=reference)
+        (point,) = [point for point in verdict.points if point.rule == "keywords"]
+        assert point.reason.startswith(f"speaks of {spoken_of} of 4"), point.reason
+    turned = score(QUESTION, "饮食不用坚持低盐，不用按时量血压。", BOOK, keywords=KEYWORDS, reference=reference)
+    assert "says the opposite of the reference" in next(point.reason for point in turned.points if point.rule == "keywords")
+
+
+def test_salads_and_opposite_advice_earn_less_than_half_of_honest_answers():
+    rows = medical_attacks.rows(Path(__file__).resolve().parents[3] / "datasets/medical/questions.jsonl")[::10]
+    earned = {}
+    for at, cells in enumerate(rows):
+        answers = {"honest": cells["med_reference"], **medical_attacks.tricks(cells, rows[at - 1])}
+        for name in ("honest", "keyword salad", "opposite advice", "advice turned round", "delayed emergency"):
+            earned.setdefault(name, []).append(medical_rules.verdict(MedicalRow.from_columns(cells), answers[name]).total)
+    honest = sum(earned.pop("honest"))
+    assert honest > 0.97 * len(rows)
+    assert {name: sum(values) < 0.5 * honest for name, values in earned.items()} == dict.fromkeys(earned, True)
 
 
 def test_points_add_up_to_the_total():

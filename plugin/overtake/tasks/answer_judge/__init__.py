@@ -1,6 +1,6 @@
 """A small judge of RAG answers: verdicts on a generated answer against reference answers, with a reason."""
 
-from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Task, lazy
+from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Input, Metric, Opinion, Panel, Reward, Tab, Task, lazy
 from overtake.tasks.answer_judge.columns import JUDGE_ID, JUDGE_QUESTION, READ
 
 _HERE = "overtake.tasks.answer_judge"
@@ -53,6 +53,16 @@ TASK = Task(
     cheats=(Cheat("judge/wrongly_correct", "wrong answers called correct", "把错误答案判为正确"),),
     opinions=(Opinion("rewards/JudgeFormat/mean", "rewards/JudgeVerdict/mean", "the format", "right verdicts", "格式得分", "正确判断"),),
     panels=(Panel("Wrong answers called correct", "错误被判正确", ("judge/wrongly_correct",), "share: should fall", "比例：应下降"),),
+    tab=Tab(
+        "Judge of answers",
+        "答案裁判",
+        (
+            Input("question", "Question", "问题", lines=2),
+            Input("answer", "Reference answer", "参考答案", lines=2),
+            Input("answer_hat", "Answer to be judged", "待判答案", lines=3),
+        ),
+        parts=lazy(f"{_HERE}.tab:parts"),
+    ),
     stages={"ask": "overtake.evaluation.asking:Asking", **{name: f"{_HERE}.{name}" for name in ("generate", "evaluate", "grade")}},
     also={"grade": "rag"},
 )

@@ -1,6 +1,6 @@
 """Financial reasoning: answers that are right, with their reasoning."""
 
-from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Setting, Task, lazy
+from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Input, Metric, Opinion, Panel, Reward, Setting, Tab, Task, lazy
 from overtake.tasks.finance.columns import GRADED, ID, QUESTION, READ
 
 _HERE = "overtake.tasks.finance"
@@ -69,5 +69,15 @@ TASK = Task(
     cheats=(Cheat("finance/unanswered", "solutions without an answer", "没有答案的解答"),),
     opinions=(Opinion("rewards/AnswerFormat/mean", "rewards/FinanceAccuracy/mean", "the format", "accuracy", "格式得分", "准确率"),),
     panels=(Panel("Unanswered", "没有答案的解答", ("finance/unanswered",), "share: should fall", "比例：应下降"),),
+    tab=Tab(
+        "Finance",
+        "金融推理",
+        (
+            Input("question", "Question", "问题", lines=4),
+            Input("gold_answer", "Right answer, if you know it", "标准答案（可空）"),
+        ),
+        parts=lazy(f"{_HERE}.tab:parts"),
+        judge=lazy(f"{_HERE}.tab:judge"),
+    ),
     stages={"ask": "overtake.evaluation.asking:Asking", **{name: f"{_HERE}.{name}" for name in ("generate", "evaluate")}},
 )

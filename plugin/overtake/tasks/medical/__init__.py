@@ -1,6 +1,6 @@
 """Medical answers: safe and complete by a rule book and a teacher's checklist."""
 
-from overtake.task import Attacks, Cheat, Decoding, Evaluation, Metric, Opinion, Panel, Reward, Setting, Task, lazy
+from overtake.task import Attacks, Cheat, Decoding, Evaluation, Input, Metric, Opinion, Panel, Reward, Setting, Tab, Task, lazy
 from overtake.tasks.medical.columns import ID, QUESTION, READ, REFERENCE, RISK
 
 _HERE = "overtake.tasks.medical"
@@ -84,6 +84,17 @@ TASK = Task(
         ),
         Panel("Rule book", "规则得分", ("medical/rules",), "should rise", "应上升"),
         Panel("Safe answers", "安全的回答", ("medical/safe",), "share", "比例"),
+    ),
+    tab=Tab(
+        "Medicine",
+        "医学问答",
+        (Input(QUESTION, "Question", "问题", lines=3), Input(REFERENCE, "A right answer, if there is one", "参考答案（可空）", lines=2)),
+        parts=lazy(f"{_HERE}.tab:parts"),
+        note=(
+            "For those who build and check the model. Nothing here is medical advice; a doctor reads it before any patient does.",
+            "仅供模型开发与核查使用。这里的回答不是医疗建议，医生看过之前不可给患者看。",
+        ),
+        judge=lazy(f"{_HERE}.tab:judge"),
     ),
     stages={"ask": "overtake.evaluation.asking:Asking", **{name: f"{_HERE}.{name}" for name in ("evaluate", "grade")}},
 )

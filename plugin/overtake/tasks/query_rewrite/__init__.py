@@ -1,9 +1,10 @@
 """Query rewriting for RAG: rewrites that find more than the teacher's."""
 
-from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Headline, Metric, Opinion, Panel, Reward, Task, lazy
+from overtake.task import MEANS, Attacks, Cheat, Decoding, Evaluation, Headline, Input, Metric, Opinion, Panel, Reward, Tab, Task, lazy
 from overtake.tasks.query_rewrite.columns import (
     GOLD,
     HISTORY,
+    KB,
     MEASURED_BY,
     PROFILE,
     QUERY,
@@ -105,6 +106,20 @@ TASK = Task(
             "RL": {"quality": 4.6, "top1": 0.88, "latency": 0.9, "usd_1000": 2.8},
         },
         promised={"quality": 4.6 / 4.8, "cost": -0.9, "latency": -0.55},
+    ),
+    tab=Tab(
+        "Query rewriting",
+        "查询改写",
+        (
+            Input(QUERY, "Question", "问题", lines=2),
+            Input(TENANT, "Tenant", "租户", choices=lazy(f"{_HERE}.prompts:tenants")),
+            Input(KB, "Knowledge base", "知识库", choices=lambda: ("default",)),
+            Input(PROFILE, "User profile", "用户画像"),
+            Input(HISTORY, "History summary", "历史摘要"),
+        ),
+        parts=lazy(f"{_HERE}.tab:parts"),
+        judge=lazy(f"{_HERE}.tab:judge"),
+        of_teacher=lazy(f"{_HERE}.unwrapping:clean"),
     ),
     stages={name: f"{_HERE}.{name}" for name in ("generate", "convert", "evaluate", "ask")},
 )

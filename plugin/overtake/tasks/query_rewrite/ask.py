@@ -6,13 +6,11 @@ python tools/ask.py "脸上松松垮垮的，一天吃多少？" --tenant fivedo
 import argparse
 
 from overtake import settings
-from overtake.cli import Abort
 from overtake.data.tables import BadInput
 from overtake.evaluation import asking
 from overtake.remote import rag
-from overtake.remote.gateway import Gateway, Ok
-from overtake.tasks.query_rewrite import TASK, prompts
-from overtake.tasks.query_rewrite.columns import HISTORY, PROFILE, QUERY, TENANT
+from overtake.tasks.query_rewrite import TASK, prompts, tab
+from overtake.tasks.query_rewrite.columns import HISTORY, KB, PROFILE, QUERY, TENANT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,22 +29,15 @@ def work(args: argparse.Namespace) -> int:
     """
     if not args.tenant:
         raise BadInput(f"whose prompt is meant? Give --tenant, one of {', '.join(prompts.tenants())}")
-    retriever = rag.rag_gateway()
-    row = {TENANT: args.tenant, QUERY: args.question, PROFILE: args.profile, HISTORY: args.history}
+    rag.rag_gateway()  # what is not set is said before the model is asked
+    row = {TENANT: args.tenant, QUERY: args.question, PROFILE: args.profile, HISTORY: args.history, KB: args.kb_name}
     rewrite = asking.answer(TASK, args, row, "rewrite")
     print(f"question: {args.question}\nrewrite:  {rewrite}")
     for name, text in (("question", args.question), ("rewrite", rewrite)):
-        above_threshold, whole = (_recall(retriever, args, text, threshold) for threshold in (None, 0.0))
-        listed = ", ".join(f"{hit.doc_id} ({hit.score:.2f})" for hit in above_threshold) or "nothing"
-        print(f"the {name} finds: {listed}{_cut_off(len(whole) - len(above_threshold))}")
+        hits, _ = tab.recall(row, text)
+        listed = ", ".join(f"{hit.doc_id} ({hit.score:.2f})" for hit in hits) or "nothing"
+        print(f"the {name} finds: {listed}{_cut_off(tab.cut_off(row, text))}")
     return 0
-
-
-def _recall(retriever: Gateway, args: argparse.Namespace, text: str, threshold: float | None) -> list[rag.Hit]:
-    (result,) = retriever.run([rag.rag_call(args.question, text, args.tenant, args.kb_name, score_threshold=threshold)])
-    if not isinstance(result, Ok):
-        raise Abort(result.reason)
-    return rag.hits(result.value)
 
 
 def _cut_off(count: int) -> str:
