@@ -84,6 +84,11 @@ def architecture(folder: Path) -> str:
     return str(next(iter(_json(folder / "config.json").get("architectures") or []), ""))
 
 
+def types(folder: Path) -> list[str]:
+    """Return ms-swift's types for the architecture of a folder's model, told apart by chat template; none where it knows one only."""
+    return list(dict.fromkeys(named.model_type for _, named in _BY_ARCHITECTURE.get(architecture(folder), ())))
+
+
 def family(folder: Path) -> Family | None:
     """Return what ms-swift calls the model in a folder; None for an architecture of which it knows one type only, or which is not in our
     table.

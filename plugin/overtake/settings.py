@@ -107,6 +107,8 @@ class Settings(BaseSettings):
     """Tokens a minute, likewise."""
     judge_share: float = Field(0.3, ge=0, le=1)
     """Share of the groups (GRPO) or rows (PPO) that the judge scores in training."""
+    judge_group: bool = False
+    """GRPO's rewrites: 1: the judge scores all rewrites of a question in one call, the teacher's among them, equal ones once."""
 
     weight_judge: float = Field(0.35, ge=0)
     """Weight of the judge in `rag_competition`."""
@@ -118,6 +120,8 @@ class Settings(BaseSettings):
     prompt_once: bool = True
     """GRPO and PPO: the prompt of a group is computed once, not once a completion; where that cannot be, the run says so. 0: ms-swift's
     own way."""
+    self_teacher: bool = False
+    """GRPO: the student under the rows' `teacher_prompt` is its own teacher (DISTILL_FROM=self sets it); 0: the column is not read."""
     critic: str = ""
     """PPO: a model of the policy's tokenizer that becomes the critic (`tools/critic.py` makes one); empty: the policy's own base."""
     critic_lr: float = Field(1e-4, gt=0)

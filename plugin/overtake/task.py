@@ -133,6 +133,8 @@ DECLARED: dict[str, Setting] = {}
 Thinking = Literal["off", "on", "rows"]
 THINKING_COLUMN = "chat_template_kwargs"
 """The column of a row that says by {"enable_thinking": true} whether it is thought about; ms-swift reads it in training and rollouts."""
+TEACHER_PROMPT_COLUMN = "teacher_prompt"
+"""The column of a row with what the student is asked, in place of its last turn, where it is its own teacher; ms-swift's name."""
 
 
 @dataclass(frozen=True)

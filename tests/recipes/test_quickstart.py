@@ -229,7 +229,7 @@ def test_its_last_words_are_a_gain_a_tie_and_a_loss_with_documents(first):
     assert better + same + worse == len(ndcg(out, "GRPO")) and better > worse
     for name, count in (("better", better), ("same", same), ("worse", worse)):
         assert f"{name} ({count} of {better + same + worse})" in words
-    assert words.count("    retrieved: ") >= 2 * (1 + (same > 0) + (worse > 0)) - 1, "what both found; an empty list is not shown"
+    assert words.count("    retrieved: ") >= (better > 0) + (worse > 0), "who is better has found something; an empty list is not shown"
 
 
 @pytest.mark.slow

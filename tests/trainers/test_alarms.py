@@ -27,6 +27,10 @@ CASES = [
     ("copying", {"rewrite/copy": [0.1] * 10 + [0.31] * 10}, "31 % of the rewrites copy the question, 10 % did in the first 10"),
     ("idle", {"frac_reward_zero_std": [0.6] * 20}, "in 60 % of the groups all rewards are equal"),
     ("cut_off", {"completions/clipped_ratio": [0.3] * 10}, "30 % of the completions are cut off"),
+    ("teacher", {"teacher_kl": [0.4] * 20 + [0.39] * 20}, "0.400 nats in the first 20 logged steps, 0.390 in the last 20"),
+    ("teacher", {"teacher_kl": [0.4] * 20 + [0.1] * 40 + [0.5] * 20}, "comes no nearer to its teacher"),
+    ("entropy", {"entropy/mean": [1.0] * 10 + [0.09] * 10}, "0.0900 nats a token over the last 10 logged steps, 1.0000 in the first 10"),
+    ("entropy", {"policy/entropy_avg": [0.5] * 10 + [0.01] * 10}, "the entropy collapses"),
 ]
 
 NO_ALARM = [
@@ -49,6 +53,11 @@ NO_ALARM = [
     ({"rewrite/copy": [0.5] * 20}, "many copies, no more than at the start"),
     ({"frac_reward_zero_std": [1.0] * 19}, "too few steps: with one group a step the share is 0 or 1"),
     ({"completions/clipped_ratio": [0.2] * 10}, "the bound itself"),
+    ({"teacher_kl": [0.4] * 20 + [0.37] * 20}, "it falls"),
+    ({"teacher_kl": [0.4] * 39}, "too early to tell"),
+    ({"teacher_kl": [0.04] * 60}, "as near as it need be"),
+    ({"entropy/mean": [1.0] * 10 + [0.1] * 10}, "the bound itself"),
+    ({"entropy/mean": [1.0] * 10 + [0.0] * 9}, "too few steps to compare"),
 ]
 
 

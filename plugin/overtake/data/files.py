@@ -12,6 +12,7 @@ from swift.utils import get_logger
 from datasets import Dataset  # type: ignore[attr-defined]  # mypy takes our data folder for it
 from overtake.data import tables
 from overtake.data.tables import BadInput
+from overtake.task import TEACHER_PROMPT_COLUMN
 
 Row = dict[str, Any]
 _SIGN = "\ue000"
@@ -75,7 +76,9 @@ class TableLoader(DatasetLoader):
         converted = []
         for index, row in enumerate(rows):
             try:
-                converted.append(self.to_sample(row))
+                sample = self.to_sample(row)
+                told = {TEACHER_PROMPT_COLUMN: row[TEACHER_PROMPT_COLUMN]} if row.get(TEACHER_PROMPT_COLUMN) else {}
+                converted.append(sample and {**sample, **told})
             except ValueError as error:
                 raise BadInput(f"{path}: row {tables.row_number(path, index)}: {error}") from None
         samples_kept = [sample for sample in converted if sample]

@@ -154,6 +154,11 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
     if command.rl and command.get("use_vllm", "false") != "true":
         parts["cache of rollouts"] = _AT_ONCE * (prompt + answer) * 4 * policy.layers * policy.kv_heads * policy.head
     beside = 0.0
+    if teacher := teacher_of(command):
+        # Sharded as the policy is; set aside between its passes where that is asked for.
+        shared = teacher.weights * 2 / shards
+        parts["teacher"] = shared + rows * answer * teacher.vocab * 4
+        beside = 0.0 if command.get("offload_teacher_model") == "true" else shared
     if command.rl == "ppo" and critic:
         beside = critic.headless * (16 if full else 2) / shards + (0 if full else critic.lora(rank) * 16 / shards)
         parts["critic"] = beside + tokens * critic.layers * critic.hidden * 2
@@ -172,6 +177,8 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
         vllm_share = command.number("vllm_gpu_memory_utilization", 0.9) * card if vllm else 0.0
         moving = training["weights"] + training.get("LoRA", 0.0) + beside / 1e9 + _VLLM_OWN + gathered + vllm_share
     host = (2 * policy.weights + (critic.headless if command.rl == "ppo" and critic else 0)) * 2 / 1e9 + _PROCESSES if vllm and aside else 0
+    if teacher and command.get("offload_teacher_model") == "true":
+        host = max(host, _PROCESSES) + teacher.weights * 2 / 1e9
     return Need(training, sampling, host, moving)
 
 
@@ -217,6 +224,15 @@ def critic_of(command: Command, policy: Shape) -> Shape | None:
     """The sizes of PPO's critic: the one that OVERTAKE_CRITIC names, by the command or the environment, else the policy's own base."""
     named = command.environment.get("OVERTAKE_CRITIC", os.environ.get("OVERTAKE_CRITIC", ""))
     return shape(named) if named else policy
+
+
+def teacher_of(command: Command) -> Shape | None:
+    """The sizes of a teacher that is loaded beside the policy; None for none, a served one, and the policy without its adapters."""
+    named = command.get("teacher_model")
+    if command.rl not in ("grpo", "gkd") or not named:
+        return None
+    itself = named == command.get("model") and command.get("tuner_type") == "lora" and not command.flags.get("teacher_adapters")
+    return None if itself else shape(named)
 
 
 def card_of(profile: Path) -> float:

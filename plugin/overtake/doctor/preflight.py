@@ -1,4 +1,6 @@
-"""Whether settings, machine, rows and numbers of a run are in order, told in a second or two without network or torch."""
+"""Whether settings, machine, rows and numbers of a run are in order, told in a second or two without torch; of services a served teacher
+alone is asked, for one that tells no log-probabilities would end the run after all is loaded.
+"""
 
 import ast
 import json
@@ -14,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from overtake import settings
-from overtake.doctor import forecast, memory, rows
+from overtake.doctor import forecast, memory, rows, teacher
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding, Level
 from overtake.settings import SettingsError
@@ -38,6 +40,7 @@ def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]
         partial(_keys, command, environment),
         partial(_plugins, command),
         partial(_adapters, command),
+        partial(teacher.findings, command, [*train, *held_out]),
         partial(_batches, command, rows.count(command)),
         partial(forecast.findings, command, rows.count(command), known_rewards),
         partial(_memory, command),
@@ -166,7 +169,8 @@ def _batches(command: Command, rows: int) -> Iterator[Finding]:
         group = int(command.number("num_generations", 8))
         flag = "generation_batch_size" if command.get("generation_batch_size") else ""
         drawn = int(command.number("generation_batch_size", per * command.processes * command.number("steps_per_generation", size)))
-        if group < 2:
+        alone = teacher.is_distilled(command) and not command.flags.get("reward_funcs")
+        if group < 2 and not alone:
             yield Finding("error", "batch", f"--num_generations {group}", "give 2 or more: answers to one question are compared")
         elif drawn % group:
             product = flag or "per_device_train_batch_size x gradient_accumulation_steps x processes"

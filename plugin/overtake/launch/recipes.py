@@ -8,7 +8,7 @@ from pathlib import Path
 
 from overtake import boards, tasks
 from overtake.evaluation import gate, summaries
-from overtake.launch import checkpoints
+from overtake.launch import checkpoints, distilling
 from overtake.launch.command import Flags, Refused, put, quote, split, value
 from overtake.launch.machine import check_port, is_loopback
 from overtake.launch.processes import run_group
@@ -48,7 +48,9 @@ def train(run: Run, kind: str) -> None:
         run.put_rows(task, "rl_train.jsonl", "rl_val.jsonl")
     run.put(*numbers)
     run.put_given("train_flags", "sft_flags" if kind == "sft" else "rl_flags")
+    distilling.put_teacher(run, kind)
     run.put(*caller)
+    distilling.fit_gkd(run)
     if "--swanlab_token" in run.flags:
         raise Refused("--swanlab_token: every user of this machine would see the key. Set SWANLAB_API_KEY= in the environment")
     # Without evaluations there is nothing to stop by, and ms-swift fails on comparing nothing.
@@ -108,13 +110,15 @@ def _choose_critic(run: Run) -> None:
 def sample(run: Run) -> None:
     """Draw on every row of DATASET into OUTPUT_DIR/draws.jsonl by the model RL would start from, and keep the best draw of each.
 
-    Draws that are there are not drawn again, and a run that was interrupted is gone on with.
+    Draws that are there are not drawn again, and a run that was interrupted is gone on with. SELECT=1: the rows that teach something too.
     """
     (task, *numbers), caller = split(run.given["words"])
     out = absolute(run.setting("OUTPUT_DIR", str(ROOT / "output" / task / "sample")))
     rows = absolute(run.setting("DATASET", str(ROOT / "output" / task / "data/rl_train.jsonl")))
     draws = out / "draws.jsonl"
     keep = [str(ROOT / "tools/select_best_of_n.py"), str(rows), str(draws), str(out / "train.jsonl")]
+    if run.setting("SELECT", "0") != "0":
+        keep += ["--selected", str(out / f"{rows.stem}.selected.jsonl")]
     run.take_machine()
     lines = [line for line in rows.read_bytes().split(b"\n") if line.strip()] if rows.is_file() else []
     # What could not be measured afterwards is refused before a model is loaded.

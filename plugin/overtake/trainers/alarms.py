@@ -11,6 +11,9 @@
 | copying    | 0.2 more of the rewrites than in the first 10 steps copy the question, mean of 10 (80 rewrites or more: 3 errors) |
 | idle       | over 0.5 of the groups have equal rewards throughout, mean of 20: they teach nothing                              |
 | cut_off    | over 0.2 of the completions end at the length limit, mean of 10; of a trained model hardly any does               |
+| teacher    | the KL from the teacher, mean of 20, is not 5 % lower than the mean of the first 20, and over 0.05 nats a token;  |
+|            | told from the 40th step on, and again where it has fallen and come back                                           |
+| entropy    | the entropy of a token, mean of 10, is under a tenth of the first 10's: one answer to every question              |
 
 What is said of samples is logged with a rollout, and counted there: PPO has one in a round of many updates, GRPO one in each step. In the
 first epoch of a round hardly anything is clipped and in the last most, so that only rounds compare.
@@ -30,6 +33,7 @@ _FALLS = ((10, 7.0), (40, 5.0))
 _SMALLEST_FALL = 0.05
 _FEW, _SOME, _MANY = 5, 10, 20
 _OF_ROLLOUT = ("reward", "objective/scores")
+_LEAST_TEACHER_KL, _TEACHER_FALL, _ENTROPY_LEFT = 0.05, 0.95, 0.1
 _MOST_CLIPPED, _LEARNT_VALUE_LOSS, _LEAST_EXPLAINED, _MOST_ABSTAINED, _MORE_COPIES, _MOST_IDLE, _MOST_CUT_OFF = (
     0.5,
     0.15,
@@ -61,6 +65,8 @@ def alarms(history: Sequence[Row]) -> dict[str, str]:
         "copying": _copying(rows),
         "idle": _idle(rows),
         "cut_off": _cut_off(rows),
+        "teacher": _teacher(rows),
+        "entropy": _entropy(rows),
     }
     return {name: text for name, text in raised.items() if text}
 
@@ -159,6 +165,36 @@ def _cut_off(rows: Sequence[Row]) -> str:
     return (
         f"{share * 100:.0f} % of the completions are cut off at the length limit (mean of {_SOME} logged steps): raise "
         "--max_completion_length, or see why the model does not end"
+    )
+
+
+def _teacher(rows: Sequence[Row]) -> str:
+    if not rows or "teacher_kl" not in rows[-1]:
+        return ""
+    distances = _values(rows, "teacher_kl")
+    if len(distances) < 2 * _MANY:
+        return ""
+    first, last = fmean(distances[:_MANY]), fmean(distances[-_MANY:])
+    if last <= _LEAST_TEACHER_KL or last < _TEACHER_FALL * first:
+        return ""
+    return (
+        f"the student comes no nearer to its teacher: KL of a token {first:.3f} nats in the first {_MANY} logged steps, {last:.3f} in the "
+        f"last {_MANY}. Raise --learning_rate or --teacher_kl_coef, or begin with SFT on the teacher's texts"
+    )
+
+
+def _entropy(rows: Sequence[Row]) -> str:
+    if not rows or not {"policy/entropy_avg", "entropy/mean"} & rows[-1].keys():
+        return ""
+    entropies = _values(rows, "policy/entropy_avg", "entropy/mean")
+    if len(entropies) < 2 * _SOME:
+        return ""
+    first, last = fmean(entropies[:_SOME]), fmean(entropies[-_SOME:])
+    if last >= _ENTROPY_LEFT * first:
+        return ""
+    return (
+        f"the entropy collapses: {last:.4f} nats a token over the last {_SOME} logged steps, {first:.4f} in the first {_SOME}. The model "
+        "comes to one answer: lower --learning_rate, raise --temperature, and go on from a checkpoint before"
     )
 
 

@@ -1,6 +1,8 @@
 """GRPO whose unmeasured rewards abstain: ms-swift counts None as 0, which makes a failed call the best or worst sample of its group."""
 
 import math
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -8,12 +10,14 @@ from accelerate.utils import gather, gather_object
 from swift.dataset import RowPreprocessor
 from swift.rl_core.data import GRPOBatch, GRPOSample
 from swift.rlhf_trainers import GRPOTrainer as SwiftGRPOTrainer
+from swift.rlhf_trainers.gkd_helpers import build_teacher_requests
 from swift.rlhf_trainers.utils import get_even_process_data
 from swift.utils import get_logger
 
 from overtake import settings
+from overtake.remote import token_scores
 from overtake.rewards.reward import Run
-from overtake.trainers import abstaining, prompt_once, rounds, stopping
+from overtake.trainers import abstaining, distilling, prompt_once, rounds, stopping
 from overtake.trainers.on_cpu import keep_weights_for_sync
 
 logger = get_logger()
@@ -42,6 +46,11 @@ class GRPOTrainer(SwiftGRPOTrainer):
 
     Whatever a reward raises ends the run on all ranks, with a checkpoint and the reason (`stopping`).
 
+    A teacher's term (on-policy distillation) is ms-swift's. Of a served teacher the tokens' log-probabilities are asked for by a client of
+    ours: one that is silent is waited for, then the run ends as for a reward. `teacher_kl` is over all ranks. A run without rewards logs
+    none. The student is its own teacher under the rows' `teacher_prompt` only where that is meant (OVERTAKE_SELF_TEACHER): ms-swift would
+    take the column's being there for it.
+
     Nothing is computed twice or for nothing. The prompt that completions of a batch share is computed once (`prompt_once`) wherever
     log-probabilities are taken: the policy's, the old ones, the reference's, a teacher's; where the model or the run does not allow it,
     ms-swift's own way is taken and the reason said once. The old ones are left out where they would be those of the pass that trains:
@@ -60,9 +69,13 @@ class GRPOTrainer(SwiftGRPOTrainer):
     # The local samples in the order in which batches are cut from them; None: as they come.
     _order: list[int] | None = None
     _prompt_once = False
+    _privileged = False
+    # The served teacher; None where there is none, or several.
+    _served: token_scores.Server | None = None
+    teacher_model_server: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._prompt_once = settings.load().prompt_once
+        self._prompt_once, self._privileged = settings.load().prompt_once, settings.load().self_teacher
         self._uncovered: dict[int, str] = {}
         super().__init__(*args, **kwargs)
         self.rewards = stopping.adopt(self, stops=True)
@@ -70,6 +83,28 @@ class GRPOTrainer(SwiftGRPOTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """No row is left out of every epoch."""
         return rounds.with_every_row(super()._get_train_sampler(train_dataset), fill=self.args.num_train_epochs < 2)
+
+    def _setup_teacher(self) -> None:
+        address = self.teacher_model_server
+        if not address or address.lstrip().startswith("["):  # ms-swift's own way: none, or several by tag
+            super()._setup_teacher()
+            return
+        self.teacher_model_server = None
+        super()._setup_teacher()
+        self.teacher_model_server, self._served = address, token_scores.find(address)
+        self.use_teacher_api = self._has_teacher = True
+        self._is_self_distillation = self._is_dynamic_self_distillation = False
+
+    def to_samples(self, rows: list[Any]) -> list[GRPOSample]:
+        """ms-swift's samples of rows; without `teacher_prompt` where nothing is to be learnt from it."""
+        samples: list[GRPOSample] = super().to_samples(rows)
+        if self._privileged:
+            if not all(sample.teacher_prompt for sample in samples):
+                raise ValueError("the student is to be its own teacher, and a row has no teacher_prompt: make the rows by tools/convert.py")
+        elif self.advantage_reweight != "rlsd" and not self.sdar_loss_coef:
+            for sample in samples:
+                sample.teacher_prompt = None
+        return samples
 
     def _prepare_vllm_engine(self) -> Any:
         keep_weights_for_sync()
@@ -148,15 +183,22 @@ class GRPOTrainer(SwiftGRPOTrainer):
             for name, value in measured.items():
                 metrics[name][-1] = value
         for name in ("reward", "reward_std", "frac_reward_zero_std"):
+            if not self.reward_func_names:
+                metrics.pop(name, None)  # ms-swift's are 0, of nothing
+                continue
             metrics[name][:] = [value for value in metrics[name] if not math.isnan(value)] or [math.nan]
         return advantages
 
     def _postprocess_batch(self, samples: list[GRPOSample], batch_encoded_inputs: list[dict[str, Any]]) -> None:
         self._read_rewards(samples)
         super()._postprocess_batch(samples, batch_encoded_inputs)
+        batches = [encoded["grpo_batch"] for encoded in batch_encoded_inputs]
+        if self._has_teacher_explicit() or self._privileged:
+            measured = sum(batch.teacher_per_token_logps is not None for batch in batches)
+            logged = self._metrics[self._mode()]["teacher_kl"]
+            logged[len(logged) - measured :] = [distilling.mean_teacher_kl(batches)]
         if self._abstaining is None:
             return
-        batches = [encoded["grpo_batch"] for encoded in batch_encoded_inputs]
         local = self.split_by_mini_batches(get_even_process_data(self, self._abstaining))
         for batch, abstains in zip(batches, local, strict=True):
             if batch.teacher_per_token_logps is None:
@@ -165,6 +207,33 @@ class GRPOTrainer(SwiftGRPOTrainer):
         tokens = gather(torch.stack([batch.completion_mask.sum() for batch in batches]).sum().float()).sum().clamp(min=1.0)
         for batch in batches:
             batch.num_items_in_batch = tokens
+
+    def _assemble_teacher_api_logps(self, samples: list[GRPOSample], batch_encoded_inputs: list[dict[str, Any]]) -> None:
+        """Ask the served teacher for what it gives each token of the local batches. Ends the run on all ranks where it cannot be had."""
+        if self._served is None:
+            super()._assemble_teacher_api_logps(samples, batch_encoded_inputs)
+            return
+        batches = [encoded["grpo_batch"] for encoded in batch_encoded_inputs]
+        inputs = [encoded["model_inputs"] for encoded in batch_encoded_inputs]
+        laid = [
+            distilling.rows(given["input_ids"], given["attention_mask"], batch.completion_mask)
+            for given, batch in zip(inputs, batches, strict=True)
+        ]
+        chunks = [encoded.pop("_chunk_samples") for encoded in batch_encoded_inputs]
+        # Only ms-swift's own server writes the prompt anew.
+        requests = (
+            [asdict(request) for chunk in chunks for request in build_teacher_requests(chunk, self.template)] if self._served.swift else []
+        )
+        shown = [token_scores.Shown(row.ids, row.scored) for of_batch in laid for row in of_batch]
+        for sequence, request in zip(shown, requests, strict=bool(requests)):
+            sequence.request = request
+        config = settings.load()
+        scores = token_scores.score(self._served, shown, config.outage_patience, config.batch_deadline)
+        silent = isinstance(scores, str)
+        stopping.stop_if_any(self, [f"The teacher at {self._served.address}: {scores}."] if silent else [])
+        by_row: Iterator[list[float]] = iter([] if isinstance(scores, str) else scores)
+        for batch, of_batch in zip(batches, laid, strict=True):
+            batch.teacher_per_token_logps = distilling.laid_out([next(by_row) for _ in of_batch], of_batch, batch.completion_mask)
 
     # ---------------------------------------------------------------- log-probabilities
 

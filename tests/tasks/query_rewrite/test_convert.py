@@ -88,7 +88,29 @@ def test_files_hold_what_training_needs(convert):
         "rag_teacher_recall": '[["d1", 0.9]]',
         "rag_teacher_judge": "4.5",
         "rag_original_recall": '[["d2", 0.7]]',
+        # No folder was named in which a document's text would stand.
+        "teacher_prompt": prompts.self_teacher_prompt(
+            f"用户画像：孕妇\n历史摘要：问过钙\n问题：第{number}个问题怎么吃", f"胶原蛋白肽 食用方法 {number}", ""
+        ),
     }
+
+
+def test_the_student_as_its_own_teacher_sees_the_labelled_passage_else_the_best_recalled_one(convert, tmp_path):
+    corpus = [
+        {"_id": "d1", "title": "胶原蛋白肽", "text": "每日{rewrite}十克 " + "长" * 500},
+        {"_id": "d3", "title": "", "text": "随餐服用"},
+    ]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in corpus), "utf-8")
+    rows = [row(i, gold=["d3"] if i % 2 else "") for i in range(20)]
+    done = convert(rows, "--corpus", tmp_path)
+    assert done.code == 0, done.err
+    for line in done.rl_train + done.rl_val:
+        number = int(line["rag_query_id"][1:])
+        asked, shown = line["teacher_prompt"].split("\n", 1)
+        assert asked == f"第{number}个问题怎么吃" == line["messages"][-1]["content"]
+        passage = "随餐服用" if number % 2 else f"胶原蛋白肽 每日{{rewrite}}十克 {'长' * 500}"[:400]
+        assert shown.splitlines()[2:] == [f"一句已知的改写：胶原蛋白肽 食用方法 {number}", f"答案所在的资料：{passage}"]
+    assert "no such" in convert(rows, "--corpus", tmp_path / "nowhere", out="other").err
     assert {tuple(line) for line in done.rl_train + done.rl_val + done.test} == {tuple(done.test[0])}
 
 

@@ -223,6 +223,32 @@ def test_an_outage_stops_with_nothing_written_and_costs_nothing_twice(finds, kee
     assert sorted(sent(server)[before:]) == sorted(names[5:])
 
 
+def test_rows_whose_draws_all_earn_the_same_are_left_out_on_request(finds, keep, written, tmp_path):
+    finds({"甲好": 0.9, "乙好": 0.9, "丙差": 0.1, "丁坏": 503})
+    rows = [row(number, more="stays") for number in range(1, 7)]
+    draws = {
+        "q1": ["甲好", "乙好"] * 4,  # equal throughout
+        "q2": ["甲好"] * 7 + ["丙差"],
+        "q3": ["甲好"] * 7,  # too few to tell
+        "q4": ["甲好"] * 7 + ["丁坏"],  # not measured, so not equal
+        "q5": ["甲好"] * 7 + ["问题5"],  # a copy breaks a rule and earns less
+    }
+    done = keep(rows, draws, "--selected", tmp_path / "rl.selected.jsonl")
+    assert written("rl.selected.jsonl") == [one for one in rows if one["rag_query_id"] != "q1"]
+    assert "1 of 6 questions left out of which every draw earns the same (2 have fewer than 8 draws and stay)" in done.out
+    assert len(written("rl.jsonl")) == 6, "the file of all rows stays"
+
+
+def test_draws_of_which_the_verdicts_failed_are_not_called_equal(finds, judges, keep, written, tmp_path, monkeypatch):
+    monkeypatch.setenv("OVERTAKE_JUDGE_SHARE", "1")
+    finds({"甲好": 0.9, "乙好": 0.9})
+    judges({"甲好": 503, "乙好": 503})
+    rows = [row(1, rag_teacher_judge="3"), row(2)]  # of the second no verdict is asked for
+    draws = {name: ["甲好", "乙好"] * 4 for name in ("q1", "q2")}
+    keep(rows, draws, "--selected", tmp_path / "rl.selected.jsonl")
+    assert written("rl.selected.jsonl") == rows[:1]
+
+
 def test_nothing_kept_is_said_and_no_old_set_is_touched(finds, keep, written, tmp_path):
     finds({"低": 0.1})
     (tmp_path / "train.jsonl").write_text('{"old": 1}\n')

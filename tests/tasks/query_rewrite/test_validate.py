@@ -274,7 +274,7 @@ def test_judge_call_is_what_rewards_rely_on(teacher):
         "usd": pytest.approx(9e-6),
         "model": "stand-in",
     }
-    assert judging.verdict(good.value) == (4.0, "好")
+    assert judging.verdict(good.value) == judging.Verdict(4.0, "好")
     (bad,) = to.run([judging.judge_call("问", "另一个改")])
     assert isinstance(bad, Failed) and bad.outage is False and "no usable verdict on a rewrite" in bad.reason
     assert to.meter.tokens == 44  # useless verdicts are billed too

@@ -5,7 +5,8 @@
 The split is drawn before the filter, so that evaluation sees the questions where the teacher lost too. OUT_DIR gets
 
     train.jsonl, val.jsonl        filtered, for SFT: messages (system, user, assistant) and metadata
-    rl_train.jsonl, rl_val.jsonl  unfiltered, for RL: messages (system, user) and the teacher's measurements as rag_* columns
+    rl_train.jsonl, rl_val.jsonl  unfiltered, for RL: messages (system, user), the teacher's measurements as rag_* columns, and what the
+                                  student is asked as its own teacher (teacher_prompt: the question, the teacher's rewrite, a passage)
     test.jsonl                    unfiltered and held out, columns as for RL
     convert_stats.json            what fell where and why
 """
@@ -23,7 +24,8 @@ from overtake.data.near_duplicates import is_copy
 from overtake.data.splits import split
 from overtake.data.tables import BadInput
 from overtake.reading.normal_forms import for_likeness
-from overtake.retrieval.corpus import read_qrels
+from overtake.retrieval.corpus import read_corpus, read_qrels
+from overtake.task import TEACHER_PROMPT_COLUMN
 from overtake.tasks.query_rewrite import prompts
 from overtake.tasks.query_rewrite.columns import COLUMNS
 from overtake.tasks.query_rewrite.rows import RewriteRow
@@ -37,6 +39,8 @@ _SAID = (
 """What a validated row calls the reward columns."""
 VALIDATED = ("success", "top1_score", "recall", "original_recall", "quality", "gain", "gold", "kb_name")
 SIDES = ("train", "val", "test")
+_PASSAGE = 400
+"""Characters of a passage that a student sees as its own teacher."""
 
 Row = dict[str, str]
 
@@ -108,10 +112,15 @@ def sft_row(row: Row) -> dict[str, Any]:
     return {"messages": [*_messages(row), assistant], "metadata": metadata}
 
 
-def rl_row(row: Row) -> dict[str, Any]:
-    """One prompt with what the rewards need; every reward column is text, so that all files have one schema."""
+def rl_row(row: Row, passages: Mapping[str, str]) -> dict[str, Any]:
+    """One prompt with what the rewards need; every reward column is text, so that all files have one schema. `passages`: by document id."""
     texts = dict(zip(COLUMNS, (row.get(name, "") for name in _SAID), strict=True))
-    return {"messages": _messages(row), **RewriteRow.from_columns(texts).to_columns()}
+    parsed, messages = RewriteRow.from_columns(texts), _messages(row)
+    # The labelled documents come first, then what the teacher's rewrite found, the best one first.
+    ranked = [*parsed.gold, *(hit.doc_id for hit in parsed.teacher_recall or ())]
+    passage = next((passages[name] for name in ranked if name and name in passages), "")
+    privileged = prompts.self_teacher_prompt(messages[-1]["content"], parsed.teacher_rewrite, passage)
+    return {"messages": messages, **parsed.to_columns(), TEACHER_PROMPT_COLUMN: privileged}
 
 
 def work(args: argparse.Namespace) -> int:
@@ -119,6 +128,7 @@ def work(args: argparse.Namespace) -> int:
     shares = _shares(args.split)
     cli.check_folder(args.out_dir)
     rows = read_input(args.input)
+    passages = _passages(args.corpus or (args.qrels if args.qrels and (args.qrels / "corpus.jsonl").is_file() else None))
     sides, left_out = published(rows, args.qrels, shares, args.seed) if args.qrels else (drawn(rows, shares, args.seed), [])
     of_side = {side: [row for row in rows if sides.get(row["query_id"]) == side] for side in SIDES}
     counts = {side: len(members) for side, members in of_side.items()}
@@ -131,7 +141,7 @@ def work(args: argparse.Namespace) -> int:
     files = {
         "train.jsonl": [sft_row(row) for row in by_split["train"]],
         "val.jsonl": [sft_row(row) for row in by_split["val"]],
-        **{f"{'' if side == 'test' else 'rl_'}{side}.jsonl": [rl_row(row) for row in of_side[side]] for side in SIDES},
+        **{f"{'' if side == 'test' else 'rl_'}{side}.jsonl": [rl_row(row, passages) for row in of_side[side]] for side in SIDES},
     }
     if empty := [name for name, lines in files.items() if not lines]:
         raise BadInput(
@@ -222,6 +232,15 @@ def _ids(folder: Path, split: str) -> set[str]:
         raise BadInput(f"--qrels {error}") from None
 
 
+def _passages(folder: Path | None) -> dict[str, str]:
+    """The text of each document, cut to what a prompt has room for."""
+    try:
+        documents = read_corpus(folder) if folder else []
+    except ValueError as error:
+        raise BadInput(f"--corpus {error}") from None
+    return {document.id: " ".join(f"{document.title} {document.text}".split())[:_PASSAGE] for document in documents}
+
+
 def _shares(numbers: Sequence[float]) -> dict[str, float]:
     if not all(share > 0 for share in numbers) or abs(sum(numbers) - 1) > 1e-6:
         raise BadInput(f"--split {' '.join(map(str, numbers))}: give three positive shares that sum to 1, e.g. 0.8 0.1 0.1")
@@ -243,3 +262,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--require-gain", action="store_true", help="imitate only what retrieves at least as well as the original; with labels always"
     )
     parser.add_argument("--qrels", type=Path, help="folder whose qrels/test.tsv (and dev.tsv or val.tsv) names the held-out questions")
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        help="folder whose corpus.jsonl holds the passages for teacher_prompt (default: that of --qrels, if it has one)",
+    )

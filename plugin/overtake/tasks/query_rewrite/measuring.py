@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from overtake import settings
 from overtake.remote import chat, faults, rag
@@ -12,7 +12,7 @@ from overtake.retrieval.metrics import quality
 from overtake.rewards.measuring import in_words, is_drawn, send, stop_on_outage
 from overtake.rewards.reward import Batch
 from overtake.tasks.query_rewrite.columns import GOLD, TEACHER_RECALL
-from overtake.tasks.query_rewrite.judge import Verdict, judge_call, judge_gateway, verdict
+from overtake.tasks.query_rewrite.judge import Verdict, group_call, judge_call, judge_gateway, shown_order, verdict, verdicts_of_group
 from overtake.tasks.query_rewrite.rewards.relevance import relevances
 from overtake.tasks.query_rewrite.rows import Recall, RewriteRow
 from overtake.tasks.query_rewrite.unwrapping import sendable
@@ -124,26 +124,68 @@ def verdicts(batch: Batch, to_judge: Sequence[bool]) -> Judging:
 
     An empty rewrite is worth 0 points, which needs no call. Waiting raises Outage when the judge answers nothing.
     """
-    return batch.once((verdicts, *to_judge), lambda: _verdicts(batch.rows(RewriteRow), sent(batch), to_judge))
+    groups = batch.groups if batch.grouped and settings.load().judge_group else list(map(str, range(len(to_judge))))
+    return batch.once((verdicts, *to_judge), lambda: _verdicts(batch.rows(RewriteRow), sent(batch), to_judge, groups))
 
 
-def _verdicts(rows: Sequence[RewriteRow], texts: Sequence[str], to_judge: Sequence[bool]) -> Judging:
-    to = chat.endpoint("judge") if any(to_judge) else None
-    calls = [
-        judge_call(row.query, text, row.profile, row.history, to) if ask and text else None
-        for row, text, ask in zip(rows, texts, to_judge, strict=True)
-    ]
-    results = send(judge_gateway, calls, settings.load().batch_deadline)
+class _Together(NamedTuple):
+    """A group whose rewrites are judged in one call."""
+
+    first: int
+    """The row that the call is made for."""
+    shown: list[str]
+    teacher: str
+
+
+def _together(rows: Sequence[RewriteRow], texts: Sequence[str], asked: Sequence[bool], groups: Sequence[str]) -> dict[int, _Together]:
+    """The group of each row that is judged with its siblings; a rewrite that stands alone here, as in PPO, is judged alone."""
+    members: dict[str, list[int]] = {}
+    for at, (group, ask) in enumerate(zip(groups, asked, strict=True)):
+        if ask:
+            members.setdefault(group, []).append(at)
+    together: dict[int, _Together] = {}
+    for places in members.values():
+        row, teacher = rows[places[0]], sendable(rows[places[0]].teacher_rewrite)
+        written = [at for at in places if texts[at]]
+        if len(places) > 1 and written and teacher:
+            shown = shown_order(row.query, [teacher, *(texts[at] for at in written)])
+            together |= dict.fromkeys(places, _Together(written[0], shown, teacher))
+    return together
+
+
+def _verdicts(rows: Sequence[RewriteRow], texts: Sequence[str], asked: Sequence[bool], groups: Sequence[str]) -> Judging:
+    to = chat.endpoint("judge") if any(asked) else None
+    together = _together(rows, texts, asked, groups)
+
+    def call(at: int) -> Call | None:
+        row, group = rows[at], together.get(at)
+        if not (asked[at] and texts[at]) or (group and group.first != at):
+            return None
+        if group:
+            return group_call(row.query, group.shown, row.profile, row.history, to)
+        return judge_call(row.query, texts[at], row.profile, row.history, to)
+
+    answers = send(judge_gateway, list(map(call, range(len(rows)))), settings.load().batch_deadline)
 
     @cache
     def wait() -> list[Verdict | Failed | None]:
-        outcomes = results()
+        own = answers()
+        outcomes = [own[together[at].first] if at in together and text else own[at] for at, text in enumerate(texts)]
         remedy = "See to the judge, or set OVERTAKE_JUDGE_SHARE=0 to go on without it"
         stop_on_outage(outcomes, [row.query_id for row in rows], "verdicts", remedy)
-        return [
-            (verdict(outcome.value) if isinstance(outcome, Ok) else outcome or Verdict(0.0, "an empty rewrite")) if ask else None
-            for outcome, ask in zip(outcomes, to_judge, strict=True)
-        ]
+
+        def read(at: int) -> Verdict | Failed:
+            group, outcome = together.get(at), outcomes[at]
+            of_group = own[group.first] if group else None
+            told = verdicts_of_group(of_group.value, group.shown, group.teacher) if group and isinstance(of_group, Ok) else {}
+            if not texts[at]:
+                return Verdict(0.0, "an empty rewrite", told[group.teacher].teacher if group and told else None)
+            if isinstance(outcome, Ok):
+                return told[texts[at]] if group else verdict(outcome.value)
+            assert outcome is not None  # a rewrite that is asked about has a result
+            return outcome
+
+        return [read(at) if ask else None for at, ask in enumerate(asked)]
 
     return wait
 
@@ -162,13 +204,18 @@ def retrieval_parts(row: RewriteRow, text: str, pair: Retrieval | Failed) -> dic
     }
 
 
+def teacher_points(row: RewriteRow, given: Verdict | None) -> float | None:
+    """The points that a verdict is held against: the teacher's rewrite's by the same call, else those in the data."""
+    return row.teacher_judge if given is None or given.teacher is None else given.teacher
+
+
 def verdict_parts(row: RewriteRow, text: str, verdict: Verdict | Failed | None) -> dict[str, Any]:
     """Return what the trace holds of a verdict, or why there is none."""
     readable = verdict if isinstance(verdict, Verdict) else None
     return {
         **_about(row, text),
         "points": readable and readable.score,
-        "teacher_points": row.teacher_judge,
+        "teacher_points": teacher_points(row, readable),
         "judge_says": readable and readable.reason,
         "judge_failed": in_words(verdict),
     }

@@ -11,7 +11,7 @@ from statistics import fmean
 from tqdm import tqdm
 
 from overtake import cli, settings
-from overtake.data import tables
+from overtake.data import outputs, tables
 from overtake.data.tables import BadInput
 from overtake.reading.tags import strip_think
 from overtake.remote import rag
@@ -34,6 +34,8 @@ UNMEASURED, NO_BETTER, FAULTY, UNDRAWN = "not measured", "no better than the que
 _TOGETHER = 8
 """Questions measured at a time: with 8 draws each, the 64 rewrites of an update in training."""
 _TIE = 1e-9
+_ENOUGH = 8
+"""Draws of a question, as many as GRPO compares: of fewer equal ones it is not shown that they always are."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Draw:
     score: float | None
     """RagCompetition's; None where it could not be had."""
     retrieval: Retrieval | None
+    complete: bool = True
+    """Nothing that was asked about it failed."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,23 @@ def best(question: Question) -> Draw | str:
     return max(better, key=lambda draw: draw.score or 0.0) if better else NO_BETTER
 
 
+def teaches_nothing(drawn: Sequence[str], question: Question | None) -> bool:
+    """Return whether all draws of a question were measured and earn the same, so that GRPO would learn nothing from them.
+
+    `drawn`: the texts, equal ones each. One that breaks a rule is not measured, and neither is one of which a verdict failed.
+
+    >>> equal = Question([Draw("a", 0.1, None), Draw("b", 0.1, None)], 0.5)
+    >>> teaches_nothing(["a", "b"] * 4, equal), teaches_nothing(["a", "b"] * 3, equal), teaches_nothing(["a", "talk"] * 4, equal)
+    (True, False, False)
+    >>> teaches_nothing(["a", "b"] * 4, Question([Draw("a", 0.1, None), Draw("b", None, None)], 0.5))
+    False
+    """
+    scores = {draw.text: draw.score for draw in question.draws if draw.score is not None and draw.complete} if question else {}
+    if len(drawn) < _ENOUGH or not set(drawn) <= scores.keys():
+        return False
+    return max(scores.values()) - min(scores.values()) <= _TIE
+
+
 def measure(questions: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     """Rows and the rewrites to measure on each, measured by the reward that GRPO trains with.
 
@@ -100,7 +121,10 @@ def measure(questions: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     originals = rag.rag_gateway().submit(unknown, settings.load().batch_deadline)
     texts = [text for _, mine in questions for text in mine]
     scored = RagCompetition().measure(texts, **conversations.columns([row for row, mine in questions for _ in mine]))
-    draws = iter([Draw(text, score.value, Retrieval.of(score.parts)) for text, score in zip(texts, scored, strict=True)])
+    draws = iter(
+        Draw(text, score.value, Retrieval.of(score.parts), score.parts["judge_failed"] is None)
+        for text, score in zip(texts, scored, strict=True)
+    )
     live = iter(originals.result())
     measured = []
     for row, (_, mine) in zip(rows, questions, strict=True):
@@ -157,6 +181,8 @@ def work(args: argparse.Namespace) -> int:
     """
     rows = conversations.read(args.rows)
     check(list(rows.values()), args.output)
+    if args.selected:
+        tables.check_output(args.selected)
     if args.check:
         return 0
     drawn = read_draws(args.draws, rows)
@@ -175,6 +201,7 @@ def work(args: argparse.Namespace) -> int:
     files = cli.write_beside(args.output, "left_out", left_out)
     if chosen_rows:
         tables.write_aside({args.output: tables.json_lines(chosen_rows)})
+    selected = _select(args.selected, rows, drawn, measured) if args.selected else ""
     reasons = Counter(row["reason"] for row in left_out)
     failed = sum(draw.score is None for question in measured.values() for draw in question.draws)
     # Where no draw of a question got a verdict, the reward does without the judge.
@@ -187,7 +214,7 @@ def work(args: argparse.Namespace) -> int:
         f"{len(faults) - copies - faults.count(None)} with another fault, {failed} not measured\n"
         f"{searches.calls} retrievals ({searches.cached} from cache), {judged.calls} verdicts ({judged.cached} from cache), "
         f"{judged.failed.total()} of them failed\n"
-        f"{_worth(chosen_rows)}{args.output if chosen_rows else 'nothing was kept, no set'} written{files}"
+        f"{_worth(chosen_rows)}{args.output if chosen_rows else 'nothing was kept, no set'} written{files}{selected}"
     )
     if failed or reasons[UNMEASURED] or judged.failed:
         print("some measurements failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
@@ -195,6 +222,20 @@ def work(args: argparse.Namespace) -> int:
     if not chosen_rows:
         raise cli.Abort(f"none of {len(rows)} questions has a draw that retrieves better than itself: draw more, or from a better student")
     return 0
+
+
+def _select(output: Path, rows: Mapping[str, Row], drawn: Mapping[str, Sequence[str]], measured: Mapping[str, Question]) -> str:
+    """Write the rows that teach something, as they are; the counts in words."""
+    left_out = {key for key in rows if teaches_nothing(drawn.get(key, ()), measured.get(key))}
+    remaining = [row for key, row in rows.items() if key not in left_out]
+    few = sum(len(drawn.get(key, ())) < _ENOUGH for key in rows)
+    words = f"{len(left_out)} of {len(rows)} questions left out of which every draw earns the same"
+    words += f" ({few} have fewer than {_ENOUGH} draws and stay)" if few else ""
+    if not remaining:
+        outputs.remove(output)
+        return f"\n{words}: nothing remains, {output} not written"
+    tables.write_aside({output: tables.json_lines(remaining)})
+    return f"\n{words}; {output}: {len(remaining)}"
 
 
 def _measured(rows: Mapping[str, Row], sound: Mapping[str, Sequence[str]]) -> dict[str, Question]:
@@ -230,5 +271,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rows", type=Path, help="rl_train.jsonl, as tools/convert.py writes it")
     parser.add_argument("draws", type=Path, help="what `swift sample` wrote on it")
     parser.add_argument("output", type=Path, help="rows for SFT (.jsonl)")
+    parser.add_argument(
+        "--selected",
+        type=Path,
+        metavar="FILE",
+        help=f"also write the rows for RL of which not every draw ({_ENOUGH} or more, all measured) earns the same",
+    )
     parser.add_argument("--source", default="student", help="who drew, for the metadata (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="only check rows, output and services; DRAWS need not be there yet")

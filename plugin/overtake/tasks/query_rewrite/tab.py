@@ -46,8 +46,8 @@ def judge(row: Row, answer: str) -> list[Part]:
     (result,) = judge_gateway().run([judge_call(row[QUERY], answer, row.get(PROFILE, ""), row.get(HISTORY, ""))])
     if not isinstance(result, Ok):
         raise Abort(result.reason)
-    points, reason = verdict(result.value)
-    return [Part("Judge", "评审", lines=(Line(reason, f"{points:g} of 5", f"{points:g} / 5"),))]
+    given = verdict(result.value)
+    return [Part("Judge", "评审", lines=(Line(given.reason, f"{given.score:g} of 5", f"{given.score:g} / 5"),))]
 
 
 def _line(hit: rag.Hit, rank: int, before: list[str | None], titles: dict[str, str], moved: bool) -> Line:

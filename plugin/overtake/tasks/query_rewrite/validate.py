@@ -132,7 +132,7 @@ def judge(rows: Sequence[Row]) -> list[Row]:
         return []
     calls = [_judge_call(row, row["rewritten_query"]) for row in rows]
     for row, result in zip(rows, cli.ask(judging.judge_gateway(), calls, "judge"), strict=True):
-        row["judge_score"], row["judge_reason"] = judging.verdict(result.value) if isinstance(result, Ok) else ("", "")
+        row["judge_score"], row["judge_reason"] = judging.verdict(result.value)[:2] if isinstance(result, Ok) else ("", "")
         if isinstance(result, Failed):
             failed.append({"query_id": row["query_id"], "part": "judge", "reason": result.reason})
     return failed

@@ -43,3 +43,21 @@ def rewrite_messages(tenant: str, query: str, profile: str = "", history: str = 
     parts += [f"{of_history}{history}"] if history else []
     parts += [f"{of_question}{query}"] if parts else [query]
     return [{"role": "system", "content": system}, {"role": "user", "content": "\n".join(parts)}]
+
+
+def self_teacher_prompt(question: str, rewrite: str, passage: str) -> str:
+    """The user's turn of a student that is its own teacher: the student's own turn, a known rewrite, the passage to be found.
+
+    A line whose text is not known is left out.
+
+    >>> print(self_teacher_prompt("why do I wheeze?", "wheezing causes", ""))
+    why do I wheeze?
+    <BLANKLINE>
+    Only you know what follows, to tell what a good rewrite is; do not mention it, and do not copy it:
+    A known rewrite: wheezing causes
+    """
+    told = {"{question}": question, "{rewrite}": rewrite, "{passage}": passage}
+    lines = prompt("self_teacher" if _CHINESE.search(question) else "self_teacher.en").splitlines()
+    kept = [line for line in lines if all(text for name, text in told.items() if name in line)]
+    # One pass: what a question or a passage holds is no name of another.
+    return re.sub("|".join(map(re.escape, told)), lambda name: told[name[0]], "\n".join(kept))

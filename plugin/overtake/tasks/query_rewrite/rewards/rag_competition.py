@@ -89,8 +89,8 @@ class RagCompetition(Reward[Pending]):
 
 def _scored(row: RewriteRow, text: str, pair: Retrieval | Failed, verdict: Verdict | Failed | None, need: bool) -> Scored:
     config = settings.load()
-    retrieval, points = (pair if isinstance(pair, Retrieval) else None), (verdict.score if isinstance(verdict, Verdict) else None)
-    scores = parts(retrieval, points, row.teacher_judge)
+    retrieval, given = (pair if isinstance(pair, Retrieval) else None), (verdict if isinstance(verdict, Verdict) else None)
+    scores = parts(retrieval, given and given.score, measuring.teacher_points(row, given))
     value = scores.score((config.weight_judge, config.weight_retrieval, config.weight_win), need)
     noted = measuring.retrieval_parts(row, text, pair) | measuring.verdict_parts(row, text, verdict)
     metrics: dict[str, float | None] = {

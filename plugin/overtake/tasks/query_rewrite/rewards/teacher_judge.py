@@ -34,10 +34,10 @@ class TeacherJudge(Reward[Judging]):
 
     def finish(self, batch: Batch, pending: Judging) -> list[Scored]:
         """One score for each completion."""
-        return [
-            Scored(
-                score(verdict.score, row.teacher_judge) if isinstance(verdict, Verdict) and row.teacher_judge is not None else None,
-                measuring.verdict_parts(row, text, verdict),
-            )
-            for row, text, verdict in zip(batch.rows(RewriteRow), batch.texts, pending(), strict=True)
-        ]
+        scored = []
+        for row, text, verdict in zip(batch.rows(RewriteRow), batch.texts, pending(), strict=True):
+            given = verdict if isinstance(verdict, Verdict) else None
+            teacher = measuring.teacher_points(row, given)
+            value = None if given is None or teacher is None else score(given.score, teacher)
+            scored.append(Scored(value, measuring.verdict_parts(row, text, verdict)))
+        return scored
