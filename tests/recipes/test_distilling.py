@@ -1,12 +1,14 @@
 """On-policy distillation really trains: the teacher's term of each token is what its logits say, worked out here from the recorded batches.
 
-Two steps a run, two minutes on two idle cores. Run: python -m pytest -m slow tests/recipes/test_distilling.py
+Two steps a run, five minutes on two idle cores. Run: python -m pytest -m slow tests/recipes/test_distilling.py
 """
 
 import json
 import shutil
 import subprocess
+import threading
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,21 @@ from overtake.evaluation.curves import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Notes on each rank what the loss is given.
+# Notes on each rank what the loss is given, and a reward that abstains for some of each group.
 NOTING = """
-import json, os
+import json, os, zlib
 from pathlib import Path
 
 import overtake
 from overtake.trainers.grpo import GRPOTrainer
+from swift.rewards import ORM, orms
 from swift.trainers import TrainerFactory
+
+
+class Patchy(ORM):
+    def __call__(self, completions, **_):
+        numbers = [zlib.crc32(text.encode()) for text in completions]
+        return [None if number % 3 == 0 else number % 7 / 6 for number in numbers]
 
 
 class Noting(GRPOTrainer):
@@ -37,6 +46,7 @@ class Noting(GRPOTrainer):
 
 
 overtake.register()
+orms["patchy"] = Patchy
 TrainerFactory.TRAINER_MAPPING["grpo"] = "noting.Noting"
 """
 FLAGS = ["--max_steps", "2", "--save_steps", "2", "--eval_steps", "2", "--model_type", "qwen3", "--template", "qwen3"]
@@ -92,14 +102,15 @@ def log_probabilities(model: Path, ids: list[int], temperature: float) -> torch.
     return logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
 
 
-def by_hand(batch: dict[str, Any], model: Path, temperature: float) -> list[list[float]]:
-    """The teacher's log-probabilities of each row's scored tokens."""
+def by_hand(batch: dict[str, Any], model: Path, temperature: float, rewrite: Any = None) -> list[list[float]]:
+    """The teacher's log-probabilities of each row's scored tokens; `rewrite(prompt ids)` is the prompt that the teacher sees."""
     found = []
     for ids, attended, mask in zip(batch["ids"], batch["attended"], batch["mask"], strict=True):
         begin, end = len(ids) - len(mask) + mask.index(1), len(ids) - mask[::-1].index(1)
         assert sum(mask) == end - begin, "a completion in one piece"
         prompt = [token for token, there in zip(ids[:begin], attended, strict=False) if there]
-        found.append(log_probabilities(model, prompt + ids[begin:end], temperature)[begin - end :].tolist())
+        whole = (rewrite(prompt) if rewrite else prompt) + ids[begin:end]
+        found.append(log_probabilities(model, whole, temperature)[begin - end :].tolist())
     return found
 
 
@@ -149,6 +160,108 @@ def test_a_teacher_alone_is_learnt_from_one_completion_a_question(folder: Path, 
     assert measured == pytest.approx(k3(held_out), rel=1e-3)
     state = json.loads((folder / "alone/checkpoint-2/trainer_state.json").read_text())
     assert state["best_metric"] == pytest.approx(measured) and state["best_model_checkpoint"].endswith("checkpoint-2")
+
+
+@pytest.mark.slow
+def test_on_two_ranks_who_abstains_keeps_the_teachers_term(folder: Path, train: Any) -> None:
+    rewards = ["--reward_funcs", "patchy", "--reward_weights", "1", "--eval_strategy", "no"]
+    ended, seen = train("ranks", *rewards, PROFILE="cpu-zero2", DISTILL_FROM="teacher")
+    done(ended)
+    assert len(seen) == 2
+    log = [row for row in read_log(folder / "ranks") if "loss" in row]
+    abstained = 0
+    for step, row in enumerate(log):
+        batches = [of_rank[step] for of_rank in seen]
+        for batch in batches:
+            check_terms(batch, by_hand(batch, folder / "teacher", 0.7))
+            gaps = [torch.tensor(a) - torch.tensor(b) for a, b in zip(scored(batch, "teacher"), scored(batch, "old"), strict=True)]
+            own = [torch.tensor(a)[0] - gap[0] for a, gap in zip(scored(batch, "advantages"), gaps, strict=True)]
+            abstained += sum(abs(value) < 1e-5 for value in own)
+        assert row["teacher_kl"] == pytest.approx(k3(batches), rel=1e-3), "of both ranks"
+        assert row["reward"] > 0
+    silent = sum(row["reward_abstain/Patchy"] * 8 for row in log)
+    assert 0 < silent <= abstained, "without a reward, but with tokens that the loss counts"
+
+
+@pytest.mark.slow
+def test_under_vllm_the_student_learns_from_itself_told_more(folder: Path, train: Any) -> None:
+    from transformers import AutoTokenizer
+
+    flags = ["--torch_dtype", "float32", "--bf16", "false", "--eval_strategy", "no"]
+    ended, [seen] = train("self", *flags, PROFILE="cpu-vllm", DISTILL_FROM="self", REWARD="none")
+    done(ended)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tiny")
+
+    def told_more(prompt: list[int]) -> list[int]:
+        before, _, rest = tokenizer.decode(prompt).partition("user\n")
+        question, _, after = rest.partition("<|im_end|>")
+        return list(tokenizer(f"{before}user\n{question} (answer: 42)<|im_end|>{after}")["input_ids"])
+
+    # Before its first update the student is the model that it began with.
+    check_terms(seen[0], by_hand(seen[0], folder / "tiny", 0.7, told_more))
+    assert k3(seen[:1]) > 0
+    row = next(row for row in read_log(folder / "self") if "loss" in row)
+    assert row["teacher_kl"] == pytest.approx(k3(seen[:1]), rel=1e-3)
+
+
+@pytest.fixture
+def teacher_server(folder: Path) -> Any:
+    """teacher_server(answers) -> the address of a server in vLLM's form that falls silent after so many answers."""
+    servers = []
+
+    def serve(answers: int) -> str:
+        left = [answers]
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self, value: Any) -> None:
+                data = json.dumps(value).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_GET(self) -> None:
+                self.answer({"data": [{"id": "teacher", "owned_by": "vllm"}]})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                left[0] -= 1
+                if left[0] < 0:
+                    self.connection.close()
+                    return
+                ids = body["prompt"]
+                told = log_probabilities(folder / "teacher", ids, 1.0).tolist()
+                tokens = [{str(token): {"logprob": value, "decoded_token": ""}} for token, value in zip(ids[1:], told, strict=True)]
+                self.answer({"choices": [{"text": "", "prompt_logprobs": [None, *tokens]}]})
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/v1"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.slow
+def test_a_served_teacher_that_falls_silent_stops_the_run_with_a_checkpoint(folder: Path, train: Any, teacher_server: Any) -> None:
+    address = teacher_server(9)  # the doctor's look, and the eight rows of a step
+    flags = ["--torch_dtype", "float32", "--bf16", "false", "--eval_strategy", "no"]
+    settings = {"PROFILE": "cpu", "DISTILL_FROM": address, "REWARD": "none", "OVERTAKE_OUTAGE_PATIENCE": 1}
+    ended, [seen] = train("served", *flags, **settings)
+    assert ended.returncode == 1
+    assert len(seen) == 1
+    check_terms(seen[0], by_hand(seen[0], folder / "teacher", 1.0))
+    said = (folder / "served/stopped.txt").read_text()
+    assert said.startswith("error: stopped at step 1. The teacher at http://127.0.0.1:") and said.count("\n") == 1
+    assert (folder / "served/checkpoint-1/adapter_model.safetensors").is_file()
+    assert said.strip() in ended.stderr
 
 
 @pytest.mark.slow
