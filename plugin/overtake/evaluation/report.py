@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from overtake.data.outputs import reading
 from overtake.data.tables import BadInput, read_objects, write_aside
@@ -24,6 +24,8 @@ ALARMS = {
     "copying": "照抄问题增多",
     "idle": "多数组内奖励全等",
     "cut_off": "被截断的回答过多",
+    "teacher": "与老师的差距不再缩小",
+    "entropy": "回答趋于单一",
 }
 """The alarms of a run, whose words are English, by name in Chinese."""
 SETTINGS = (
@@ -45,7 +47,19 @@ _COPIES = ("copy", "original query", "copy policy")
 """Systems that answer with the question: no example needs them."""
 
 
-def _parse(runs: Sequence[str]) -> dict[str, Path]:
+class Live(NamedTuple):
+    """What a page holds of runs that are still training."""
+
+    renew: int
+    """Seconds after which a browser asks for it again."""
+    samples: Mapping[str, Sequence[Mapping[str, Any]]]
+    """The last samples of each run."""
+    budget: float
+    """USD at which a run stops; 0: none."""
+
+
+def parse(runs: Sequence[str]) -> dict[str, Path]:
+    """Return folders by the names that they are to be shown under, of NAME=FOLDER each. Raises BadInput."""
     folders: dict[str, Path] = {}
     for argument in runs:
         name, _, folder = argument.partition("=")
@@ -59,13 +73,15 @@ def _parse(runs: Sequence[str]) -> dict[str, Path]:
 
 def write(out: Path, runs: Sequence[str], evaluation: Path | None, tasks: Sequence[Task]) -> int:
     """Write the page of runs, each NAME=FOLDER. Raises BadInput, and what `page` does."""
-    write_aside({out: page(_parse(runs), evaluation, tasks).encode()})
+    write_aside({out: page(parse(runs), evaluation, tasks).encode()})
     print(f"{out}: open it in a browser")
     return 0
 
 
-def page(runs: Mapping[str, Path], evaluation: Path | None, tasks: Sequence[Task]) -> str:
+def page(runs: Mapping[str, Path], evaluation: Path | None, tasks: Sequence[Task], live: Live | None = None) -> str:
     """The page over runs, by the name to show, and the folder of tools/evaluate.py that compared them; `tasks`: those they may be of.
+
+    `live`: what it holds besides while they train.
 
     Raises BadInput for a folder that is neither, and when no run has a curve.
     """
@@ -93,6 +109,7 @@ def page(runs: Mapping[str, Path], evaluation: Path | None, tasks: Sequence[Task
         signs=SIGNS,
         alarms=[(name, alarm, ALARMS.get(alarm["alarm"], "")) for name, folder in runs.items() for alarm in _alarms(folder)],
         held_out=held_out,
+        live=live,
     )
 
 

@@ -67,10 +67,9 @@ def print_port(run: Run) -> None:
     file = Path(run.given["words"][0])
     for wanted in (int(file.read_text(encoding="ascii")) if file.is_file() else 0, 0):
         with socket.socket() as probe:
-            # As a server binds: a port that closed connections still wait on is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # As ms-swift looks before it serves: a port that was in use a moment ago is not free.
             try:
-                probe.bind(("127.0.0.1", wanted))
+                probe.bind(("", wanted))
             except OSError:
                 continue
             port = probe.getsockname()[1]
