@@ -48,7 +48,7 @@ _COPIES = ("copy", "original query", "copy policy")
 
 
 class Live(NamedTuple):
-    """What a page holds of runs that are still training."""
+    """Parts of a page that only runs which are still training have."""
 
     renew: int
     """Seconds after which a browser asks for it again."""
