@@ -1,12 +1,12 @@
 """Parts of the chains of recipes (recipes/chain.sh) in Python: their options, a step whose output goes to a log, the doctor before RL."""
 
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from overtake.launch import machine
 from overtake.launch.command import Refused
 from overtake.launch.processes import run_group
 from overtake.launch.run import ROOT, Run, absolute, note
@@ -65,18 +65,10 @@ def print_port(run: Run) -> None:
     What a served model answered is kept under its address: at the same port, the next start finds it and asks for nothing twice.
     """
     file = Path(run.given["words"][0])
-    for wanted in (int(file.read_text(encoding="ascii")) if file.is_file() else 0, 0):
-        with socket.socket() as probe:
-            # As ms-swift looks before it serves: a port that was in use a moment ago is not free.
-            try:
-                probe.bind(("", wanted))
-            except OSError:
-                continue
-            port = probe.getsockname()[1]
-        if not file.is_file():
-            file.write_text(str(port), encoding="ascii")
-        print(port)
-        return
+    port = machine.free_port(int(file.read_text(encoding="ascii")) if file.is_file() else 0)
+    if not file.is_file():
+        file.write_text(str(port), encoding="ascii")
+    print(port)
 
 
 def progress(log: str) -> str:

@@ -1,5 +1,6 @@
 """This machine to a recipe: its cards and the profile that they call for, free ports, ms-swift's launcher."""
 
+import contextlib
 import re
 import shutil
 import socket
@@ -83,6 +84,15 @@ def check_cards(profile: str, present: Cards, count: int, gigabytes: int) -> Non
     if len(present.memory) < count or present.gigabytes < gigabytes:
         remedy = f"Set PROFILE={present.profile or 'cpu'}, or DRY_RUN=1 to see the command only"
         raise Refused(f"PROFILE={profile} wants {count} x {gigabytes} GB; found: {present}. {remedy}")
+
+
+def free_port(wanted: int = 0) -> int:
+    """Return `wanted` where it is free by `check_port`'s measure, else a port that is."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return int(probe.getsockname()[1])
+    raise OSError("no port is free")
 
 
 def check_port(port: str, dry: bool, remedy: str = "Set PORT= to another, or wait a minute") -> None:

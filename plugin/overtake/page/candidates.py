@@ -1,6 +1,5 @@
 """Who answers what is typed: the question as it is, the teacher, endpoints, folders; an answer with what it took, or why there is none."""
 
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from overtake.cli import Abort
 from overtake.data.tables import BadInput
 from overtake.evaluation import comparing, students
 from overtake.evaluation.costs import Cost, gpu_usd
-from overtake.remote import chat
+from overtake.remote import chat, http
 from overtake.remote.gateway import Ok
 from overtake.retrieval.serving import is_loopback
 from overtake.task import Messages, Part, Row, Task
@@ -127,12 +126,12 @@ def _of_endpoint(task: Task, spec: str, key: str) -> Asking:
 def _is_served(url: str) -> None:
     """Raise Abort where nobody listens on this machine: a request would be tried again for half a minute."""
     place = urlsplit(url)
-    host, port = place.hostname or "", place.port or {"http": 80, "https": 443}.get(place.scheme, 0)
-    if is_loopback(host):
+    if is_loopback(place.hostname or ""):
         try:
-            socket.create_connection((host, port), _REACHED).close()
+            http.reach(url, _REACHED)
         except OSError as error:
-            raise Abort(f"nobody listens at {host} port {port} ({error.strerror or error}): serve the model there") from None
+            words = f"nobody listens at {place.hostname} port {place.port} ({error.strerror or error})"
+            raise Abort(f"{words}: serve the model there") from None
 
 
 def _of_folder(task: Task, folder: Path) -> Asking:

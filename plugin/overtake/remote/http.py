@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,12 @@ _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _CONNECT_SECONDS = 10.0
 _KEEP_SECONDS = 4.0
 """Shorter than the 5 s after which uvicorn drops an idle connection, so that none is used as it closes."""
+
+
+def reach(url: str, seconds: float) -> None:
+    """Connect to an address and hang up. Raises OSError where nobody listens there, or nobody answers in time."""
+    place = urlsplit(url)
+    socket.create_connection((place.hostname or "", place.port or {"http": 80, "https": 443}.get(place.scheme, 0)), seconds).close()
 
 
 async def post(url: str, body: object, key: str = "", *, proxies: bool = False) -> Any:
