@@ -1,7 +1,9 @@
 """The page of a run that trains: served here alone, renewed as the log grows, with the last samples; it ends with the run."""
 
+import contextlib
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from overtake import tasks
 from overtake.data.tables import BadInput
 from overtake.evaluation import following
+from overtake.launch import machine
 
 KNOWN = list(tasks.known().values())
 
@@ -55,11 +58,9 @@ def test_the_page_is_renewed_until_the_run_ends_and_is_then_written(
     run, out = tmp_path / "grpo", tmp_path / "report.html"
     run.mkdir()
     status: list[int] = []
-    thread = threading.Thread(target=lambda: status.append(following.follow(out, [f"GRPO={run}"], None, KNOWN)), daemon=True)
-    thread.start()
-    address = ""
-    while not address:
-        address = capsys.readouterr().out.partition(" ")[0]
+    port = machine.free_port()
+    address = f"http://127.0.0.1:{port}/"
+    threading.Thread(target=lambda: status.append(following.follow(out, [f"GRPO={run}"], None, KNOWN, port)), daemon=True).start()
 
     def get(path: str = "", host: str = "") -> str:
         request = urllib.request.Request(address + path, headers={"Host": host} if host else {})
@@ -70,11 +71,13 @@ def test_the_page_is_renewed_until_the_run_ends_and_is_then_written(
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
     def wait_for(words: str) -> str:
-        while words not in (page := get()):
-            pass
+        page = ""
+        while words not in page:
+            with contextlib.suppress(ConnectionRefusedError, urllib.error.URLError):
+                page = get()
         return page
 
-    assert "No run has logged two steps yet" in get()
+    wait_for("No run has logged two steps yet")
     (run / "trace.jsonl").write_text(f"{sample(2, '<script>', win=0.25)}\n", encoding="utf-8")
     log(*({"reward": 0.1 * step, "global_step/max_steps": f"{step}/3", "cost/usd_total": 1.5} for step in (1, 2)))
     page = wait_for("win +0.25")
@@ -85,7 +88,9 @@ def test_the_page_is_renewed_until_the_run_ends_and_is_then_written(
             get(path, host)
         assert refused.value.code == code
     log({"reward": 0.3, "global_step/max_steps": "3/3"}, {"train_runtime": 9.0, "global_step/max_steps": "3/3"})
-    thread.join(30)
+    while not status:
+        time.sleep(0.05)
+    assert capsys.readouterr().out.startswith(f"{address} is renewed every 0.2 s and ends with the run\n")
     assert status == [0] and "3/3 steps" in out.read_text("utf-8") and 'http-equiv="refresh"' not in out.read_text("utf-8")
     with pytest.raises(OSError, match="refused"):
         get()
