@@ -5,6 +5,7 @@ which a skipped test fails the session.
 import importlib.util
 import json
 import os
+import shutil
 import sys
 import threading
 from functools import partial
@@ -119,6 +120,21 @@ def _serving():
 
 serve = pytest.fixture(_serving, name="serve")
 serve_module = pytest.fixture(_serving, name="serve_module", scope="module")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """The system's browser; its tests are skipped where there is none."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not found:
+        pytest.skip("no browser: apt-get install chromium fonts-wqy-microhei")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run install.sh")
+    with playwright.sync_playwright() as driver:
+        # CI runs as root, for whom Chromium has no sandbox. No name resolves, and no service is phoned.
+        options = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-background-networking"]
+        browser = driver.chromium.launch(executable_path=found, args=options)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(autouse=True)

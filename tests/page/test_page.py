@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from types import SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUESTION = "脸松松垮垮的吃啥"
 HOSTILE = "<img src=x onerror='window.pwned=1'> ${window.pwned=2} {{constructor}} </p><script>window.pwned=3</script>"
 KEYS = {
@@ -26,30 +24,6 @@ KEYS = {
 }
 WAIT = 120_000
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-def served(answer):
-    """A server of `answer(path, body)` -> (status, JSON value); its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self):
-            status, value = answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            data = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    return f"http://127.0.0.1:{server.server_address[1]}", server
 
 
 SAYS = {
@@ -63,7 +37,7 @@ SAYS = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory, serve_module):
     """The page's process and the services behind it; `.hold` keeps the slow model from answering until it is set."""
     place, hold = tmp_path_factory.mktemp("page"), threading.Event()
 
@@ -88,7 +62,7 @@ def world(tmp_path_factory):
         ]
         return 200, {"data": {"recall": recall}}
 
-    (chat_url, chat_server), (rag_url, rag_server) = served(chat), served(rag)
+    chat_url, rag_url = serve_module(chat).url, serve_module(rag).url
     evaluation = place / "eval"
     evaluation.mkdir()
     for name, qualities in {"copy": [0.5] * 20, "SFT": [*[0.5] * 16, 0.9, 0.9, 0.9, 0.1]}.items():
@@ -127,22 +101,7 @@ def world(tmp_path_factory):
     hold.set()
     process.send_signal(signal.SIGTERM)
     process.wait(60)
-    chat_server.shutdown()
-    rag_server.shutdown()
     assert list(temporary.iterdir()) == [], "the page leaves nothing behind"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
-        pytest.skip("no browser: apt-get install chromium fonts-wqy-microhei")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run install.sh")
-    with playwright.sync_playwright() as driver:
-        options = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-background-networking"]
-        browser = driver.chromium.launch(executable_path=found, args=options)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

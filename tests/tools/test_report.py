@@ -4,7 +4,6 @@ import io
 import json
 import random
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,7 +12,6 @@ from overtake.evaluation.comparing import summarise
 from PIL import Image, ImageStat
 
 STEPS = 60
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PHONE = {"width": 390, "height": 844}
 
 
@@ -247,20 +245,6 @@ def test_what_is_wrong_is_one_line_and_no_page(run, runs, tmp_path):
 
 
 # ---------------------------------------------------------------- in a browser
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
-        pytest.skip("no browser: apt-get install chromium fonts-wqy-microhei")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run install.sh")
-    with playwright.sync_playwright() as driver:
-        # CI runs as root, for whom Chromium has no sandbox. No name resolves, and no service is phoned.
-        options = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND", "--disable-background-networking"]
-        browser = driver.chromium.launch(executable_path=found, args=options)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

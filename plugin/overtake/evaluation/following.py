@@ -75,9 +75,11 @@ def last_samples(folder: Path, count: int = _SAMPLES) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             break  # the first line of the part is half of one
-        if "completion" in row and len(samples) < count:
+        if "completion" in row:
             parts = {**row.get("rewards", {}), **row.get("parts", {})}
             samples.append({"step": row.get("step"), "completion": row["completion"], "parts": parts, "total": row.get("total")})
+        if len(samples) == count:
+            break
     return samples
 
 
