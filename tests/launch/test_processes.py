@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,13 @@ CODE = "import sys, os; from overtake.launch.processes import run_group; print(r
 
 def start(*words: str) -> "subprocess.Popen[str]":
     env = os.environ | {"PYTHONPATH": str(Path(processes.__file__).parents[2])}
-    # A shell that started the tests in the background lets them ignore SIGINT, and so would the program.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen([sys.executable, "-c", CODE, *words], stdout=subprocess.PIPE, text=True, env=env, preexec_fn=heard)
+    return subprocess.Popen([sys.executable, "-c", CODE, *words], stdout=subprocess.PIPE, text=True, env=env, preexec_fn=hear)
+
+
+def hear() -> None:
+    """Ignore no signal: tests that a shell started in the background ignore SIGINT, under nohup SIGHUP, and so would the program."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def alive(group: int) -> bool:
