@@ -298,6 +298,8 @@ class Attacks:
     """golds(path) -> findings on the rows' own answers and verdicts."""
     judge: Callable[..., Any] | None = None
     """judge(endpoint) -> a call to the judge as the rewards make it, tried before a run."""
+    worth: Callable[..., list[Any]] | None = None
+    """worth(rows) -> findings on whether the judge tells good answers from bad ones, by real calls on some of a run's rows."""
     services: Callable[..., list[Any]] | None = None
     """services(rows) -> findings of a real call to what else the rewards ask."""
     look_up: Callable[[Sequence[Row]], list[Row]] | None = None

@@ -10,7 +10,7 @@ from overtake.remote.gateway import Ok
 from overtake.task import Line, Part, Row
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical.book import Book, Rule
-from overtake.tasks.medical.columns import ID, QUESTION, REFERENCE
+from overtake.tasks.medical.columns import ID
 from overtake.tasks.medical.judge import MEDICAL_PARTS, medical_judge_call, medical_verdict
 from overtake.tasks.medical.rewards import medical_rules
 from overtake.tasks.medical.rewards.medical_rules import Point
@@ -48,7 +48,7 @@ def _line(point: Point, rule: Rule, book: Book) -> Line:
 def judge(row: Row, answer: str) -> list[Part]:
     """The teacher's checklist. Raises Abort, SettingsError."""
     text = split_think(answer)[1].strip()
-    (result,) = chat.chat_gateway("judge").run([medical_judge_call(row[QUESTION], text, row.get(REFERENCE, ""))])
+    (result,) = chat.chat_gateway("judge").run([medical_judge_call(MedicalRow.from_columns(row), text)])
     if not isinstance(result, Ok):
         raise Abort(result.reason)
     verdict = medical_verdict(result.value)
