@@ -15,7 +15,7 @@ set -euo pipefail
 { # read whole before it runs: the file may change under a run of half an hour
 CHAIN=quickstart
 source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
-tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo model='' teacher_model='' minutes=180 least_minutes=30 draw=()
+tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo model='' teacher_model='' minutes=180 least_minutes=30 draw=() split=()
 while (($#)); do
   case $1 in
     --tenant) [[ -n ${2:-} ]] || die "$1 needs a name"; tenant=$2; shift 2 ;;
@@ -59,6 +59,7 @@ if [[ -n $model ]]; then
   if [[ -n $teacher_model ]]; then check_model "$teacher_model"; teacher_model=$CHECKED; fi
   teacher_model=${teacher_model:-$model} name=$name-$(basename "$model")
   sft_steps=$((minutes / 3 < 60 ? minutes / 3 : 60)) grpo_steps=$((minutes / 4 < 45 ? minutes / 4 : 45)) grpo_rate=5e-5 draw=(--keep $((minutes * 2)) "$minutes")
+  split=(--split 0.9 0 0.1)  # no run here validates, and of a small teacher's rewrites few are worth learning
 elif [[ -n $teacher_model ]]; then die "--teacher-model is for --model: name the student too"
 fi
 claim "${out:-$ROOT/output/quickstart/$name}" "$corpus${model:+ with $model}" "$fresh"
@@ -101,7 +102,7 @@ if [[ -n $model ]]; then sheet=$kb/queries.jsonl; elif [[ ! -f $sheet ]]; then
 fi
 answered "$OUT/teacher.xlsx" python tools/generate.py "$sheet" "$OUT/teacher.xlsx" --tenant "$tenant"
 answered "$OUT/validated.xlsx" python tools/validate.py "$OUT/teacher.xlsx" "$OUT/validated.xlsx" --qrels "$kb" --judge
-[[ -f $OUT/data/convert_stats.json ]] || python tools/convert.py "$OUT/validated.xlsx" "$OUT/data" --qrels "$kb" --require-gain
+[[ -f $OUT/data/convert_stats.json ]] || python tools/convert.py "$OUT/validated.xlsx" "$OUT/data" --qrels "$kb" --require-gain "${split[@]}"
 
 # A worthless judge was left out, in words that stand above.
 judged=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["judged"])' "$OUT/data/convert_stats.json")
