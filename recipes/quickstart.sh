@@ -15,7 +15,7 @@ set -euo pipefail
 { # read whole before it runs: the file may change under a run of half an hour
 CHAIN=quickstart
 source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
-tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo model='' teacher_model='' minutes=180 least_minutes=30 draw=() split=()
+tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo model='' teacher_model='' minutes=180 least_minutes=30 draw=() split=() own_teacher=
 while (($#)); do
   case $1 in
     --tenant) [[ -n ${2:-} ]] || die "$1 needs a name"; tenant=$2; shift 2 ;;
@@ -78,6 +78,7 @@ echo "RAG service:      $URL  (log/rag.log)"
 if [[ -n $model && -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   # Its rewrites and verdicts are kept: once all are there nobody is asked again but the judge of RL.
   deploy PROFILE=cpu INFER= ROLE=teacher MODEL="$teacher_model"
+  own_teacher=${services[-1]}
   # On a CPU ten answers at once take their time, and are worth waiting for.
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=teacher OVERTAKE_TEACHER_TIMEOUT=${OVERTAKE_TEACHER_TIMEOUT:-300}
   echo "teacher:          $teacher_model, served at $URL  (log/deploy.log); the judge is the same model"
@@ -107,6 +108,8 @@ answered "$OUT/validated.xlsx" python tools/validate.py "$OUT/teacher.xlsx" "$OU
 # A worthless judge was left out, in words that stand above.
 judged=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["judged"])' "$OUT/data/convert_stats.json")
 judge=(); if ((judged)); then judge=(--judge); else echo "no judge: its verdicts were worth nothing, and RL goes by retrieval alone"; fi
+# The teacher of one's own has nothing more to say then, and the trainings want its memory.
+if [[ -n $own_teacher ]] && ! ((judged)); then kill -TERM -- "-$own_teacher"; fi
 
 # ---------------------------------------------------------------- doctor
 
