@@ -129,6 +129,8 @@ tuner=full student=$OUT/base sft_rate=1e-3 batch=(--per_device_train_batch_size 
 if [[ -n $model ]]; then
   # Adapters on a student that can read already; the family is read from its folder, and an interrupted run goes on from the last save.
   tiny=(--truncation_strategy left) tuner=lora student=$model sft_rate=2e-4 batch=(--per_device_train_batch_size 8) saving=5
+  # Three times through the rows at most: a small teacher leaves a dozen, and more of them would be learnt by heart.
+  rows=$(wc -l <"$OUT/data/train.jsonl") most=$((rows * 3 / 8 + 1)) sft_steps=$((sft_steps < most ? sft_steps : most))
 else
 stage "student: a tiny Qwen3 with a tokenizer of its own, pre-trained on the documents"
 [[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_model "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" "${base[@]}"
