@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from functools import cache
@@ -282,7 +283,9 @@ def deployed(folder: Path, environment: Any) -> Any:
         if program == "swift":
             words = ["bash", str(ROOT / "recipes/deploy.sh"), "--model_type", "qwen3", "--template", "qwen3", "--vllm_max_model_len", "512"]
         else:
-            words = ["vllm", "serve", "teacher", "--port", str(port), "--dtype", "float32", "--enforce-eager", "--max-model-len", "512"]
+            # The CPU stack's vLLM has another package's name, which its own command does not find.
+            words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", "teacher", "--port", str(port)]
+            words += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "512"]
         env = environment(PROFILE="cpu", MODEL="teacher", PORT=port, VLLM_CPU_KVCACHE_SPACE=1, VLLM_CPU_OMP_THREADS_BIND="nobind")
         server = subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.DEVNULL, start_new_session=True)
         servers.append(server)
@@ -296,7 +299,8 @@ def deployed(folder: Path, environment: Any) -> Any:
 
     yield start
     for server in servers:
-        os.killpg(server.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait(60)
 
 
