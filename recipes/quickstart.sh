@@ -15,7 +15,7 @@ set -euo pipefail
 { # read whole before it runs: the file may change under a run of half an hour
 CHAIN=quickstart
 source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
-tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo model='' teacher_model='' minutes=180 least_minutes=30
+tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo model='' teacher_model='' minutes=180 least_minutes=30 draw=() split=() own_teacher=
 while (($#)); do
   case $1 in
     --tenant) [[ -n ${2:-} ]] || die "$1 needs a name"; tenant=$2; shift 2 ;;
@@ -58,7 +58,10 @@ if [[ -n $model ]]; then
   check_model "$model"; model=$CHECKED
   if [[ -n $teacher_model ]]; then check_model "$teacher_model"; teacher_model=$CHECKED; fi
   teacher_model=${teacher_model:-$model} name=$name-$(basename "$model")
-  sft_steps=$((minutes / 3 < 60 ? minutes / 3 : 60)) grpo_steps=$((minutes / 4 < 45 ? minutes / 4 : 45)) grpo_rate=5e-5 questions=$((minutes * 2))
+  sft_steps=$((minutes / 3 < 60 ? minutes / 3 : 60)) grpo_steps=$((minutes / 4 < 45 ? minutes / 4 : 45)) grpo_rate=1e-4 draw=(--keep $((minutes * 2)) "$minutes")
+  # A pretrained model that does not know the user's documents rarely puts the right one in the first three: its rank is what there is to learn from.
+  export OVERTAKE_GOLD_NDCG=${OVERTAKE_GOLD_NDCG:-1} OVERTAKE_RAG_TOP_K=${OVERTAKE_RAG_TOP_K:-10}
+  split=(--split 0.9 0 0.1)  # no run here validates, and of a small teacher's rewrites few are worth learning
 elif [[ -n $teacher_model ]]; then die "--teacher-model is for --model: name the student too"
 fi
 claim "${out:-$ROOT/output/quickstart/$name}" "$corpus${model:+ with $model}" "$fresh"
@@ -70,13 +73,14 @@ enter
 # A folder with one qrels.tsv gets a held-out side of its own; one that was published with qrels/test.tsv keeps it.
 kb=$OUT/$tenant
 stage "knowledge base and services"
-[[ -d $kb ]] || python tools/hold_out.py "$corpus" "$kb" --share 0.2
+[[ -d $kb ]] || python tools/hold_out.py "$corpus" "$kb" --share 0.2 "${draw[@]}"
 start rag python tools/serve_rag.py "$tenant=$kb"
 export OVERTAKE_RAG_URL=$URL
 echo "RAG service:      $URL  (log/rag.log)"
 if [[ -n $model && -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   # Its rewrites and verdicts are kept: once all are there nobody is asked again but the judge of RL.
   deploy PROFILE=cpu INFER= ROLE=teacher MODEL="$teacher_model"
+  own_teacher=${services[-1]}
   # On a CPU ten answers at once take their time, and are worth waiting for.
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=teacher OVERTAKE_TEACHER_TIMEOUT=${OVERTAKE_TEACHER_TIMEOUT:-300}
   echo "teacher:          $teacher_model, served at $URL  (log/deploy.log); the judge is the same model"
@@ -95,20 +99,19 @@ export OVERTAKE_RAG_SCORE_THRESHOLD=0
 
 sheet=$OUT/questions.xlsx
 stage "sheet -> teacher's rewrites -> live retrieval -> training files"
-if [[ -n $model ]]; then
-  # Drawn, for the first ones of a sheet are of one topic and none of them is held out; the same ones whenever it runs.
-  sheet=$OUT/questions.jsonl
-  [[ -f $sheet ]] || shuf -n "$questions" --random-source=<(yes) "$kb/queries.jsonl" >"$sheet"
-elif [[ ! -f $sheet ]]; then
+# With --model the sheet is what was drawn of the questions; a tenant's own sheet holds them all.
+if [[ -n $model ]]; then sheet=$kb/queries.jsonl; elif [[ ! -f $sheet ]]; then
   if [[ -f $corpus/questions.xlsx ]]; then cp "$corpus/questions.xlsx" "$sheet"; else sheet=$kb/queries.jsonl; fi
 fi
 answered "$OUT/teacher.xlsx" python tools/generate.py "$sheet" "$OUT/teacher.xlsx" --tenant "$tenant"
 answered "$OUT/validated.xlsx" python tools/validate.py "$OUT/teacher.xlsx" "$OUT/validated.xlsx" --qrels "$kb" --judge
-[[ -f $OUT/data/convert_stats.json ]] || python tools/convert.py "$OUT/validated.xlsx" "$OUT/data" --qrels "$kb" --require-gain
+[[ -f $OUT/data/convert_stats.json ]] || python tools/convert.py "$OUT/validated.xlsx" "$OUT/data" --qrels "$kb" --require-gain "${split[@]}"
 
 # A worthless judge was left out, in words that stand above.
 judged=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["judged"])' "$OUT/data/convert_stats.json")
 judge=(); if ((judged)); then judge=(--judge); else echo "no judge: its verdicts were worth nothing, and RL goes by retrieval alone"; fi
+# The teacher of one's own has nothing more to say then, and the trainings want its memory.
+if [[ -n $own_teacher ]] && ! ((judged)); then kill -TERM -- "-$own_teacher"; fi
 
 # ---------------------------------------------------------------- doctor
 
@@ -128,6 +131,8 @@ tuner=full student=$OUT/base sft_rate=1e-3 batch=(--per_device_train_batch_size 
 if [[ -n $model ]]; then
   # Adapters on a student that can read already; the family is read from its folder, and an interrupted run goes on from the last save.
   tiny=(--truncation_strategy left) tuner=lora student=$model sft_rate=2e-4 batch=(--per_device_train_batch_size 8) saving=5
+  # Three times through the rows at most: a small teacher leaves a dozen, and more of them would be learnt by heart.
+  rows=$(wc -l <"$OUT/data/train.jsonl") most=$((rows * 3 / 8 + 1)) sft_steps=$((sft_steps < most ? sft_steps : most))
 else
 stage "student: a tiny Qwen3 with a tokenizer of its own, pre-trained on the documents"
 [[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_model "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" "${base[@]}"
@@ -154,10 +159,11 @@ of_rl=(--per_device_train_batch_size 64 --gradient_accumulation_steps 1 --max_le
 # shellcheck disable=SC2317  # called by its algorithm
 train_GRPO() {
   if [[ -n $model ]]; then
+    # Without a KL term: so few steps do not run away, and the reference would cost a quarter of each.
     quiet grpo env PROFILE=cpu-vllm SFT_ADAPTER="$(last "$OUT/sft")" DATASET="$OUT/data/rl_train.jsonl" OUTPUT_DIR="$OUT/grpo" \
       bash recipes/grpo_rag.sh "${tiny[@]}" --per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --max_completion_length 32 \
       --temperature 1.0 --top_p 1.0 --vllm_max_model_len 1024 --eval_strategy no --save_strategy steps --save_steps "$saving" --logging_steps 1 \
-      --learning_rate "$grpo_rate" --beta 0.01 --warmup_ratio 0.02 --max_steps "$grpo_steps" "${RESUME[@]}"
+      --learning_rate "$grpo_rate" --beta 0 --warmup_ratio 0.02 --max_steps "$grpo_steps" "${RESUME[@]}"
     return
   fi
   quiet grpo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=lora DATASET="$OUT/data/rl_train.jsonl$rl_rows" OUTPUT_DIR="$OUT/grpo" \
