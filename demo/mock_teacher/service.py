@@ -136,8 +136,8 @@ class Tasks:
         raise Refused(
             400,
             f"{NAME} is no model: it knows this project's system prompts judge_medical, judge_rubrics, write_rubrics and extract_profile, "
-            "with a knowledge base rewrite_<tenant>, judge_rewrite and judge_group, with a finance sample solve_finance, judge_reasoning and "
-            "judge_finance; for any other set OVERTAKE_TEACHER_BASE_URL to a real model",
+            "with a knowledge base rewrite_<tenant>, judge_rewrite and judge_group, with a finance sample solve_finance, judge_reasoning "
+            "and judge_finance; for any other set OVERTAKE_TEACHER_BASE_URL to a real model",
             "unknown_task",
         )
 

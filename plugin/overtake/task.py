@@ -312,13 +312,15 @@ class Attacks:
 
 @dataclass(frozen=True)
 class Line:
-    """A line that people read: words as they are, and a note in English and Chinese."""
+    """A line that people read: words, and a note in English and Chinese."""
 
     text: str
     en: str = ""
     zh: str = ""
     good: bool | None = None
     """Whether it speaks for the answer or against it; None for neither."""
+    text_zh: str = ""
+    """The words in Chinese, where they are ours; "" for words that are shown as they are."""
 
 
 @dataclass(frozen=True)

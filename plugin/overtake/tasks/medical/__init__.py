@@ -100,7 +100,16 @@ TASK = Task(
     tab=Tab(
         "Medicine",
         "医学问答",
-        (Input(QUESTION, "Question", "问题", lines=3), Input(REFERENCE, "A right answer, if there is one", "参考答案（可空）", lines=2)),
+        (
+            Input(QUESTION, "Question", "问题", lines=3),
+            Input(REFERENCE, "A right answer, if there is one", "参考答案（可空）", lines=2),
+            Input(
+                RUBRICS,
+                "Rubric items, one a line: [+5] says when to see a doctor",
+                "评分项（可空，每行一项，如 [+5] 让患者拨打120）",
+                lines=3,
+            ),
+        ),
         parts=lazy(f"{_HERE}.tab:parts"),
         note=(
             "For those who build and check the model. Nothing here is medical advice; a doctor reads it before any patient does.",
