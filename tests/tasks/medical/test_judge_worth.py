@@ -19,7 +19,7 @@ ROWS = [
 
 
 def line(question, name):
-    return next(text for text in question.splitlines() if text.startswith(name)).partition("：")[2]
+    return next((text for text in question.splitlines() if text.startswith(name)), "").partition("：")[2]
 
 
 def verdict(*parts):
