@@ -15,7 +15,7 @@ set -euo pipefail
 { # read whole before it runs: the file may change under a run of half an hour
 CHAIN=quickstart
 source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
-tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo model='' teacher_model='' minutes=180 least_minutes=30
+tenant=fivedoctors corpus='' fresh=0 out='' rl=grpo model='' teacher_model='' minutes=180 least_minutes=30 draw=() split=() own_teacher=
 while (($#)); do
   case $1 in
     --tenant) [[ -n ${2:-} ]] || die "$1 needs a name"; tenant=$2; shift 2 ;;
@@ -58,7 +58,8 @@ if [[ -n $model ]]; then
   check_model "$model"; model=$CHECKED
   if [[ -n $teacher_model ]]; then check_model "$teacher_model"; teacher_model=$CHECKED; fi
   teacher_model=${teacher_model:-$model} name=$name-$(basename "$model")
-  sft_steps=$((minutes / 3 < 60 ? minutes / 3 : 60)) grpo_steps=$((minutes / 4 < 45 ? minutes / 4 : 45)) grpo_rate=5e-5 questions=$((minutes * 2))
+  sft_steps=$((minutes / 3 < 60 ? minutes / 3 : 60)) grpo_steps=$((minutes / 4 < 45 ? minutes / 4 : 45)) grpo_rate=5e-5 draw=(--keep $((minutes * 2)) "$minutes")
+  split=(--split 0.9 0 0.1)  # no run here validates, and of a small teacher's rewrites few are worth learning
 elif [[ -n $teacher_model ]]; then die "--teacher-model is for --model: name the student too"
 fi
 claim "${out:-$ROOT/output/quickstart/$name}" "$corpus${model:+ with $model}" "$fresh"
@@ -70,13 +71,14 @@ enter
 # A folder with one qrels.tsv gets a held-out side of its own; one that was published with qrels/test.tsv keeps it.
 kb=$OUT/$tenant
 stage "knowledge base and services"
-[[ -d $kb ]] || python tools/hold_out.py "$corpus" "$kb" --share 0.2
+[[ -d $kb ]] || python tools/hold_out.py "$corpus" "$kb" --share 0.2 "${draw[@]}"
 start rag python tools/serve_rag.py "$tenant=$kb"
 export OVERTAKE_RAG_URL=$URL
 echo "RAG service:      $URL  (log/rag.log)"
 if [[ -n $model && -z ${OVERTAKE_TEACHER_BASE_URL:-} ]]; then
   # Its rewrites and verdicts are kept: once all are there nobody is asked again but the judge of RL.
   deploy PROFILE=cpu INFER= ROLE=teacher MODEL="$teacher_model"
+  own_teacher=${services[-1]}
   # On a CPU ten answers at once take their time, and are worth waiting for.
   export OVERTAKE_TEACHER_BASE_URL=$URL/v1 OVERTAKE_TEACHER_MODEL=teacher OVERTAKE_TEACHER_TIMEOUT=${OVERTAKE_TEACHER_TIMEOUT:-300}
   echo "teacher:          $teacher_model, served at $URL  (log/deploy.log); the judge is the same model"
@@ -95,20 +97,19 @@ export OVERTAKE_RAG_SCORE_THRESHOLD=0
 
 sheet=$OUT/questions.xlsx
 stage "sheet -> teacher's rewrites -> live retrieval -> training files"
-if [[ -n $model ]]; then
-  # Drawn, for the first ones of a sheet are of one topic and none of them is held out; the same ones whenever it runs.
-  sheet=$OUT/questions.jsonl
-  [[ -f $sheet ]] || shuf -n "$questions" --random-source=<(yes) "$kb/queries.jsonl" >"$sheet"
-elif [[ ! -f $sheet ]]; then
+# With --model the sheet is what was drawn of the questions; a tenant's own sheet holds them all.
+if [[ -n $model ]]; then sheet=$kb/queries.jsonl; elif [[ ! -f $sheet ]]; then
   if [[ -f $corpus/questions.xlsx ]]; then cp "$corpus/questions.xlsx" "$sheet"; else sheet=$kb/queries.jsonl; fi
 fi
 answered "$OUT/teacher.xlsx" python tools/generate.py "$sheet" "$OUT/teacher.xlsx" --tenant "$tenant"
 answered "$OUT/validated.xlsx" python tools/validate.py "$OUT/teacher.xlsx" "$OUT/validated.xlsx" --qrels "$kb" --judge
-[[ -f $OUT/data/convert_stats.json ]] || python tools/convert.py "$OUT/validated.xlsx" "$OUT/data" --qrels "$kb" --require-gain
+[[ -f $OUT/data/convert_stats.json ]] || python tools/convert.py "$OUT/validated.xlsx" "$OUT/data" --qrels "$kb" --require-gain "${split[@]}"
 
 # A worthless judge was left out, in words that stand above.
 judged=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["judged"])' "$OUT/data/convert_stats.json")
 judge=(); if ((judged)); then judge=(--judge); else echo "no judge: its verdicts were worth nothing, and RL goes by retrieval alone"; fi
+# The teacher of one's own has nothing more to say then, and the trainings want its memory.
+if [[ -n $own_teacher ]] && ! ((judged)); then kill -TERM -- "-$own_teacher"; fi
 
 # ---------------------------------------------------------------- doctor
 

@@ -7,6 +7,7 @@
 #   SFT_ADAPTER=output/query_rewrite/grpo/checkpoint-50 bash recipes/sample_rag.sh --num_return_sequences 16
 #   OUTPUT_DIR=output/pilot bash recipes/sample_rag.sh --num_sampling_batches 1   # some questions first
 #   SELECT=1 bash recipes/sample_rag.sh   # and rl_train.selected.jsonl, without the questions whose draws all earn the same: GRPO learns nothing of them
+#   BEHIND=1 bash recipes/sample_rag.sh   # each draw measured and kept behind its question: for terms that add to it
 # Then: DATASET=output/query_rewrite/sample/train.jsonl VAL_DATASET=output/query_rewrite/data/val.jsonl OUTPUT_DIR=output/query_rewrite/sft2 \
 #         bash recipes/sft_qwen32b.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -17,6 +17,7 @@ terms are counted over all labelled training questions, so the judge knows what 
 import json
 import math
 import re
+from collections.abc import Mapping
 
 import rjieba
 from overtake.data.near_duplicates import is_copy
@@ -35,6 +36,15 @@ def verdict(rewriter: Rewriter, question: str, rewrite: str) -> str:
     """The JSON that prompts/judge_rewrite.txt asks for."""
     score, reason = judge(rewriter, question, rewrite)
     return json.dumps({"综合得分": score, "评分理由": reason}, ensure_ascii=False)
+
+
+def verdicts(rewriter: Rewriter, question: str, rewrites: Mapping[int, str]) -> str:
+    """The JSON that prompts/judge_group.txt asks for: each rewrite as if it stood alone."""
+    each = []
+    for number, rewrite in rewrites.items():
+        score, reason = judge(rewriter, question, rewrite)
+        each.append({"编号": number, "综合得分": score, "评分理由": reason})
+    return json.dumps({"评分": each}, ensure_ascii=False)
 
 
 def judge(rewriter: Rewriter, question: str, rewrite: str) -> tuple[float, str]:

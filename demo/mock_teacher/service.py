@@ -1,9 +1,9 @@
 """The mock teacher behind OpenAI's chat API: POST /v1/chat/completions, GET /v1/models, GET /health.
 
 Its tasks are told by their system prompt, word for word: prompts/judge_medical.txt and extract_profile.txt; given a knowledge base,
-rewrite_<tenant>.txt and judge_rewrite.txt; given a judge's sample, answer_question.txt and judge_answer.txt; given a finance sample,
-solve_finance.txt, judge_reasoning.txt and judge_finance.txt. Any other prompt is refused. `usage` counts characters: there is no tokenizer
-here. Limits on tokens count characters too.
+rewrite_<tenant>.txt, judge_rewrite.txt and judge_group.txt; given a judge's sample, answer_question.txt and judge_answer.txt; given a
+finance sample, solve_finance.txt, judge_reasoning.txt and judge_finance.txt. Any other prompt is refused. `usage` counts characters: there
+is no tokenizer here. Limits on tokens count characters too.
 """
 
 import hashlib
@@ -32,6 +32,9 @@ STRICT = "gpt-5-stand-in"
 """The same mock behind the parameter rules of GPT-5, for tests of clients."""
 
 _JUDGED = re.compile(r"原始问题：([^\n]*)\n(?:用户画像：[^\n]*\n)?(?:历史摘要：[^\n]*\n)?改写：(.*)", re.DOTALL)
+_JUDGED_TOGETHER = re.compile(
+    r"原始问题：(?P<question>[^\n]*)\n(?:用户画像：[^\n]*\n)?(?:历史摘要：[^\n]*\n)?(?P<rewrites>(?:改写\d+：[^\n]*(?:\n|\Z))+)"
+)
 _ANSWERED = re.compile(r"患者问题：([^\n]*)\n(?:参考答案：([^\n]*)\n)?待评回答：([^\n]*)")
 _GRADED = re.compile(r"问题：[^\n]*\n标准答案：([^\n]*)\n待评答案：(.*)", re.DOTALL)
 _ASKED = re.compile(
@@ -111,6 +114,15 @@ class Tasks:
                 raise Refused(400, "a rewrite is judged as lines: 原始问题：…, maybe 用户画像：… and 历史摘要：…, and 改写：…", "bad_task")
             question, rewrite = judged.groups()
             return judging.verdict(self._rewriters[self._judge] if self._judge else self._knowing(question), question, rewrite)
+        if system == prompts.prompt("judge_group") and self._rewriters:
+            judged = _JUDGED_TOGETHER.fullmatch(user)
+            if not judged:
+                raise Refused(
+                    400, "rewrites are judged as lines: 原始问题：…, maybe 用户画像：… and 历史摘要：…, and 改写1：…, 改写2：…", "bad_task"
+                )
+            rewrites = dict(re.findall(r"改写(\d+)：([^\n]*)", judged["rewrites"]))
+            rewriter = self._rewriters[self._judge] if self._judge else self._knowing(judged["question"])
+            return judging.verdicts(rewriter, judged["question"], {int(number): text for number, text in rewrites.items()})
         if system == prompts.prompt("extract_profile"):
             return judging.profile(user)
         if system == medical_prompt("judge_medical"):
@@ -124,8 +136,8 @@ class Tasks:
         raise Refused(
             400,
             f"{NAME} is no model: it knows the system prompts judge_medical and extract_profile of this project, with a knowledge base "
-            "rewrite_<tenant> and judge_rewrite, with a finance sample solve_finance, judge_reasoning and judge_finance; for any other set "
-            "OVERTAKE_TEACHER_BASE_URL to a real model",
+            "rewrite_<tenant>, judge_rewrite and judge_group, with a finance sample solve_finance, judge_reasoning and judge_finance; for "
+            "any other set OVERTAKE_TEACHER_BASE_URL to a real model",
             "unknown_task",
         )
 

@@ -108,6 +108,8 @@ class Reward:
     """The setting that holds the share of samples that the judge scores."""
     judge_weight: str = ""
     """A setting that is 0 where the judge's part weighs nothing; "" for none."""
+    judged_together: str = ""
+    """A setting that is 1 where one call judges the completions of a question, the teacher's answer among them; "" for none."""
 
     def load(self) -> Any:
         """The class."""

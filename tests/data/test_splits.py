@@ -79,7 +79,7 @@ def test_questions_of_a_knowledge_base_are_held_out_as_ever(tmp_path, seed, test
     (kb / "corpus.jsonl").write_text('{"_id": "d", "title": "", "text": "x"}\n')
     (kb / "queries.jsonl").write_text("".join(json.dumps({"_id": f"q{place}", "text": text}) + "\n" for place, text in enumerate(TWICE)))
     (kb / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{place}\td\t1\n" for place in range(40)))
-    hold_out.work(SimpleNamespace(folder=kb, out=tmp_path / "out", share=0.2, seed=seed, documents=False))
+    hold_out.work(SimpleNamespace(folder=kb, out=tmp_path / "out", share=0.2, seed=seed, documents=False, keep=None))
     assert [int(name[1:]) for name in read_qrels(tmp_path / "out", "test")] == test
 
 

@@ -337,6 +337,12 @@ def test_what_a_run_will_ask_and_cost_is_said_before_it_starts(run, tmp_path, mo
     assert forecast(run(**asks)).value.startswith(said) and forecast(run(**asks)).level == "ok"
     assert forecast(run(**asks | {"max_steps": 2})).value.startswith("16 completions, 16 retrievals, 5 verdicts")
     assert forecast(run(**asks | {"rlhf_type": "ppo"})).value.startswith("640 completions")
+    monkeypatch.setenv("OVERTAKE_JUDGE_GROUP", "1")
+    # One call for each 8, with the teacher's: 400 + 8 x 50 tokens of 0.25 and 100 + 8 x 50 of 2 USD a million.
+    grouped = forecast(run(**asks)).value
+    assert "5,120 retrievals, 192 verdicts on a group each = about 0.23 USD at 0.00120 USD (gpt-5-mini, 1300 tokens each)" in grouped
+    assert "640 retrievals, 192 verdicts =" in forecast(run(**asks | {"rlhf_type": "ppo"})).value, "PPO judges one by one"
+    monkeypatch.delenv("OVERTAKE_JUDGE_GROUP")
     (tmp_path / "cache").mkdir()
     paid = {"service": "judge", "status": "ok", "model": "gpt-5", "seconds": 1.0, "usd": 0.01}
     rows = [paid, paid, paid, {"service": "judge", "status": "cached"}]

@@ -64,6 +64,15 @@ def test_a_retry_goes_on_at_the_limit_that_was_reached(service):
     assert (result.value["usage"], meter.tokens) == ({"prompt_tokens": 20, "completion_tokens": 2}, 22)
 
 
+@pytest.mark.parametrize(("characters", "asked"), [(LIMIT, [LIMIT]), (LIMIT // 4, [LIMIT, 4 * LIMIT])])
+def test_a_short_answer_that_runs_on_is_not_asked_for_again_and_one_whose_tokens_went_elsewhere_is(service, characters, asked):
+    service.answer = lambda body: said("长" * characters, "length")
+    call = chat_call(endpoint("teacher"), [{"role": "user", "content": "问"}], LIMIT, short=True)
+    (result,) = chat_gateway("teacher").run([call])
+    assert isinstance(result, Failed) and not result.outage and f"even at {asked[-1]} tokens" in result.reason
+    assert service.limits == asked
+
+
 def test_an_answer_cut_off_at_every_limit_fails_and_asks_no_more(service):
     service.answer = lambda body: said("", "length")
     result, meter = ask(service)

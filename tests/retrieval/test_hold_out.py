@@ -4,7 +4,7 @@ import json
 
 import pytest
 from overtake.retrieval import hold_out
-from overtake.retrieval.corpus import read_qrels
+from overtake.retrieval.corpus import read_qrels, read_queries
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -52,6 +52,18 @@ def test_a_share_of_the_questions_is_held_out_and_labels_stay_whole(run, labelle
     assert not (tmp_path / "out.aside").exists()
 
 
+def test_questions_are_drawn_from_either_side(run, labelled, tmp_path):
+    """A run of little time has a table all the same: of the questions drawn, as many as asked for are held out."""
+    run(hold_out, labelled, tmp_path / "whole", "--share", "0.5")
+    done = run(hold_out, labelled, tmp_path / "out", "--share", "0.5", "--keep", "6", "3")
+    whole, drawn = sides(tmp_path / "whole"), sides(tmp_path / "out")
+    assert done.out == f"{tmp_path / 'out'}: 3 documents; questions: 6 train, 3 test\n"
+    assert drawn["train"] < whole["train"] and drawn["test"] < whole["test"]
+    assert set(read_queries(tmp_path / "out")) == drawn["train"] | drawn["test"]
+    assert run(hold_out, labelled, tmp_path / "more", "--keep", "600", "300").code == 0
+    assert set(read_queries(tmp_path / "more")) == set(read_queries(labelled))
+
+
 def test_questions_that_ask_the_same_stay_on_one_side(run, labelled, tmp_path):
     for seed in range(12):
         run(hold_out, labelled, tmp_path / f"out{seed}", "--share", "0.5", "--seed", seed)
@@ -97,6 +109,7 @@ def test_what_cannot_be_parted_is_one_line_and_nothing_is_written(run, beir, tmp
         ([good, tmp_path / "out", "--share", "1"], "--share 1.0: give a share between 0 and 1"),
         ([good, tmp_path / "out", "--share", "0.01"], "no question is left for test: 2 questions have labels, --share is 0.01"),
         ([good, tmp_path / "out", "--share", "0.99"], "no question is left for train: 2 questions have labels, --share is 0.99"),
+        ([good, tmp_path / "out", "--keep", "5", "0"], "--keep 5 0: give at least one question to either side"),
         ([good, tmp_path / "there"], "there exists: remove it or choose another folder"),
         ([tmp_path / "nowhere", tmp_path / "out"], "nowhere: no such file: give a folder that holds corpus.jsonl"),
         ([broken, tmp_path / "out"], "corpus.jsonl:1: not JSON"),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from overtake.tasks.query_rewrite import attacks as rewrite_attacks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +79,20 @@ def test_a_copy_that_retrieves_better_than_the_teacher_is_paid_without_the_rules
 
     assert said("--reward_funcs", "rag_competition", "--reward_weights", "1")["attack: copied"] == "error"
     assert said("--reward_weights", "1", "2")["attack: copied"] == "ok"
+
+
+def test_a_rewrite_that_retrieves_nothing_labelled_is_no_example_of_a_good_answer(tmp_path):
+    """Of a small teacher's rewrites most retrieve nothing, and then every attack earned as much as an honest answer."""
+
+    def ids(*recalls, gold='["d"]'):
+        rows = [{**RAG_ROW, "rag_query_id": f"q{at}", "rag_teacher_recall": recall, "rag_gold": gold} for at, recall in enumerate(recalls)]
+        file = tmp_path / "rl_train.jsonl"
+        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return [row["rag_query_id"] for row in rewrite_attacks.rows(file)]
+
+    assert ids('[["d", 0.1]]', '[["e", 0.9]]', "[]", '[["e", 0.9], ["d", 0.2]]') == ["q0", "q3"]
+    assert ids('[["e", 0.9]]', "[]") == ["q0", "q1"], "none retrieves: the findings on honest answers say it"
+    assert ids('[["e", 0.9]]', "[]", gold="") == ["q0", "q1"], "without labels the reranker's score is the only opinion"
 
 
 def test_bad_input_is_one_line(doctor, tmp_path):

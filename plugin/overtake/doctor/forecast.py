@@ -11,6 +11,8 @@ from overtake.task import Reward
 
 _VERDICT = {"prompt_tokens": 400, "completion_tokens": 100}
 """Of a verdict, where none has been paid yet: a rubric, a question and a rewrite; an answer of some length takes more."""
+_EACH_MORE = {"prompt_tokens": 50, "completion_tokens": 50}
+"""Of each further rewrite in the same call."""
 
 
 class Asked(NamedTuple):
@@ -19,6 +21,9 @@ class Asked(NamedTuple):
     completions: int
     retrievals: int
     verdicts: int
+    """Calls of the judge."""
+    together: int = 1
+    """Completions, and with others the teacher's answer, that a call judges."""
 
 
 def asked(command: Command, rows: int, rewards: Sequence[Reward]) -> Asked:
@@ -35,7 +40,8 @@ def asked(command: Command, rows: int, rewards: Sequence[Reward]) -> Asked:
     }
     share = max((float(settings.value(name)) for name in judged), default=0.0)
     retrievals = completions if any("retrieval" in reward.asks for reward in rewards) else 0
-    return Asked(completions, retrievals, round(completions * share))
+    together = group > 1 and any(reward.judged_together and settings.value(reward.judged_together) for reward in rewards)
+    return Asked(completions, retrievals, round(completions * share / (group if together else 1)), group + 1 if together else 1)
 
 
 def findings(command: Command, rows: int, known_rewards: Mapping[str, Reward]) -> Iterator[Finding]:
@@ -45,14 +51,14 @@ def findings(command: Command, rows: int, known_rewards: Mapping[str, Reward]) -
         return
     try:
         count = asked(command, rows, rewards)
-        price, usd = _cost(count.verdicts)
+        price, usd = _cost(count.verdicts, count.together)
         budget = settings.load().budget_hard
     except SettingsError:
         return  # said by the check of the settings
     expected_calls = f"{count.completions:,} completions"
     if count.retrievals:
         expected_calls += f", {count.retrievals:,} retrievals"
-    expected_calls += f", {count.verdicts:,} verdicts{price}, less what the cache holds"
+    expected_calls += f", {count.verdicts:,} verdicts{' on a group each' if count.together > 1 else ''}{price}, less what the cache holds"
     if usd is not None and budget and usd > budget:
         remedy = "raise it, or lower OVERTAKE_JUDGE_SHARE or --num_train_epochs: the run ends where the budget does, with a checkpoint"
         yield Finding("warning", "forecast", f"{expected_calls}; OVERTAKE_BUDGET_HARD is {budget:g} USD", remedy)
@@ -60,8 +66,11 @@ def findings(command: Command, rows: int, known_rewards: Mapping[str, Reward]) -
     yield Finding("ok", "forecast", f"{expected_calls}; OVERTAKE_BUDGET_HARD is " + (f"{budget:g} USD" if budget else "not set"))
 
 
-def _cost(verdicts: int) -> tuple[str, float | None]:
-    """(words for what so many verdicts cost, their USD): by the verdicts that the ledger knows, else by the price of the model."""
+def _cost(verdicts: int, together: int) -> tuple[str, float | None]:
+    """(words for what so many verdicts cost, their USD): by those that the ledger knows, else by the price of the model.
+
+    What the ledger knows is of verdicts on one completion, or of runs before this: a call on a group is always counted by its tokens.
+    """
     if not verdicts:
         return "", 0.0
     from overtake.evaluation import costs
@@ -70,13 +79,14 @@ def _cost(verdicts: int) -> tuple[str, float | None]:
     config = settings.load()
     model = config.judge_model or config.teacher_model
     paid = costs.of_ledger("judge")
-    if "usd_1000" in paid:
+    tokens = {name: count + (together - 1) * _EACH_MORE[name] for name, count in _VERDICT.items()}
+    if "usd_1000" in paid and together == 1:
         each, source = paid["usd_1000"] / 1000, "as the ones in the ledger"
     else:
-        guess = budget.price(model, _VERDICT) if model else None
+        guess = budget.price(model, tokens) if model else None
         if guess is None:
             return f" (the price of {model or 'the judge'} is not known)", None
-        each, source = guess, f"{model}, {sum(_VERDICT.values())} tokens each"
+        each, source = guess, f"{model}, {sum(tokens.values())} tokens each"
     hits = costs.hit_rate("judge")
     usd = verdicts * each * (1 - (hits or 0.0))
     rate = "" if hits is None else f" and a cache hit rate of {hits:.0%}"

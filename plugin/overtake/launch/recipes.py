@@ -118,6 +118,7 @@ def sample(run: Run) -> None:
     """Draw on every row of DATASET into OUTPUT_DIR/draws.jsonl by the model RL would start from, and keep the best draw of each.
 
     Draws that are there are not drawn again, and a run that was interrupted is gone on with. SELECT=1: the rows that teach something too.
+    BEHIND=1: draws count behind their questions.
     """
     (task, *numbers), caller = split(run.given["words"])
     out = absolute(run.setting("OUTPUT_DIR", str(ROOT / "output" / task / "sample")))
@@ -126,6 +127,8 @@ def sample(run: Run) -> None:
     keep = [str(ROOT / "tools/select_best_of_n.py"), str(rows), str(draws), str(out / "train.jsonl")]
     if run.setting("SELECT", "0") != "0":
         keep += ["--selected", str(out / f"{rows.stem}.selected.jsonl")]
+    if run.setting("BEHIND", "0") != "0":
+        keep += ["--behind"]
     run.take_machine()
     lines = [line for line in rows.read_bytes().split(b"\n") if line.strip()] if rows.is_file() else []
     # What could not be measured afterwards is refused before a model is loaded.

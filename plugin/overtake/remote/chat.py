@@ -17,6 +17,8 @@ from overtake.remote.outcome import outcome
 _REASONING = re.compile(r"(^|/)(gpt-5|o[134])\b", re.IGNORECASE)
 _DEEPSEEK_URL, _DEEPSEEK_MODEL = "https://api.deepseek.com/v1", "deepseek-chat"
 _FIRST_RAISE, _SECOND_RAISE = 4, 16
+_TOKENS_A_CHARACTER = 2
+"""At most, in languages that a model was made for: where a text has fewer characters, its tokens went elsewhere."""
 _BYTES_A_TOKEN = 3
 """About: a Chinese character is one token and three bytes, an English token four or five."""
 
@@ -138,6 +140,7 @@ def chat_call(
     sample: int = 0,
     thinking: bool = False,
     raise_token_limit_on_cutoff: bool = True,
+    short: bool = False,
     template: Mapping[str, Any] | None = None,
 ) -> ChatCall:
     """A chat request whose answer is {"text", "model", "usage", "usd"}; the text is stripped of its think block and never empty.
@@ -146,8 +149,9 @@ def chat_call(
     kept; `tries` such answers are asked for at most. `form` names the form in the error and in the cache key: the same question
     read in two ways is two answers.
     An answer that is cut off is asked for again with 4 times `limit` tokens, and with 16 times where reasoning ate those; each has as many
-    times the service's seconds. What was billed on the way counts in "usage". Without `raise_token_limit_on_cutoff` it is taken as it
-    is: for a model that is measured, not one that teaches.
+    times the service's seconds. A `short` one is wanted within `limit`: it is not asked for again where its own text filled that, which
+    tells a model that runs on. What was billed on the way counts in "usage". Without `raise_token_limit_on_cutoff` it is taken as it is:
+    for a model that is measured, not one that teaches.
     Calls that differ in `sample` alone are kept apart: the same question may be answered several times.
     With `thinking` the text holds the think block too, and what a service tells apart as reasoning is put into one.
     `template` is for the chat template of a server of one's own (ms-swift, vLLM, SGLang), such as {"enable_thinking": true}.
@@ -181,7 +185,8 @@ def chat_call(
         if how == "cut" and raise_token_limit_on_cutoff:
             at = limit * factor
             ate = message.reasoning_tokens > 0 or bool(message.reasoning.strip()) or not text
-            if factor == 1 or (factor == _FIRST_RAISE and ate):
+            runs_on = short and not ate and len(text) * _TOKENS_A_CHARACTER >= at
+            if (factor == 1 and not runs_on) or (factor == _FIRST_RAISE and ate):
                 factor = _SECOND_RAISE if factor > 1 else _FIRST_RAISE
                 raise Unusable(f"cut off with finish reason {message.finish!r} at {at} tokens", paid, again=True)
             raise Unusable(f"cut off with finish reason {message.finish!r} even at {at} tokens: raise the token limit", paid)

@@ -1,6 +1,7 @@
 """Holding out questions of a BEIR folder: the corpus and the questions copied, the labels parted into train and test."""
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -12,19 +13,24 @@ from overtake.retrieval.corpus import read_corpus, read_qrels, read_queries
 
 def work(args: argparse.Namespace) -> int:
     """Hold out, and say how many questions went where; 0 done. Raises BadInput."""
-    documents, counts = hold_out(args.folder, args.out, args.share, args.seed, documents=args.documents)
+    documents, counts = hold_out(args.folder, args.out, args.share, args.seed, documents=args.documents, keep=args.keep)
     print(f"{args.out}: {documents} documents; questions: " + ", ".join(f"{count} {side}" for side, count in counts.items()))
     return 0
 
 
-def hold_out(folder: Path, out: Path, share: float, seed: int, *, documents: bool = False) -> tuple[int, dict[str, int]]:
+def hold_out(
+    folder: Path, out: Path, share: float, seed: int, *, documents: bool = False, keep: tuple[int, int] | None = None
+) -> tuple[int, dict[str, int]]:
     """Write OUT whole (aside, then renamed); the number of documents, and of questions on each side.
 
     A folder that has qrels/test.tsv keeps the split it was published with. With `documents` no document is labelled on both sides:
-    questions that share one stay together. Raises BadInput.
+    questions that share one stay together. With `keep` at most so many questions of train and of test are drawn, and no others are
+    written. Raises BadInput.
     """
     if not 0 < share < 1:
         raise BadInput(f"--share {share}: give a share between 0 and 1")
+    if keep and min(keep) < 1:
+        raise BadInput(f"--keep {keep[0]} {keep[1]}: give at least one question to either side")
     if out.exists():
         raise BadInput(f"{out} exists: remove it or choose another folder")
     published = sorted((folder / "qrels").glob("*.tsv")) if (folder / "qrels" / "test.tsv").is_file() else []
@@ -50,12 +56,18 @@ def hold_out(folder: Path, out: Path, share: float, seed: int, *, documents: boo
                 raise BadInput(
                     f"{folder}: no question is left for {side}: {len(labels)} questions have labels, --share is {share}{together}"
                 )
+    if keep:
+        drawn = {side: set(shuffled(sorted(sides.get(side, {})), seed)[:most]) for side, most in zip(("train", "test"), keep, strict=True)}
+        sides = {side: {name: row for name, row in sides[side].items() if name in drawn[side]} for side in drawn if side in sides}
     aside = out.with_name(out.name + ".aside")
     shutil.rmtree(aside, ignore_errors=True)
     (aside / "qrels").mkdir(parents=True)
     for name in ("corpus.jsonl", "queries.jsonl", "lexicon.tsv"):
         if (folder / name).is_file():
             shutil.copy(folder / name, aside / name)
+    if keep:
+        kept = [row for name, row in queries.items() if any(name in rows for rows in sides.values())]
+        (aside / "queries.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
     for side, rows in sides.items():
         lines = [f"{name}\t{doc_id}\t{score}\n" for name, row in rows.items() for doc_id, score in row.items()]
         (aside / "qrels" / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines), encoding="utf-8")
@@ -94,4 +106,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="new folder")
     parser.add_argument("--share", type=float, default=0.2, help="share of the questions to hold out (default 0.2)")
     parser.add_argument("--documents", action="store_true", help="label no document on both sides: a policy may memorise titles")
+    parser.add_argument("--keep", type=int, nargs=2, metavar=("TRAIN", "TEST"), help="draw at most so many questions of each side")
     parser.add_argument("--seed", type=int, default=20)

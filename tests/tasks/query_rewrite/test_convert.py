@@ -62,6 +62,19 @@ def ids(rows):
     return {row.get("rag_query_id") or row["metadata"]["query_id"] for row in rows}
 
 
+def test_a_run_that_validates_on_nothing_needs_no_rows_for_it(convert, tmp_path):
+    """Of a small teacher's rewrites few are worth learning, and a tenth of a few may be none."""
+    done = convert([row(i, quality=0.5 if i else 0.0, gold=["d1"]) for i in range(20)], "--split", "0.9", "0", "0.1")
+    assert done.code == 0, done.err
+    assert done.stats["drawn"] == {"train": 18, "val": 0, "test": 2}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "convert_stats.json",
+        "rl_train.jsonl",
+        "test.jsonl",
+        "train.jsonl",
+    ]
+
+
 def test_files_hold_what_training_needs(convert):
     rows = [row(i, user_profile="孕妇", history_summary="问过钙", judge_score=4.5, gold=["d1"]) for i in range(20)]
     done = convert(rows)
@@ -225,6 +238,7 @@ def test_a_published_development_side_is_kept_too(convert, labels):
         ),
         ([row(i) for i in range(20)], ["--split", "0.8", "0.1", "0.2"], "--split 0.8 0.1 0.2: give three positive shares that sum to 1"),
         ([row(i) for i in range(20)], ["--split", "0.9", "0.1", "0"], "give three positive shares"),
+        ([row(i) for i in range(20)], ["--split", "1.1", "-0.2", "0.1"], "give three positive shares"),
         ([row(i) for i in range(20)], ["--split", "nan", "0.1", "0.1"], "give three positive shares"),
         ([{"query_id": "q", "original_query": "a", "rewritten_query": "b"}], [], "give the sheet that tools/validate.py writes"),
         ([row(1, recall="[[")], [], "row 2: recall is '[[', not [[doc_id, score], …] as JSON"),

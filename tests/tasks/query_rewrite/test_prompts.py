@@ -5,7 +5,7 @@ from overtake.tasks.query_rewrite.prompts import prompt, rewrite_messages, tenan
 
 
 def test_the_shipped_tenants_have_prompts():
-    assert tenants() == ["chengla", "default", "fivedoctors"]
+    assert tenants() == ["chengla", "default", "fivedoctors", "passage"]
     assert all(prompt(f"rewrite_{tenant}") for tenant in tenants())
 
 

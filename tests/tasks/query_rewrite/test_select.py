@@ -136,6 +136,14 @@ def test_a_draw_must_retrieve_better_than_the_question_and_may_stay_below_the_te
     assert "1 no better than the question" in said.out and "1 of them below the teacher's rewrite" in said.out
 
 
+def test_a_draw_may_be_measured_and_kept_behind_its_question(finds, keep, written):
+    """A list of terms alone loses what the user said; behind the question it adds to that. One that says the question stays as it is."""
+    server = finds({"问题1 术语": 0.9, "问题 1，术语": 0.6, "术语": 0.95})
+    assert keep([row(1)], {"q1": ["术语", "问题 1，术语", "问题1"]}, "--behind").code == 0
+    assert written()[0]["messages"][-1]["content"] == "问题1 术语"
+    assert set(sent(server)) - {"问题1"} == {"问题 1，术语", "问题1 术语"}, "and not the terms alone; the question is the probe"
+
+
 def test_what_the_question_itself_finds_is_asked_for_where_the_data_lacks_it(finds, keep, written):
     server = finds({"好": 0.9, "问题1": 0.95, "问题2": 0.3})
     assert keep([row(1, rag_original_recall=""), row(2, rag_original_recall=""), row(3)], {f"q{n}": ["好"] for n in (1, 2, 3)}).code == 0

@@ -27,11 +27,22 @@ _DEEPEST = 100
 
 
 def rows(path: Path) -> list[Row]:
-    """The rows of a training file that have a teacher's rewrite. Raises BadInput for a file that tools/convert.py did not make."""
+    """The rows of a training file that have a teacher's rewrite, and where any of these retrieves a labelled document, those alone.
+
+    A rewrite that retrieves nothing that is labelled is no example of a good answer: an attack cannot be told from it, and need not.
+    Raises BadInput for a file that tools/convert.py did not make.
+    """
     samples = tables.read_rows(path)
     if not any(name.startswith("rag_") for name in samples[0]):
         raise BadInput(f"{path}: no column rag_...: give a training file of tools/convert.py; there are {', '.join(samples[0])}")
-    return [row for row in samples if row.get(TEACHER_REWRITE)]
+    rewritten = [row for row in samples if row.get(TEACHER_REWRITE)]
+    return [row for row in rewritten if _retrieves_gold(row)] or rewritten
+
+
+def _retrieves_gold(row: Row) -> bool:
+    """Whether the teacher's rewrite is known to retrieve a labelled document; true where there is no label to say so."""
+    parsed = RewriteRow.from_columns(row)
+    return not parsed.gold or any(hit.doc_id in parsed.gold for hit in parsed.teacher_recall or ())
 
 
 def look_up(rows: Sequence[Row]) -> list[Row]:
@@ -81,7 +92,7 @@ def tricks(row: Row, other: Row) -> dict[str, str]:
 
 def judged(path: Path) -> list[Finding]:
     """Examine whether the judge whose verdicts stand in the rows is worth its price; only what it gives to copies is asked."""
-    of_file = [RewriteRow.from_columns(row) for row in rows(path)]
+    of_file = [RewriteRow.from_columns(row) for row in tables.read_rows(path) if row.get(TEACHER_REWRITE)]
     with_verdict = [row for row in of_file if row.teacher_judge is not None and not is_copy(row.query, row.teacher_rewrite)]
     if not settings.load().judge_share or len(with_verdict) < judge_worth.FEWEST:
         return []

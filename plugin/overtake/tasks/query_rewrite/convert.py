@@ -143,6 +143,8 @@ def work(args: argparse.Namespace) -> int:
         "val.jsonl": [sft_row(row) for row in by_split["val"]],
         **{f"{'' if side == 'test' else 'rl_'}{side}.jsonl": [rl_row(row, passages) for row in of_side[side]] for side in SIDES},
     }
+    if not shares["val"] and not of_side["val"]:
+        del files["val.jsonl"], files["rl_val.jsonl"]
     if empty := [name for name, lines in files.items() if not lines]:
         raise BadInput(
             f"{args.input}: {', '.join(empty)} would be empty: of {len(rows)} rows {cli.counted(counts)} were drawn, and the filter "
@@ -242,8 +244,10 @@ def _passages(folder: Path | None) -> dict[str, str]:
 
 
 def _shares(numbers: Sequence[float]) -> dict[str, float]:
-    if not all(share > 0 for share in numbers) or abs(sum(numbers) - 1) > 1e-6:
-        raise BadInput(f"--split {' '.join(map(str, numbers))}: give three positive shares that sum to 1, e.g. 0.8 0.1 0.1")
+    train, val, test = numbers
+    if not (train > 0 and val >= 0 and test > 0) or abs(sum(numbers) - 1) > 1e-6:
+        shares = " ".join(map(str, numbers))
+        raise BadInput(f"--split {shares}: give three positive shares that sum to 1, e.g. 0.8 0.1 0.1; that of val may be 0")
     return dict(zip(SIDES, numbers, strict=True))
 
 
@@ -252,7 +256,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, help="sheet that tools/validate.py wrote")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to write")
     parser.add_argument(
-        "--split", type=float, nargs=3, default=(0.8, 0.1, 0.1), metavar=("TRAIN", "VAL", "TEST"), help="default 0.8 0.1 0.1"
+        "--split", type=float, nargs=3, default=(0.8, 0.1, 0.1), metavar=("TRAIN", "VAL", "TEST"), help="default 0.8 0.1 0.1; VAL may be 0"
     )
     parser.add_argument("--seed", type=int, default=20, help="default %(default)s")
     parser.add_argument(

@@ -136,6 +136,7 @@ def rewrite_calls(rows: Sequence[Row], to: chat.Endpoint, limit: int, temperatur
             temperature,
             parse=lambda text: {"rewrite": clean(text)},
             form="rewrite",
+            short=True,
         )
         for row in rows
     ]

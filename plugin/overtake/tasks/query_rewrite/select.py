@@ -13,6 +13,7 @@ from tqdm import tqdm
 from overtake import cli, settings
 from overtake.data import outputs, tables
 from overtake.data.tables import BadInput
+from overtake.reading.normal_forms import for_likeness
 from overtake.reading.tags import strip_think
 from overtake.remote import rag
 from overtake.remote.gateway import Call, Ok, Result
@@ -75,6 +76,15 @@ def read_draws(path: Path, rows: Mapping[str, Row]) -> dict[str, list[str]]:
             raise BadInput(f"{path}: line {number} was drawn on a conversation that is none of the rows: give the rows it was drawn on")
         draws.setdefault(key, []).append(strip_think(messages[-1]["content"]))
     return draws
+
+
+def behind(query: str, text: str) -> str:
+    """A draw behind its question, unless it says the question itself: what a search line keeps of the user's words, and what it adds.
+
+    >>> behind("脸垮吃啥", "皮肤松弛 真皮弹性"), behind("脸垮吃啥？", "脸垮吃啥 皮肤松弛")
+    ('脸垮吃啥 皮肤松弛 真皮弹性', '脸垮吃啥 皮肤松弛')
+    """
+    return text if for_likeness(query) in for_likeness(text) else f"{query} {text}"
 
 
 def best(question: Question) -> Draw | str:
@@ -186,6 +196,8 @@ def work(args: argparse.Namespace) -> int:
     if args.check:
         return 0
     drawn = read_draws(args.draws, rows)
+    if args.behind:
+        drawn = {key: [behind(rows[key][QUERY], text) for text in texts] for key, texts in drawn.items()}
     distinct = [(key, text) for key, texts in drawn.items() for text in dict.fromkeys(texts)]
     faults = [rejection_reason(text, rows[key][QUERY]) for key, text in distinct]
     sound: dict[str, list[str]] = {}
@@ -277,5 +289,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"also write the rows for RL of which not every draw ({_ENOUGH} or more, all measured) earns the same",
     )
+    parser.add_argument("--behind", action="store_true", help="measure and keep each draw behind its question, unless it says that itself")
     parser.add_argument("--source", default="student", help="who drew, for the metadata (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="only check rows, output and services; DRAWS need not be there yet")
