@@ -9,6 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -184,7 +185,7 @@ class SharedStore(Store):
     def _read_answers(self, keys: Sequence[str]) -> dict[str, bytes]:
         values: dict[str, bytes] = {}
         for part in _parts(keys):
-            came = self._do(lambda part=part: self._redis.mget([_answer(key) for key in part]))
+            came = self._do(partial(self._redis.mget, [_answer(key) for key in part]))
             values |= {key: value for key, value in zip(part, came, strict=True) if value is not None}
         return values
 
@@ -197,7 +198,7 @@ class SharedStore(Store):
 
         try:
             for part in _parts([*answers.items()]):
-                self._do(lambda part=part: keep(part))
+                self._do(partial(keep, part))
             for claims in _parts(released):
                 self._run("release", [_claim(key) for key in claims], [self._me])
         except StoreGone:
@@ -252,7 +253,7 @@ class SharedStore(Store):
             self._do(lambda: self._redis.delete(f"{_PREFIX}owner:{self._me}"))
         self._redis.close()
 
-    def _run(self, script: str, keys: Sequence[str], values: Sequence[object]) -> Any:
+    def _run(self, script: str, keys: Sequence[str], values: Sequence[str | bytes | int]) -> Any:
         return self._do(lambda: self._scripts[script](keys=keys, args=values)) if keys else None
 
     # ------------------------------------------------------------ what only a shared store does
