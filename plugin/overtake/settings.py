@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     weight_win: float = Field(0.25, ge=0)
     """Weight of winning in it."""
 
+    gold_ndcg: bool = False
+    """Rewrites with labels: 1: a recall list is worth its nDCG@10, in data, rewards and sampling, so that a labelled document counts
+    wherever it stands (with OVERTAKE_RAG_TOP_K=10); 0: 0.6 of the first place and 0.4 of the mean of the first three."""
+
     prompt_once: bool = True
     """GRPO and PPO: the prompt of a group is computed once, not once a completion; where that cannot be, the run says so. 0: ms-swift's
     own way."""

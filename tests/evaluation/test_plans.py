@@ -110,7 +110,9 @@ def test_a_row_counts_with_its_mean_over_the_seeds():
     assert plans.over_seeds(runs, ["hit", "x"]) == {"a": {"hit": 0.5}}
 
 
-@pytest.mark.parametrize(("name", "profile"), [("query_rewrite", "1x24g"), ("judge", "1x24g"), ("tiny", "cpu"), ("ways", "cpu"), ("passage", "cpu")])
+@pytest.mark.parametrize(
+    ("name", "profile"), [("query_rewrite", "1x24g"), ("judge", "1x24g"), ("tiny", "cpu"), ("ways", "cpu"), ("passage", "cpu")]
+)
 def test_every_command_of_the_shipped_plans_is_one_that_its_recipe_takes(tmp_path, name, profile):
     plan = plans.read_plan(ROOT / f"recipes/plans/{name}.yaml")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OVERTAKE_")}

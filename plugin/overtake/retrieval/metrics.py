@@ -1,5 +1,6 @@
 """Retrieval quality of one question: the reward's formula and the usual measures."""
 
+import math
 from collections.abc import Sequence
 
 
@@ -18,6 +19,16 @@ def quality(relevances: Sequence[float]) -> float:
         return 0.0
     top = relevances[:3]
     return round(0.6 * top[0] + 0.4 * sum(top) / len(top), 12)
+
+
+def ndcg(relevances: Sequence[float], relevant: int) -> float:
+    """nDCG@10 (Järvelin and Kekäläinen, 2002) of a ranked list, each relevance 1 or 0, where there are `relevant` documents in all.
+
+    >>> ndcg([0.0, 1.0], 1), ndcg([1.0], 1), ndcg([], 1)
+    (0.630929753571, 1.0, 0.0)
+    """
+    gain = sum(relevance / math.log2(rank + 1) for rank, relevance in enumerate(relevances[:10], 1))
+    return round(gain / sum(1 / math.log2(rank + 1) for rank in range(1, min(relevant, 10) + 1)), 12)
 
 
 def evaluate_run(run: dict[str, list[str]], qrels: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:

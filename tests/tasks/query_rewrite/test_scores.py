@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from overtake import settings
 from overtake.remote.rag import Hit
-from overtake.retrieval.metrics import quality
+from overtake.retrieval.metrics import evaluate_run, quality
 from overtake.tasks.query_rewrite.rewards import rag_competition, rag_retrieval, rag_win, teacher_judge
-from overtake.tasks.query_rewrite.rewards.relevance import relevances
+from overtake.tasks.query_rewrite.rewards.relevance import relevances, worth
 
 
 def test_the_parts_are_those_of_the_specification():
@@ -78,3 +79,18 @@ def test_scores_import_neither_swift_nor_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_with_labels_a_recall_list_may_be_worth_its_ndcg(monkeypatch):
+    """A labelled document in fifth place is worth nothing by the first three; by nDCG@10 it is, as ir_measures counts it."""
+    ranked = [[Hit(f"d{place}", 0.9 - place / 20) for place in order] for order in ([1, 2, 3, 4, 0, 5, 6, 7, 8, 9], [0, 1], [4, 3, 9])]
+    for gold in (["d0"], ["d0", "d3", "d9"], [f"d{number}" for number in range(12)]):
+        names = {str(at): [hit.doc_id for hit in hits] for at, hits in enumerate(ranked)}
+        measured = evaluate_run(names, dict.fromkeys(names, dict.fromkeys(gold, 1)))
+        monkeypatch.setenv("OVERTAKE_GOLD_NDCG", "1")
+        settings.load.cache_clear()
+        assert [worth(hits, gold) for hits in ranked] == pytest.approx([measured[name]["ndcg@10"] for name in "012"])
+        assert worth(ranked[0]) == quality([hit.score for hit in ranked[0]]), "without labels the reranker's scores"
+        monkeypatch.setenv("OVERTAKE_GOLD_NDCG", "0")
+        settings.load.cache_clear()
+        assert [worth(hits, gold) for hits in ranked] == pytest.approx([measured[name]["quality"] for name in "012"])

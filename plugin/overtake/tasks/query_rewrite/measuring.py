@@ -8,12 +8,11 @@ from typing import Any, NamedTuple, Self
 from overtake import settings
 from overtake.remote import chat, faults, rag
 from overtake.remote.gateway import Call, Failed, Ok, Result
-from overtake.retrieval.metrics import quality
 from overtake.rewards.measuring import in_words, is_drawn, send, stop_on_outage
 from overtake.rewards.reward import Batch
 from overtake.tasks.query_rewrite.columns import GOLD, TEACHER_RECALL
 from overtake.tasks.query_rewrite.judge import Verdict, group_call, judge_call, judge_gateway, shown_order, verdict, verdicts_of_group
-from overtake.tasks.query_rewrite.rewards.relevance import relevances
+from overtake.tasks.query_rewrite.rewards.relevance import relevances, worth
 from overtake.tasks.query_rewrite.rows import Recall, RewriteRow
 from overtake.tasks.query_rewrite.unwrapping import sendable
 
@@ -46,13 +45,13 @@ class Retrieval:
 
     @cached_property
     def student_quality(self) -> float:
-        """Quality of the student's recall, in [0, 1]."""
-        return quality(self.student)
+        """What the student's recall is worth, in [0, 1]."""
+        return worth(self.student_recall, self.gold)
 
     @cached_property
     def teacher_quality(self) -> float:
-        """Quality of the teacher's recall, in [0, 1]."""
-        return quality(self.teacher)
+        """What the teacher's recall is worth, in [0, 1]."""
+        return worth(self.teacher_recall, self.gold)
 
 
 Retrieving = Callable[[], list[Retrieval | Failed]]

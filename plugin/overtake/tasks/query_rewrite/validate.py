@@ -21,10 +21,9 @@ from overtake.evaluation.statistics import paired_difference
 from overtake.remote import chat, rag
 from overtake.remote.gateway import Call, Failed, Ok, Result
 from overtake.retrieval.corpus import read_qrels
-from overtake.retrieval.metrics import quality
 from overtake.tasks.query_rewrite import judge as judging
 from overtake.tasks.query_rewrite import judge_worth
-from overtake.tasks.query_rewrite.rewards.relevance import relevances
+from overtake.tasks.query_rewrite.rewards.relevance import relevances, worth
 
 NEEDED = ("query_id", "original_query", "rewritten_query", "tenant_id")
 SECOND = "compare_"
@@ -70,7 +69,7 @@ def measured(rewrite: Result, original: Result, gold: dict[str, int]) -> Row | U
             return Unmeasured(f"{name}: {error}")
         # Gold relevances may be more than the documents found: what was not recalled counts as 0.
         lists.append([(hit.doc_id, score) for hit, score in zip(hits, scores, strict=False)])
-        qualities.append(quality(scores))
+        qualities.append(worth(hits, relevant))
     (recall, before), (value, value_before) = lists, qualities
     return {
         "recall_count": len(recall),

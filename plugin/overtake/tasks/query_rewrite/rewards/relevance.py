@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Sequence
 
+from overtake import settings
 from overtake.remote.rag import Hit
+from overtake.retrieval.metrics import ndcg, quality
 
 _JUDGED = 3
 
@@ -28,3 +30,12 @@ def relevances(hits: Sequence[Hit], gold: Collection[str] = ()) -> list[float]:
             "or leave rag_gold empty to use its reranker scores"
         )
     return [1.0 if hit.doc_id in gold else 0.0 for hit in hits] + [0.0] * (_JUDGED - len(hits))
+
+
+def worth(hits: Sequence[Hit], gold: Collection[str] = ()) -> float:
+    """What a recall list is worth, in [0, 1]: `quality` of its relevances; with labels their nDCG@10, if OVERTAKE_GOLD_NDCG says so.
+
+    Raises ValueError as `relevances` does.
+    """
+    scores = relevances(hits, gold)
+    return ndcg(scores, len(gold)) if gold and settings.load().gold_ndcg else quality(scores)
