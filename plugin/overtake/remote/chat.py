@@ -201,9 +201,11 @@ def chat_call(
             raise Unusable(f"no usable {form}: {error}", paid, again=unreadable < tries) from None
         return {**value, "model": message.model or to.model, **paid}
 
+    async def send_to(address: str) -> Any:
+        return await complete(body(), address, to.api_key, api_version=to.api_version, stream=to.stream)
+
     async def send() -> dict[str, Any]:
-        how = {"api_version": to.api_version, "stream": to.stream}
-        return accept(await servers.ask(to.base_url, lambda address: complete(body(), address, to.api_key, **how)))
+        return accept(await servers.ask(to.base_url, send_to))
 
     address = without_login(servers.first(to.base_url))
     identity = {"base_url": address, "model": to.model, "messages": messages, "limit": limit, "temperature": temperature, "form": form}

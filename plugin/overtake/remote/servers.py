@@ -58,7 +58,7 @@ def first(addresses: str) -> str:
 
 
 async def ask(addresses: str, send: Callable[[str], Awaitable[T]]) -> T:
-    """What `send(address)` returns for the least busy of some addresses, which stand apart by blanks.
+    """Return what `send(address)` returns for the least busy of some addresses, which stand apart by blanks.
 
     Where a server does not answer, or with a 5xx, the next one is asked at once; raises what `send` does when none is left, and at once
     what would be the same elsewhere. To be called inside `Call.send`.

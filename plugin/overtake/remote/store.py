@@ -80,7 +80,7 @@ class Account(msgspec.Struct):
 
 
 class Store(ABC):
-    """What every store does: keep answers, claim what is asked for, count money, write the ledger.
+    """The part that every store shares: keep answers, claim what is asked for, count money, write the ledger.
 
     A store says by the methods without a body where these are. Rate limits and the circuit are `RateLimiter` and `Circuit`, which a
     store that reaches past this machine shares, too (`watch`, `pace`).
