@@ -37,6 +37,7 @@ ONE_LINE = {
     "plugin/overtake/trainers": "GRPO and PPO whose unmeasured rewards abstain; metrics, alarms, trace",
     "recipes": "one shell file a command of ms-swift, its numbers with their reasons",
     "recipes/profiles": "what the hardware decides, a file each",
+    "recipes/k8s": "the same on Kubernetes: settings, services, an Indexed Job",
     "recipes/plans": "what tools/ablate.py --plan trains and compares",
     "tools": "the commands between the recipes",
     "benchmarks": "calls, retrieval, rewards, rollouts and serving, measured beside others",

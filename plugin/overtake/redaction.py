@@ -2,6 +2,7 @@
 
 import os
 import re
+from urllib.parse import unquote, urlsplit
 
 _IN_URL = re.compile(r"(//)[^/\s]+(?=@)|([?&][\w.-]*(?:key|token|secret|password|signature|sig)=)[^&\s'\"]+", re.IGNORECASE)
 _BEARER = re.compile(r"(?<=\bBearer )(?=\S*\d)[\w.~+/=-]{6,}", re.IGNORECASE)
@@ -22,10 +23,20 @@ def without_secrets(text: str) -> str:
     # What a .env file of Windows leaves around a key is not sent, so it does not come back either.
     secrets = {value.strip().strip("'\"").strip() for name, value in os.environ.items() if name.upper().endswith(_SECRET_NAMES)}
     secrets |= {entry.partition("=")[2] for name, value in os.environ.items() if name.upper().endswith("_KEYS") for entry in value.split()}
+    secrets |= _password(os.environ.get("OVERTAKE_STORE", ""))
     for value in sorted(secrets, key=len, reverse=True):  # one may be part of another
         if len(value) >= _SHORTEST:
             text = text.replace(value, "***")
     return _BEARER.sub("***", without_login(text))
+
+
+def _password(address: str) -> set[str]:
+    """The password in an address, as it stands there and as it is sent."""
+    try:
+        password = urlsplit(address.strip()).password or ""
+    except ValueError:
+        return set()
+    return {password, unquote(password)}
 
 
 def without_login(address: str) -> str:

@@ -49,7 +49,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="OVERTAKE_", extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rag_url: str = ""
-    """Address of the RAG service, e.g. http://127.0.0.1:8900, without the path."""
+    """Address of the RAG service, e.g. http://127.0.0.1:8900, without the path. This and every other address may be several, apart by
+    blanks: servers of the same, of which the least busy is asked (docs/scale.md)."""
     rag_api_key: SecretStr = SecretStr("")
     """Sent as a bearer token, where the service asks for one."""
     rag_concurrency: int = Field(16, ge=1)
@@ -166,6 +167,9 @@ class Settings(BaseSettings):
     gpu_hour_usd: float = Field(0.0, ge=0)
     """USD an hour for all GPUs that a model of one's own runs on: what evaluations say of its cost; 0: nothing."""
 
+    store: SecretStr = SecretStr("")
+    """redis://:PASSWORD@HOST:6379/0 (rediss:// with TLS): a Redis server that keeps answers, claims, money, limits a minute and the state
+    of each service for the processes of all machines (docs/scale.md); empty: OVERTAKE_CACHE_DIR, for those of this machine."""
     cache_dir: Path = Path("~/.cache/overtake")
     """Folder of the answers of remote services (answers.sqlite) and the ledger of calls (ledger.jsonl)."""
     cache_mb: int = Field(4096, ge=1)
@@ -174,12 +178,17 @@ class Settings(BaseSettings):
     @field_validator("rag_url", "teacher_base_url", "judge_base_url", "embedding_base_url", "reranker_base_url")
     @classmethod
     def _address(cls, value: str) -> str:
-        return checked_address(value)
+        return checked_addresses(value)
 
     @field_validator("rag_api_key", "teacher_api_key", "judge_api_key", "embedding_api_key", "reranker_api_key", mode="before")
     @classmethod
     def _key(cls, value: object) -> object:
         return checked_key(value) if isinstance(value, str) else value
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _store(cls, value: object) -> object:
+        return checked_store(value) if isinstance(value, str) else value
 
     @classmethod
     def settings_customise_sources(
@@ -212,6 +221,8 @@ def _checked(config: str) -> Path:
     if key := re.search(r"\w*api_key", str(content), re.IGNORECASE):
         variable = f"OVERTAKE_{key[0].upper().removeprefix('OVERTAKE_')}"
         raise SettingsError(f"{config} holds {key[0]}: take it out and export {variable} instead")
+    if isinstance(content.get("store"), str) and "@" in content["store"]:
+        raise SettingsError(f"{config} holds a password in store: take it out and export OVERTAKE_STORE instead")
     return path
 
 
@@ -263,7 +274,7 @@ def value(name: str) -> float:
 
 
 def _shown(item: Any) -> str:
-    return "…" if "key" in str(item["loc"]) else without_secrets(repr(item["input"]))
+    return "…" if "key" in str(item["loc"]) or "store" in item["loc"] else without_secrets(repr(item["input"]))
 
 
 def checked_address(value: str) -> str:
@@ -292,6 +303,39 @@ def checked_address(value: str) -> str:
         raise ValueError("names no host: write http://HOST:PORT and the path, in half-width characters")
     if any(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in address):
         raise ValueError("holds a blank or an invisible character: take it out")
+    return address
+
+
+def checked_addresses(value: str) -> str:
+    """Several addresses of one service as one string, apart by blanks; "" is none. Raises ValueError as `checked_address` does.
+
+    >>> checked_addresses(" http://10.0.0.1:8000/v1  http://10.0.0.2:8000/v1\\n")
+    'http://10.0.0.1:8000/v1 http://10.0.0.2:8000/v1'
+    """
+    addresses = [checked_address(address) for address in value.strip(_AROUND).split()]
+    if double := next((address for address in addresses if addresses.count(address) > 1), ""):
+        raise ValueError(f"names {without_secrets(double)} twice: name each server once")
+    return " ".join(addresses)
+
+
+def checked_store(value: str) -> str:
+    """An address of Redis without the blanks and line ends around it; "" is none.
+
+    Raises ValueError, without the address, since it may hold a password.
+
+    >>> checked_store(" redis://:secret@10.0.0.1:6379/0\\n")
+    'redis://:secret@10.0.0.1:6379/0'
+    """
+    address = value.strip(_AROUND)
+    form = "write redis://:PASSWORD@HOST:6379/0, rediss:// for TLS, with %-codes for /, @, # and : in a password"
+    try:
+        parts = urlsplit(address)
+        whole = not address or (parts.scheme in ("redis", "rediss") and bool(parts.hostname) and (parts.port or 1) > 0)
+        whole = whole and re.fullmatch("(/[0-9]*)?", parts.path) is not None and "@" not in (parts.hostname or "") + parts.path
+    except ValueError:
+        whole = False
+    if not whole or not re.fullmatch("[!-~]*", address):
+        raise ValueError(f"is no address of Redis: {form}")
     return address
 
 

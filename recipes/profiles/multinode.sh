@@ -8,6 +8,7 @@
 #        NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 ROLLOUT_HOST=10.0.0.9 PROFILE=multinode bash recipes/grpo_rag.sh   # on 10.0.0.1
 #        NNODES=2 NODE_RANK=1 MASTER_ADDR=10.0.0.1 ROLLOUT_HOST=10.0.0.9 PROFILE=multinode bash recipes/grpo_rag.sh   # on 10.0.0.2
 #   3. Look at rollout_correction/k3_kl in the log (grpo_rag.sh says what it must be), and stop rollout.sh by Ctrl-C when all is done.
+# A cluster does these steps by itself: recipes/slurm.sbatch and recipes/k8s (docs/scale.md).
 # SFT is step 2 with sft_qwen32b.sh, without ROLLOUT_HOST; PPO with ppo_rag.sh. Two rollout machines: ROLLOUT_HOST="10.0.0.9 10.0.0.10".
 # Ports: 29500 on machine 0 (MASTER_PORT), 8000 and 51216 on the rollout machines (PORT and GROUP_PORT, in both steps), NCCL's own between
 # all. A proxy in the environment must not catch these addresses (NO_PROXY).

@@ -5,6 +5,7 @@ the rollout server are replaced. Run: python -m pytest -m "not slow" tests/recip
 """
 
 import ast
+import functools
 import importlib.util
 import json
 import os
@@ -540,6 +541,21 @@ def test_a_run_that_is_there_is_gone_on_with_and_not_written_over(files: dict[st
     result = run("sft_qwen32b", PROFILE="cpu", MODEL=files["full"], DATASET=files["DATASET"], OUTPUT_DIR=files["OUTPUT_DIR"])
     assert result.returncode == 2
     assert f"--resume_from_checkpoint {files['OUTPUT_DIR'] / 'checkpoint-100'};" in result.stderr
+
+
+def test_a_job_that_is_started_again_goes_on_from_the_last_checkpoint_that_is_whole(files: dict[str, Path], run: Any) -> None:
+    settings = {"PROFILE": "cpu", "MODEL": files["full"], "DATASET": files["DATASET"], "OUTPUT_DIR": files["OUTPUT_DIR"]}
+    start = functools.partial(run, "sft_qwen32b", RESUME=1, DRY_RUN=1, **settings)
+    assert "--resume_from_checkpoint" not in start().stdout, "the first start has none"
+    for step, state in ((9, '{"global_step": 9}'), (100, '{"global_step": 100}'), (110, '{"global_st'), (120, None)):
+        folder = files["OUTPUT_DIR"] / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        if state:
+            (folder / "trainer_state.json").write_text(state)
+    result = start()
+    assert f"--resume_from_checkpoint {files['OUTPUT_DIR'] / 'checkpoint-100'}" in result.stdout + result.stderr and result.returncode == 0
+    own = start("--resume_from_checkpoint", str(files["OUTPUT_DIR"] / "checkpoint-9"))
+    assert f"--resume_from_checkpoint {files['OUTPUT_DIR'] / 'checkpoint-9'}" in own.stdout and "checkpoint-100" not in own.stdout
 
 
 # ---------------------------------------------------------------- hardware

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,6 +39,57 @@ def says(*parts, pause=0.0, end=lambda connection: None):
         end(connection)
 
     return talk
+
+
+class RedisServer:
+    """A redis-server of this test's own on a free port, with a password; what it was told survives its end (`kill`, `start`)."""
+
+    def __init__(self, folder):
+        import redis
+
+        self.program = shutil.which("redis-server") or pytest.fail("no redis-server: apt-get install redis-server")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        self.url = f"redis://:a-pass%2Fword-4-tests@127.0.0.1:{self.port}/0"
+        self.client = redis.Redis.from_url(self.url)
+        self.start()
+
+    def start(self):
+        rules = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--requirepass", "a-pass/word-4-tests"]
+        rules += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        self.process = subprocess.Popen([self.program, *rules], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(Exception):
+                if self.client.ping():
+                    return
+            assert time.monotonic() < deadline and self.process.poll() is None, "redis-server does not start"
+            time.sleep(0.02)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def forget_owners(self):
+        """As if the leases of all processes had run out."""
+        self.client.delete(*self.client.keys("overtake:owner:*"), "-")
+
+
+@pytest.fixture(scope="session")
+def one_redis(tmp_path_factory):
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.client.close()
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(one_redis, monkeypatch):
+    """An empty Redis that the settings name as the store."""
+    one_redis.client.flushall()
+    monkeypatch.setenv("OVERTAKE_STORE", one_redis.url)
+    return one_redis
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ def test_money_is_not_forgotten_with_a_file_that_broke(use):
     ask(*many(4))
 
     def lose():
-        store()._database.execute("DELETE FROM spending")
+        store()._database.execute("DELETE FROM accounts")
 
     on_loop(lose)
     ask("later")

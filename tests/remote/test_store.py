@@ -9,6 +9,7 @@ import pickle
 import random
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -18,11 +19,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from overtake import settings as ours
+from overtake.remote import disk
 from overtake.remote import store as module
 from overtake.remote.chat import Endpoint, chat_call, chat_gateway, endpoint
+from overtake.remote.disk import DiskStore
 from overtake.remote.gateway import Call, Ok
 from overtake.remote.rag import rag_call, rag_gateway
-from overtake.remote.store import Store, store
+from overtake.remote.store import store
 
 from .conftest import said
 
@@ -64,7 +67,7 @@ def opened(tmp_path):
     stores = []
 
     def opened(most_bytes=64 * MB):
-        stores.append(Store(tmp_path, most_bytes))
+        stores.append(DiskStore(tmp_path, most_bytes))
         return stores[-1]
 
     yield opened
@@ -159,7 +162,7 @@ def test_half_a_surrogate_pair_is_asked_about_and_its_answer_kept(service):
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from overtake.remote.store import Store
+from overtake.remote.disk import DiskStore as Store
 
 async def write():
     kept = Store(Path(sys.argv[1]), 2**30)
@@ -218,7 +221,7 @@ def test_the_file_stays_near_its_bound_and_the_oldest_answers_go_first(opened, t
 
 def test_many_processes_that_keep_little_stay_within_the_bound_too(opened, tmp_path):
     for number in range(100):
-        one = Store(tmp_path, MB)
+        one = DiskStore(tmp_path, MB)
         keep(one, {name(1000 * number + part): answer(part, 600) for part in range(20)})
         one.close()
     assert (tmp_path / "answers.sqlite").stat().st_size < 1.2 * MB
@@ -258,7 +261,7 @@ def test_a_bound_that_was_lowered_is_reached_again(opened, tmp_path):
 
 def whole(folder):
     """The bytes of a sound file with 500 answers."""
-    one = Store(folder, 64 * MB)
+    one = DiskStore(folder, 64 * MB)
     keep(one, {name(number): answer(number) for number in range(500)})
     one.close()
     return (folder / "answers.sqlite").read_bytes()
@@ -308,7 +311,7 @@ def test_a_file_that_is_not_ours_costs_a_warning_and_is_moved_aside_whole(tmp_pa
     folder.mkdir()
     data = make(tmp_path / "made")
     (folder / "answers.sqlite").write_bytes(data)
-    kept = Store(folder, 64 * MB)
+    kept = DiskStore(folder, 64 * MB)
     keep(kept, {"new": {"text": "好"}})
     kept.get([name(number) for number in range(500)])  # where the damage shows only now
     keep(kept, {"newer": {"text": "好"}})
@@ -319,7 +322,7 @@ def test_a_file_that_is_not_ours_costs_a_warning_and_is_moved_aside_whole(tmp_pa
     assert f"{folder / 'answers.sqlite'}" in caplog.text and aside.name in caplog.text
     if not caplog.text.count("is broken"):
         assert aside.read_bytes() == data
-    again = Store(folder, 64 * MB)
+    again = DiskStore(folder, 64 * MB)
     assert again.get(["newer"]) == {"newer": {"text": "好"}}
     again.close()
 
@@ -424,9 +427,10 @@ def test_nothing_here_reads_or_writes_pickles():
 @pytest.fixture
 def impatient(monkeypatch):
     """Nobody waits for long, nor rests before another try."""
-    monkeypatch.setattr(module, "_BUSY_SECONDS", 0.1)
-    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.0)
-    monkeypatch.setattr(module, "_TROUBLED_SECONDS", 0.005)
+    monkeypatch.setattr(disk, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(disk, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(disk, "_TROUBLED_SECONDS", 0.005)
     monkeypatch.setattr(module, "_LAST_SECONDS", 0.3)
 
 
@@ -439,13 +443,18 @@ def test_what_a_lock_keeps_out_is_held_in_memory_and_written_after_it(opened, tm
     other.execute("BEGIN EXCLUSIVE")
     for number in range(20):
         keep(kept, {name(number): {"text": "好"}})
-    assert (kept.spend("r", 1.0), kept.quiet_from("r", 3)) == (None, None)
+
+    async def spend():
+        return kept.spend("r", 1.0), kept.quiet_from("r", 3)
+
+    assert asyncio.run(spend()) == (None, None)
     assert kept.get([name(0)]) == {name(0): {"text": "好"}}, "what is in memory is no less an answer"
     assert caplog.text.count(HELD) == 1 and "database is locked" in caplog.text
     assert other.execute("SELECT count(*) FROM answers").fetchone() == (0,)
     other.execute("ROLLBACK")
     keep(kept, {"later": {"text": "好"}})
     assert len(opened().get([*map(name, range(20)), "later"])) == 21
+    assert opened().spend("r", 0.0) == 1.0, "and so is money"
     assert "can be written again: 21 answers" in caplog.text
     assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert not list(tmp_path.glob("*unreadable*"))
@@ -453,7 +462,7 @@ def test_what_a_lock_keeps_out_is_held_in_memory_and_written_after_it(opened, tm
 
 @pytest.mark.parametrize("by", ["one that opens", "one that writes"])
 def test_a_file_that_is_locked_at_the_start_is_opened_when_it_is_free(tmp_path, impatient, caplog, by):
-    Store(tmp_path, MB).close()
+    DiskStore(tmp_path, MB).close()
     if by == "one that opens":
         lock = os.open(tmp_path / "ledger.jsonl", os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -463,7 +472,7 @@ def test_a_file_that_is_locked_at_the_start_is_opened_when_it_is_free(tmp_path, 
         lock.execute("PRAGMA locking_mode = EXCLUSIVE")
         lock.execute("BEGIN EXCLUSIVE")
         free = lock.close
-    kept = Store(tmp_path, MB)
+    kept = DiskStore(tmp_path, MB)
     keep(kept, {"k": {"text": "好"}})
     note(kept, {"of": "this"})
     assert kept.get(["k"]) == {"k": {"text": "好"}}
@@ -471,20 +480,20 @@ def test_a_file_that_is_locked_at_the_start_is_opened_when_it_is_free(tmp_path, 
     assert "this" in (tmp_path / "ledger.jsonl").read_text("utf-8")
     free()
     kept.close()
-    again = Store(tmp_path, MB)
+    again = DiskStore(tmp_path, MB)
     assert again.get(["k"]) == {"k": {"text": "好"}}
     again.close()
     assert not list(tmp_path.glob("*unreadable*"))
 
 
 def test_a_child_forked_while_the_file_is_opened_keeps_no_lock_on_it(tmp_path, impatient):
-    with module._alone(tmp_path / "ledger.jsonl"):
+    with disk._alone(tmp_path / "ledger.jsonl"):
         child = os.fork()
         if not child:
             time.sleep(60)
             os._exit(0)
     try:
-        with module._alone(tmp_path / "ledger.jsonl"):
+        with disk._alone(tmp_path / "ledger.jsonl"):
             pass
     finally:
         os.kill(child, signal.SIGKILL)
@@ -505,7 +514,7 @@ def test_a_full_disk_costs_neither_the_run_nor_the_answers(opened, impatient, ca
 
 
 def test_memory_that_is_full_gives_up_the_oldest_answers_and_says_so_once(opened, tmp_path, impatient, monkeypatch, caplog):
-    monkeypatch.setattr(module, "_HELD_BYTES", 100_000)
+    monkeypatch.setattr(module, "HELD_BYTES", 100_000)
     kept = opened()
     other = sqlite3.connect(tmp_path / "answers.sqlite", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
@@ -521,7 +530,7 @@ ENDING = """
 import asyncio, sys
 from pathlib import Path
 from overtake.remote.process import client, loop
-from overtake.remote.store import Store
+from overtake.remote.disk import DiskStore as Store
 
 async def keep():
     kept = client("store", lambda: Store(Path(sys.argv[1]), 2**30))
@@ -538,7 +547,7 @@ def test_a_process_that_ends_waits_for_the_lock_on_what_it_paid_for(opened, tmp_
     opened()
     other = sqlite3.connect(tmp_path / "answers.sqlite", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    program = ENDING.replace("from overtake", "from overtake.remote import store as module\nmodule._BUSY_SECONDS = 0.1\nfrom overtake", 1)
+    program = ENDING.replace("from overtake", "from overtake.remote import disk\ndisk._BUSY_SECONDS = 0.1\nfrom overtake", 1)
     ended = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert ended.stdout.readline() == "put\n"
     while "30 answers are not in" not in ended.stderr.readline():
@@ -576,7 +585,7 @@ def test_a_commit_that_fails_leaves_no_lock(opened, impatient, monkeypatch):
 
 def test_a_ledger_that_cannot_be_written_costs_one_warning(tmp_path, caplog):
     (tmp_path / "ledger.jsonl").symlink_to("/dev/full")
-    kept = Store(tmp_path, MB)
+    kept = DiskStore(tmp_path, MB)
     for _ in range(3):
         note(kept, {"status": "ok"})
     keep(kept, {"k": {"text": "好"}})
@@ -625,3 +634,36 @@ def test_a_process_has_one_store(service):
 
     assert isinstance(rag_gateway().run([rag_call("问", "改", "t")])[0], Ok)
     assert asyncio.run(twice())
+
+
+def test_files_made_before_there_were_claims_are_still_ours(tmp_path):
+    DiskStore(tmp_path, 2**20).close()
+    database = sqlite3.connect(tmp_path / "answers.sqlite")
+    database.executescript("DROP TABLE claims; DROP TABLE accounts; INSERT INTO answers VALUES ('old', '{\"text\": \"旧\"}')")
+    database.close()
+    again = DiskStore(tmp_path, 2**20)
+    assert again.get(["old"]) == {"old": {"text": "旧"}} and not list(tmp_path.glob("*unreadable*"))
+    again.close()
+
+
+# ---------------------------------------------------------------- for its owner's eyes
+
+
+def test_what_users_ask_lies_in_files_that_their_owner_alone_may_read(service, tmp_path):
+    before = os.umask(0)
+    try:
+        (tmp_path / "ledger.jsonl").touch(0o644)  # as it was made before
+        chat_gateway("teacher").run([chat_call(endpoint("teacher"), [{"role": "user", "content": "问"}], 10)])
+        rag_gateway().run([rag_call("问", "改", "t")])
+        files = [path for path in tmp_path.iterdir() if path.is_file()]
+        assert {"answers.sqlite", "answers.sqlite-wal", "ledger.jsonl", "owners.lock"} <= {path.name for path in files}
+        assert {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in files} == {path.name: "0o600" for path in files}
+    finally:
+        os.umask(before)
+
+
+def test_a_device_that_stands_for_the_ledger_keeps_its_permissions(tmp_path):
+    mode = Path("/dev/null").stat().st_mode
+    (tmp_path / "ledger.jsonl").symlink_to("/dev/null")
+    DiskStore(tmp_path, 2**20).close()
+    assert Path("/dev/null").stat().st_mode == mode

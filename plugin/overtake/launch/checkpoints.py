@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,24 @@ def is_model(folder: Path) -> bool:
 
 def last(run: Path) -> Path | None:
     """The checkpoint with the highest step under a run's folder."""
+    return next(_latest_first(run), None)
+
+
+def last_whole(run: Path) -> Path | None:
+    """The last checkpoint that a run can go on from: the trainer's state is written last, so one that was cut off has none."""
+    return next((path for path in _latest_first(run) if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        return bool(_read(checkpoint / "trainer_state.json"))
+    except Refused:
+        return False
+
+
+def _latest_first(run: Path) -> Iterator[Path]:
     steps = {int(name[1]): path for path in _folders(run) if (name := re.fullmatch(r"checkpoint-([0-9]+)", path.name))}
-    return steps[max(steps)] if steps else None
+    return (steps[step] for step in sorted(steps, reverse=True))
 
 
 def newest(task_folder: Path, merged: bool = False) -> Path | None:

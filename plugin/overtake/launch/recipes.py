@@ -61,6 +61,13 @@ def train(run: Run, kind: str) -> None:
     if run.full:
         run.drop("--lora_rank", "--lora_alpha", "--lora_dropout", "--target_modules")
     there = checkpoints.last(out)
+    if there and run.setting("RESUME") == "1" and "--resume_from_checkpoint" not in run.flags:
+        # What a killed run was writing is not whole; where nothing is, it begins anew.
+        whole = checkpoints.last_whole(out)
+        if whole:
+            note(f"going on from {whole}")
+            run.put("--resume_from_checkpoint", str(whole))
+        there = whole
     if there and "--resume_from_checkpoint" not in run.flags:
         # Old and new checkpoints in one folder could not be told apart.
         remedy = f"Go on with it: add --resume_from_checkpoint {there}; or set OUTPUT_DIR=, or remove the folder"

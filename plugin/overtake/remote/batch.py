@@ -110,6 +110,7 @@ def _on_loop(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _kept(calls: Sequence[ChatCall]) -> set[str]:
+    await store().reachable()
     return set(store().get([call.key for call in calls]))
 
 
@@ -160,6 +161,7 @@ async def _take(
     gateway: Gateway, calls: Sequence[ChatCall], by_key: dict[str, ChatCall], lines: Sequence[_Line], problems: list[Problem]
 ) -> list[Result]:
     """Keep what is usable and count what is new. On the gateway's loop, and in one go, so that it is kept whole."""
+    await store().reachable()
     in_store = store().get(list(by_key))
     before, marked = set(in_store), set(store().get([line.mark for line in lines]))
     failed: dict[str, Failed] = {}

@@ -107,6 +107,7 @@ async def reserve(model: str, usd: float | None) -> str:
     """Reserve what a request is estimated to cost, before it leaves; why it may not leave, in words, "" where it may.
 
     Where the money would do, were it not for what requests under way may cost, their answers are waited for. On the gateway's loop.
+    Raises StoreGone.
     """
     config = settings.load()
     if not config.budget_hard or not usd:
@@ -164,6 +165,7 @@ def soft_limit_reached(step: int | None = None) -> bool:
         return False
 
     async def quiet() -> bool:
+        await store().reachable()
         if _spent(again=True) < config.budget_soft:
             return False
         following = 0 if step is None else step + 1

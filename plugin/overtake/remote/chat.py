@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from overtake import settings
 from overtake.reading.tags import strip_think
 from overtake.redaction import without_login, without_secrets
-from overtake.remote import budget
+from overtake.remote import budget, servers
 from overtake.remote.completions import complete
 from overtake.remote.faults import Fault, Unusable, broken_off, error_inside, malformed
 from overtake.remote.gateway import Call, Gateway, gateway
@@ -29,6 +29,7 @@ class Endpoint:
 
     role: str
     base_url: str
+    """One address, or several of one model, apart by blanks: servers.py."""
     model: str
     api_key: str
     api_version: str = ""
@@ -119,7 +120,8 @@ def chat_gateway(role: str, concurrency: int | None = None) -> Gateway:
         role,
         concurrency or (judge and config.judge_concurrency) or config.teacher_concurrency,
         (judge and config.judge_timeout) or config.teacher_timeout,
-        address="teacher" if judge and not own else role,
+        address={"teacher": config.teacher_base_url, "judge": config.judge_base_url or config.teacher_base_url}.get(role, ""),
+        shared_by="teacher" if judge and not own else role,
         requests_a_minute=config.judge_rpm if own else config.teacher_rpm,
         tokens_a_minute=config.judge_tpm if own else config.teacher_tpm,
     )
@@ -199,10 +201,13 @@ def chat_call(
             raise Unusable(f"no usable {form}: {error}", paid, again=unreadable < tries) from None
         return {**value, "model": message.model or to.model, **paid}
 
-    async def send() -> dict[str, Any]:
-        return accept(await complete(body(), to.base_url, to.api_key, api_version=to.api_version, stream=to.stream))
+    async def send_to(address: str) -> Any:
+        return await complete(body(), address, to.api_key, api_version=to.api_version, stream=to.stream)
 
-    address = without_login(to.base_url)
+    async def send() -> dict[str, Any]:
+        return accept(await servers.ask(to.base_url, send_to))
+
+    address = without_login(servers.first(to.base_url))
     identity = {"base_url": address, "model": to.model, "messages": messages, "limit": limit, "temperature": temperature, "form": form}
     # Only what is set stands in the key, so that answers kept before these were there are found.
     identity |= {"api_version": to.api_version} if to.api_version else {}

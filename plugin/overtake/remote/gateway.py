@@ -4,6 +4,7 @@ A call ends as `Ok(value)` or `Failed(reason)`; nothing else, and never an inven
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import Counter
@@ -14,12 +15,13 @@ from functools import partial
 from typing import Any
 
 from overtake import settings
+from overtake.redaction import without_login
 from overtake.remote import budget, faults, limits
 from overtake.remote.circuit import Circuit
 from overtake.remote.faults import Fault
 from overtake.remote.http import whole
 from overtake.remote.process import loop, once
-from overtake.remote.store import key_of, store
+from overtake.remote.store import StoreGone, key_of, store
 
 ATTEMPTS = 8
 """Of one call; answers of 429, and failures while the circuit is open, are not counted."""
@@ -160,11 +162,13 @@ class _Flight:
 class Gateway:
     """One service as this process sees it. Use `gateway()` to get it: one per service and process."""
 
-    def __init__(self, service: str, concurrency: int, attempt_seconds: float, limiter: limits.RateLimiter, patience: float) -> None:
+    def __init__(
+        self, service: str, concurrency: int, attempt_seconds: float, limiter: limits.RateLimiter, patience: float, place: str = ""
+    ) -> None:
         self.service, self.concurrency, self.attempt_seconds = service, concurrency, attempt_seconds
         self.meter = Meter()
         self._limiter = limiter
-        self._circuit = Circuit(service, patience)
+        self._circuit = Circuit(service, patience, place=place)
         self._slots = asyncio.Semaphore(concurrency)
         self._flights: dict[str, _Flight] = {}
 
@@ -185,8 +189,10 @@ class Gateway:
         return asyncio.run_coroutine_threadsafe(self._run(calls, deadline, on_result or (lambda *_: None)), loop())
 
     async def _run(self, calls: Sequence[Call], deadline: float | None, tell: Callable[[int, Result], None]) -> list[Result]:
-        started, paused = time.monotonic(), self._circuit.paused
         self._circuit.renew()
+        store().renew()
+        store().watch(self._circuit)
+        started, paused = time.monotonic(), self._paused()
         results: dict[int, Result] = {}
         flights: dict[str, tuple[_Flight, list[int]]] = {}
 
@@ -197,7 +203,7 @@ class Gateway:
 
         feeding = asyncio.ensure_future(self._feed(calls, flights, land))
         while not feeding.done():
-            remaining = None if deadline is None else started + deadline + self._circuit.paused - paused - time.monotonic()
+            remaining = None if deadline is None else started + deadline + self._paused() - paused - time.monotonic()
             if remaining is not None and remaining <= 0:
                 break
             await asyncio.wait([feeding], timeout=remaining)
@@ -216,6 +222,10 @@ class Gateway:
         self._count(results, flights, time.monotonic() - started)
         return [results[index] for index in range(len(calls))]
 
+    def _paused(self) -> float:
+        """Seconds for which calls have waited for the service or the store."""
+        return self._circuit.paused + store().paused
+
     async def _feed(
         self, calls: Sequence[Call], flights: dict[str, tuple[_Flight, list[int]]], land: Callable[[int, Result], None]
     ) -> None:
@@ -225,7 +235,11 @@ class Gateway:
         """
         for start in range(0, len(calls), _LOOKED_UP):
             part = dict(enumerate(calls[start : start + _LOOKED_UP], start))
-            doubtful = self._land_kept(part, land)
+            doubtful: dict[str, dict[int, tuple[Call, Ok]]] = {}
+            while await store().reachable():
+                with contextlib.suppress(StoreGone):
+                    doubtful = self._land_kept(part, land)
+                    break
             for index, call in part.items():
                 await self._start(index, call, flights, land)
             await asyncio.gather(*(self._make_sure(group, flights, land) for group in doubtful.values()))
@@ -271,7 +285,11 @@ class Gateway:
         flight = await self._start(first, call, flights, land_first, anew=True)
         while call.unsure() and not flight.task.done():
             await asyncio.wait([flight.task], timeout=_LOOK_SECONDS)
-        in_store = store().get([other.key for other, _ in doubtful.values()])
+        in_store: dict[str, dict[str, Any]] = {}
+        while await store().reachable():
+            with contextlib.suppress(StoreGone):
+                in_store = store().get([other.key for other, _ in doubtful.values()])
+                break
         for index, (other, _) in doubtful.items():
             if other.key in in_store:
                 store().note_cached(self.service, [other.key[:16]])
@@ -334,6 +352,8 @@ class Gateway:
             if came is None:
                 await self._without_place(record, self._until_free(call.key, patience))
                 continue
+            if isinstance(came, StoreGone):
+                continue
             if not isinstance(came, Fault):
                 return Ok({**whole(came), **record.paid}, seconds=record.seconds)
             # What fails while the service is known to be down is not held against the one that probes.
@@ -362,14 +382,20 @@ class Gateway:
         """Wait until nobody else asks for this key, or the time is over."""
         while time.monotonic() <= until:
             await asyncio.sleep(_LOOK_SECONDS)
-            if not store().taken(key):
+            try:
+                if not store().taken(key):
+                    return
+            except StoreGone:  # the next attempt waits for it
                 return
 
-    async def _attempt(self, call: Call, record: "_Record", anew: bool) -> dict[str, Any] | Fault | Ok | None:
+    async def _attempt(self, call: Call, record: "_Record", anew: bool) -> dict[str, Any] | Fault | Ok | StoreGone | None:
         """The answer or the fault of one request; an Ok where the answer is kept by now, None while somebody else asks for it.
 
         Only here is a place waited for no more, so what is kept is looked up here and claimed: of all processes one asks.
+        A StoreGone where nothing was sent for want of the store.
         """
+        if not await store().reachable():
+            return Fault("circuit", f"the store did not answer for {self._circuit.patience:g} s", again=False)
         probe = await self._circuit.enter()
         if probe is None:
             return Fault("circuit", f"the service did not answer for {self._circuit.patience:g} s", again=False)
@@ -402,6 +428,8 @@ class Gateway:
                 paid = came.paid if isinstance(came, Fault) else came
             finally:
                 budget.spend(paid.get("usd"), usd)
+        except StoreGone as gone:
+            return gone
         finally:
             if came is None:
                 self._circuit.left(probe)
@@ -480,13 +508,25 @@ def _backoff(tries: int) -> float:
 
 
 def gateway(
-    service: str, concurrency: int, attempt_seconds: float, *, address: str = "", requests_a_minute: int = 0, tokens_a_minute: int = 0
+    service: str,
+    concurrency: int,
+    attempt_seconds: float,
+    *,
+    address: str = "",
+    shared_by: str = "",
+    requests_a_minute: int = 0,
+    tokens_a_minute: int = 0,
 ) -> Gateway:
     """The gateway of a service ("rag", "teacher", "judge") in this process; of several ranks each takes its part of the limits.
 
-    Services of one `address` share its limits of requests and tokens a minute.
+    Services of one name in `shared_by` share the limits of requests and tokens a minute. Where the store is shared, so do all processes
+    that ask the service's `address`, and they pause together when it is down.
     """
+    place, name = without_login(address), shared_by or service
 
-    limiter = once(f"limiter-{address or service}", lambda: limits.RateLimiter(requests_a_minute, tokens_a_minute))
+    def limiter() -> limits.RateLimiter:
+        return limits.RateLimiter(requests_a_minute, tokens_a_minute, place or name, lambda *what: store().pace(*what))
+
     places, patience = limits.share(concurrency, *limits.ranks()), settings.load().outage_patience
-    return once(f"gateway-{service}", lambda: Gateway(service, places, attempt_seconds, limiter, patience))
+    paced = once(f"limiter-{name}", limiter)
+    return once(f"gateway-{service}", lambda: Gateway(service, places, attempt_seconds, paced, patience, place))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 
 from aiolimiter import AsyncLimiter
 
@@ -24,14 +25,26 @@ def share(total: int, rank: int, world: int) -> int:
     return max(total // world + (rank < total % world), 1)
 
 
-class RateLimiter:
-    """Requests and tokens a minute, each rank an equal part; 0 means no limit. Whoever asks first goes first.
+Pace = Callable[[str, float, float, float], float | None]
+"""`Store.pace`: (name, amount, a second, burst) -> seconds to wait, None where nothing is shared."""
 
-    Tokens are taken before a request by estimate, and what was really used is settled after it.
+
+class RateLimiter:
+    """Requests and tokens a minute, each rank an equal part, or where the store is shared all of it; 0 means no limit.
+
+    Whoever asks first goes first. Tokens are taken before a request by estimate, and what was really used is settled after it.
     """
 
-    def __init__(self, requests_a_minute: int, tokens_a_minute: int) -> None:
+    def __init__(self, requests_a_minute: int, tokens_a_minute: int, place: str = "", pace: Pace | None = None) -> None:
+        """`place`: whose limits these are, by which all processes that `pace` reaches know them."""
         world = ranks()[1]
+        self._pace = pace
+        limits = (("requests", requests_a_minute, _BURST_SECONDS), ("tokens", tokens_a_minute, 100 * _BURST_SECONDS))
+        self._of_all = {
+            what: (f"{place} {what} {a_minute}", a_minute * _MARGIN / 60, burst_seconds)
+            for what, a_minute, burst_seconds in limits
+            if a_minute
+        }
         self._requests = _limiter(requests_a_minute / world, _BURST_SECONDS)
         # One request may take thousands of tokens, so more of them may go at once.
         self._tokens = _limiter(tokens_a_minute / world, 100 * _BURST_SECONDS)
@@ -39,7 +52,15 @@ class RateLimiter:
         self._turn = asyncio.Lock()  # a limiter alone would let the smallest of those who wait go first
 
     async def take(self, tokens: int) -> None:
-        """Wait until one request of about so many tokens may be sent."""
+        """Wait until one request of about so many tokens may be sent. Raises StoreGone."""
+        wait = self._use_of_all({"requests": 1, "tokens": tokens})
+        if wait is not None:
+            try:
+                await asyncio.sleep(wait)
+            except asyncio.CancelledError:
+                self._use_of_all({"requests": -1, "tokens": -tokens})
+                raise
+            return
         async with self._turn:
             self._owed += tokens if self._tokens else 0
             try:
@@ -56,8 +77,17 @@ class RateLimiter:
 
     def settle(self, tokens: int, used: int) -> None:
         """Tell how many tokens the request of about `tokens` really took; 0 where the service does not say."""
-        if used:
+        if used and self._use_of_all({"tokens": used - tokens}) is None:
             self._credit(tokens - used)
+
+    def _use_of_all(self, amounts: dict[str, float]) -> float | None:
+        """Take so much of what all processes may use; seconds to wait for it, None where each keeps to its part."""
+        waits = [
+            self._pace(name, amounts[what], a_second, max(a_second * burst_seconds, 1.0))
+            for what, (name, a_second, burst_seconds) in self._of_all.items()
+            if self._pace and what in amounts
+        ]
+        return max((wait for wait in waits if wait is not None), default=None)
 
     def _credit(self, tokens: int) -> None:
         # No more than what may go at once anyway.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from overtake import settings
 from overtake.redaction import without_login
+from overtake.remote import servers
 from overtake.remote.faults import Fault, error_inside, malformed
 from overtake.remote.gateway import Call, Gateway, gateway
 from overtake.remote.http import post
@@ -82,7 +83,8 @@ def rag_gateway(concurrency: int | None = None) -> Gateway:
     config = settings.load()
     if not config.rag_url:
         raise settings.SettingsError("no RAG service is set: export OVERTAKE_RAG_URL, or start ours with tools/serve_rag.py")
-    return gateway("rag", concurrency or config.rag_concurrency, config.rag_timeout, requests_a_minute=config.rag_rpm)
+    at_once = concurrency or config.rag_concurrency
+    return gateway("rag", at_once, config.rag_timeout, address=config.rag_url, requests_a_minute=config.rag_rpm)
 
 
 def rag_call(
@@ -116,13 +118,14 @@ def rag_call(
         "top_k": top_k or config.rag_top_k,
         "score_threshold": 0.0 if labelled else cut,
     } | ({"mode": mode} if mode else {})
-    address = without_login(config.rag_url)
+    address = without_login(servers.first(config.rag_url))
     base = key_of({"state of": address, "tenant_id": tenant_id, "kb_name": kb_name})
     version: str | None = None
 
     async def send() -> dict[str, Any]:
         nonlocal version
-        answer = await post(config.rag_url.rstrip("/") + _PATH, body, config.rag_api_key.get_secret_value())
+        key = config.rag_api_key.get_secret_value()
+        answer = await servers.ask(config.rag_url, lambda url: post(url.rstrip("/") + _PATH, body, key))
         hits = read_recall(answer, labelled=labelled)
         if mode and answer["data"].get("mode") != mode:
             raise Fault("malformed", f"{_NO_MODE} {mode}: {_MODES}", again=False)

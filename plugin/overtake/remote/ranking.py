@@ -1,7 +1,8 @@
 """Embeddings and relevance scores from models by address, for a service that must itself answer now.
 
-One attempt of SECONDS, and no waiting out of an outage as the gateway does: whoever asks here is asked too, and says 503. Nothing is
-cached: the vectors of documents are kept by whoever asked for them, and a question's are cheap.
+One attempt of SECONDS, of several servers at the next one where the first fails, and no waiting out of an outage as the gateway does:
+whoever asks here is asked too, and says 503. Nothing is cached: the vectors of documents are kept by whoever asked for them, and a
+question's are cheap.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from overtake.remote import servers
 from overtake.remote.faults import malformed, of_error
 from overtake.remote.http import post
 from overtake.remote.process import loop
@@ -21,8 +23,7 @@ _TEXTS = 64
 def embed(texts: Sequence[str], base_url: str, model: str, key: str = "") -> list[list[float]]:
     """One vector a text from an OpenAI-compatible `base_url`/embeddings, all of one length. Raises Fault."""
     parts = [list(texts[start : start + _TEXTS]) for start in range(0, len(texts), _TEXTS)]
-    url = f"{base_url.rstrip('/')}/embeddings"
-    vectors = [vector for part in parts for vector in _ask(url, {"model": model, "input": part}, key, _vectors)]
+    vectors = [vector for part in parts for vector in _ask(base_url, "/embeddings", {"model": model, "input": part}, key, _vectors)]
     if len(vectors) != len(texts) or len(set(map(len, vectors))) > 1:
         raise malformed(f"{len(texts)} texts were sent, {len(vectors)} vectors came", [len(vector) for vector in vectors][:100])
     return vectors
@@ -38,16 +39,16 @@ def rerank(query: str, texts: Sequence[str], base_url: str, model: str = "", key
         body: dict[str, Any] = {"model": model, "query": query, "documents": list(texts), "top_n": len(texts), "return_documents": False}
     else:
         body = {"query": query, "texts": list(texts)}
-    scores = _ask(f"{base_url.rstrip('/')}/rerank", body, key, _scores)
+    scores = _ask(base_url, "/rerank", body, key, _scores)
     if sorted(scores) != list(range(len(texts))):
         raise malformed(f"{len(texts)} texts were sent, scores came for {len(scores)}", sorted(scores)[:100])
     return [scores[place] for place in range(len(texts))]
 
 
-def _ask(url: str, body: object, key: str, parse: Any) -> Any:
+def _ask(base_url: str, path: str, body: object, key: str, parse: Any) -> Any:
     async def bounded() -> Any:
         async with asyncio.timeout(SECONDS):
-            return await post(url, body, key, proxies=True)
+            return await servers.ask(base_url, lambda url: post(url.rstrip("/") + path, body, key, proxies=True))
 
     try:
         answer = asyncio.run_coroutine_threadsafe(bounded(), loop()).result()

@@ -1,66 +1,41 @@
-"""Store on disk for all processes and runs: answers, claims and money (SQLite), and a ledger with a line of JSON for each call.
+"""Store of what all processes and runs share: answers, claims and money, on disk (disk.py) or on a Redis server (shared.py); and a ledger
+on disk with a line of JSON for each call.
 
 Lives on the gateway's loop. What arrives is written at the loop's next turn, before another request can take its place: a killed
-process loses no answer but those in flight. What cannot be written, for a lock or a full disk, is held in memory until it can.
+process loses no answer but those in flight. What cannot be written is held in memory until it can.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
-import secrets
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from overtake import settings
+from overtake.remote.circuit import Circuit
 from overtake.remote.http import decode, encode
 from overtake.remote.process import client
 
 _log = logging.getLogger("overtake")
-_LEDGER, _OWNERS = "ledger.jsonl", "owners.lock"
-_FORMAT = 1
-_APPLICATION = 0x0F7E
-_AT_ONCE = 500
-_BUSY_SECONDS = 5.0
-_TROUBLED_SECONDS = 0.05
-"""In which a file is waited for that was in the way a moment ago: every call waits meanwhile."""
-_AGAIN_SECONDS = 1.0
-"""After which a file that was in the way is tried again."""
+LEDGER = "ledger.jsonl"
+AGAIN_SECONDS = 1.0
+"""After which a store that was in the way is tried again."""
 _LAST_SECONDS = 30.0
 """At the end of a process, for answers that are still in memory alone."""
-_HELD_BYTES = 64 * 2**20
+HELD_BYTES = 64 * 2**20
 _HELD_ROWS_BYTES = 16 * 2**20
 """Of answers and of the ledger's rows that wait in memory; beyond it the oldest are given up."""
-_PART = 1 / 200
-"""Of the most bytes: after so many more the size is looked at; of the rows: so many go at once when it is too large."""
-_EVICTING_SECONDS = 0.5
-"""For which every call waits; what is left is evicted next time."""
-_ROW_BYTES = 200
-"""What a row takes besides its value: the key twice, in table and index."""
 _UNTIL = "good until"
 """In a kept answer: seconds since 1970 after which it is none."""
-
-_SCHEMA = f"""
-PRAGMA auto_vacuum = INCREMENTAL;
-PRAGMA journal_mode = WAL;
-BEGIN;
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_FORMAT};
-CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS spending (run TEXT PRIMARY KEY, usd REAL NOT NULL, quiet_from INTEGER);
-COMMIT;
-"""
-# Not of the format, so that files made before these were there are still ours.
-_OF_OWNERS = """
-CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS reserved (run TEXT, owner INTEGER, usd REAL NOT NULL, PRIMARY KEY (run, owner));
-"""
 
 T = TypeVar("T")
 
@@ -68,6 +43,10 @@ T = TypeVar("T")
 def key_of(identity: Mapping[str, Any]) -> str:
     """The key under which an answer is kept: the hash of all that it depends on."""
     return hashlib.sha256(encode(identity)).hexdigest()
+
+
+class StoreGone(settings.SettingsError):
+    """The store does not answer, and without it nothing may be asked: `Store.reachable` waits for it."""
 
 
 class Money(NamedTuple):
@@ -80,132 +59,115 @@ class Money(NamedTuple):
     """Whether what was asked for is reserved."""
 
 
-class Owners:
-    """Register of live processes, told by a lock on one byte for each: the kernel takes it off when the process ends, however it ends."""
+class Account(msgspec.Struct):
+    """A run's money as the store keeps it, by the number of the process that spent or reserved it.
 
-    def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / _OWNERS, os.O_RDWR | os.O_CREAT, 0o600)
-        self.me = secrets.randbelow(2**48)
-        # A lock of this kind belongs to the process: a forked child has none of it, and makes a store of its own.
-        fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self.me)
-
-    def alive(self, owner: int) -> bool:
-        """Return whether the process of that number still runs."""
-        if owner == self.me:
-            return True
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, owner)
-        except OSError:
-            return True
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, owner)
-        return False
-
-    def close(self) -> None:
-        """Mark this process as ended."""
-        os.close(self._file)
-
-
-class Store:
-    """The folder of answers. What cannot be read costs a warning and the answers in it, never a run.
-
-    What another backend has to do as this one: answers (`get`, `put`), claims (`claim`, `taken`, `release`), money (`reserve`, `settle`,
-    `spend`, `quiet_from`) and the ledger (`note`, `note_cached`). Rate limits and the circuit are `RateLimiter` and `Circuit`.
+    Each process writes its own sums and never a difference, so writing them twice, or again after the store lost them, is no fault.
     """
 
-    def __init__(self, folder: Path, most_bytes: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._most_bytes = folder, most_bytes
+    spent: dict[str, float] = msgspec.field(default_factory=dict)
+    reserved: dict[str, float] = msgspec.field(default_factory=dict)
+    quiet_from: int | None = None
+
+    @classmethod
+    def read(cls, value: bytes) -> "Account":
+        """The account in some bytes, a new one in none and in what is no account, which is said."""
+        try:
+            return msgspec.json.decode(value or b"{}", type=cls)
+        except msgspec.MsgspecError as error:
+            _log.warning("what a run has spent is unreadable in the store (%s): it is counted from 0", error)
+            return cls()
+
+
+class Store(ABC):
+    """The part that every store shares: keep answers, claim what is asked for, count money, write the ledger.
+
+    A store says by the methods without a body where these are. Rate limits and the circuit are `RateLimiter` and `Circuit`, which a
+    store that reaches past this machine shares, too (`watch`, `pace`).
+    """
+
+    def __init__(self, folder: Path, place: str, me: int) -> None:
+        """`folder`: for the ledger; `place`: what the store is, for messages; `me`: this process's number."""
+        self._folder, self._place, self._me = folder, place, me
         self._pid = os.getpid()
-        self._path = folder / "answers.sqlite"
         self._answers: dict[str, bytes] = {}
         self._held = 0
         self._rows: list[bytes] = []
         self._claims: set[str] = set()
         self._released: set[str] = set()
+        self._mine: dict[str, Money] = {}
+        self._unsaved: set[str] = set()
         self._flushing = False
         self._closed = False
         self._trouble = ""
-        self._next_write = self._next_read = 0.0
+        """"held" while something waits in memory for the store to be there, "given up" once that was too much."""
         self._again: asyncio.TimerHandle | None = None
         self._ledger_fails = False
-        self._unlooked = most_bytes  # a process that writes little looks at the size, too
-        self._owners = Owners(folder)
-        self._database: sqlite3.Connection | None = None
-        self._database = self._open(_BUSY_SECONDS)
-        self._ledger = _private(folder / _LEDGER, os.O_APPEND | os.O_WRONLY)
 
-    def _open(self, seconds: float) -> sqlite3.Connection | None:
-        try:
-            with _alone(self._folder / _LEDGER, seconds):
-                try:
-                    return self._connect(seconds)
-                except sqlite3.DatabaseError as error:
-                    if not _broken(error):
-                        raise
-                    _log.warning("%s is no cache of ours (%s): answers are kept in a new one", self._path, error)
-                    self._move_aside()
-                    return self._connect(seconds)
-        except (sqlite3.OperationalError, TimeoutError) as error:
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise
-            self._in_the_way(error)
-            return None
+    def _open_ledger(self) -> None:
+        self._ledger = private(self._folder / LEDGER, os.O_APPEND | os.O_WRONLY)
 
-    def _move_aside(self) -> None:
-        # With its log, which may hold what is not yet in the file; under one name, so that both can be opened again.
-        aside = self._path.with_name(f"{self._path.name}.unreadable-{time.time_ns()}")
-        for end in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                self._path.with_name(self._path.name + end).rename(f"{aside}{end}")
-        _log.warning("%s is moved to %s", self._path, aside.name)
+    # ------------------------------------------------------------ where things are
 
-    def _connect(self, seconds: float) -> sqlite3.Connection:
-        _make_private(self._path)  # SQLite gives its log the permissions of the file
-        # Opened on the loop's thread, closed at exit from wherever that is.
-        database = sqlite3.connect(self._path, timeout=seconds, check_same_thread=False, isolation_level=None)
-        try:
-            (application,), (version,) = (
-                database.execute("PRAGMA application_id").fetchone(),
-                database.execute("PRAGMA user_version").fetchone(),
-            )
-            (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables and (application, version) != (_APPLICATION, _FORMAT):
-                raise sqlite3.DatabaseError("another program's, or another version's")
-            if not tables:
-                database.executescript(_SCHEMA)
-            database.executescript(_OF_OWNERS)
-            database.execute("PRAGMA synchronous = NORMAL")
-            database.execute("PRAGMA journal_size_limit = 67108864")
-            database.execute("SELECT key, value FROM answers LIMIT 1").fetchone()
-            self._inode, self._busy = self._path.stat().st_ino, seconds
-        except BaseException:
-            database.close()  # before its file is moved: an open one has locks and a log of that name
-            raise
-        return database
+    @abstractmethod
+    def _read_answers(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """The values that are kept for these keys."""
+
+    @abstractmethod
+    def _keep(self, answers: Mapping[str, bytes], released: Sequence[str]) -> bool:
+        """Write answers and give up claims of this process, all or nothing; whether that was possible."""
+
+    @abstractmethod
+    def _claim(self, key: str) -> bytes | bool | None:
+        """The kept value; True: the key is this process's; False: it is a living process's; None: claims cannot be kept."""
+
+    @abstractmethod
+    def _owner(self, key: str) -> int | None:
+        """The number of the process that claimed the key last."""
+
+    @abstractmethod
+    def alive(self, owner: int) -> bool:
+        """Return whether the process of that number still runs."""
+
+    @abstractmethod
+    def _change(self, run: str, work: Callable[[Account], T]) -> T | None:
+        """What `work` returns, once the account that it was given, and changed, is kept, nobody else having changed it meanwhile.
+
+        None: it cannot be kept. `work` may be called again, with another account.
+        """
+
+    @abstractmethod
+    def _leave(self) -> None:
+        """Give up all claims and close what is open."""
+
+    # ------------------------------------------------------------ whether it is there
+
+    async def reachable(self) -> bool:
+        """Wait until the store answers; False: it did not for as long as the settings' outage_patience."""
+        return True
+
+    @property
+    def paused(self) -> float:
+        """Seconds for which all calls have waited for the store so far."""
+        return 0.0
+
+    def renew(self) -> None:  # noqa: B027 - a file is there
+        """A new batch may try a store that was given up."""
+
+    def watch(self, circuit: Circuit) -> None:  # noqa: B027 - a file is of this machine
+        """Share a service's circuit with the processes of other machines."""
+
+    def pace(self, name: str, amount: float, a_second: float, burst: float) -> float | None:
+        """Seconds to wait before `amount` of something limited may be used, which is then taken; None: each process keeps to its part."""
+        return None
 
     # ------------------------------------------------------------ answers
 
     def get(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The answers that are kept for these keys."""
-        values: dict[str, bytes] = {}
-        for start in range(0, len(keys), _AT_ONCE):
-            part = keys[start : start + _AT_ONCE]
-            sql = f"SELECT key, value FROM answers WHERE key IN ({','.join('?' * len(part))})"
-            values |= dict(self._read(lambda database, sql=sql, part=part: database.execute(sql, part).fetchall(), []))  # type: ignore[misc]
-        values |= {key: self._answers[key] for key in keys if key in self._answers}
-        decoded = {key: self._value(key, value) for key, value in values.items()}
+        """The answers that are kept for these keys. Raises StoreGone."""
+        values = self._read_answers(keys) | {key: self._answers[key] for key in keys if key in self._answers}
+        decoded = {key: kept(key, value) for key, value in values.items()}
         return {key: value for key, value in decoded.items() if value is not None}
-
-    @staticmethod
-    def _value(key: str, encoded: bytes) -> dict[str, Any] | None:
-        try:
-            value = decode(encoded)
-            if not isinstance(value, dict):
-                raise TypeError("no JSON object")
-        except (ValueError, RecursionError, TypeError) as error:
-            _log.warning("the kept answer %s is unreadable (%s): it is asked for again", key[:16], error)
-            return None
-        return None if value.pop(_UNTIL, float("inf")) < time.time() else value
 
     def put(self, key: str, value: Mapping[str, Any], seconds: float | None = None) -> None:
         """Keep an answer, for so many seconds where they are given."""
@@ -213,13 +175,13 @@ class Store:
         self._held += len(encoded) - len(self._answers.pop(key, b""))
         self._answers[key] = encoded
         given_up = 0
-        while self._held > _HELD_BYTES and len(self._answers) > 1:
+        while self._held > HELD_BYTES and len(self._answers) > 1:
             self._held -= len(self._answers.pop(next(iter(self._answers))))
             given_up += 1
         if given_up and self._trouble != "given up":
             self._trouble = "given up"
             message = "%s cannot be written, and %d MB of answers wait in memory: the oldest are given up"
-            _log.warning(message, self._path, _HELD_BYTES // 2**20)
+            _log.warning(message, self._place, HELD_BYTES // 2**20)
         self._soon()
 
     # ------------------------------------------------------------ claims
@@ -227,28 +189,18 @@ class Store:
     def claim(self, key: str) -> dict[str, Any] | bool:
         """The kept answer; else True: this caller is to ask for it, and to `release` the key; False: somebody else is asking.
 
-        A claim is its process's for as long as that lives. While the file cannot be written, only the claims of this process are known.
+        A claim is its process's for as long as that lives. While claims cannot be kept, only those of this process are known.
+        Raises StoreGone.
         """
         if key in self._claims:
             return False
-        if key in self._answers and (value := self._value(key, self._answers[key])) is not None:
+        if key in self._answers and (value := kept(key, self._answers[key])) is not None:
             return value
-
-        def claim(database: sqlite3.Connection) -> bytes | bool:
-            row = database.execute("SELECT value FROM answers WHERE key = ?", (key,)).fetchone()
-            if row and self._value(key, row[0]) is not None:
-                return bytes(row[0])
-            owner = database.execute("SELECT owner FROM claims WHERE key = ?", (key,)).fetchone()
-            if owner and owner[0] != self._owners.me and self._owners.alive(owner[0]):
-                return False
-            database.execute("INSERT OR REPLACE INTO claims VALUES (?, ?)", (key, self._owners.me))
-            return True
-
-        claimed = self._write(claim)
+        claimed = self._claim(key)
         if claimed is None:
             return self.get([key]).get(key) or self._claimed(key)
         if isinstance(claimed, bytes):
-            return self._value(key, claimed) or self._claimed(key)
+            return kept(key, claimed) or self._claimed(key)
         return claimed and self._claimed(key)
 
     def _claimed(self, key: str) -> bool:
@@ -257,12 +209,11 @@ class Store:
         return True
 
     def taken(self, key: str) -> bool:
-        """Return whether somebody else is asking for it."""
+        """Return whether somebody else is asking for it. Raises StoreGone."""
         if key in self._claims:
             return True
-        sql = "SELECT owner FROM claims WHERE key = ?"
-        row = self._read(lambda database: database.execute(sql, (key,)).fetchone(), None)
-        return bool(row) and row[0] != self._owners.me and self._owners.alive(row[0])
+        owner = self._owner(key)
+        return owner is not None and owner != self._me and self.alive(owner)
 
     def release(self, key: str) -> None:
         """Give up a claim, after the answer was `put`, if there is one."""
@@ -276,48 +227,72 @@ class Store:
         """Reserve USD for a request that is about to leave, if with all that is spent and reserved they stay within `most`.
 
         What processes had reserved that have ended counts as spent: the service may have answered them. None: cannot be kept.
+        Raises StoreGone.
         """
+        mine = self._mine_of(run)
 
-        def reserve(database: sqlite3.Connection) -> Money:
-            rows = database.execute("SELECT owner, usd FROM reserved WHERE run = ?", (run,)).fetchall()
-            for owner, stale in [(owner, stale) for owner, stale in rows if not self._owners.alive(owner)]:
-                database.execute("DELETE FROM reserved WHERE run = ? AND owner = ?", (run, owner))
-                self._spend(database, run, stale)
-            spent = self._spend(database, run, 0.0)
-            (reserved,) = database.execute("SELECT coalesce(sum(usd), 0) FROM reserved WHERE run = ?", (run,)).fetchone()
+        def reserve(account: Account) -> Money:
+            spent, reserved = self._sums(run, account)
             granted = spent + reserved + usd <= most
             if granted:
-                self._reserve(database, run, usd)
+                account.reserved[str(self._me)] = mine.reserved + usd
             return Money(spent, reserved, granted)
 
-        return self._write(reserve)
+        money = self._change(run, reserve)
+        if money is not None:
+            self._unsaved.discard(run)
+            self._mine[run] = mine._replace(reserved=mine.reserved + usd * money.granted)
+        return money
 
     def settle(self, run: str, reserved: float, usd: float) -> float | None:
-        """Take back a reservation and add what was really spent; returns the sum spent in USD, None where it cannot be kept."""
-
-        def settle(database: sqlite3.Connection) -> float:
-            self._reserve(database, run, -reserved)
-            return self._spend(database, run, usd)
-
-        return self._write(settle)
-
-    def _reserve(self, database: sqlite3.Connection, run: str, usd: float) -> None:
-        sql = "INSERT INTO reserved VALUES (?, ?, max(?, 0)) ON CONFLICT DO UPDATE SET usd = max(usd + ?, 0)"
-        database.execute(sql, (run, self._owners.me, usd, usd))
-
-    @staticmethod
-    def _spend(database: sqlite3.Connection, run: str, usd: float) -> float:
-        sql = "INSERT INTO spending VALUES (?, ?, NULL) ON CONFLICT DO UPDATE SET usd = usd + excluded.usd RETURNING usd"
-        return float(database.execute(sql, (run, usd)).fetchall()[0][0])
+        """Take back a reservation and add what was really spent; returns the sum spent in USD, None where it cannot be kept by now."""
+        mine = self._mine_of(run)
+        self._mine[run] = Money(mine.spent + usd, max(mine.reserved - reserved, 0.0))
+        total = self._sum(run)
+        if total is None:
+            self._soon()
+        return total
 
     def spend(self, run: str, usd: float) -> float | None:
-        """Add to what a run has spent, over all its processes and restarts; returns the sum in USD, None where it cannot be kept."""
-        return self._write(lambda database: self._spend(database, run, usd))
+        """Add to what a run has spent, over all its processes and restarts; returns the sum in USD, None where it cannot be kept by now."""
+        return self.settle(run, 0.0, usd)
+
+    def _sum(self, run: str) -> float | None:
+        try:
+            spent = self._change(run, lambda account: self._sums(run, account)[0])
+        except StoreGone:
+            spent = None
+        if spent is None:
+            self._unsaved.add(run)
+        else:
+            self._unsaved.discard(run)
+        return spent
+
+    def _mine_of(self, run: str) -> Money:
+        return self._mine.setdefault(run, Money(0.0, 0.0))
+
+    def _sums(self, run: str, account: Account) -> tuple[float, float]:
+        """(spent, reserved) by all, once this process's own sums are entered."""
+        mine = self._mine_of(run)
+        for sums, usd in ((account.spent, mine.spent), (account.reserved, mine.reserved)):
+            sums.pop(str(self._me), None)
+            if usd:
+                sums[str(self._me)] = usd
+        lost = {owner: usd for owner, usd in account.reserved.items() if usd and not self.alive(int(owner))}
+        reserved = sum(account.reserved.values()) - sum(lost.values())
+        return sum(account.spent.values()) + float(sum(lost.values())), max(float(reserved), 0.0)
 
     def quiet_from(self, run: str, step: int) -> int | None:
         """The step from which a run asks no judge: the one noted before, else `step`, noted for all its processes; None: not kept."""
-        sql = "UPDATE spending SET quiet_from = coalesce(quiet_from, ?) WHERE run = ? RETURNING quiet_from"
-        return self._write(lambda database: int((database.execute(sql, (step, run)).fetchall() or [(step,)])[0][0]))
+
+        def note(account: Account) -> int:
+            account.quiet_from = step if account.quiet_from is None else account.quiet_from
+            return account.quiet_from
+
+        try:
+            return self._change(run, note)
+        except StoreGone:
+            return None
 
     # ------------------------------------------------------------ the ledger
 
@@ -351,7 +326,7 @@ class Store:
         self._ledger_fails = True
         self._rows = [rest[rest.find(b"\n", len(rest) - _HELD_ROWS_BYTES) + 1 :] if len(rest) > _HELD_ROWS_BYTES else rest]
 
-    # ------------------------------------------------------------ the file
+    # ------------------------------------------------------------ what waits
 
     def _soon(self) -> None:
         if not self._flushing:
@@ -359,118 +334,26 @@ class Store:
             asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what has come: all answers in one transaction, all ledger rows in one write, so that processes do not mix theirs."""
+        """Write what has come: all answers at once, all ledger rows in one write, so that processes do not mix theirs."""
         self._flushing = False
         if self._rows:
             self._write_ledger()
-        if self._answers or self._released:
-
-            def keep(database: sqlite3.Connection) -> bool:
-                answers = [*self._answers.items()]
-                database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", answers)
-                mine = [(key, self._owners.me) for key in self._released]
-                database.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", mine)
-                return True
-
-            if self._write(keep):
-                self._kept()
+        if (self._answers or self._released) and self._keep(self._answers, [*self._released]):
+            if self._trouble:
+                _log.warning("%s can be written again: %d answers that waited in memory are kept", self._place, len(self._answers))
+            self._answers, self._held, self._released, self._trouble = {}, 0, set(), ""
+        for run in [*self._unsaved]:
+            self._sum(run)
         if self._again:
             self._again.cancel()
-        if (self._ledger_fails or self._answers) and not self._closed:
-            self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self.flush)
-
-    def _kept(self) -> None:
-        """All that was waiting is in the file."""
-        sizes = [len(value) + _ROW_BYTES for value in self._answers.values()]
-        if self._trouble:
-            _log.warning("%s can be written again: %d answers that waited in memory are kept", self._path, len(sizes))
-        self._answers, self._held, self._released, self._trouble = {}, 0, set(), ""
-        self._unlooked += sum(sizes)
-        if self._database and self._unlooked >= self._most_bytes * _PART:
-            self._unlooked = 0
-            with contextlib.suppress(sqlite3.OperationalError):  # another process writes: next time
-                self._evict(self._database)
-
-    def _evict(self, database: sqlite3.Connection) -> None:
-        """Drop the oldest answers while the file is larger than its limit."""
-        began = time.monotonic()
-        while _bytes(database) > self._most_bytes and time.monotonic() - began < _EVICTING_SECONDS:
-            oldest = "SELECT min(rowid) + (max(rowid) - min(rowid)) * ? FROM answers"
-            database.execute(f"DELETE FROM answers WHERE rowid <= ({oldest})", (_PART,))
-            database.executescript("PRAGMA incremental_vacuum")  # execute() would free one page only
-
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
-        """What `work` returns, done in one transaction; None while the file cannot be written."""
-        for _ in range(2):
-            if time.monotonic() < self._next_write and not self._closed:
-                return None
-            if self._database is None:
-                try:
-                    self._database = self._open(_TROUBLED_SECONDS)
-                except (sqlite3.DatabaseError, OSError) as error:
-                    self._in_the_way(error)
-            if self._database is None:
-                return None
-            try:
-                with _transaction(self._database):
-                    value = work(self._database)
-            except sqlite3.DatabaseError as error:
-                if not self._failed(error):
-                    return None
-            else:
-                if self._trouble and not self._answers:
-                    self._trouble = ""
-                self._patient(_BUSY_SECONDS)
-                return value
-        return None
-
-    def _read(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """What `work` returns; `otherwise` while the file cannot be read."""
-        if self._database is None or time.monotonic() < self._next_read:
-            return otherwise
-        try:
-            return work(self._database)
-        except sqlite3.DatabaseError as error:
-            if not self._failed(error):
-                self._next_read = time.monotonic() + _AGAIN_SECONDS
-        return otherwise
-
-    def _failed(self, error: sqlite3.DatabaseError) -> bool:
-        """Replace a broken file, and return True where a new one is there; wait for one that is in the way, and return False."""
-        if not self._database or not _broken(error):
-            self._in_the_way(error)
-            return False
-        _log.warning("%s is broken (%s): answers are kept in a new one", self._path, error)
-        self._database.close()
-        self._database = None
-        try:
-            with _alone(self._folder / _LEDGER):
-                # Unless another process has put a new one in its place already.
-                if self._path.exists() and self._path.stat().st_ino == self._inode:
-                    self._move_aside()
-            self._database = self._open(_BUSY_SECONDS)
-        except (sqlite3.DatabaseError, OSError) as again:
-            self._in_the_way(again)
-        return self._database is not None
-
-    def _in_the_way(self, error: Exception) -> None:
-        """Another process's lock, a full disk, no permission: say so once, and keep nobody waiting for it."""
-        if not self._trouble:
-            self._trouble = "held"
-            message = "%s cannot be used at the moment (%s): answers wait in memory, at most %d MB, and are kept when it is possible again"
-            _log.warning(message, self._path, error, _HELD_BYTES // 2**20)
-        self._next_write = time.monotonic() + _AGAIN_SECONDS
-        self._patient(_TROUBLED_SECONDS)
-
-    def _patient(self, seconds: float) -> None:
-        if self._database and self._busy != seconds:
-            self._busy = seconds
-            self._database.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+            self._again = None
+        if (self._ledger_fails or self._answers or self._unsaved) and not self._closed:
+            self._again = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self.flush)
 
     @property
     def closing_seconds(self) -> float:
         """Seconds that `close` may take: long where answers are in memory alone."""
-        return _LAST_SECONDS if self._trouble and self._answers else 0.0
+        return _LAST_SECONDS if (self._trouble and self._answers) or self._unsaved else 0.0
 
     def close(self) -> None:
         """Write what is left; what cannot be written is waited for."""
@@ -479,21 +362,30 @@ class Store:
         self._closed = True
         until = time.monotonic() + self.closing_seconds
         if self.closing_seconds:
-            _log.warning("%d answers are not in %s yet: waiting for it, at most %g s", len(self._answers), self._path, _LAST_SECONDS)
+            _log.warning("%d answers are not in %s yet: waiting for it, at most %g s", len(self._answers), self._place, _LAST_SECONDS)
         self.flush()
-        while self._answers and time.monotonic() < until:
+        while (self._answers or self._unsaved) and time.monotonic() < until:
             time.sleep(0.1)
             self.flush()
         if self._answers:
-            _log.warning("%d answers could not be kept in %s: they are asked for, and paid, again", len(self._answers), self._path)
-        self._write(lambda database: database.execute("DELETE FROM claims WHERE owner = ?", (self._owners.me,)))
-        if self._database:
-            self._database.close()
-        self._owners.close()
+            _log.warning("%d answers could not be kept in %s: they are asked for, and paid, again", len(self._answers), self._place)
+        self._leave()
         os.close(self._ledger)
 
 
-def _private(path: Path, flags: int) -> int:
+def kept(key: str, encoded: bytes) -> dict[str, Any] | None:
+    """The answer in a kept value; None for one that is no answer any more, or is unreadable, which is said."""
+    try:
+        value = decode(encoded)
+        if not isinstance(value, dict):
+            raise TypeError("no JSON object")
+    except (ValueError, RecursionError, TypeError) as error:
+        _log.warning("the kept answer %s is unreadable (%s): it is asked for again", key[:16], error)
+        return None
+    return None if value.pop(_UNTIL, float("inf")) < time.time() else value
+
+
+def private(path: Path, flags: int) -> int:
     """A file opened, or made, that its owner alone may read: it holds what users ask."""
     descriptor = os.open(path, flags | os.O_CREAT, 0o600)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):  # and no device that a link names
@@ -502,74 +394,23 @@ def _private(path: Path, flags: int) -> int:
     return descriptor
 
 
-def _make_private(path: Path) -> None:
-    """Make a database's file, if there is none, and let its owner alone read it and what SQLite puts beside it.
-
-    An existing one is not opened for it: closing it would take off the locks that SQLite has on it in this process.
-    """
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            if file.is_file():
-                file.chmod(0o600)
-
-
-@contextlib.contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
-
-
-def _bytes(database: sqlite3.Connection) -> int:
-    """The size of the database's file, less what is free in it."""
-    pages, free, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
-    return int((pages - free) * size)
-
-
-def _broken(error: sqlite3.DatabaseError) -> bool:
-    """True where the file is at fault; False for no permission, no space, locked."""
-    return not isinstance(error, sqlite3.OperationalError) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR
-
-
-@contextlib.contextmanager
-def _alone(file: Path, seconds: float | None = None) -> Iterator[None]:
-    """One process at a time, by a lock on `file`, opens or moves aside the answers. Raises TimeoutError where another goes on for long."""
-    lock, began = _private(file, os.O_RDWR), time.monotonic()  # not the folder: NFS locks no directories
-    seconds = _BUSY_SECONDS if seconds is None else seconds
-    try:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() - began > seconds:
-                    raise TimeoutError(f"locked for more than {seconds:g} s") from None
-                time.sleep(0.01)
-        try:
-            yield
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)  # a child forked meanwhile has the same lock, and never closes it
-    finally:
-        os.close(lock)
-
-
 def store() -> Store:
-    """Return this process's store, in the settings' folder. To be called on the gateway's loop.
+    """Return this process's store, the one that the settings name. To be called on the gateway's loop.
 
     Raises SettingsError when nothing can be kept there.
     """
     config = settings.load()
 
     def make() -> Store:
+        folder, address = config.cache_dir.expanduser(), config.store.get_secret_value()
         try:
-            return Store(config.cache_dir.expanduser(), config.cache_mb * 2**20)
+            if address:
+                from overtake.remote.shared import SharedStore
+
+                return SharedStore(address, folder, config.outage_patience)
+            from overtake.remote.disk import DiskStore
+
+            return DiskStore(folder, config.cache_mb * 2**20)
         except (OSError, sqlite3.Error) as error:
             message = f"OVERTAKE_CACHE_DIR={config.cache_dir}: answers cannot be kept there ({error})"
             raise settings.SettingsError(f"{message}: make room or name another folder") from None

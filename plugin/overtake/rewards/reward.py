@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import sys
 import time
 import traceback
 from collections import Counter, deque
@@ -17,6 +18,8 @@ from overtake.rewards.measuring import Outage
 from overtake.rewards.metrics import log_metrics
 
 _log = logging.getLogger(__name__)
+_NO_ABSTAINING = {"swift.megatron.trainers.grpo_trainer": "Megatron", "swift.ray.megatron.grpo_trainer": "Ray"}
+"""Trainers of ms-swift's in whose sums a reward of None is 0, by the module that a process loads for one."""
 _MOST_PENDING = 16
 """Batches that are remembered: within a step each reward may have one or two, and nothing else has to be found again."""
 
@@ -135,12 +138,19 @@ class Reward(Generic[Handle]):
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         """One value for each completion, None where it could not be measured; or one for each request of `swift sample`.
 
-        Under a trainer of ours whatever is raised ends the run on all ranks; elsewhere it is raised.
+        Under a trainer of ours whatever is raised ends the run on all ranks; elsewhere it is raised. Under Megatron's or Ray's trainer,
+        which would score None as 0, Outage is raised in its place.
         """
         if completions and not isinstance(completions[0], str):
             return self._of_requests(completions)
         with self._timed(completions, columns) as values:
             values[:] = self._values(completions, columns)
+        theirs = next(filter(sys.modules.get, _NO_ABSTAINING), "")
+        if self.run is None and theirs and (unmeasured := values.count(None)):
+            raise Outage(
+                f"{self.name}: {unmeasured} of {len(values)} completions were not measured, and {_NO_ABSTAINING[theirs]}'s trainer would "
+                "score them 0: see to the service (or OVERTAKE_JUDGE_SHARE=1) and go on from the last checkpoint"
+            )
         return values
 
     def _values(self, completions: Sequence[str], columns: Mapping[str, Any]) -> list[float | None]:

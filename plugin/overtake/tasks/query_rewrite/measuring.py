@@ -45,12 +45,12 @@ class Retrieval:
 
     @cached_property
     def student_quality(self) -> float:
-        """Return what the student's recall is worth, in [0, 1]."""
+        """Worth of the student's recall, in [0, 1]."""
         return worth(self.student_recall, self.gold)
 
     @cached_property
     def teacher_quality(self) -> float:
-        """Return what the teacher's recall is worth, in [0, 1]."""
+        """Worth of the teacher's recall, in [0, 1]."""
         return worth(self.teacher_recall, self.gold)
 
 

@@ -33,7 +33,7 @@ def relevances(hits: Sequence[Hit], gold: Collection[str] = ()) -> list[float]:
 
 
 def worth(hits: Sequence[Hit], gold: Collection[str] = ()) -> float:
-    """Return what a recall list is worth, in [0, 1]: `quality` of its relevances; with labels their nDCG@10, if OVERTAKE_GOLD_NDCG says so.
+    """Worth of a recall list, in [0, 1]: `quality` of its relevances; with labels their nDCG@10, if OVERTAKE_GOLD_NDCG says so.
 
     Raises ValueError as `relevances` does.
     """
