@@ -1,17 +1,18 @@
 """Rubrics of a row: the forms they come in, the cell that a doctor edits, and what is wrong with some of them."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from overtake.data import tables
 from overtake.data.cells import cell
+from overtake.tasks.medical import attacks, rubric_check, rubrics
 from overtake.tasks.medical import rows as medical
-from overtake.tasks.medical import rubric_check, rubrics
 from overtake.tasks.medical.rubrics import Criterion
 
-from ...conftest import SHARED
+from ...conftest import ROOT, SHARED
 
 CHECKLIST = (
     "一、核心需求：\n1. 内容要求：说明夜间咳嗽的常见原因，\n如鼻涕倒流。\n2. 提醒何时就医。\n\n二、次要需求\n1. 语言易懂。\n语气温和。"
@@ -162,6 +163,34 @@ def test_items_that_agree_are_left_alone(first, second):
 
 def test_what_no_answer_can_be_held_against_is_found_and_the_rest_is_not():
     assert [bool(rubric_check.faults([Criterion(text, 2)])) for text in UNJUDGED + JUDGED] == [True] * len(UNJUDGED) + [False] * len(JUDGED)
+
+
+def test_the_doctor_says_what_is_wrong_with_the_rubrics_of_a_file(tmp_path):
+    rows = [
+        {"question": "胃胀怎么办？", "answer": "少吃。", "rubrics": "[+5] 建议就医\n[+2] 说明原因"},
+        {"question": "咳嗽怎么办？", "answer": "多喝水。"},
+    ]
+    path = tmp_path / "rows.xlsx"
+    tables.write_rows(path, rows)
+    (found,) = attacks.golds(path)
+    assert (found.level, found.value) == ("ok", "2 items of 1 rows, none contradicts another")
+    tables.write_rows(path, [rows[0] | {"rubrics": "[+5] 建议就医\n[+2] 不建议就医"}, rows[1]])
+    (found,) = attacks.golds(path)
+    assert (
+        found.level == "warning" and "row 2, item 2, '不建议就医': contradicts item 1" in found.value and "rules.py --check" in found.remedy
+    )
+    tables.write_rows(path, rows[1:])
+    assert attacks.golds(path) == []
+
+
+def test_the_cells_in_the_docs_are_read():
+    blocks = [
+        block
+        for page in ("docs/columns.md", "docs/zh/medical.md")
+        for block in re.findall(r"```\n(\[.*?)\n```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+    ]
+    assert [len(rubrics.read(block)) for block in blocks] == [3, 3]
+    assert rubrics.score([points for _, points in rubrics.read(blocks[1])], [True, False, False]) == 5 / 8, "as docs/zh/medical.md says"
 
 
 @pytest.mark.needs_shared

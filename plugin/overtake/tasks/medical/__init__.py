@@ -81,6 +81,7 @@ TASK = Task(
         tricks=lazy(f"{_HERE}.attacks:tricks"),
         least=0.6,
         sample="medical/questions.jsonl",
+        golds=lazy(f"{_HERE}.attacks:golds"),
         judge=lazy(f"{_HERE}.attacks:judge"),
         worth=lazy(f"{_HERE}.judge_worth:findings"),
     ),

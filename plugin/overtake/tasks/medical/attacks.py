@@ -7,10 +7,12 @@ from pathlib import Path
 
 from overtake.data import tables
 from overtake.data.tables import BadInput
+from overtake.doctor.findings import Finding
 from overtake.remote.chat import Endpoint
 from overtake.remote.gateway import Call
 from overtake.task import Row
 from overtake.tasks.medical import rows as medical
+from overtake.tasks.medical import rubric_check
 from overtake.tasks.medical.columns import KEYWORDS, QUESTION, REFERENCE
 from overtake.tasks.medical.judge import medical_judge_call
 from overtake.tasks.medical.rows import MedicalRow
@@ -106,6 +108,17 @@ def turned_round(honest: str) -> str:
     '不用拨打120，可以喂水。'
     """
     return _TURNS.sub(lambda found: next(_OPPOSITE[words] for words in _OPPOSITE if words == found[0].casefold()), honest)
+
+
+def golds(path: Path) -> list[Finding]:
+    """Rubrics that contradict themselves, or that no answer can be held against. Raises BadInput."""
+    found = rubric_check.checked(path)
+    if not found.rows and not found.faults:
+        return []
+    if found.faults:
+        remedy = f"see all of them by tools/rules.py --check {path}, and correct them"
+        return [Finding("warning", "rubrics", f"{len(found.faults)} faults in {found.rows} rows, e.g. {found.faults[0]}", remedy)]
+    return [Finding("ok", "rubrics", f"{found.items} items of {found.rows} rows, none contradicts another")]
 
 
 def judge(to: Endpoint) -> Call:

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 from rapidfuzz import fuzz
 
+from overtake.data import tables
 from overtake.reading.normal_forms import for_likeness, half_width
+from overtake.tasks.medical import rows as medical
 from overtake.tasks.medical.rubrics import Criterion
 
 _ALIKE = 90
@@ -80,6 +83,34 @@ def faults(criteria: Sequence[Criterion]) -> list[Fault]:
     """
     alone = [Fault(number, why) for number, criterion in enumerate(criteria, 1) if (why := _unjudged(criterion.text))]
     return sorted([*alone, *_between(criteria)])
+
+
+class Checked(NamedTuple):
+    """Rubrics of a sheet: what is wrong, by row and item; how many items, rows with rubrics and items of more than one demand it has."""
+
+    faults: list[str]
+    items: int
+    rows: int
+    compound: int
+
+
+def checked(path: Path) -> Checked:
+    """Check the rubrics of a sheet or a training file, row by row. Raises BadInput for what is no table."""
+    found: list[str] = []
+    items = rows = compound = 0
+    for index, cells in enumerate(tables.read_rows(path)):
+        where = f"{path}: row {tables.row_number(path, index)}"
+        try:
+            item = medical.read_row(cells)
+        except ValueError as error:
+            found.append(f"{where}, {error}")
+            continue
+        criteria = () if isinstance(item, str) else item.criteria
+        items, rows = items + len(criteria), rows + bool(criteria)
+        compound += sum(len(split(criterion)) > 1 for criterion in criteria)
+        for number, why in faults(criteria):
+            found.append(f"{where}, item {number}, {criteria[number - 1].text[:40]!r}: {why}")
+    return Checked(found, items, rows, compound)
 
 
 def split(criterion: Criterion) -> list[Criterion]:

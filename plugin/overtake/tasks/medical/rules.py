@@ -76,7 +76,7 @@ def work(args: argparse.Namespace) -> int:
     if args.check is not None:
         wrong = failing_examples(book)
         print("\n".join(wrong) if wrong else f"{len(book.rules)} rules, {len(book.risks.kinds)} kinds of risk: all examples hold")
-        return max(int(bool(wrong)), _check_rubrics(args.check) if args.check else 0)
+        return max(int(bool(wrong)), _check_rubrics(Path(args.check)) if args.check else 0)
     if args.answers:
         return _file(book, args.answers, args.output)
     if args.answer is None:
@@ -116,27 +116,15 @@ def _file(book: Book, path: Path, output: Path | None) -> int:
     return 0
 
 
-def _check_rubrics(path: str) -> int:
+def _check_rubrics(path: Path) -> int:
     """Print what is wrong with the rubrics of a sheet, by row and item; 1 where something is."""
-    found: list[str] = []
-    count = of_rows = double = 0
-    for index, row in enumerate(tables.read_rows(path)):
-        where = f"{path}: row {tables.row_number(path, index)}"
-        try:
-            item = medical.read_row(row)
-        except ValueError as error:
-            found.append(f"{where}, {error}")
-            continue
-        criteria = () if isinstance(item, str) else item.criteria
-        count, of_rows = count + len(criteria), of_rows + bool(criteria)
-        double += sum(len(rubric_check.split(criterion)) > 1 for criterion in criteria)
-        for fault in rubric_check.faults(criteria):
-            found.append(f"{where}, item {fault.number}, {criteria[fault.number - 1].text[:40]!r}: {fault.why}")
-    if not of_rows and not found:
+    found = rubric_check.checked(path)
+    if not found.rows and not found.faults:
         raise BadInput(f"{path}: no row has rubrics: name their column {' or '.join(medical.COLUMNS['rubrics'][:2])}")
-    told = f"; {double} hold more than one demand: an item each is judged more surely" if double else ""
-    print("\n".join([*found, f"{count} items of {of_rows} rows: {f'{len(found)} faults' if found else 'nothing contradicts'}{told}"]))
-    return 1 if found else 0
+    told = f"{len(found.faults)} faults" if found.faults else "nothing contradicts"
+    told += f"; {found.compound} hold more than one demand: an item each is judged more surely" if found.compound else ""
+    print("\n".join([*found.faults, f"{found.items} items of {found.rows} rows: {told}"]))
+    return 1 if found.faults else 0
 
 
 def _columns(book: Book, verdict: Verdict | None) -> dict[str, object]:
