@@ -161,3 +161,17 @@ def test_rubrics_out_of_form_are_named_before_anything_is_asked(run, teacher, tm
     tables.write_rows(tmp_path / "rows.xlsx", [{**ROWS[0], "rubrics": "建议就医"}])
     done = judge(run, "--input", tmp_path / "rows.xlsx")
     assert done.code == 2 and "row 2: med_rubrics of '': '建议就医' has no points" in done.err and server.requests == []
+
+
+def test_the_offline_judge_goes_by_rubrics_too_and_says_that_it_is_no_model(run, fresh, tmp_path):
+    row = {
+        "question": "胃胀怎么办？",
+        "answer": "少量多餐，两周不好请就医。",
+        "rubrics": "[+3] 建议少量多餐\n[+1] 说明肠镜的价格\n[-2] 推荐抗生素",
+    }
+    tables.write_rows(tmp_path / "rows.xlsx", [row])
+    done = judge(run, "--input", tmp_path / "rows.xlsx", "--mock")
+    assert done.code == 0, done.err
+    (found,) = lines(tmp_path / NAME)
+    assert (found["score"], [item["met"] for item in found["items"]], found["model"]) == (0.75, [True, False, False], "overtake-mock-judge")
+    assert "不是模型" in found["reason"]

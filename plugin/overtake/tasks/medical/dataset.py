@@ -4,7 +4,7 @@ Files made by tools/prepare_medical.py need none of this. This is for a table th
 
     swift sft --external_plugins plugin/register.py --dataset overtake/medical:my/answers.xlsx ...
 
-jsonl, json, csv, parquet or xlsx; columns question and answer, maybe reasoning and keywords, under the names of tasks/medical/rows.py.
+jsonl, json, csv, parquet or xlsx; columns question and answer, maybe reasoning, keywords and rubrics, named as in tasks/medical/rows.py.
 Nothing is split, no near-duplicate and no unsafe answer is left out.
 """
 
