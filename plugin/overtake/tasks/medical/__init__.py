@@ -96,6 +96,7 @@ TASK = Task(
             "Judge's part", "评审部分", ("medical/teacher",), "against what is counted: do both like it?", "与可计量部分对照：二者是否一致"
         ),
         Panel("Rule book", "规则得分", ("medical/rules",), "should rise", "应上升"),
+        Panel("Rows' rubrics", "评分项得分", ("medical/teacher/rubrics",), "of rows that have any; should rise", "有评分项的题；应上升"),
         Panel("Safe answers", "安全的回答", ("medical/safe",), "share", "比例"),
     ),
     tab=Tab(
