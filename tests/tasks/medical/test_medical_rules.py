@@ -309,7 +309,7 @@ def test_real_gold_answers_are_safe_and_machine_garbled_ones_are_flagged(capsys)
         print(f"\nCMB violations: {violations}")
     for safe, share in by_half.values():
         assert safe >= 0.97
-        assert share >= 0.64
+        assert share >= 0.68
         assert share > 20 * (1 - safe)
     assert min(plain.values()) > 5 * max(1 - safe for safe, _ in by_half.values()), "by dangerous words alone, too"
     assert len(violations) <= 6
