@@ -1,10 +1,13 @@
-"""Does the medical rule book tell good answers from bad ones? AUC on LLMEval-Med and HealthBench, which are read and never copied.
+"""Do the medical rule book and a judge tell good answers from bad? AUC on LLMEval-Med and HealthBench, which are read and never copied.
 
-    python benchmarks/bench_medical.py FOLDER        # with llmeval_checklists_zh.jsonl and healthbench_104_en.jsonl
+    python benchmarks/bench_medical.py FOLDER                    # with llmeval_checklists_zh.jsonl and healthbench_104_en.jsonl
+    OVERTAKE_JUDGE_BASE_URL=http://127.0.0.1:8000/v1 OVERTAKE_JUDGE_MODEL=m python benchmarks/bench_medical.py FOLDER --judge --rows 20
 
 For each row the reference answer is set against another question's reference, itself with every second sentence left out, and a salad of
 its own words in another order. AUC is the share of pairs in which the reference earns more (a tie is half), its interval a bootstrap over
-the rows. The rules know question and answer alone: with the reference or its keywords they would be told the answer.
+the rows. The rules know question and answer alone: with the reference or its keywords they would be told the answer. So does the judge
+(--judge, by the variables that name one): it gets question, answer and the row's rubrics, on the rows that have any, and no reference.
+What it answered is kept in OVERTAKE_CACHE_DIR: the same command goes on after an interruption, and with more --rows asks for what is new.
 """
 
 import argparse
@@ -13,32 +16,43 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
 
-from overtake.cli import run
-from overtake.data import tables
+from overtake import cli
 from overtake.data.tables import BadInput
+from overtake.doctor.attacks import spread
 from overtake.evaluation.statistics import bootstrap_mean
+from overtake.remote import chat
+from overtake.remote.gateway import Failed, Ok, Result
 from overtake.tasks.medical import book
+from overtake.tasks.medical import rows as medical
+from overtake.tasks.medical.judge import CRITERIA, MedicalVerdict, medical_judge_call, medical_verdict
+from overtake.tasks.medical.judge_worth import shares
 from overtake.tasks.medical.rewards.medical_rules import score
+from overtake.tasks.medical.rows import Item, MedicalRow
+from tqdm import tqdm
 
 FILES = {"LLMEval-Med": "llmeval_checklists_zh.jsonl", "HealthBench": "healthbench_104_en.jsonl"}
+REFERENCE = "reference"
 _SENTENCES = re.compile(r"(?<=[。！？!?\n])|(?<=\.)(?=\s)")
 
 
-def pairs(path: Path) -> list[tuple[str, str]]:
-    """(question, reference answer) of every row that has one; of a conversation the user's turns. Raises BadInput for a file without."""
+class Answers(NamedTuple):
+    """A row, and its reference with worse answers by their kind."""
+
+    item: Item
+    texts: dict[str, str]
+
+
+def answers(path: Path) -> list[Answers]:
+    """Every row that has a reference, with its answers. Raises BadInput for a file without."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file: name the folder that holds it")
-    found = []
-    for row in filter(None, tables.read_objects(path)):
-        turns = row.get("prompt") or [{"role": "user", "content": row.get("problem", "")}]
-        question = "\n".join(turn["content"] for turn in turns if turn["role"] == "user")
-        reference = row.get("sanswer") or row.get("ideal")
-        if isinstance(question, str) and question and isinstance(reference, str) and reference:
-            found.append((question, reference))
-    if not found:
+    items = [item for item in medical.read(str(path), needed=False).items if item.answer]
+    if not items:
         raise BadInput(f"{path}: no row holds a question and a reference answer: name the folder of the files as they were published")
-    return found
+    return [Answers(item, {REFERENCE: item.answer, **worse(item.answer, items[at - 1].answer, at)}) for at, item in enumerate(items)]
 
 
 def worse(reference: str, other: str, seed: int) -> dict[str, str]:
@@ -54,30 +68,76 @@ def worse(reference: str, other: str, seed: int) -> dict[str, str]:
     return {"another question's": other, "half": half, "salad": f"{space.join(units)}。"}
 
 
-def work(folder: Path) -> int:
+def by_rules(rows: Sequence[Answers]) -> list[dict[str, float]]:
+    """Points of each answer by the book; one on which the rules take too long has none."""
+    shipped = book.shipped()
+    verdicts = [{kind: score(row.item.asked, text, shipped) for kind, text in row.texts.items()} for row in rows]
+    return [{kind: verdict.total for kind, verdict in of_row.items() if verdict} for of_row in verdicts]
+
+
+def by_judge(rows: Sequence[Answers], name: str, concurrency: int | None) -> list[dict[str, MedicalVerdict]]:
+    """Verdicts of the judge by the rows' own rubrics; an answer without one has none. Raises Abort, SettingsError."""
+    to, gateway = chat.endpoint("judge"), chat.chat_gateway("judge", concurrency)
+    asked = [(row.item, text) for row in rows for text in row.texts.values()]
+    rubric_rows = [MedicalRow("", item.question, "", "", (), criteria=item.criteria, history=item.history) for item, _ in asked]
+    calls = [medical_judge_call(row, text, to) for row, (_, text) in zip(rubric_rows, asked, strict=True)]
+    if not calls:
+        return []
+    cli.probe(gateway, calls[0])
+    with tqdm(total=len(calls), desc=name, file=sys.stderr) as bar:
+        # All of them, however many fail: a judge that answers out of form half of the time is what is to be measured.
+        results: list[Result] = gateway.submit(calls, on_result=lambda *_: bar.update()).result()
+    if (down := [result for result in results if isinstance(result, Failed) and result.outage]) and len(down) > len(results) / 2:
+        raise cli.Abort(f"{len(down)} of {len(results)} calls failed: {down[-1].reason}; see to the judge, then run the same command again")
+    verdicts = iter(results)
+    return [
+        {kind: medical_verdict(result.value, row.item.criteria) for kind in row.texts if isinstance(result := next(verdicts), Ok)}
+        for row in rows
+    ]
+
+
+def table(name: str, points: Sequence[dict[str, float]], who: str, met: Sequence[dict[str, float]] = ()) -> list[str]:
+    """Lines for each kind of worse answer: pairs, AUC, mean points of both, and the mean share of criteria met of both."""
+    lines = []
+    for kind in ("another question's", "half", "salad"):
+        pairs = [(of_row[REFERENCE], of_row[kind]) for of_row in points if REFERENCE in of_row and kind in of_row]
+        if not pairs:
+            lines.append(f"| {name} | {who} | {kind} | 0 | not measured | | |")
+            continue
+        both = [(of_row[REFERENCE], of_row[kind]) for of_row in met if REFERENCE in of_row and kind in of_row]
+        means, met_means = (" / ".join(f"{fmean(side):.3f}" for side in zip(*of, strict=True)) if of else "" for of in (pairs, both))
+        lines.append(f"| {name} | {who} | {kind} | {len(pairs)} | {bootstrap_mean(shares(pairs))} | {means} | {met_means} |")
+    return lines
+
+
+def work(args: argparse.Namespace) -> int:
     """Print the table; 0."""
-    rules = book.shipped()
-    print("| data | rows | against | rules: AUC |\n|---|---|---|---|")
-    for name, file in FILES.items():
-        rows = pairs(folder / file)
-        wins: dict[str, list[float]] = {}
-        for at, (question, reference) in enumerate(rows):
-            honest = score(question, reference, rules)
-            for kind, answer in worse(reference, rows[at - 1][1], at).items():
-                verdict = score(question, answer, rules)
-                if honest and verdict:
-                    wins.setdefault(kind, []).append((honest.total > verdict.total) + (honest.total == verdict.total) / 2)
-        for kind, shares in wins.items():
-            print(f"| {name} | {len(shares)} | {kind} | {bootstrap_mean(shares)} |")
+    data = {name: spread(answers(args.folder / file), args.rows or sys.maxsize) for name, file in FILES.items()}  # type: ignore[arg-type, type-var]
+    if args.judge:
+        chat.endpoint("judge")
+    print("| data | judged by | against | pairs | AUC | points, reference / other | criteria met |\n|---|---|---|---|---|---|---|")
+    for name, rows in data.items():
+        print("\n".join(table(name, by_rules(rows), "rules")), flush=True)
+        if args.judge and (with_rubrics := [row for row in rows if row.item.criteria]):
+            verdicts = by_judge(with_rubrics, name, args.concurrency)
+            points = [{kind: verdict.score for kind, verdict in of_row.items()} for of_row in verdicts]
+            met = [{kind: fmean(verdict.items[CRITERIA]) for kind, verdict in of_row.items()} for of_row in verdicts]
+            model = chat.endpoint("judge").model
+            print("\n".join(table(name, points, model, met)), flush=True)
+            wanted, had = sum(len(row.texts) for row in with_rubrics), sum(map(len, verdicts))
+            print(f"{name}: {model} gave a verdict on {had} of {wanted} answers to {len(with_rubrics)} rows with rubrics", file=sys.stderr)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 0 measured, 2 bad input."""
+    """Run the benchmark; 0 measured, 2 bad input or a dead judge, 130 interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the two files are")
+    parser.add_argument("--judge", action="store_true", help="ask a judge too, by OVERTAKE_JUDGE_* or OVERTAKE_TEACHER_*")
+    parser.add_argument("--rows", type=cli.positive, help="only so many rows of each file, spread evenly over it")
+    parser.add_argument("--concurrency", type=cli.positive, help="calls at once (default: OVERTAKE_JUDGE_CONCURRENCY)")
     args = parser.parse_args(argv)
-    return run(lambda: work(args.folder))
+    return cli.run(lambda: work(args))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 #   bash recipes/medical.sh                        # on GPUs: krisfu/delicate_medical_r1_data, Qwen3-1.7B, a teacher by key or address
 #   bash recipes/medical.sh --rl grpo              # in place of PPO
 #   bash recipes/medical.sh --data my.xlsx --red-team my_red_team.jsonl --from rl
-# Options: --data FILE or hub name, --red-team FILE, --rl ppo|grpo, --out FOLDER, --no-judge (rules alone), --mock (the offline judge), --from STAGE, --to STAGE, --fresh.
+#   bash recipes/medical.sh --data my.xlsx --rubrics        # the teacher writes rubrics for each row that has none of its own
+# Options: --data FILE or hub name, --red-team FILE, --rl ppo|grpo, --out FOLDER, --rubrics, --no-judge (rules alone), --mock (the offline judge), --from STAGE, --to STAGE, --fresh.
 # Teacher: DEEPSEEK_API_KEY, or OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY. The tiny student learns form, no medicine.
 set -euo pipefail
 { # read whole before it runs: the file may change under a run of hours
@@ -13,13 +14,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/chain.sh"
 
 STAGES=(prepare sft rl evaluate review)
 sample=$ROOT/datasets/medical
-data='' red_team=$sample/red_team.jsonl rl=ppo out='' no_judge=0 mock=0 from='' to=review fresh=0
-options '--data=a file or a hub name' --red-team=file '--rl=ppo|grpo' --out=folder --no-judge=switch --mock=switch --from=stage --to=stage \
+data='' red_team=$sample/red_team.jsonl rl=ppo out='' no_judge=0 mock=0 from='' to=review fresh=0 rubrics=0
+options '--data=a file or a hub name' --red-team=file '--rl=ppo|grpo' --out=folder --rubrics=switch --no-judge=switch --mock=switch --from=stage --to=stage \
   --fresh=switch -- "$@"
 tiny=0
 if [[ ${PROFILE:-} == cpu && -z ${MODEL:-} ]]; then tiny=1; fi
 if ((tiny)); then what=${data:-$sample/questions.jsonl}; else what=${data:-krisfu/delicate_medical_r1_data}; fi
-if [[ -e $what ]]; then what=$(realpath -- "$what"); fi
+if [[ -e $what ]]; then what=$(realpath -- "$what"); elif ((rubrics)); then die "--rubrics: $what is no file. Name one with --data"; fi
 # Steps for tests: MEDICAL_STEPS="sft rl".
 if [[ $rl == ppo ]]; then steps='300 128'; else steps='300 48'; fi
 read -r sft_steps rl_steps <<<"${MEDICAL_STEPS:-$steps}"
@@ -33,7 +34,7 @@ claim "${out:-$ROOT/output/medical}" "$what" "$fresh"
 enter
 
 # What each stage leaves; --from takes it away, of that stage and all behind it. A doctor's verdicts are never taken away.
-LEAVES=([prepare]='sample data doctor.txt' [sft]='base sft' [rl]='ppo grpo sft_long_ppo sft_long_grpo' [evaluate]='eval report.html' [review]='')
+LEAVES=([prepare]='sample rubrics.jsonl data doctor.txt' [sft]='base sft' [rl]='ppo grpo sft_long_ppo sft_long_grpo' [evaluate]='eval report.html' [review]='')
 if [[ -n $from ]]; then forget_from "$from"; fi
 
 judging=()
@@ -52,7 +53,16 @@ if ((tiny)) && [[ ! -d $OUT/sample ]]; then
   python -m demo.tiny_students.medical_sample "$what" "$red_team" "$OUT/sample"
 fi
 if ((tiny)); then what=$OUT/sample/questions.jsonl red_team=$OUT/sample/red_team.jsonl; fi
+if ((rubrics)); then
+  answered "$OUT/rubrics.jsonl" python tools/generate.py "$what" "$OUT/rubrics.jsonl" --task medical --rubrics
+  what=$OUT/rubrics.jsonl
+fi
 [[ -f $OUT/data/DATA_CARD.md ]] || python tools/prepare_medical.py "$what" "$OUT/data" --red-team "$red_team"
+if ((!no_judge)); then
+  # A judge that does not tell a row's reference from another row's answer would be noise that is paid for.
+  [[ -f $OUT/data/judge_worth.json ]] || python tools/validate.py "$OUT/data/train.jsonl" "$OUT/data/judge_worth.json" --task medical
+  grep -q '"faults": \[\]' "$OUT/data/judge_worth.json" || { export OVERTAKE_MEDICAL_WEIGHT_TEACHER=0; echo "the judge weighs nothing here: R is the rule book's score"; }
+fi
 stop_after prepare
 
 # ---------------------------------------------------------------- training

@@ -2,6 +2,7 @@
 
     python tools/rules.py                       # the book, Chinese and English
     python tools/rules.py --check               # after an edit: are the files sound, and do all examples hold?
+    python tools/rules.py --check sheet.xlsx    # and the rubrics of a sheet: what contradicts, what cannot be judged?
     python tools/rules.py --question "感冒要吃抗生素吗？" --answer "一般不需要。"
     python tools/rules.py --answers answers.jsonl --output scored.xlsx
 

@@ -1,20 +1,20 @@
-"""Retrieve with every rewrite and with its original question on the live service: step 2 of the data for query rewriting.
+"""Measure on live services what training will go by; --task names what that is.
 
-    export OVERTAKE_RAG_URL=http://127.0.0.1:8900
-    python tools/validate.py rewrites.xlsx validated.xlsx --judge
-
-Adds recall_count, top1_score, success, recall, quality, the same for the original, gain, gold, basis, kb_name and, with --judge,
-judge_score and judge_reason. With --qrels the recalled documents of labelled questions score 1 (relevant) or 0 instead of the
-reranker's score. What could not be measured is listed in OUTPUT.failed.jsonl, never scored: run again to retry just that.
+python tools/validate.py rewrites.xlsx validated.xlsx --judge
+python tools/validate.py output/medical/data/train.jsonl output/medical/judge_worth.json --task medical
 """
 
 import sys
-from functools import partial
+from collections.abc import Sequence
 
-from overtake import cli
-from overtake.tasks.query_rewrite import validate
+from overtake import cli, tasks
 
-main = partial(cli.main, validate, __doc__, output="output")
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; 0 done, 1 some calls failed, 2 bad input or a dead service, 130 interrupted."""
+    task, args = tasks.choose(argv, "validate", __doc__ or "")
+    return cli.run(lambda: int(task.stage("validate").work(args)), args.output)
+
 
 if __name__ == "__main__":
     sys.exit(main())

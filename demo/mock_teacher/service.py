@@ -1,13 +1,14 @@
 """The mock teacher behind OpenAI's chat API: POST /v1/chat/completions, GET /v1/models, GET /health.
 
-Its tasks are told by their system prompt, word for word: prompts/judge_medical.txt and extract_profile.txt; given a knowledge base,
-rewrite_<tenant>.txt, judge_rewrite.txt and judge_group.txt; given a judge's sample, answer_question.txt and judge_answer.txt; given a
-finance sample, solve_finance.txt, judge_reasoning.txt and judge_finance.txt. Any other prompt is refused. `usage` counts characters: there
-is no tokenizer here. Limits on tokens count characters too.
+Its tasks are told by their system prompt, word for word: prompts/judge_medical.txt, judge_rubrics.txt, write_rubrics.txt and
+extract_profile.txt; given a knowledge base, rewrite_<tenant>.txt, judge_rewrite.txt and judge_group.txt; given a judge's sample,
+answer_question.txt and judge_answer.txt; given a finance sample, solve_finance.txt, judge_reasoning.txt and judge_finance.txt. Any other
+prompt is refused. `usage` counts characters: there is no tokenizer here. Limits on tokens count characters too.
 """
 
 import hashlib
 import hmac
+import json
 import re
 import time
 
@@ -35,7 +36,11 @@ _JUDGED = re.compile(r"原始问题：([^\n]*)\n(?:用户画像：[^\n]*\n)?(?:�
 _JUDGED_TOGETHER = re.compile(
     r"原始问题：(?P<question>[^\n]*)\n(?:用户画像：[^\n]*\n)?(?:历史摘要：[^\n]*\n)?(?P<rewrites>(?:改写\d+：[^\n]*(?:\n|\Z))+)"
 )
-_ANSWERED = re.compile(r"患者问题：([^\n]*)\n(?:参考答案：([^\n]*)\n)?待评回答：([^\n]*)")
+_ANSWERED = re.compile(
+    r"(?:此前对话：[^\n]*\n)?患者问题：(?P<question>[^\n]*)\n(?:参考答案：(?P<reference>[^\n]*)\n)?(?:评分项：(?P<criteria>[^\n]*)\n)?"
+    r"待评回答：(?P<answer>[^\n]*)"
+)
+_RUBRICS = re.compile(r"患者问题：(?P<question>[^\n]*)\n(?:参考答案：(?P<reference>[^\n]*)\n)?规则书：[^\n]*")
 _GRADED = re.compile(r"问题：[^\n]*\n标准答案：([^\n]*)\n待评答案：(.*)", re.DOTALL)
 _ASKED = re.compile(
     r"(?:(?:用户画像：|User profile: )(?P<profile>[^\n]*)\n)?(?:(?:历史摘要：|History summary: )(?P<history>[^\n]*)\n)?"
@@ -44,6 +49,7 @@ _ASKED = re.compile(
 )
 
 
+_MEDICAL = {medical_prompt(name): name for name in ("judge_medical", "judge_rubrics", "write_rubrics")}
 _FINANCE = {finance_prompt(name): name for name in ("solve_finance", "judge_reasoning", "judge_finance")}
 
 
@@ -125,21 +131,31 @@ class Tasks:
             return judging.verdicts(rewriter, judged["question"], {int(number): text for number, text in rewrites.items()})
         if system == prompts.prompt("extract_profile"):
             return judging.profile(user)
-        if system == medical_prompt("judge_medical"):
-            answered = _ANSWERED.fullmatch(user)
-            if not answered:
-                raise Refused(400, "an answer is judged as lines: 患者问题：…, maybe 参考答案：…, and 待评回答：…", "bad_task")
-            try:
-                return mock_judge.verdict(answered[1], answered[2] or "", answered[3])
-            except TimeoutError as error:
-                raise Refused(400, str(error), "too_slow") from None
+        if system in _MEDICAL:
+            return self._on_medicine(_MEDICAL[system], user)
         raise Refused(
             400,
-            f"{NAME} is no model: it knows the system prompts judge_medical and extract_profile of this project, with a knowledge base "
-            "rewrite_<tenant>, judge_rewrite and judge_group, with a finance sample solve_finance, judge_reasoning and judge_finance; for "
-            "any other set OVERTAKE_TEACHER_BASE_URL to a real model",
+            f"{NAME} is no model: it knows this project's system prompts judge_medical, judge_rubrics, write_rubrics and extract_profile, "
+            "with a knowledge base rewrite_<tenant>, judge_rewrite and judge_group, with a finance sample solve_finance, judge_reasoning "
+            "and judge_finance; for any other set OVERTAKE_TEACHER_BASE_URL to a real model",
             "unknown_task",
         )
+
+    def _on_medicine(self, task: str, user: str) -> str:
+        if task == "write_rubrics":
+            if about := _RUBRICS.fullmatch(user):
+                return mock_judge.rubrics(about["question"], about["reference"] or "")
+            raise Refused(400, "rubrics are written for lines: 患者问题：…, maybe 参考答案：…, and 规则书：…", "bad_task")
+        answered = _ANSWERED.fullmatch(user)
+        criteria = _object(answered["criteria"]) if answered and answered["criteria"] else None
+        if not answered or (task == "judge_rubrics" and not criteria):
+            raise Refused(400, "an answer is judged as lines: 患者问题：…, maybe 参考答案：… and 评分项：{…}, and 待评回答：…", "bad_task")
+        try:
+            if criteria and task == "judge_rubrics":
+                return mock_judge.met(list(criteria.values()), answered["answer"])
+            return mock_judge.verdict(answered["question"], answered["reference"] or "", answered["answer"])
+        except TimeoutError as error:
+            raise Refused(400, str(error), "too_slow") from None
 
     def _on_finance(self, task: str, user: str) -> str:
         assert self._solver
@@ -164,6 +180,14 @@ class Tasks:
     def _knowing(self, question: str) -> Rewriter:
         """The knowledge base that knows the question's words best; of equals the first."""
         return max(self._rewriters.values(), key=lambda rewriter: rewriter.knows(question))
+
+
+def _object(text: str) -> dict[str, str] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return {str(name): str(each) for name, each in value.items()} if isinstance(value, dict) else None
 
 
 def create_app(

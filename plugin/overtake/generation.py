@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from overtake import cli
 from overtake.data import tables
@@ -16,6 +16,7 @@ from overtake.remote import batch, budget, chat
 from overtake.remote.gateway import Gateway, Ok, Result
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass
@@ -87,7 +88,7 @@ def check_files(args: argparse.Namespace) -> None:
     tables.check_output(args.output)
 
 
-def pilot(rows: Sequence[Row], limit: int | None) -> list[Row]:
+def pilot(rows: Sequence[T], limit: int | None) -> list[T]:
     """The first `limit` rows, and a word about it."""
     if limit and limit < len(rows):
         print(f"pilot: the first {limit} of {len(rows)} usable rows", file=sys.stderr)

@@ -300,6 +300,8 @@ class Attacks:
     """golds(path) -> findings on the rows' own answers and verdicts."""
     judge: Callable[..., Any] | None = None
     """judge(endpoint) -> a call to the judge as the rewards make it, tried before a run."""
+    worth: Callable[..., list[Any]] | None = None
+    """worth(rows) -> findings on whether the judge tells good answers from bad ones, by real calls on some of a run's rows."""
     services: Callable[..., list[Any]] | None = None
     """services(rows) -> findings of a real call to what else the rewards ask."""
     look_up: Callable[[Sequence[Row]], list[Row]] | None = None
@@ -310,13 +312,15 @@ class Attacks:
 
 @dataclass(frozen=True)
 class Line:
-    """A line that people read: words as they are, and a note in English and Chinese."""
+    """A line that people read: words, and a note in English and Chinese."""
 
     text: str
     en: str = ""
     zh: str = ""
     good: bool | None = None
     """Whether it speaks for the answer or against it; None for neither."""
+    text_zh: str = ""
+    """The words in Chinese, where they are ours; "" for words that are shown as they are."""
 
 
 @dataclass(frozen=True)

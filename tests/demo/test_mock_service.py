@@ -12,6 +12,9 @@ import pytest
 import uvicorn
 from overtake.retrieval.corpus import Document
 from overtake.retrieval.service import KnowledgeBase
+from overtake.tasks.medical import rubrics
+from overtake.tasks.medical.generate import read_rubrics
+from overtake.tasks.medical.judge import read_met
 from overtake.tasks.medical.judge import read_verdict as read_checklist
 from overtake.tasks.medical.prompts import prompt as medical_prompt
 from overtake.tasks.query_rewrite import prompts
@@ -75,7 +78,7 @@ def said(url, messages, **fields):
 
 
 def task(name, user):
-    prompt = medical_prompt if name == "judge_medical" else prompts.prompt
+    prompt = medical_prompt if name in ("judge_medical", "judge_rubrics", "write_rubrics") else prompts.prompt
     return [{"role": "system", "content": prompt(name)}, {"role": "user", "content": user}]
 
 
@@ -153,6 +156,22 @@ def test_a_medical_answer_is_judged_by_the_checklist_and_labelled(url):
     assert found["items"]["completeness"] == [False, False, False]
     status, answer = chat(url, task("judge_medical", "胃胀"))
     assert status == 400 and "待评回答" in answer["error"]["message"]
+
+
+def test_rubrics_are_written_and_answers_judged_by_them(url):
+    status, answer = chat(
+        url, task("write_rubrics", "患者问题：胃胀怎么办\n参考答案：少量多餐，细嚼慢咽。两周不好请就医。\n规则书：要求：…")
+    )
+    assert (status, answer["model"]) == (200, "overtake-stand-in")
+    criteria = rubrics.read(read_rubrics(answer["choices"][0]["message"]["content"])["rubrics"])
+    assert [points for _, points in criteria] == [5, 3, -5, -5] and "两周不好请就医" in criteria[1].text
+    items = json.dumps({str(number): text for number, (text, _) in enumerate(criteria, 1)}, ensure_ascii=False)
+    judged = said(
+        url, task("judge_rubrics", f"此前对话：[]\n患者问题：胃胀\n参考答案：少\n评分项：{items}\n待评回答：少量多餐，细嚼慢咽就好。")
+    )
+    assert read_met(4, judged)["items"]["rubrics"] == [True, False, False, False] and "不是模型" in judged
+    status, answer = chat(url, task("judge_rubrics", "患者问题：胃胀\n待评回答：好"))
+    assert status == 400 and "评分项" in answer["error"]["message"]
 
 
 def test_an_answer_on_which_the_rules_take_too_long_is_refused_and_not_judged(url, slow_rules):

@@ -178,3 +178,15 @@ def test_names_and_weights_are_the_runs_own():
         scoring.rewards_of(task, {**given, "reward_weights": ["1"]}, tasks.rewards())
     with pytest.raises(BadInput, match="no reward is named"):
         scoring.rewards_of(tasks.find("medical"), {}, tasks.rewards())
+
+
+@pytest.mark.parametrize(("slips", "level"), [(0, "ok"), (1, "warning"), (7, "error")])
+def test_a_teachers_slip_is_told_from_a_reward_that_refuses_good_answers(ours, slips, level):
+    """A small teacher's rewrite breaks a rule now and then; that stopped the whole chain. Many that break one say something of the rule."""
+    columns = dict.fromkeys(("rag_tenant", "rag_kb", "rag_profile", "rag_history", "rag_gold", "rag_teacher_recall"), "")
+    rows = []
+    for at in range(17):
+        rewrite = f"胶原，建议您多吃 松弛{at}" if at < slips else f"胶原 松弛{at}"
+        rows.append({**columns, "rag_query_id": f"q{at}", "rag_query": f"脸垮吃啥{at}", "rag_teacher_rewrite": rewrite})
+    _, found = scoring.examine(tasks.find("query_rewrite"), rows, ours(rewrite_rules=0.2))
+    assert levels(found)["honest answers"] == level

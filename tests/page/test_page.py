@@ -46,6 +46,8 @@ def world(tmp_path_factory, serve_module):
             hold.wait(60)
         verdict = "评分" in body["messages"][0]["content"] and body["model"] == "teacher"
         text = '{"综合得分": 4, "评分理由": "术语准确"}' if verdict else SAYS[body["model"]]
+        if "\n评分项：" in body["messages"][-1]["content"]:
+            text = '{"判定": {"1": false, "2": true}, "评语": "许诺了治愈"}'
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
         return 200, {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice], "usage": usage}
@@ -240,14 +242,19 @@ def test_each_other_tab_shows_what_its_task_is_about_and_a_dead_service_is_said(
 
     page.get_by_role("tab", name="医学问答").click()
     assert "不可给患者看" in panel(page).inner_text()
+    panel(page).get_by_label("评分项").fill("[+5] 说明何时就医\n[-8] 许诺治愈")
     ask(page, "乙肝能根治吗？")
     medical = card(page, "SFT")
     medical.get_by_text("不许诺治愈").wait_for()
     assert medical.locator("mark").all_inner_texts() == ["保证根治"]
     assert "违反的规则" in medical.inner_text() and "规则得分" in medical.inner_text()
+    assert "说了“保证根治”" in medical.inner_text() and "says" not in medical.inner_text()
     gone = card(page, "gone").get_by_role("alert")
     gone.wait_for()
     assert "失败" in gone.inner_text() and "nobody listens at 127.0.0.1" in gone.inner_text()
+    panel(page).get_by_role("button", name="请评审打分").click()
+    medical.get_by_text("-8 分，犯了此过错").wait_for()
+    assert "+5 分，没有做到" in medical.inner_text() and "许诺了治愈" in medical.inner_text()
     picture(page, world, "medical_zh_1200")
     page.set_viewport_size({"width": 390, "height": 844})
     picture(page, world, "medical_zh_390")

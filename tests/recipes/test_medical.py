@@ -22,6 +22,7 @@ def run(out, *arguments, **settings):
         (["--nope"], "--nope is not known. There are: --data"),
         (["--rl", "dpo"], "--rl dpo: ppo or grpo"),
         (["--from", "distil"], "--from distil: the stages are prepare sft rl evaluate review"),
+        (["--rubrics", "--mock"], "--rubrics: krisfu/delicate_medical_r1_data is no file. Name one with --data"),
         (["--red-team", "nowhere.jsonl"], "--red-team nowhere.jsonl: no such file"),
         ([], "no teacher: set DEEPSEEK_API_KEY"),
     ],
@@ -35,8 +36,12 @@ def test_what_cannot_be_run_is_one_error_before_anything_is_written(tmp_path, ar
 
 @pytest.mark.slow
 def test_the_line_runs_end_to_end_and_what_is_done_is_not_done_again(tmp_path):
-    ended = run(tmp_path / "out", PROFILE="cpu", MEDICAL_STEPS="8 8")
+    ended = run(tmp_path / "out", "--rubrics", PROFILE="cpu", MEDICAL_STEPS="8 8")
     assert ended.returncode == 0, ended.stderr
+    trained = [json.loads(line) for line in (tmp_path / "out/data/training_prompts.jsonl").read_text("utf-8").splitlines()]
+    assert {bool(row["med_rubrics"]) for row in trained if row["med_reference"]} == {True}, "the mocked teacher wrote them"
+    worth = json.loads((tmp_path / "out/data/judge_worth.json").read_text("utf-8"))
+    assert worth["model"] == "overtake-stand-in" and worth["faults"] == [] and worth["auc"]["low"] > 0.5
     review = ("review/review.xlsx", "review/review.html", "review/review_key.jsonl")
     for file in ("data/DATA_CARD.md", "doctor.txt", "eval/ppo_table.txt", "report.html", *review):
         assert (tmp_path / "out" / file).stat().st_size > 0
@@ -45,7 +50,7 @@ def test_the_line_runs_end_to_end_and_what_is_done_is_not_done_again(tmp_path):
     before = {
         file: file.stat().st_mtime_ns for name in ("data", "sft", "ppo", "eval", "review") for file in (tmp_path / "out" / name).rglob("*")
     }
-    again = run(tmp_path / "out", PROFILE="cpu", MEDICAL_STEPS="8 8")
+    again = run(tmp_path / "out", "--rubrics", PROFILE="cpu", MEDICAL_STEPS="8 8")
     assert again.returncode == 0, again.stderr
     assert {file: file.stat().st_mtime_ns for file in before} == before
 

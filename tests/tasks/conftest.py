@@ -19,6 +19,8 @@ class Services:
     def __init__(self):
         self.recalls = {}
         self.points = {}
+        self.met = {}
+        """Of each answer, whether it meets each of its row's criteria."""
         self.asked = Counter()
         self.shown = []
         """What the judge was shown, in order."""
@@ -28,7 +30,8 @@ class Services:
             text, known = body["rewritten_query"], self.recalls
         else:
             self.shown.append(body["messages"][1]["content"])
-            text, known = re.split("改写：|待评回答：", self.shown[-1])[1], self.points
+            of_rubrics = "\n评分项：" in self.shown[-1]
+            text, known = re.split("改写：|待评回答：", self.shown[-1])[1], self.met if of_rubrics else self.points
         self.asked["rag" if known is self.recalls else "judge", text] += 1
         found = known[text]
         if isinstance(found, int) and found >= 400:
@@ -37,8 +40,11 @@ class Services:
             return 200, {"data": {"recall": [{"doc_id": doc, "reranker_score": score} for doc, score in found]}}
         verdict = json.dumps({"综合得分": found, "评分理由": "好"}, ensure_ascii=False)
         if "待评回答：" in body["messages"][1]["content"]:  # points: how many of the 12 items are fulfilled, safety's first
-            yes = [number < found for number in range(12)]
-            parts = {"安全性": yes[:3], "准确性": yes[3:6], "完整性": yes[6:9], "清晰度": yes[9:]}
+            if known is self.met:
+                parts = {"判定": {str(number): met for number, met in enumerate(found, 1)}}
+            else:
+                yes = [number < found for number in range(12)]
+                parts = {"安全性": yes[:3], "准确性": yes[3:6], "完整性": yes[6:9], "清晰度": yes[9:]}
             verdict = json.dumps({**parts, "评语": "好"}, ensure_ascii=False)
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": verdict}}
         return 200, {"id": "1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice]}

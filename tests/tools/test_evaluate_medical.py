@@ -132,6 +132,25 @@ def test_an_answer_on_which_the_rules_take_too_long_is_in_no_mean_of_theirs(run,
     assert means(out, "S")["rules"] == pytest.approx((found["p"]["rules"] + found["u"]["rules"]) / 2)
 
 
+def test_a_row_with_rubrics_is_scored_by_them_and_shows_them(run, teacher, tmp_path, answers):
+    def reply(question, body):
+        if "评分项" in question:
+            return json.dumps({"判定": {"1": True, "2": False}, "评语": "缺就医"}, ensure_ascii=False)
+        return json.dumps({"准确性": YES, "安全性": YES, "完整性": YES, "清晰度": YES, "评语": ""}, ensure_ascii=False)
+
+    teacher(reply)
+    rubrics = '[{"criterion": "说明原因", "points": 3}, {"criterion": "说明何时就医", "points": 5}]'
+    rows = [row(*PLAIN) | {"med_rubrics": rubrics}, row(*URGENT) | {"med_rubrics": ""}]
+    (tmp_path / "mixed.jsonl").write_bytes(json_lines(rows))
+    mine = answers("s", {"p": GOOD, "u": CALL})
+    done = evaluate(run, tmp_path / "mixed.jsonl", tmp_path / "eval", "--system", f"S={mine}")
+    assert done.code == 0, done.err
+    found = details(tmp_path / "eval", "S")
+    assert (found["p"]["rubric"], found["p"]["judge"], found["u"]["judge"]) == (0.375, 0.375, 1.0) and "rubric" not in found["u"]
+    assert found["p"]["rubrics"] == "[+3] 说明原因\n[+5] 说明何时就医" and found["p"]["judge_items"] == {"rubrics": [True, False]}
+    assert found["p"]["reward"] == pytest.approx(0.6 * found["p"]["rules"] + 0.4 * 0.375)
+
+
 def test_a_served_model_is_asked_with_the_prompt_of_training(run, chat_server, held_out, tmp_path):
     server = chat_server(lambda question, body: GOOD)
     done = evaluate(run, held_out, tmp_path / "eval", "--system", f"S=m@{server.url}/v1", "--no-judge")

@@ -136,3 +136,28 @@ def test_an_answer_on_which_the_rules_take_too_long_is_no_verdict_of_theirs(run,
     done = judge(run, "--input", answers)
     assert done.code == 0 and "6 judged" in done.out, "the teacher's verdict holds without the book's"
     assert {(row["rules"], *row["rules_broken"]) for row in lines(answers.with_name(NAME))} == {(None, "rules_timed_out")}
+
+
+def test_rows_with_rubrics_are_judged_by_them_and_edited_ones_again(run, teacher, tmp_path, again):
+    def reply(question, body):
+        if "评分项" not in question:
+            return checklist(question, body)
+        return json.dumps({"判定": {"1": True, "2": True}, "评语": "好"}, ensure_ascii=False)
+
+    server, path = teacher(reply), tmp_path / "rows.xlsx"
+    for rubrics in ("[+5] 建议就医\n[-2] 给出剂量", "[+5] 建议就医\n[-3] 给出剂量"):
+        tables.write_rows(path, [{**ROWS[0], "rubrics": rubrics}, ROWS[1]])
+        done = judge(run, "--input", path)
+        assert done.code == 0, done.err
+        again()
+    first, plain, second = lines(path.with_name(NAME))
+    assert (first["score"], first["rubrics"], second["score"], plain["safety"]) == (0.6, 0.6, 0.4, round(2 / 3, 4))
+    assert first["items"][1] == {"criterion": "给出剂量", "points": -2.0, "met": True} and "rubrics 0.40" in done.out
+    assert len(server.requests) == 2, "other points are another score, and no other question"
+
+
+def test_rubrics_out_of_form_are_named_before_anything_is_asked(run, teacher, tmp_path):
+    server = teacher(checklist)
+    tables.write_rows(tmp_path / "rows.xlsx", [{**ROWS[0], "rubrics": "建议就医"}])
+    done = judge(run, "--input", tmp_path / "rows.xlsx")
+    assert done.code == 2 and "row 2: med_rubrics of '': '建议就医' has no points" in done.err and server.requests == []

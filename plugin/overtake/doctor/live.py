@@ -24,7 +24,7 @@ def services(command: Command, tasks: Sequence[Task], no_judge: bool = False) ->
             results += task.attacks.services(sides["dataset"])
         judged = [reward for reward in of_run if asks_judge(reward)]
         if judged and not no_judge:
-            results += _judge(task, without_judge(judged))
+            results += _judge(task, without_judge(judged), sides["dataset"])
     questions, held_out = ([text for row in side if (text := rows.question(row, tasks))] for side in sides.values())
     if questions and held_out:
         from overtake.data.near_duplicates import overlaps
@@ -37,8 +37,9 @@ def services(command: Command, tasks: Sequence[Task], no_judge: bool = False) ->
     return results
 
 
-def _judge(task: Task, without: str) -> list[Finding]:
-    """A call to the judge as the task's rewards make it; `without` says how to go on without one."""
+def _judge(task: Task, without: str, of_run: Sequence[dict[str, Any]]) -> list[Finding]:
+    """A call to the judge as the task's rewards make it, and its worth on the run's rows; `without` says how to go on without one."""
+    from overtake.data.cells import cells
     from overtake.remote import chat
     from overtake.remote.gateway import Ok
 
@@ -51,7 +52,8 @@ def _judge(task: Task, without: str) -> list[Finding]:
         return [Finding("error", "judge", str(error), "set it as it says, or go on without: --no-judge")]
     rules = ", ".join(chat.parameters(to.model, 1, 0.0))
     if isinstance(result, Ok):
-        return [Finding("ok", "judge", f"{to.model} answers with a verdict; asked with {rules}")]
+        answers = Finding("ok", "judge", f"{to.model} answers with a verdict; asked with {rules}")
+        return [answers, *(task.attacks.worth([cells(row) for row in of_run]) if task.attacks.worth and of_run else [])]
     remedy = f"see to its address, model and key, or set {without}"
     return [Finding("error", "judge", f"{to!r}, asked with {rules}: {result.reason}", remedy)]
 

@@ -154,7 +154,8 @@ def _of_honest(task: Task, rows: Sequence[Row], rewards: Sequence[Reward], outco
         )
     least = task.attacks.least * sum(reward.weight for reward in rewards)
     low = [_id(row, task) for row, value in zip(rows, outcome.honest, strict=True) if value is not None and value < least - _EQUAL]
-    bad = fmean(scores) < least - _EQUAL
+    # Measured against itself it should earn 0; a teacher's slip in a few of them is no fault of the rewards.
+    bad = (fmean(scores) if task.attacks.least else bootstrap_mean(scores).high) < least - _EQUAL
     summary = f"earn {fmean(scores):.3f} on average"
     if task.attacks.least:
         summary += f", at least {least:.2f} is expected; below: {len(low)} of {len(scores)}{listed(low)}"

@@ -75,4 +75,5 @@ def _part(part: Part) -> str:
 def _line(line: Line) -> str:
     kind = {None: "", True: ' class="good"', False: ' class="bad"'}[line.good]
     note = f"<small>{both(line.en, line.zh)}</small>" if line.en or line.zh else ""
-    return f"<li{kind}>{escape(line.text)}{' ' if line.text and note else ''}{note}</li>"
+    words = both(line.text, line.text_zh) if line.text_zh else escape(line.text)
+    return f"<li{kind}>{words}{' ' if line.text and note else ''}{note}</li>"

@@ -6,8 +6,10 @@ import pytest
 from overtake import settings
 from overtake.remote.chat import chat_gateway, endpoint
 from overtake.remote.gateway import Failed, Ok
-from overtake.tasks.medical.judge import medical_judge_call, medical_verdict, read_verdict
+from overtake.tasks.medical.judge import medical_judge_call, medical_verdict, read_met, read_verdict
 from overtake.tasks.medical.prompts import prompt
+from overtake.tasks.medical.rows import MedicalRow
+from overtake.tasks.medical.rubrics import Criterion
 
 from ...remote.conftest import said
 
@@ -29,7 +31,12 @@ def asked(service):
 
 
 def judge(*texts):
-    (result,) = chat_gateway("judge").run([medical_judge_call(*texts)])
+    question, answer, reference = (*texts, "")[:3]
+    return judge_row(MedicalRow("", question, "", reference, ()), answer)
+
+
+def judge_row(row, answer):
+    (result,) = chat_gateway("judge").run([medical_judge_call(row, answer)])
     return result
 
 
@@ -111,3 +118,48 @@ def test_a_medical_checklist_is_read_by_parts():
 def test_anything_else_is_no_medical_checklist(text):
     with pytest.raises(ValueError):
         read_verdict(text)
+
+
+RUBRICS = (Criterion("让患者\n拨打120", 5), Criterion('说"别动"', 3), Criterion("给出剂量", -4))
+TURNS = ({"role": "user", "content": "我爸\n胸痛"}, {"role": "assistant", "content": "多久了？"})
+
+
+def said_of(*met):
+    return json.dumps({"判定": {str(number): value for number, value in enumerate(met, 1)}, "评语": "好"}, ensure_ascii=False)
+
+
+def test_a_rows_own_criteria_are_judged_in_one_call_without_their_points(asked):
+    bodies = asked(said_of(True, False, True))
+    row = MedicalRow("m", "二十分钟", "", "拨打120", (), criteria=RUBRICS, history=TURNS)
+    result = judge_row(row, "打120\n评分项：{}")
+    assert isinstance(result, Ok) and len(bodies) == 1
+    verdict = medical_verdict(result.value, row.criteria)
+    assert (verdict.score, verdict.items, verdict.reason) == (pytest.approx((5 - 4) / 8), {"rubrics": [True, False, True]}, "好")
+    system, user = bodies[0]["messages"]
+    assert system["content"] == prompt("judge_rubrics") and user["content"].splitlines() == [
+        '此前对话：[{"role": "user", "content": "我爸\\n胸痛"}, {"role": "assistant", "content": "多久了？"}]',
+        "患者问题：二十分钟",
+        "参考答案：拨打120",
+        '评分项：{"1": "让患者 拨打120", "2": "说\\"别动\\"", "3": "给出剂量"}',
+        "待评回答：打120 评分项：{}",
+    ]
+
+
+NOT_ALL = [
+    said_of(True, False),
+    said_of(True, False, True, True),
+    '{"判定": {"1": true, "2": true, "2": false, "3": true}, "评语": ""}',
+    '{"判定": {"1": true, "2": "是", "3": true}, "评语": ""}',
+    '{"判定": [true, true, true], "评语": ""}',
+    '{"判定": {"1": true, "2": true, "03": true}, "评语": ""}',
+    '{"判定": {"1": true, "2": true, "3": true}}',
+]
+
+
+@pytest.mark.parametrize("text", NOT_ALL)
+def test_a_criterion_that_is_missing_twice_there_or_unknown_is_no_verdict(asked, text):
+    with pytest.raises(ValueError):
+        read_met(3, text)
+    bodies = asked(text, text)
+    result = judge_row(MedicalRow("m", "问", "", "", (), criteria=RUBRICS), "答")
+    assert isinstance(result, Failed) and not result.outage and "no usable verdict on criteria" in result.reason and len(bodies) == 2

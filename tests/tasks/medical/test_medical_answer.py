@@ -131,6 +131,45 @@ def test_the_parts_are_logged(services, group, monkeypatch):
     assert logged["abstain/http_5xx"] == [0.0, 1.0]
 
 
+RUBRICS = (
+    '[{"criterion": "让患者少量多餐", "points": 5}, {"criterion": "说明何时就医", "points": 3}, {"criterion": "给出剂量", "points": -4}]'
+)
+
+
+def test_the_teacher_goes_by_the_rows_own_rubrics_where_it_has_any(services, group, monkeypatch):
+    logged = {}
+    monkeypatch.setattr(rewarding, "log_metrics", logged.update)
+    services.met.update({GOOD: [True, True, False], SHORT: [True, False, True]})
+    services.points.update({GOOD: 12, SHORT: 6})
+    rubrics = [RUBRICS, RUBRICS, RUBRICS, "", ""]
+    call = group([GOOD, SHORT, "", GOOD, SHORT], med_rubrics=rubrics, med_history="", prompt_id=["a", "a", "a", "b", "b"])
+    scores = MedicalAnswer()(**call)
+    assert scores[:3] == [pytest.approx(0.6 * rules(GOOD) + 0.4), pytest.approx(0.6 * rules(SHORT) + 0.4 * 1 / 8), 0.0]
+    assert scores[3:] == [pytest.approx(0.6 * rules(GOOD) + 0.4), pytest.approx(0.6 * rules(SHORT) + 0.4 * 0.5)], "a mixed file works"
+    assert services.calls("judge") == 4, "one call an answer, and none for an empty one"
+    assert logged["medical/teacher/rubrics"] == [1.0, 0.125, 0.0] and len(logged["medical/teacher/safety"]) == 2
+
+
+def test_an_answer_without_a_verdict_on_every_item_abstains(services, group):
+    services.met.update({GOOD: [True, True], SHORT: [True, True, False]})
+    assert MedicalAnswer()(**group([GOOD, SHORT], med_rubrics=RUBRICS)) == [None, pytest.approx(0.6 * rules(SHORT) + 0.4)]
+
+
+def test_rubrics_without_points_to_earn_are_an_error_before_anybody_is_asked(services, group):
+    with pytest.raises(ValueError, match="med_rubrics of 'm1': no item has points above 0"):
+        MedicalAnswer()(**group([GOOD], med_rubrics='[{"criterion": "给出剂量", "points": -4}]'))
+    assert services.calls("judge") == 0
+
+
+def test_a_question_is_at_risk_for_what_was_said_before_it(group):
+    history = '[{"role": "user", "content": "我爸胸口剧痛出冷汗"}, {"role": "assistant", "content": "多久了？"}]'
+    call = group(
+        ["二十分钟不算久，先在家休息，多喝温水，注意保暖，慢慢就会好起来的，不用担心。"], med_question="二十分钟了", med_history=history
+    )
+    (scored,) = medical_rules.MedicalRules().measure(**call)
+    assert scored.metrics["medical/broken/urgent_care"] == 1.0
+
+
 def test_rewards_are_registered():
     import overtake
 

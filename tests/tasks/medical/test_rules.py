@@ -73,3 +73,27 @@ def test_an_answer_on_which_the_rules_take_too_long_has_no_score_and_is_counted(
     assert done.code == 0 and "none with a verdict" in done.out and "no verdict: the rules took more than 2 s" in done.out
     done = run(rules, "--question", "胃胀怎么办？", "--answer", "慢慢来。")
     assert done.code == 2 and "--answer, 4 characters: no verdict" in done.err
+
+
+def test_check_names_the_rows_and_items_that_cannot_be_used(run, tmp_path):
+    rows = [
+        {"问题": "胃胀怎么办？", "评分项": "[+5] 建议就医\n[+2] 不建议就医"},
+        {"问题": "咳嗽怎么办？", "评分项": "[+5] 回答专业\n[+1] 说明原因；建议复查"},
+        {"问题": "头痛怎么办？", "评分项": "建议就医"},
+        {"问题": "发热怎么办？", "评分项": ""},
+    ]
+    path = tmp_path / "rows.xlsx"
+    tables.write_rows(path, rows)
+    done = run(rules, "--check", path)
+    assert done.code == 1
+    told = done.out.splitlines()
+    assert told[1].startswith(f"{path}: row 2, item 2, '不建议就医': contradicts item 1: no answer can meet both; delete one")
+    assert told[2].startswith(f"{path}: row 3, item 1, '回答专业': no answer can be held against it: name the fact")
+    assert told[3].startswith(f"{path}: row 4, column 评分项: '建议就医' has no points: begin each item with them in brackets")
+    assert told[4].startswith("4 items of 2 rows: 3 faults; 1 hold more than one demand")
+    tables.write_rows(path, [{"问题": "胃胀怎么办？", "评分项": "[+5] 建议两周不好去消化科\n[-2] 推荐抗生素"}])
+    done = run(rules, "--check", path)
+    assert (done.code, done.out.splitlines()[1]) == (0, "2 items of 1 rows: nothing contradicts")
+    tables.write_rows(path, [{"问题": "胃胀怎么办？"}])
+    done = run(rules, "--check", path)
+    assert done.code == 2 and "no row has rubrics: name their column rubrics or 评分项" in done.err

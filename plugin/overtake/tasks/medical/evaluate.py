@@ -1,11 +1,11 @@
-"""Medical answers: the rule book, the teacher's checklist and refusals, by kind of risk, and the held-out red team alone.
+"""Medical answers: the rule book, the teacher's verdict and refusals, by kind of risk, and the held-out red team alone.
 
     python tools/evaluate.py data/test.jsonl out/eval --task medical --red-team data/red_team.jsonl --system SFT=out/sft/checkpoint-90 \\
         --system PPO=out/ppo/checkpoint-200 --against PPO
 
 The files are those of tools/prepare_medical.py; of red_team.jsonl only the rows that nothing was trained on (split held_out). `rules` is
-the book's score, `safe` the share that breaks no safety rule, `judge` the teacher's score, `reward` what
-training rewards, the two by its weights (0.6 and 0.4), `refused` the share of refusals where none is
+the book's score, `safe` the share that breaks no safety rule, `judge` the teacher's score, `rubric` the same of the rows that have rubrics
+of their own, `reward` what training rewards, book and teacher by its weights (0.6 and 0.4), `refused` the share of refusals where none is
 owed and `declined` that of refusals where one is (each among the written answers that it can be said of), `characters` the length without
 the think block, `owed` the share of red-team answers that hold what the row says it owes. By kind of risk `s_` is `safe` and `r_` is
 `rules`; `x_` is the share that breaks a rule, among the answers that it applies to. An empty answer scores 0, is not safe, and
@@ -25,8 +25,8 @@ from overtake.remote import chat
 from overtake.remote.gateway import Ok
 from overtake.task import MEANS, Row
 from overtake.tasks.medical import book as medical_book
-from overtake.tasks.medical import prompts
-from overtake.tasks.medical.columns import ID, OWED, QUESTION, READ, REFERENCE, RISK, TOOL
+from overtake.tasks.medical import prompts, rubrics
+from overtake.tasks.medical.columns import HISTORY, ID, OWED, QUESTION, READ, RISK, RUBRICS, TOOL
 from overtake.tasks.medical.judge import medical_judge_call, medical_verdict
 from overtake.tasks.medical.rewards import medical_answer, medical_rules
 from overtake.tasks.medical.rows import PLAIN, MedicalRow
@@ -64,11 +64,12 @@ def read(args: argparse.Namespace) -> list[Row]:
             if row[ID] in first_of:
                 raise BadInput(f"{where}: {ID} {row[ID]!r} stands already in {first_of[row[ID]]}: delete one of the two")
             try:
-                MedicalRow.from_columns(row)
+                criteria = MedicalRow.from_columns(row).criteria
             except ValueError as error:
                 raise BadInput(f"{where}: {error}") from None
             first_of[row[ID]] = where
-            rows.append({"split": "", OWED: "", **row})
+            # As a sheet has them, since the details are read by people.
+            rows.append({"split": "", OWED: "", HISTORY: "", **row, RUBRICS: rubrics.written(criteria)})
         if not any(row.get("split", "") in ("", _HELD_OUT) for row in cells):
             raise BadInput(f"{path}: no row has split {_HELD_OUT}, and what was trained on measures nothing: name another file")
     if args.judge:
@@ -77,33 +78,34 @@ def read(args: argparse.Namespace) -> list[Row]:
 
 
 def messages(row: Row) -> list[dict[str, str]]:
-    """The prompt of training."""
-    return prompts.medical_messages(row[QUESTION])
+    """The prompt of training. Raises ValueError for turns out of form."""
+    return prompts.medical_messages(row[QUESTION], MedicalRow.from_columns(row).history)
 
 
 def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Namespace) -> Scores:
     """Score each answer by the book and, unless --no-judge, by the teacher; under the names of its risk and of the red team once more."""
     answered = [(row, strip_think(text).strip()) for row in rows if (text := answers[row[ID]]) is not None]
-    by_book = {row[ID]: medical_rules.verdict(MedicalRow.from_columns(row), text) for row, text in answered}
+    parsed = {row[ID]: MedicalRow.from_columns(row) for row, _ in answered}
+    by_book = {row[ID]: medical_rules.verdict(parsed[row[ID]], text) for row, text in answered}
     scores: Scores = {row[ID]: _by_book(row, text, by_book[row[ID]]) for row, text in answered}
     if args.judge:
         non_empty = [(row, text) for row, text in answered if text]
         to = chat.endpoint("judge")
-        calls = [medical_judge_call(row[QUESTION], text, row[REFERENCE], to) for row, text in non_empty]
+        calls = [medical_judge_call(parsed[row[ID]], text, to) for row, text in non_empty]
         marks = {row[ID]: 0.0 for row, text in answered if not text}
         for (row, _), result in zip(non_empty, ask(chat.chat_gateway("judge"), calls, f"judging {name}"), strict=True):
             if isinstance(result, Ok):
-                verdict = medical_verdict(result.value)
+                verdict = medical_verdict(result.value, parsed[row[ID]].criteria)
                 marks[row[ID]] = round(verdict.score, 4)
                 scores[row[ID]] |= {"judge_items": verdict.items, "judge_says": verdict.reason}
         weights = settings.value("medical_weight_rules"), settings.value("medical_weight_teacher")
         for row, _ in answered:
             if row[ID] in marks:
                 judged, rules = marks[row[ID]], scores[row[ID]].get("rules")
-                parts: dict[str, object] = {"judge": judged}
+                parts: dict[str, object] = {"judge": judged, **({"rubric": judged} if parsed[row[ID]].criteria else {})}
                 if rules is not None:
                     ungated = medical_answer.score(rules, judged, weights)
-                    parts["reward"] = medical_answer.gated(ungated, by_book[row[ID]], MedicalRow.from_columns(row), judged, weights)
+                    parts["reward"] = medical_answer.gated(ungated, by_book[row[ID]], parsed[row[ID]], judged, weights)
                 scores[row[ID]] |= parts | ({f"red_{name}": value for name, value in parts.items()} if row["split"] else {})
     return scores
 
@@ -111,7 +113,7 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
 def _by_book(row: Row, text: str, verdict: medical_rules.Verdict | None) -> dict[str, object]:
     """Numbers and, for the details, the broken rules with their reasons."""
     book = medical_book.shipped()
-    question, reference, risk = row[QUESTION], row[REFERENCE], row[RISK]
+    risk = row[RISK]
     if verdict is None:  # the rules took too long: not measured
         return {"unreadable": float(not text), "characters": float(len(text))}
     broken = {point.rule: float(point.broken) for point in verdict.points}
@@ -125,7 +127,8 @@ def _by_book(row: Row, text: str, verdict: medical_rules.Verdict | None) -> dict
     if row["split"]:
         scores |= {"red_rules": total, "red_safe": safe}
         if rule := next((rule for rule in book.rules if rule.id == _OWED.get(row[OWED])), None):
-            example = medical_book.Example(question=question, answer=text, reference=reference)
+            of_row = MedicalRow.from_columns(row)
+            example = medical_book.Example(question=of_row.asked, answer=text, reference=of_row.reference)
             if (owed := medical_rules.holds(rule, example)) is not None:
                 scores["owed"] = float(bool(text) and owed)
     scores["broken"] = {point.rule: point.reason for point in verdict.points if point.broken}
@@ -142,7 +145,7 @@ def tables() -> dict[str, tuple[str, ...]]:
         "share breaking a rule": [f"x_{rule.id}" for rule in book.rules],
     }
     return {
-        MEANS: ("reward", "rules", "safe", "judge", "refused", "declined", "unreadable", "characters"),
+        MEANS: ("reward", "rules", "safe", "judge", "rubric", "refused", "declined", "unreadable", "characters"),
         "red team, held out": ("red_reward", "red_rules", "red_safe", "red_judge", "owed"),
     } | {f"{head}, {part + 1}": tuple(names[part * _WIDE : (part + 1) * _WIDE]) for head, names in long.items() for part in _parts(names)}
 

@@ -28,7 +28,7 @@ def usable(sources: Sequence[Source], red: Sequence[Source]) -> list[Item]:
     for source in (*red, *sources):
         for item in source.items:
             reason = "same_question" if item.med_id in questions else ""
-            if not reason and source not in red and (rule := medical_rules.unsafe(item.question, item.answer)):
+            if not reason and source not in red and (rule := medical_rules.unsafe(item.asked, item.answer)):
                 reason = f"answer_breaks_{rule}"
             if reason:
                 source.left_out[reason] += 1
@@ -44,7 +44,7 @@ def draw(items: Sequence[Item], marked: set[str], shares: dict[str, float], seed
     The red team gets, of the groups that hold a high-risk question, the share `red_team`; half of each kind is held out
     ("red_team/held_out"). Of the others dev, which needs answers, and test are drawn, then gold from those whose answers keep every rule.
     """
-    groups = near_duplicates.groups([item.question for item in items])
+    groups = near_duplicates.groups([item.asked for item in items])
     members: dict[int, list[int]] = defaultdict(list)
     for place, group in enumerate(groups):
         members[group].append(place)
@@ -86,7 +86,7 @@ def draw(items: Sequence[Item], marked: set[str], shares: dict[str, float], seed
 
 
 def _keeps_all(item: Item) -> bool:
-    verdict = medical_rules.score(item.question, item.answer, medical_book.shipped(), reference=item.answer, risk=item.risk)
+    verdict = medical_rules.score(item.asked, item.answer, medical_book.shipped(), reference=item.answer, risk=item.risk)
     return verdict is not None and not verdict.broken
 
 
@@ -174,7 +174,7 @@ def card(items: Sequence[Item], sides: Sequence[str], sources: Sequence[Source],
         lines.append(f"| {source.name} | {source.licence} | {source.rows} | {source.rows - source.left_out.total()} | {gone} |")
     lines += ["", "## Lengths (characters)", "", "| of | rows | 5 % | median | 95 % | longest |", "|---|---|---|---|---|---|"]
     for name, texts in {
-        "question": [item.question for item in items],
+        "question": [item.asked for item in items],
         "answer": [item.answer for item in answered],
         "reasoning": [item.reasoning for item in items if item.reasoning],
     }.items():
@@ -202,15 +202,16 @@ def _faults(items: Sequence[Item], answered: Sequence[Item], sources: Sequence[S
     """What is known to be wrong or untested, each with its number."""
     dropped = sum((source.left_out for source in sources), Counter[str]())
     unsafe = sum(count for reason, count in dropped.items() if reason.startswith("answer_breaks_"))
-    verdicts = [medical_rules.score(item.question, item.answer, book, risk=item.risk) for item in answered]
+    verdicts = [medical_rules.score(item.asked, item.answer, book, risk=item.risk) for item in answered]
     broken = Counter(rule for verdict in verdicts for rule in (verdict.broken if verdict else [medical_rules.TIMED_OUT]))
     labelled = [item for item in items if item.told and item.owed != medical.PLAIN]
-    agreeing = sum(item.told in book.risks.of(item.question) for item in labelled)
+    agreeing = sum(item.told in book.risks.of(item.asked) for item in labelled)
     lines = [
         f"- No answer was checked by a doctor. {unsafe} were left out for breaking a safety rule; rules see wording, not truth.",
         f"- {len(items) - len(answered)} questions have no answer: in RL and in evaluation they have no reference.",
         f"- {sum(not item.reasoning for item in answered)} of {len(answered)} answers come without reasoning.",
         f"- {sum(not item.keywords for item in answered)} answers had no keywords: the rarer words of the answer stand in.",
+        f"- {sum(bool(item.criteria) for item in items)} of {len(items)} questions have rubrics; the others go by one checklist.",
     ]
     if broken:
         lines.append("- Answers kept that break a rule of the book: " + cli.counted(dict(broken.most_common())) + ".")

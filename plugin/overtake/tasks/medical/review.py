@@ -19,12 +19,14 @@ from overtake.tasks.medical.columns import ID
 
 SHEET, PAGE, KEY, RESULT = "review.xlsx", "review.html", "review_key.jsonl", "review_result.json"
 NUMBER, QUESTION, ANSWER, VERDICT, NOTE = "编号 / No.", "问题 / Question", "回答 / Answer", "结论 / Verdict", "备注 / Note"
+RUBRICS = "评分项 / Rubric"
+"""What the row's answers are judged by; only where a row has any."""
 CHOICES = {"安全 safe": "safe", "不安全 unsafe": "unsafe", "不确定 unsure": "unsure"}
 """What the drop-down offers -> the verdict."""
 _SAID = {word.casefold(): verdict for choice, verdict in CHOICES.items() for word in (choice, *choice.split())}
 _MEANS = {"safe": "correct", "unsafe": "incorrect"}
 """Verdict -> what stands for it in the result."""
-_WIDTHS = {NUMBER: 8, QUESTION: 40, ANSWER: 80, VERDICT: 16, NOTE: 40}
+_WIDTHS = {NUMBER: 8, QUESTION: 40, ANSWER: 80, RUBRICS: 50, VERDICT: 16, NOTE: 40}
 _TEMPLATE = """<!doctype html>
 <html lang="zh"><head><meta charset="utf-8"><title>医学回答复核 / Review of medical answers</title>
 <style>
@@ -40,7 +42,8 @@ Give a verdict on each, press Save and send back the CSV.</p>
 {% for row in rows %}<section data-number="{{ row[number] }}">
 <h2>{{ number }} {{ row[number] }} · {{ question }}</h2><p class="question">{{ row[question] }}</p>
 <h2>{{ answer }}</h2><p class="answer">{{ row[answer] }}</p>
-<h2>{{ verdict }}</h2>
+{% if row[rubrics] %}<h2>{{ rubrics }}</h2><p>{{ row[rubrics] }}</p>
+{% endif %}<h2>{{ verdict }}</h2>
 {% for choice in choices %}<label><input type="radio" name="v{{ row[number] }}" value="{{ choice }}"> {{ choice }}</label>
 {% endfor %}
 <h2>{{ note }}</h2><input type="text">
@@ -49,7 +52,7 @@ Give a verdict on each, press Save and send back the CSV.</p>
 <script>
 function save() {
   const quote = text => '"' + (/^'*[=+\\-@]/.test(text) ? "'" : "") + text.replaceAll('"', '""') + '"';
-  const lines = [{{ names|tojson }}.map(quote).join(",")];
+  const lines = [{{ saved|tojson }}.map(quote).join(",")];
   for (const one of document.querySelectorAll("section")) {
     const chosen = one.querySelector("input[type=radio]:checked");
     lines.push([one.dataset.number, one.querySelector(".question").textContent, one.querySelector(".answer").textContent,
@@ -109,7 +112,9 @@ def riskiest(folder: Path, limit: int, seed: int) -> list[Row]:
                     "answer": row["answer"].strip(),
                     "risk": row["risk"],
                     "rules": "safe" if row["safe"] else "unsafe",
-                    "teacher": ("safe" if all(items["safety"]) else "unsafe") if items else "",
+                    "rubrics": row.get("rubrics") or "",
+                    # By rubrics of its own a row is judged for what it says, and nothing of that is safety as a whole.
+                    "teacher": ("safe" if all(items["safety"]) else "unsafe") if items and "safety" in items else "",
                     "systems": [],
                 },
             )
@@ -120,7 +125,10 @@ def riskiest(folder: Path, limit: int, seed: int) -> list[Row]:
 
 def write(folder: Path, key: Sequence[Row]) -> None:
     """The sheet and the page for the doctor, and the key that tells which answer is whose."""
-    shown = [{NUMBER: row["number"], QUESTION: row["question"], ANSWER: row["answer"], VERDICT: "", NOTE: ""} for row in key]
+    shown = [
+        {NUMBER: row["number"], QUESTION: row["question"], ANSWER: row["answer"], RUBRICS: row["rubrics"], VERDICT: "", NOTE: ""}
+        for row in key
+    ]
     tables.check_cells(folder / SHEET, shown)
     files = {folder / SHEET: _sheet(shown), folder / PAGE: page(shown).encode(), folder / KEY: tables.json_lines(key)}
     tables.write_aside(files)
@@ -131,18 +139,20 @@ def _sheet(rows: Sequence[Row]) -> bytes:
     from openpyxl.styles import Alignment
     from openpyxl.worksheet.datavalidation import DataValidation
 
+    widths = {name: width for name, width in _WIDTHS.items() if name != RUBRICS or any(row[name] for row in rows)}
+    letters = dict(zip(widths, "ABCDEF", strict=False))
     book = openpyxl.Workbook()
     sheet = book.worksheets[0]
     sheet.title = "复核 review"
-    for letter, width in zip("ABCDE", _WIDTHS.values(), strict=True):
-        sheet.column_dimensions[letter].width = width
+    for name, width in widths.items():
+        sheet.column_dimensions[letters[name]].width = width
     sheet.freeze_panes = "A2"
     menu = DataValidation(type="list", formula1=f'"{",".join(CHOICES)}"', allow_blank=True, showErrorMessage=True)
-    menu.add(f"D2:D{len(rows) + 1}")
+    menu.add(f"{letters[VERDICT]}2:{letters[VERDICT]}{len(rows) + 1}")
     sheet.add_data_validation(menu)
-    sheet.append([tables.excel_cell(sheet, name) for name in _WIDTHS])
+    sheet.append([tables.excel_cell(sheet, name) for name in widths])
     for row in rows:
-        cells = [tables.excel_cell(sheet, row[name]) for name in _WIDTHS]
+        cells = [tables.excel_cell(sheet, row[name]) for name in widths]
         for cell in cells[1:]:
             cell.alignment = Alignment(wrap_text=True, vertical="top")
         sheet.append(cells)
@@ -154,8 +164,9 @@ def _sheet(rows: Sequence[Row]) -> bytes:
 def page(rows: Sequence[Row]) -> str:
     """The same as one page that needs no other file; its Save gives a CSV that `read` takes."""
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
-    heads = {"number": NUMBER, "question": QUESTION, "answer": ANSWER, "verdict": VERDICT, "note": NOTE}
-    return template.render(rows=rows, choices=list(CHOICES), names=list(_WIDTHS), **heads)
+    heads = {"number": NUMBER, "question": QUESTION, "answer": ANSWER, "rubrics": RUBRICS, "verdict": VERDICT, "note": NOTE}
+    saved = [name for name in _WIDTHS if name != RUBRICS]
+    return template.render(rows=rows, choices=list(CHOICES), saved=saved, **heads)
 
 
 def read(reviewed: Path, key: Path) -> list[Row]:

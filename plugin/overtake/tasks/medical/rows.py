@@ -20,16 +20,19 @@ from overtake.data.tables import BadInput
 from overtake.reading.normal_forms import for_likeness
 from overtake.reading.tags import split_think
 from overtake.tasks.medical import book as medical_book
-from overtake.tasks.medical import prompts
-from overtake.tasks.medical.columns import ID, KEYWORDS, QUESTION, REFERENCE, RISK, SOURCE, TOOL
+from overtake.tasks.medical import prompts, rubrics
+from overtake.tasks.medical.columns import HISTORY, ID, KEYWORDS, QUESTION, REFERENCE, RISK, RUBRICS, SOURCE, TOOL
+from overtake.tasks.medical.rubrics import Rubrics
 
 COLUMNS = {
-    "question": ("question", "问题", "提问", "ask", "query", "instruction", "prompt", QUESTION),
+    "question": ("question", "问题", "提问", "ask", "query", "instruction", "prompt", "problem", QUESTION),
     "context": ("context", "description", "病情描述", "病例", "input"),
-    "answer": ("answer", "回答", "答案", "response", "output", REFERENCE),
+    "answer": ("answer", "回答", "答案", "response", "output", "sanswer", "ideal", "ideal_completions_data", REFERENCE),
     "reasoning": ("reasoning", "think", "思考", "思考过程", "thinking", "complex_cot", "reasoning_content"),
     "keywords": ("keywords", "关键词", KEYWORDS),
     "risk": ("risk", "风险", RISK),
+    "rubrics": ("rubrics", "评分项", "评分标准", "checklist", RUBRICS),
+    "history": (HISTORY,),
     "owed": ("owed",),
 }
 """What a row says -> the names its column may have, in order."""
@@ -40,6 +43,8 @@ _SHORTEST, _LONGEST = 4, 6000
 _KEYWORDS = 6
 
 Row = dict[str, Any]
+Turns = tuple[dict[str, str], ...]
+"""The turns of a conversation before its last question: role and content of each."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,19 @@ class Item:
     """The kind of risk that the row itself says."""
     owed: str = ""
     """What the row says that an answer owes, e.g. answer_plainly."""
+    criteria: Rubrics = ()
+    """The row's own."""
+    history: Turns = ()
+
+    @property
+    def asked(self) -> str:
+        """All that the user said, the question last."""
+        return asked(self.history, self.question)
 
     @property
     def med_id(self) -> str:
         """The same for the same question, however it is punctuated."""
-        return hashlib.sha256(for_likeness(self.question).encode()).hexdigest()[:16]
+        return hashlib.sha256(for_likeness(self.asked).encode()).hexdigest()[:16]
 
 
 class MedicalRow(NamedTuple):
@@ -73,12 +86,19 @@ class MedicalRow(NamedTuple):
     reference: str
     keywords: tuple[str, ...]
     source: str = ""
+    criteria: Rubrics = ()
+    history: Turns = ()
+
+    @property
+    def asked(self) -> str:
+        """All that the user said, the question last."""
+        return asked(self.history, self.question)
 
     @classmethod
     def from_columns(cls, cells: Mapping[str, str]) -> Self:
         """The row in a file's columns; one that is not there is as one that is empty.
 
-        Raises ValueError naming the row whose keywords are no JSON list.
+        Raises ValueError naming the row, column and value of keywords, criteria or turns out of form.
         """
         text = cells.get(KEYWORDS, "")
         try:
@@ -88,7 +108,14 @@ class MedicalRow(NamedTuple):
         if not isinstance(keywords, list) or not all(isinstance(word, str) for word in keywords):
             raise ValueError(f"{KEYWORDS} of {cells.get(ID)!r} is {text[:60]!r}, no JSON list of words: make the files with {TOOL}")
         med_id, question, risk, reference, source = (cells.get(name, "") for name in (ID, QUESTION, RISK, REFERENCE, SOURCE))
-        return cls(med_id, question, risk, reference, tuple(keywords), source)
+        try:
+            criteria = rubrics.read(cells.get(RUBRICS, ""))
+        except ValueError as error:
+            raise ValueError(f"{RUBRICS} of {med_id!r}: {error}") from None
+        history = turns(cells.get(HISTORY, ""))
+        if history is None:
+            raise ValueError(f"{HISTORY} of {med_id!r} is {cells[HISTORY][:60]!r}, no JSON list of turns: make the files with {TOOL}")
+        return cls(med_id, question, risk, reference, tuple(keywords), source, criteria, history)
 
     def to_columns(self) -> dict[str, str]:
         """The same as text columns, which `from_columns` reads back.
@@ -98,7 +125,32 @@ class MedicalRow(NamedTuple):
         (True, '["少量多餐"]')
         """
         keywords = json.dumps(self.keywords, ensure_ascii=False) if self.keywords else ""
-        return {ID: self.id, QUESTION: self.question, RISK: self.risk, REFERENCE: self.reference, KEYWORDS: keywords, SOURCE: self.source}
+        history = json.dumps(self.history, ensure_ascii=False) if self.history else ""
+        return {
+            **{ID: self.id, QUESTION: self.question, RISK: self.risk, REFERENCE: self.reference, KEYWORDS: keywords, SOURCE: self.source},
+            **{RUBRICS: rubrics.to_json(self.criteria), HISTORY: history},
+        }
+
+
+def asked(history: Turns, question: str) -> str:
+    """All that the user said in a conversation, the question last.
+
+    >>> asked(({"role": "user", "content": "我怀孕了"}, {"role": "assistant", "content": "嗯"}), "能吃布洛芬吗")
+    '我怀孕了\\n能吃布洛芬吗'
+    """
+    return "\n".join([*(turn["content"] for turn in history if turn["role"] == "user"), question])
+
+
+def turns(cell: str) -> Turns | None:
+    """The turns in a cell, user and assistant by turns; none for an empty cell, None for what is no conversation."""
+    if not cell.strip():
+        return ()
+    entries = structure(cell)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return None
+    found = tuple({"role": str(entry.get("role")), "content": str(entry.get("content") or "").strip()} for entry in entries)
+    in_turn = all(turn["role"] == ("user", "assistant")[at % 2] and turn["content"] for at, turn in enumerate(found))
+    return found if in_turn else None
 
 
 @dataclass
@@ -116,14 +168,17 @@ def read(name: str, *, answers: bool = True, needed: bool = True) -> Source:
     """The rows of a hub's data set, of a file or of a folder; of no row more than its reason when it is bad.
 
     Without `answers` those in it are not used; they are `needed` unless questions alone will do. Raises BadInput for an input that
-    cannot be read at all or has no column with questions.
+    cannot be read at all or has no column with questions, and for criteria out of form: a doctor wrote them, so none is left out unsaid.
     """
     source = Source(name.rpartition("::")[2] if hub.is_name(name) else Path(name).name, _licence(name))
     columns: set[str] = set()
-    for cells in _cells(name, source):
+    for where, cells in _cells(name, source):
         columns |= cells.keys()
         source.rows += 1
-        item = _item(cells, source.name, answers, needed)
+        try:
+            item = read_row(cells, source.name, answers, needed)
+        except ValueError as error:
+            raise BadInput(f"{where}, {error}") from None
         if isinstance(item, str):
             source.left_out[item] += 1
         else:
@@ -134,15 +189,14 @@ def read(name: str, *, answers: bool = True, needed: bool = True) -> Source:
     return source
 
 
-def _cells(name: str, source: Source) -> list[Row]:
-    """The rows of an input with every cell as text; what is no row at all is counted in `source`."""
-    if hub.is_name(name):
-        return _from_hub(name)
+def _cells(name: str, source: Source) -> list[tuple[str, Row]]:
+    """The rows of an input, each with its place in words and every cell as text; what is no row at all is counted in `source`."""
     path = Path(name)
     files = sorted(file for file in path.glob("*") if tables.suffix(file) == ".jsonl") if path.is_dir() else [path]
-    if tables.suffix(path) == ".jsonl" or (path.is_dir() and files):
-        return [cells for file in files for cells in _lines(file, source)]
-    return [cells for _, rows in hub.read_any(path) for cells in rows]
+    if not hub.is_name(name) and (tables.suffix(path) == ".jsonl" or (path.is_dir() and files)):
+        return [line for file in files for line in _lines(file, source)]
+    by_file = [(Path(f"{name}.jsonl"), _from_hub(name))] if hub.is_name(name) else hub.read_any(path)
+    return [(f"{file}: row {tables.row_number(file, index)}", cells) for file, rows in by_file for index, cells in enumerate(rows)]
 
 
 def _from_hub(name: str) -> list[Row]:
@@ -154,11 +208,11 @@ def _from_hub(name: str) -> list[Row]:
     return list(tables.read_rows(cached))
 
 
-def _lines(path: Path, source: Source) -> list[Row]:
+def _lines(path: Path, source: Source) -> list[tuple[str, Row]]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file: correct the path")
-    rows: list[Row] = []
-    for line in outputs.reading(path).read_bytes().decode("utf-8-sig", errors="replace").split("\n"):
+    rows: list[tuple[str, Row]] = []
+    for number, line in enumerate(outputs.reading(path).read_bytes().decode("utf-8-sig", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -166,20 +220,36 @@ def _lines(path: Path, source: Source) -> list[Row]:
         except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
-            rows.append({name: tables.cell(cell) for name, cell in value.items()})
+            rows.append((f"{path}: row {number}", {name: tables.cell(cell) for name, cell in value.items()}))
         else:
             source.rows += 1
             source.left_out["no_json_object"] += 1
     return rows
 
 
-def _item(cells: Mapping[str, str], source: str, answers: bool, needed: bool) -> Item | str:
-    """The item in a row, or why there is none."""
+def read_row(cells: Mapping[str, str], source: str = "", answers: bool = True, needed: bool = False) -> Item | str:
+    """The item in a row, or why there is none. Raises ValueError naming the column whose criteria are out of form."""
     lowered = {name.strip().casefold(): value for name, value in cells.items()}
-    text = {part: next((lowered[name] for name in names if lowered.get(name, "").strip()), "") for part, names in COLUMNS.items()}
-    keywords = listed(text["keywords"])
+    column = {part: next((name for name in names if lowered.get(name, "").strip()), "") for part, names in COLUMNS.items()}
+    text = {part: lowered.get(name, "") for part, name in column.items()}
     try:
-        text = {part: value if part == "keywords" else plain(value).strip() for part, value in text.items()}
+        criteria = rubrics.read(text["rubrics"])
+    except ValueError as error:
+        raise ValueError(f"column {column['rubrics']}: {error}") from None
+    keywords, history = listed(text["keywords"]), turns(text["history"])
+    # HealthBench asks by a conversation, whose last turn is the question, and keeps its answer in an object.
+    if (entries := structure(text["question"])) and all(isinstance(entry, dict) for entry in entries):
+        spoken = turns(text["question"])
+        if not spoken or spoken[-1]["role"] != "user":
+            return "no_conversation"
+        *earlier, last = spoken
+        history, text["question"] = tuple(earlier), last["content"]
+    if isinstance(answer_object := structure(text["answer"]), dict) and isinstance(answer_object.get("ideal_completion"), str):
+        text["answer"] = answer_object["ideal_completion"]
+    if history is None or (history and history[-1]["role"] != "assistant"):
+        return "no_conversation"
+    try:
+        text = {part: value if part in ("keywords", "rubrics", "history") else plain(value).strip() for part, value in text.items()}
     except ValueError:
         return "no_text"
     if not text["question"] and not text["context"]:
@@ -191,19 +261,20 @@ def _item(cells: Mapping[str, str], source: str, answers: bool, needed: bool) ->
         if "think>" in rest or ("</think>" not in answer):
             return "unfinished_reasoning"
         answer, reasoning = rest, reasoning or thought
-    if "\ufffd" in question + answer + reasoning:
+    whole = asked(history, question)
+    if "\ufffd" in whole + answer + reasoning:
         return "broken_characters"
-    if not len(for_likeness(question)) >= _SHORTEST or len(question) > _LONGEST:
-        return "question_too_short" if len(question) <= _LONGEST else "question_too_long"
+    if not len(for_likeness(whole)) >= _SHORTEST or len(whole) > _LONGEST:
+        return "question_too_short" if len(whole) <= _LONGEST else "question_too_long"
     if answers and needed and not answer:
         return "no_answer"
     if len(answer) > _LONGEST:
         return "answer_too_long"
     book = medical_book.shipped()
     labelled = text["risk"] if text["risk"] in {kind.id for kind in book.risks.kinds} else ""
-    detected = next(iter(book.risks.of(question)), "")
+    detected = next(iter(book.risks.of(whole)), "")
     risk = detected if text["owed"] == PLAIN else labelled or detected
-    return Item(question, answer, reasoning, keywords, source, risk, labelled, text["owed"])
+    return Item(question, answer, reasoning, keywords, source, risk, labelled, text["owed"], criteria, history)
 
 
 def listed(cell: str) -> tuple[str, ...]:
@@ -243,18 +314,21 @@ def with_keywords(items: Sequence[Item]) -> list[tuple[str, ...]]:
     return [item.keywords or best(counts) for item, counts in zip(items, counted, strict=True)]
 
 
-def messages(item: Item, *, answered: bool) -> list[dict[str, str]]:
-    """System and user turn, and with `answered` the answer behind its reasoning, as Qwen3 writes both."""
-    chat = prompts.medical_messages(item.question)
+def messages(item: Item, *, answered: bool) -> list[dict[str, Any]]:
+    """System and user turn, and with `answered` the answer behind its reasoning, as Qwen3 writes both. Earlier answers are not learnt."""
+    chat: list[dict[str, Any]] = prompts.medical_messages(item.question, item.history)
     if not answered or not item.answer:
         return chat
+    chat = [turn | {"loss": False} if turn["role"] == "assistant" else turn for turn in chat]
     thought = f"<think>\n{item.reasoning}\n</think>\n\n" if item.reasoning else ""
     return [*chat, {"role": "assistant", "content": thought + item.answer}]
 
 
 def sample(item: Item, keywords: Sequence[str], *, answered: bool) -> Row:
     """A row of a training file: messages, and the columns that the rewards read."""
-    row = MedicalRow(item.med_id, item.question, item.risk, item.answer, tuple(keywords), item.source)
+    row = MedicalRow(
+        item.med_id, item.question, item.risk, item.answer, tuple(keywords), item.source, criteria=item.criteria, history=item.history
+    )
     return {"messages": messages(item, answered=answered), **row.to_columns()}
 
 
@@ -264,5 +338,5 @@ def to_sample(row: Mapping[str, Any]) -> Row | None:
     >>> to_sample({"question": "胃胀两天了怎么办", "answer": "少量多餐。"})["messages"][-1]
     {'role': 'assistant', 'content': '少量多餐。'}
     """
-    item = _item({name: tables.cell(value) for name, value in row.items()}, str(row.get("source") or ""), answers=True, needed=True)
+    item = read_row({name: tables.cell(value) for name, value in row.items()}, str(row.get("source") or ""), answers=True, needed=True)
     return None if isinstance(item, str) else sample(item, item.keywords, answered=True)

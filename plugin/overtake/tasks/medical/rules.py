@@ -1,4 +1,4 @@
-"""The medical rule book in plain words, and answers scored by it with a reason for each point."""
+"""The medical rule book in plain words, answers scored by it with a reason for each point, and a check of it and of rubrics."""
 
 import argparse
 from collections import Counter
@@ -11,6 +11,7 @@ from overtake.data import tables
 from overtake.data.tables import BadInput
 from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import rows as medical
+from overtake.tasks.medical import rubric_check
 from overtake.tasks.medical.book import Book, BookError
 from overtake.tasks.medical.columns import KEYWORDS, QUESTION, REFERENCE, RISK
 from overtake.tasks.medical.rewards.medical_rules import SECONDS, TIMED_OUT, Verdict, failing_examples, score
@@ -72,10 +73,10 @@ def work(args: argparse.Namespace) -> int:
         book = medical_book.book(args.rules, args.risks)
     except BookError as error:
         raise BadInput(str(error)) from None
-    if args.check:
+    if args.check is not None:
         wrong = failing_examples(book)
         print("\n".join(wrong) if wrong else f"{len(book.rules)} rules, {len(book.risks.kinds)} kinds of risk: all examples hold")
-        return 1 if wrong else 0
+        return max(int(bool(wrong)), _check_rubrics(args.check) if args.check else 0)
     if args.answers:
         return _file(book, args.answers, args.output)
     if args.answer is None:
@@ -115,6 +116,29 @@ def _file(book: Book, path: Path, output: Path | None) -> int:
     return 0
 
 
+def _check_rubrics(path: str) -> int:
+    """Print what is wrong with the rubrics of a sheet, by row and item; 1 where something is."""
+    found: list[str] = []
+    count = of_rows = double = 0
+    for index, row in enumerate(tables.read_rows(path)):
+        where = f"{path}: row {tables.row_number(path, index)}"
+        try:
+            item = medical.read_row(row)
+        except ValueError as error:
+            found.append(f"{where}, {error}")
+            continue
+        criteria = () if isinstance(item, str) else item.criteria
+        count, of_rows = count + len(criteria), of_rows + bool(criteria)
+        double += sum(len(rubric_check.split(criterion)) > 1 for criterion in criteria)
+        for fault in rubric_check.faults(criteria):
+            found.append(f"{where}, item {fault.number}, {criteria[fault.number - 1].text[:40]!r}: {fault.why}")
+    if not of_rows and not found:
+        raise BadInput(f"{path}: no row has rubrics: name their column {' or '.join(medical.COLUMNS['rubrics'][:2])}")
+    told = f"; {double} hold more than one demand: an item each is judged more surely" if double else ""
+    print("\n".join([*found, f"{count} items of {of_rows} rows: {f'{len(found)} faults' if found else 'nothing contradicts'}{told}"]))
+    return 1 if found else 0
+
+
 def _columns(book: Book, verdict: Verdict | None) -> dict[str, object]:
     """What a sheet of scored answers holds beside its rows."""
     if verdict is None:
@@ -131,7 +155,9 @@ def _columns(book: Book, verdict: Verdict | None) -> dict[str, object]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command line takes."""
     parser.add_argument("--language", choices=LANGUAGES, default="both", help="of the printed book (default both)")
-    parser.add_argument("--check", action="store_true", help="only check the files and their examples")
+    parser.add_argument(
+        "--check", nargs="?", const="", metavar="FILE", help="only check the book and its examples; with FILE the rubrics of its rows too"
+    )
     parser.add_argument("--question", default="", help="question of --answer")
     parser.add_argument("--answer", help="one answer to score")
     parser.add_argument("--keywords", default="", help="its keywords, between commas")

@@ -122,5 +122,5 @@ TASK = Task(
         judge=lazy(f"{_HERE}.tab:judge"),
         of_teacher=lazy(f"{_HERE}.unwrapping:clean"),
     ),
-    stages={name: f"{_HERE}.{name}" for name in ("generate", "convert", "evaluate", "ask")},
+    stages={name: f"{_HERE}.{name}" for name in ("generate", "validate", "convert", "evaluate", "ask")},
 )

@@ -1,6 +1,12 @@
-"""What a rewrite and its original question retrieve on the live service, and what the judge says of the rewrite.
+"""Query rewriting: retrieve with every rewrite and with its original question on the live service (step 2 of its data).
 
-A sheet of two teachers, of `generate.py --compare-with`, is measured for both, and the last line says which to take.
+    export OVERTAKE_RAG_URL=http://127.0.0.1:8900
+    python tools/validate.py rewrites.xlsx validated.xlsx --judge
+
+Adds recall_count, top1_score, success, recall, quality, the same for the original, gain, gold, basis, kb_name and, with --judge,
+judge_score and judge_reason. With --qrels the recalled documents of labelled questions score 1 (relevant) or 0 instead of the
+reranker's score. What could not be measured is listed in OUTPUT.failed.jsonl, never scored: run again to retry just that. A sheet of two
+teachers, of `generate.py --compare-with`, is measured for both, and the last line says which to take.
 """
 
 import argparse

@@ -1,4 +1,6 @@
-"""MedicalAnswer: the doctor's rule book and the teacher's checklist as one reward in [0, 1], R = 0.6 rules + 0.4 teacher, and a gate.
+"""MedicalAnswer: the doctor's rule book and the teacher's verdict as one reward in [0, 1], R = 0.6 rules + 0.4 teacher, and a gate.
+
+The teacher goes by the row's own rubrics where it has any, else by one checklist for all.
 
 The gate stands behind R: an answer that breaks a critical rule of the book (an invented dose, a cure promised, an emergency put off) earns
 at most what a bare "see a doctor" earns on its row. Any other answer earns R to the digit.
@@ -13,8 +15,8 @@ from overtake.remote import chat
 from overtake.remote.gateway import Failed, Ok, Result
 from overtake.rewards.measuring import Results, abstain_metrics, in_words, is_drawn, send, share_to_judge, stop_on_outage, verdict_needed
 from overtake.rewards.reward import Batch, Reward, Scored
-from overtake.tasks.medical.columns import READ, TOOL
-from overtake.tasks.medical.judge import MEDICAL_PARTS, MedicalVerdict, medical_judge_call, medical_verdict
+from overtake.tasks.medical.columns import OPTIONAL, READ, TOOL
+from overtake.tasks.medical.judge import CRITERIA, MEDICAL_PARTS, MedicalVerdict, medical_judge_call, medical_verdict, not_one
 from overtake.tasks.medical.rewards import medical_rules
 from overtake.tasks.medical.rows import MedicalRow
 
@@ -55,7 +57,7 @@ def gated(
     """
     if value is None or rules is None or not settings.value("medical_safety_gate") or not medical_rules.critical(rules):
         return value
-    words = REFERRAL["zh" if _CHINESE.search(row.question) else "en"]
+    words = REFERRAL["zh" if _CHINESE.search(row.asked) else "en"]
     bare = medical_rules.verdict(row, words)
     ceiling = score(bare.total, None if teacher is None else 0.0, weights) if bare else None
     # Where nothing says what the referral earns, nothing is what a dangerous answer earns.
@@ -76,6 +78,7 @@ class MedicalAnswer(Reward[Pending]):
     """The composite medical reward, its parts logged as `medical/...` when the run has `--callbacks overtake_metrics`."""
 
     columns = READ
+    optional = OPTIONAL
     tool = TOOL
 
     def begin(self, batch: Batch) -> Pending:
@@ -85,8 +88,7 @@ class MedicalAnswer(Reward[Pending]):
         to_judge = [is_drawn(row.id, batch.step, share) for row in rows]
         to = chat.endpoint("judge") if any(to_judge) else None
         calls = [
-            medical_judge_call(row.question, text, row.reference, to) if ask and text else None
-            for row, text, ask in zip(rows, batch.texts, to_judge, strict=True)
+            medical_judge_call(row, text, to) if ask and text else None for row, text, ask in zip(rows, batch.texts, to_judge, strict=True)
         ]
         return Pending(to_judge, send(lambda: chat.chat_gateway("judge"), calls, config.batch_deadline))
 
@@ -97,16 +99,16 @@ class MedicalAnswer(Reward[Pending]):
         results = pending.judging()
         remedy = "See to the judge, or set OVERTAKE_MEDICAL_JUDGE_SHARE=0 to go on with the rules alone"
         stop_on_outage(results, [row.id for row in rows], "verdicts", remedy)
-        verdicts = [_verdict(result) if ask else None for result, ask in zip(results, pending.asked, strict=True)]
+        verdicts = [_verdict(row, result) if ask else None for row, result, ask in zip(rows, results, pending.asked, strict=True)]
         size = self.group_size if batch.grouped else 1
         needed = verdict_needed(batch.groups, pending.asked, list(map(bool, batch.texts)), verdicts, size)
         return list(map(_scored, rows, batch.texts, rules, verdicts, needed))
 
 
-def _verdict(result: Result | None) -> MedicalVerdict | Failed:
+def _verdict(row: MedicalRow, result: Result | None) -> MedicalVerdict | Failed:
     if result is None:
-        return MedicalVerdict({part: [False] * 3 for part in MEDICAL_PARTS}, "an empty answer", "")
-    return medical_verdict(result.value) if isinstance(result, Ok) else result
+        return not_one(row.criteria, "an empty answer")
+    return medical_verdict(result.value, row.criteria) if isinstance(result, Ok) else result
 
 
 def _scored(row: MedicalRow, text: str, rules: medical_rules.Verdict | None, verdict: MedicalVerdict | Failed | None, need: bool) -> Scored:
@@ -124,11 +126,12 @@ def _scored(row: MedicalRow, text: str, rules: medical_rules.Verdict | None, ver
         "teacher_says": readable and readable.reason,
         "teacher_failed": in_words(verdict),
     }
+    # Shares of the checklist's parts, and what the row's own rubrics gave: the one or the other, by the row.
+    shares = {part: sum(items) / len(items) for part, items in readable.items.items()} if readable and not readable.points else {}
+    shares |= {CRITERIA: readable.score} if readable and readable.points else {}
     metrics = {
         "medical/teacher": points,
-        **{
-            f"medical/teacher/{part}": sum(readable.items[part]) / len(readable.items[part]) if readable else None for part in MEDICAL_PARTS
-        },
+        **{f"medical/teacher/{part}": shares.get(part) for part in (*MEDICAL_PARTS, CRITERIA)},
         "medical/judged": float(readable is not None),
         "medical/abstained": float(value is None),
         "medical/ungated": ungated,

@@ -36,7 +36,7 @@ from overtake.tasks.medical.book import (
     any_of,
     literal,
 )
-from overtake.tasks.medical.columns import READ, TOOL
+from overtake.tasks.medical.columns import OPTIONAL, READ, TOOL
 from overtake.tasks.medical.rows import MedicalRow
 
 _UNIT = re.compile(r"[\u3400-\u9fff]|[A-Za-z0-9]+(?:['’.-][A-Za-z0-9]+)*")
@@ -585,7 +585,7 @@ def unsafe(question: str, answer: str) -> str:
 
 def verdict(row: MedicalRow, completion: str) -> Verdict | None:
     """The book's verdict on a completion; None where the rules took too long to say."""
-    return score(row.question, completion, medical_book.shipped(), keywords=row.keywords, reference=row.reference, risk=row.risk)
+    return score(row.asked, completion, medical_book.shipped(), keywords=row.keywords, reference=row.reference, risk=row.risk)
 
 
 def critical(verdict: Verdict) -> list[str]:
@@ -610,6 +610,7 @@ class MedicalRules(Reward[None]):
     """The book alone as a reward, in [0, 1]."""
 
     columns = READ
+    optional = OPTIONAL
     tool = TOOL
 
     def finish(self, batch: Batch, pending: None = None) -> list[Scored]:
