@@ -180,6 +180,14 @@ def test_a_job_with_no_node_left_to_train_is_refused_in_words(slurm: Any, projec
 
 
 @pytest.mark.slow
+def test_a_server_that_ends_before_the_training_fails_the_job_in_words(slurm: Any, project: Path) -> None:
+    (project / "recipes/rollout.sh").write_text("exit 3")
+    job = slurm("sbatch", "--parsable", "--nodes=2", "recipes/slurm.sbatch", cwd=project)
+    until(lambda: state(slurm, job) == "FAILED", project)
+    assert "error: a server of this job has ended with 3 while it was needed: see above" in (project / f"overtake-{job}.log").read_text()
+
+
+@pytest.mark.slow
 def test_a_training_on_two_nodes_goes_on_from_its_last_checkpoint_when_it_is_requeued(slurm: Any, tmp_path: Path, write_tiny: Any) -> None:
     tiny = write_tiny(tmp_path, {"train": 64, "val": 8})
     steps = 60
