@@ -126,7 +126,8 @@ export PROFILE=cpu OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 # What ms-swift cannot tell from a model of one's own.
 systems=()
 tiny=(--torch_dtype float32 --bf16 false --model_type qwen3 --template qwen3 --truncation_strategy left)
-tuner=full student=$OUT/base sft_rate=1e-3 batch=(--per_device_train_batch_size 32) saving=100000
+# Its rows are of one length already: sorted by it, an update would see one kind of question.
+tuner=full student=$OUT/base sft_rate=1e-3 batch=(--per_device_train_batch_size 32 --group_by_length false) saving=100000
 
 if [[ -n $model ]]; then
   # Adapters on a student that can read already; the family is read from its folder, and an interrupted run goes on from the last save.

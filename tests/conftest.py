@@ -37,8 +37,13 @@ os.environ.pop("DEEPSEEK_API_KEY", None)
 
 _skipped: list[str] = []
 
+LONGEST_FIRST = ("recipes/test_quickstart", "recipes/test_finance", "recipes/test_real_model", "recipes/test_medical", "recipes/test_judge")
+"""Chains of five minutes and more: what begins last ends last, and another process would wait for it with nothing to do."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"tests/{name}.py": at for at, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3000))

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -48,11 +48,16 @@ def package_of(target: str) -> str:
     return target.partition(".")[2].partition(".")[0]
 
 
-@lru_cache
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path: Path) -> frozenset[str]:
     """Full names of what of ours a module imports: anywhere in it, also as the string "overtake.module:Name"."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -119,7 +124,7 @@ def test_a_task_imports_no_other_task() -> None:
 def words(path: Path) -> set[str]:
     """All strings and identifiers of a module."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         for _, value in ast.iter_fields(node):
             found |= {one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)}
     return found
@@ -149,7 +154,7 @@ def test_a_public_docstring_begins_with_a_verb_or_a_noun() -> None:
     assert [
         f"{path.relative_to(PACKAGE)}: {node.name}"
         for path in modules()
-        for node in public(ast.parse(path.read_text(encoding="utf-8")))
+        for node in public(tree(path))
         if relative.match(ast.get_docstring(node) or "")
     ] == []
 

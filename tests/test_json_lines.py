@@ -59,8 +59,9 @@ def sources():
 
 def test_no_reader_of_json_cuts_a_text_where_json_does_not():
     found = []
-    for path in sources():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    texts = {path: path.read_text("utf-8") for path in sources()}
+    for path, text in texts.items():
+        for node in ast.walk(ast.parse(text)) if "splitlines" in text and "loads" in text else ():
             # A loop over what splitlines gives, whose body or element reads JSON.
             if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp | ast.SetComp | ast.For):
                 source = node.iter if isinstance(node, ast.For) else node.generators[0].iter

@@ -2,6 +2,7 @@
 
     python tools/evaluate.py test.jsonl out/eval --system copy --system teacher --system SFT=out/sft/checkpoint-90 --against SFT
     python tools/evaluate.py test.jsonl out/eval --task finance --system SFT=out/sft/checkpoint-90 --system R1=distilled.jsonl --no-judge
+    python tools/evaluate.py --preferences out/eval/preferences.jsonl      # which answers people prefer (recipes/page.sh --blind)
 
 A system is NAME=FOLDER (a model or adapter folder), NAME=MODEL@BASE_URL (an OpenAI-compatible endpoint, key in
 OVERTAKE_STUDENT_API_KEY; at several addresses OVERTAKE_STUDENT_API_KEYS='http://HOST:PORT/v1=KEY https://OTHER/v1=KEY') or

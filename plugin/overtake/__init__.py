@@ -6,12 +6,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from overtake import tasks
-from overtake.task import load
+from overtake.task import lazy, load
 
 if TYPE_CHECKING:
     from overtake.task import Task
 
-# Name on the command line -> "module:Class", imported only inside register(). One class per reward: its name is the metric's name.
+# Name on the command line -> "module:Class", imported when a trainer makes one. One class per reward: its name is the metric's name.
 # Under the same name it is a reward of GRPO and PPO, and `swift sample`'s process and outcome reward.
 REWARDS = {name: reward.target for name, reward in tasks.rewards().items()}
 # Name for --dataset -> "module:function" that makes its DatasetMeta (preprocessor and loader).
@@ -45,21 +45,25 @@ def _fill() -> None:
     from swift.rewards import orms, prms
     from swift.trainers import TrainerFactory
 
+    from overtake.data.dataset_names import deferred, keep_signs_in_names
     from overtake.data.outputs import finish_of_command
 
     finish_of_command(sys.argv)
     for name, reward in tasks.rewards().items():
         # --reward_funcs and --orm_model; --prm_model
-        orms[name] = prms[name] = reward.load()
-    for task in tasks.known().values():
-        for target in task.datasets.values():
-            register_dataset((load(target) if isinstance(target, str) else target)(), exist_ok=True)
+        orms[name] = prms[name] = lazy(reward.target) if isinstance(reward.target, str) else reward.target
+    shipped = tasks.shipped()
+    for called, task in tasks.known().items():
+        for name, target in task.datasets.items():
+            make = lazy(target) if isinstance(target, str) else target
+            register_dataset(deferred(name, make) if called in shipped else make(), exist_ok=True)
     for name, callback in CALLBACKS.items():
-        callbacks_map[name] = load(callback)
+        callbacks_map[name] = lazy(callback)
     TrainerFactory.TRAINER_MAPPING.update(TRAINERS)
     load("overtake.trainers.ppo_arguments:accept_ppo")()
     load("overtake.trainers.one_completion:accept_one_completion")()
     if "swift.pipelines.infer.deploy" in sys.modules:  # this process is to serve
         load("overtake.hang_up:end_with_client")()
     load("overtake.trainers.on_cpu:join_ranks_by_gloo")()
-    load("overtake.data.files:keep_signs_in_names")()
+    load("overtake.trainers.mixed_lengths:mix_lengths")()
+    keep_signs_in_names()

@@ -394,6 +394,8 @@ class Task:
     panels: tuple[Panel, ...] = ()
     settings: tuple[Setting, ...] = ()
     headline: Headline | None = None
+    expected: Mapping[str, str] = field(default_factory=dict)
+    """What the project expects of data, sft, grpo, ppo (or rl for both) and all: time, memory, money; beside what the doctor counts."""
     tab: Tab | None = None
     """Without one a page shows the texts that the prompt needs, and the answer."""
     stages: Mapping[str, Any] = field(default_factory=dict)

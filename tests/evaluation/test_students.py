@@ -43,6 +43,10 @@ def folders(tmp_path_factory):
 @pytest.mark.slow
 def test_vllm_says_what_transformers_says_and_tells_of_each_answer(folders):
     found = []
+    # As its own folder says it was trained, also once it is merged: the template here opens every answer otherwise.
+    (folders / "adapter/args.json").write_text('{"enable_thinking": true}')
+    template = (folders / "base/chat_template.jinja").read_text()
+    (folders / "base/chat_template.jinja").write_text(template + "{% if enable_thinking %}睡{% endif %}")
     for name in ("base", "adapter"):
         wanted = students.from_folder(folders / name, CONVERSATIONS, limit=8)
         told = []
@@ -51,6 +55,24 @@ def test_vllm_says_what_transformers_says_and_tells_of_each_answer(folders):
         assert all(cost.seconds > 0 and cost.tokens > 8 for _, _, cost in told)
         found.append(wanted)
     assert found[0] != found[1] and all(map(len, found[0]))
+
+
+def test_vllm_answers_where_its_start_is_earned_back(tmp_path, monkeypatch):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    for folder in (base, adapter):
+        folder.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    with (base / "model.safetensors").open("wb") as file:
+        file.truncate(10**9)  # 0.5 billion weights
+    many, few = CONVERSATIONS[1:2] * 480, CONVERSATIONS[1:2] * 40
+    monkeypatch.setattr(students, "find_spec", lambda name: name)
+    assert [students.faster_by_vllm(folder, many, 48) for folder in (base, adapter)] == [True, True]
+    assert [students.faster_by_vllm(base, few, limit) for limit in (48, 2048)] == [False, True]
+    with (base / "model.safetensors").open("wb") as file:
+        file.truncate(10**6)
+    assert not students.faster_by_vllm(base, many, 48), "a small model is done before vLLM has started"
+    monkeypatch.setattr(students, "find_spec", lambda _: None)
+    assert not students.faster_by_vllm(adapter, many, 10**9), "where it is not installed"
 
 
 @pytest.mark.parametrize("ask", [students.from_folder, students.from_vllm])

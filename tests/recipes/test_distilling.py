@@ -286,7 +286,8 @@ def deployed(folder: Path, environment: Any) -> Any:
             # The CPU stack's vLLM has another package's name, which its own command does not find.
             words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", "teacher", "--port", str(port)]
             words += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "512"]
-        env = environment(PROFILE="cpu", MODEL="teacher", PORT=port, VLLM_CPU_KVCACHE_SPACE=1, VLLM_CPU_OMP_THREADS_BIND="nobind")
+        quiet = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_PLUGINS": "none"}
+        env = environment(PROFILE="cpu", MODEL="teacher", PORT=port, VLLM_CPU_KVCACHE_SPACE=1, **quiet)
         server = subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.DEVNULL, start_new_session=True)
         servers.append(server)
         for _ in range(600):

@@ -483,6 +483,37 @@ def test_the_callers_flags_win_over_profile_and_recipe(command: Any) -> None:
     assert [value(words, f"--{name}") for name in ("learning_rate", "dataloader_num_workers", "system")] == ["1e-3", "2", "a b"]
 
 
+@pytest.mark.parametrize("recipe", ["sft_qwen32b", "sft_medical", "sft_judge", "sft_finance"])
+@pytest.mark.parametrize("profile", ["4x80g", "1x24g", "cpu"])
+def test_sft_has_batches_of_rows_of_one_length(recipe: str, profile: str, command: Any) -> None:
+    _, flags = command(recipe, PROFILE=profile)
+    assert flags[flags.index("--group_by_length") + 1] == "true" and flags.count("--group_by_length") == 1
+
+
+@pytest.mark.parametrize(
+    "own", ["--streaming true", "--lazy_tokenize true", "--train_dataloader_shuffle false", "--packing true", "--padding_free"]
+)
+def test_rows_without_known_lengths_or_in_an_order_of_their_own_are_not_sorted(own: str, command: Any) -> None:
+    assert "--group_by_length" not in command("sft_medical", *own.split(), PROFILE="4x80g")[1]
+    _, flags = command("sft_medical", "--group_by_length", "false", PROFILE="4x80g")
+    assert flags[flags.index("--group_by_length") + 1] == "false", "the caller's own word"
+    assert "--group_by_length" not in command("grpo_medical", PROFILE="4x80g", SFT_ADAPTER="none")[1]
+
+
+def test_packing_is_for_flash_attention_alone(dry: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, out, err = dry("sft_medical", "--packing", "true", PROFILE="4x80g")
+    assert status == 0 and "--packing true" in out
+    assert "--packing wants flash attention" in err and "leave the flag out" in err
+    (tmp_path / "flash_attn").mkdir()
+    (tmp_path / "flash_attn/__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    status, out, err = dry("sft_medical", "--packing", "true", PROFILE="4x80g")
+    assert (status, "flash attention" in err, "--attn_impl flash_attn" in out) == (0, False, True)
+    assert (
+        "--attn_impl flash_attention_3" in dry("sft_medical", "--packing", "true", "--attn_impl", "flash_attention_3", PROFILE="4x80g")[1]
+    )
+
+
 @pytest.mark.parametrize("recipe", ["sft_finance", "grpo_finance"])
 def test_short_of_memory_is_one_row_at_a_time_and_the_callers_flags_still_win(recipe: str, command: Any) -> None:
     settings = {"PROFILE": "1x24g-4bit", "SHORT": 1}

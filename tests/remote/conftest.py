@@ -47,7 +47,7 @@ class RedisServer:
     def __init__(self, folder):
         import redis
 
-        self.program = shutil.which("redis-server") or pytest.fail("no redis-server: apt-get install redis-server")
+        self.program = shutil.which("redis-server") or pytest.skip("no redis-server: apt-get install redis-server")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.folder = folder

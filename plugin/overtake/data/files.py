@@ -1,12 +1,10 @@
 """A table behind a registered name, `--dataset overtake/TASK:FILE`: read as the tools read it, made into samples for ms-swift."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from swift.dataset import DatasetLoader, DatasetMeta, RowPreprocessor
-from swift.dataset.dataset_syntax import DatasetSyntax
 from swift.utils import get_logger
 
 from datasets import Dataset  # type: ignore[attr-defined]  # mypy takes our data folder for it
@@ -15,34 +13,7 @@ from overtake.data.tables import BadInput
 from overtake.task import TEACHER_PROMPT_COLUMN
 
 Row = dict[str, Any]
-_SIGN = "\ue000"
-"""In a name, for a # that is no number of rows: of Unicode's private use, so in no path."""
 ToSample = Callable[[Mapping[str, Any]], Row | None]
-
-
-def keep_signs_in_names() -> None:
-    """Let ms-swift take a `#` for a number of rows only where digits follow it to the end: `C#/rl.jsonl#500` is 500 rows of C#/rl.jsonl.
-
-    It takes any `#`, and ends on `C#/rl.jsonl` with int's own words. Doing it again changes nothing.
-    """
-    parse = DatasetSyntax.parse.__func__
-    if getattr(parse, "keeps_signs", False):
-        return
-
-    def keeping(cls: type, dataset: str) -> Any:
-        if Path(dataset).exists() or re.fullmatch(r"[^#]*(#\d+)?", dataset):
-            return parse(cls, dataset)
-        name, rows = re.fullmatch(r"(.*?)(#\d+)?", dataset, re.DOTALL).groups(default="")  # type: ignore[union-attr]  # fits any text
-        syntax = parse(cls, name.replace("#", _SIGN) + rows)
-        return cls(
-            syntax.dataset.replace(_SIGN, "#"),
-            [subset.replace(_SIGN, "#") for subset in syntax.subsets],
-            syntax.dataset_sample,
-            syntax.use_hf,
-        )
-
-    keeping.keeps_signs = True  # type: ignore[attr-defined]
-    DatasetSyntax.parse = classmethod(keeping)
 
 
 class TableLoader(DatasetLoader):

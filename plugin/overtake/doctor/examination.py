@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from overtake import cli, settings
+from overtake import settings
 from overtake.data.tables import BadInput
-from overtake.doctor import attacks, findings, live, memory, preflight, scoring
+from overtake.doctor import attacks, findings, live, memory, plan, preflight, scoring
 from overtake.doctor.command import Command, of_recipe, parse
 from overtake.doctor.findings import Finding
 from overtake.doctor.rows import files
@@ -18,17 +18,25 @@ from overtake.task import rewards as rewards_of
 Known = Callable[[Sequence[str]], list[Task]]
 """known(plugins) -> all tasks, those that the files of --external_plugins define among them."""
 
+_ATTACKED = 48
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options beside --task."""
     parser.add_argument("--data", type=Path, help="rows: a training file or, where the task reads one, a raw one (default: the recipe's)")
     parser.add_argument("--model", help="as the recipe's MODEL=")
     parser.add_argument("--recipe", help="whose rewards and numbers are examined (default: the task's GRPO recipe)")
-    parser.add_argument("--rows", type=cli.positive, default=48, help="rows to attack, spread over the file (default %(default)s)")
+    about = f"rows to attack, spread over the file (default {_ATTACKED}); with --plan the rows to train on"
+    parser.add_argument("--rows", help=about)
     parser.add_argument("--no-judge", action="store_true", help="ask no judge")
     parser.add_argument("--fast", action="store_true", help="the preflight without network and without attacks")
     parser.add_argument("--only-attacks", action="store_true", help="the attacks without the preflight")
     parser.add_argument("--memory", metavar="PROFILE", help="only print what each training recipe takes of a card, part by part")
+    parser.add_argument(
+        "--plan", metavar="MODEL", help="only count what this model takes: a folder, a config.json or a name; wants --gpus, --rows"
+    )
+    parser.add_argument("--gpus", metavar="COUNTxGB", help="--plan: the cards, e.g. 4x80")
+    parser.add_argument("--measured", type=Path, metavar="FILE", help="--plan: the JSON of tools/gpu_check.sh, for the time that it takes")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -43,6 +51,23 @@ def memory_of(profile: str, root: Path) -> int:
     for kind in ("sft", "grpo", "ppo"):
         for recipe in sorted((root / "recipes").glob(f"{kind}_*.sh")):
             print(f"\n{recipe.stem}: " + "\n".join(memory.report(of_recipe(recipe, (), {"PROFILE": profile}), card)))
+    return 0
+
+
+def plan_of(args: argparse.Namespace, profile_of: Callable[[int, int], str], root: Path, tasks: Sequence[Task]) -> int:
+    """Print what --plan asks for; `profile_of(cards, GB)` is "" where there is none for them. Raises BadInput."""
+    if args.gpus is None:
+        raise BadInput("--plan wants --gpus COUNTxGB, e.g. --gpus 4x80, and --rows N, the rows to train on")
+    cards, rows = plan.gpus(args.gpus), plan.training_rows(args.rows)
+    profile = profile_of(*cards)
+    if not profile:
+        sizes = ", ".join(map(str, memory.CARDS))
+        raise BadInput(f"--gpus {args.gpus}: no profile is for cards of {cards[1]} GB, only of {sizes} and more; PROFILE=cpu needs none")
+    speed = plan.measured(args.measured) if args.measured else None
+    shown = [args.task] if args.task else list(tasks)
+    with plan.located(args.plan) as model:
+        found = list(plan.stages(root, model, profile, cards[0], rows, shown, speed))
+    print(plan.as_json(args.plan, profile, rows, found) if args.json else plan.report(args.plan, profile, cards, rows, found, shown))
     return 0
 
 
@@ -103,7 +128,7 @@ def _attack(args: argparse.Namespace, command: Command, root: Path, tasks: Seque
     if path is None:
         return [Finding("error", "rows", "no file is named", "add --data FILE")], ""
     of_golds = task.attacks.golds(path) if task.attacks.golds else []
-    rows = attacks.spread(task.attacks.rows(path), args.rows)
+    rows = attacks.spread(task.attacks.rows(path), plan.training_rows(args.rows) if args.rows is not None else _ATTACKED)
     of_run = scoring.rewards_of(task, command.flags, rewards, command.flags.get("external_plugins", []))
     outcome, more = scoring.examine(task, rows, of_run)
     scores = f"{task.called}: {len(rows)} rows of {path}\n{scoring.table(outcome)}" if outcome else ""

@@ -51,7 +51,7 @@ def findings(command: Command, rows: int, known_rewards: Mapping[str, Reward]) -
         return
     try:
         count = asked(command, rows, rewards)
-        price, usd = _cost(count.verdicts, count.together)
+        price, usd = cost(count.verdicts, count.together)
         budget = settings.load().budget_hard
     except SettingsError:
         return  # said by the check of the settings
@@ -66,8 +66,8 @@ def findings(command: Command, rows: int, known_rewards: Mapping[str, Reward]) -
     yield Finding("ok", "forecast", f"{expected_calls}; OVERTAKE_BUDGET_HARD is " + (f"{budget:g} USD" if budget else "not set"))
 
 
-def _cost(verdicts: int, together: int) -> tuple[str, float | None]:
-    """(words for what so many verdicts cost, their USD): by those that the ledger knows, else by the price of the model.
+def cost(verdicts: int, together: int) -> tuple[str, float | None]:
+    """Return (words for what so many verdicts cost, their USD): by those that the ledger knows, else by the price of the model.
 
     What the ledger knows is of verdicts on one completion, or of runs before this: a call on a group is always counted by its tokens.
     """

@@ -64,7 +64,7 @@ class Shape(NamedTuple):
         return rank * self.layers * (ends + 3 * (self.hidden + self.intermediate))
 
 
-# The default models of the profiles and recipes, so that they are known before they are fetched.
+# The models that profiles and recipes name, so that they are known before they are fetched.
 SHAPES = {
     "Qwen/Qwen2.5-0.5B-Instruct": Shape(896, 24, 4864, 14, 2, 64, 151936, True),
     "Qwen/Qwen2.5-1.5B-Instruct": Shape(1536, 28, 8960, 12, 2, 128, 151936, True),
@@ -73,7 +73,9 @@ SHAPES = {
     "Qwen/Qwen2.5-32B-Instruct": Shape(5120, 64, 27648, 40, 8, 128, 152064, False),
     "Qwen/Qwen3-0.6B": Shape(1024, 28, 3072, 16, 8, 128, 151936, True),
     "Qwen/Qwen3-1.7B": Shape(2048, 28, 6144, 16, 8, 128, 151936, True),
+    "Qwen/Qwen3-4B": Shape(2560, 36, 9728, 32, 8, 128, 151936, True),
     "Qwen/Qwen3-8B": Shape(4096, 36, 12288, 32, 8, 128, 151936, False),
+    "Qwen/Qwen3-32B": Shape(5120, 64, 25600, 64, 8, 128, 151936, False),
 }
 
 
@@ -128,21 +130,23 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
 
     rows of prompt + completion tokens at their longest; bf16 weights; gradient checkpointing unless it is switched off.
     """
-    full, zero3 = command.get("tuner_type") == "full", "zero3" in command.get("deepspeed")
+    full, zero3, zero2 = command.get("tuner_type") == "full", "zero3" in command.get("deepspeed"), "zero2" in command.get("deepspeed")
     shards = command.processes if zero3 else 1
+    # bf16 weight, its gradient, and in float32 weight and Adam's two moments; ZeRO-2 shards all but the first.
+    trained = 2 + 14 / command.processes if zero2 else 16 / shards
     rows, rank = command.number("per_device_train_batch_size", 1), command.number("lora_rank", 8)
     prompt = command.number("max_length", 2048)
     answer = command.number("max_completion_length", 512) if command.rl else min(_SFT_ANSWER, prompt)
     tokens = rows * (prompt + answer if command.rl else prompt)
     layer = tokens * (8 * policy.intermediate + 12 * policy.hidden) * 2
     checkpointing = command.get("gradient_checkpointing", "true") != "false"
-    weights = policy.weights * (16 if full else 2) / shards
+    weights = policy.weights * (trained if full else 2 / shards)
     if command.get("quant_bits") == "4":
         embeddings = policy.vocab * policy.hidden * (1 if policy.tied else 2)
         weights = (policy.weights - embeddings) * _FOUR_BITS + embeddings * 2
     parts = {
         "weights": weights,
-        "LoRA": 0.0 if full else policy.lora(rank) * 16 / shards,
+        "LoRA": 0.0 if full else policy.lora(rank) * trained,
         "gathered layers": _GATHERED * 2 if zero3 else 0.0,
         "kept activations": tokens * policy.layers * policy.hidden * 2 if checkpointing else layer * policy.layers,
         "one layer's own": layer,
@@ -160,7 +164,7 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
         parts["teacher"] = shared + rows * answer * teacher.vocab * 4
         beside = 0.0 if command.get("offload_teacher_model") == "true" else shared
     if command.rl == "ppo" and critic:
-        beside = critic.headless * (16 if full else 2) / shards + (0 if full else critic.lora(rank) * 16 / shards)
+        beside = critic.headless * (trained if full else 2 / shards) + (0 if full else critic.lora(rank) * trained)
         parts["critic"] = beside + tokens * critic.layers * critic.hidden * 2
         parts["entropy"] = rows * answer * policy.vocab * 8
     training = {name: size / 1e9 for name, size in parts.items() if size}

@@ -95,15 +95,27 @@ def _counter(command: Command) -> tuple[Callable[[str], int], str]:
     return lambda text: round(sum(0.25 + 0.45 * (unicodedata.east_asian_width(mark) in "WF") for mark in text)), "estimated"
 
 
+def mean_length(command: Command) -> float | None:
+    """Tokens of a row, its answer included, on the mean of the run's rows; None where they are not there."""
+    rows = [row for path in files(command.flags.get("dataset", [])) for row in read(path)]
+    found = _lengths(command, rows)[0]
+    return sum(found) / len(found) if found else None
+
+
+def _lengths(command: Command, rows: Rows) -> tuple[list[int], str]:
+    """Tokens of the rows' turns, of some rows spread over all of them, and how they were had."""
+    texts = [row["messages"] for row in rows[:: max(1, len(rows) // _SAMPLED)] if isinstance(row.get("messages"), list) and row["messages"]]
+    count, how = _counter(command)
+    # A turn's frame (<|im_start|>role ... <|im_end|>) takes about five tokens.
+    return [sum(count(str(turn.get("content") or "")) + 5 for turn in turns) for turns in texts], how
+
+
 def lengths(command: Command, rows: Rows) -> Iterator[Finding]:
     """Prompts against --max_length, and against vLLM's window."""
     most = command.number("max_length", 0)
-    texts = [row["messages"] for row in rows[:: max(1, len(rows) // _SAMPLED)] if isinstance(row.get("messages"), list) and row["messages"]]
-    if not texts or not most:
+    lengths, how = _lengths(command, rows) if most else ([], "")
+    if not lengths:
         return
-    count, how = _counter(command)
-    # A turn's frame (<|im_start|>role ... <|im_end|>) takes about five tokens.
-    lengths = [sum(count(str(turn.get("content") or "")) + 5 for turn in turns) for turns in texts]
     over, longest = sum(length > most for length in lengths), max(lengths)
     summary = f"longest of {len(lengths)} rows {longest} tokens ({how}), --max_length {most:.0f}"
     if over and command.get("truncation_strategy") not in ("left", "right"):

@@ -11,7 +11,7 @@ from typing import Any
 
 from overtake import settings, text_table, thinking
 from overtake.data.tables import BadInput, json_lines, read_rows, write_aside
-from overtake.evaluation import costs, promises, students
+from overtake.evaluation import costs, preferences, promises, students
 from overtake.evaluation.costs import Cost
 from overtake.evaluation.examples import file_part, main_measure
 from overtake.evaluation.statistics import Interval, bootstrap_mean, holm, paired_difference, paired_p
@@ -42,11 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_engine(parser)
     parser.add_argument("--against", help="print paired differences of this system to every other one")
+    about = "print the win rates of a blind comparison's log (bash recipes/page.sh --blind), and nothing else"
+    parser.add_argument("--preferences", action=preferences.Show, type=Path, metavar="FILE", help=about)
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """The option that says what runs a model's folder."""
-    parser.add_argument("--vllm", action="store_true", help="folders answer through vLLM, on all GPUs, in place of transformers")
+    about = "folders answer through vLLM, on all GPUs, or not; without it by transformers, on a CPU by whichever should be done first"
+    parser.add_argument("--vllm", action=argparse.BooleanOptionalAction, help=about)
 
 
 def parse(task: Task, systems: Sequence[str], option: str = "--system") -> dict[str, str]:
@@ -166,9 +169,9 @@ def compare(task: Task, systems: Mapping[str, str], args: argparse.Namespace) ->
 
 
 def answered(
-    task: Task, name: str, spec: str, rows: Sequence[Row], out: Path, vllm: bool = False, key: str = ""
+    task: Task, name: str, spec: str, rows: Sequence[Row], out: Path, vllm: bool | None = False, key: str = ""
 ) -> tuple[dict[str, str | None], dict[str, Cost]]:
-    """One answer for each row id, and what those took that were asked for.
+    """One answer for each row id, and what those took that were asked for. `vllm`: whether a folder answers by it, None for where it pays.
 
     They are kept in answers_<name>.jsonl as they come, so that a start after an interruption asks for the rest, and for what had none.
     """
@@ -184,6 +187,8 @@ def answered(
     except ValueError as error:
         raise BadInput(str(error)) from None
     served = "@http" in spec
+    if vllm is None and not served:
+        vllm = students.faster_by_vllm(Path(spec), list(chats.values()), task.decoding.limit)
     identity = _identity(spec, chats, thinks, *(["vllm"] if vllm and not served else []))
     earlier = _kept(task, file, identity)
     if not served and len(earlier) < len(rows):  # whole batches only: the padding of a batch can change the last bits of an answer

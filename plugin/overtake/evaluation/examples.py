@@ -60,6 +60,17 @@ def read_details(folder: Path, systems: Sequence[str], task: Task) -> dict[str, 
     return details
 
 
+def compared(summary: Mapping[str, Any], details: Mapping[str, Details], task: Task) -> tuple[str, str]:
+    """Return (ours, theirs): the system that the evaluation holds against the others, and what the task measures by, else another one.
+
+    "" for what the folder does not hold.
+    """
+    systems = summary.get("systems", {})
+    base = next((name for name, spec in systems.items() if spec == task.evaluation.base and name in details), "")
+    ours = next((name for name in (summary.get("against") or "", *reversed(list(details))) if name in details and name != base), "")
+    return ours, base or next((name for name in details if name != ours), "")
+
+
 def main_measure(measured: Sequence[str], task: Task) -> str:
     """The measure by which examples are ranked, of those that there are: what the task is about, else the first."""
     return task.main if task.main in measured else measured[0]
@@ -148,7 +159,7 @@ def _gains(ours: Details, theirs: Details, measure: str) -> dict[str, float]:
 def _example(row: str, details: Mapping[str, Details], gains: Mapping[str, float], ours: str, task: Task) -> Example:
     shown = [name for name, column in task.evaluation.shown.items() if column != task.evaluation.id]
     answers = [_answer(system, lines[row], task) for system, lines in details.items() if row in lines]
-    cells = {name: text for name in shown if (text := _words(details[ours][row].get(name, "")))}
+    cells = {name: text for name in shown if (text := words(details[ours][row].get(name, "")))}
     return Example(row, cells, gains[row], answers)
 
 
@@ -161,14 +172,14 @@ def fingerprint(details: Mapping[str, Details], task: Task) -> str:
 def _answer(system: str, line: Mapping[str, Any], task: Task) -> Answer:
     scores = {name: float(line[name]) for name in next(iter(task.measured().values())) if isinstance(line.get(name), int | float)}
     measured = {*task.evaluation.shown, task.evaluation.answer, *task.measures()}
-    notes = {name: _words(value) for name, value in line.items() if name not in measured and value and not isinstance(value, int | float)}
+    notes = {name: words(value) for name, value in line.items() if name not in measured and value and not isinstance(value, int | float)}
     return Answer(system, str(line.get(task.evaluation.answer) or ""), scores, notes)
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
     """A value of the details as one line of text.
 
-    >>> _words({"length": "too short"}), _words(["a", "b"]), _words('["c"]')
+    >>> words({"length": "too short"}), words(["a", "b"]), words('["c"]')
     ('length: too short', 'a, b', 'c')
     """
     if isinstance(value, str) and value.startswith("["):
@@ -177,5 +188,5 @@ def _words(value: Any) -> str:
         except ValueError:
             return str(value)
     if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_words(item)}" for name, item in value.items())
-    return ", ".join(map(_words, value)) if isinstance(value, list) else str(value)
+        return "; ".join(f"{name}: {words(item)}" for name, item in value.items())
+    return ", ".join(map(words, value)) if isinstance(value, list) else str(value)

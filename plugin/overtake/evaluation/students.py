@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from overtake.thinking import prompt, trained
 BATCH = 32
 """Conversations that a folder answers together."""
 _VLLM_BATCH = 256
+_WORTH_A_START = 5e12
+"""Weights times tokens of prompts and answers from which vLLM's start is earned back on a CPU: some 100 s of transformers on two cores."""
 Loaded = tuple[Any, Any]
 """(model, tokenizer) of a folder."""
 Tell = Callable[[Sequence[tuple[int, str | None, Cost]]], None]
@@ -46,10 +49,10 @@ def fetched(name: str) -> Path:
 
 def load(folder: Path) -> Loaded:
     """The model in a folder, ready to answer, and its tokenizer. Raises BadInput as `from_folder` does."""
+    base, tokenizer = _base(folder)
     import torch
     from transformers import AutoModelForCausalLM
 
-    base, tokenizer = _base(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=_precision())
     if base != str(folder):
         from peft import PeftModel
@@ -73,9 +76,9 @@ def from_folder(
     A checkpoint that was trained otherwise is asked as it was trained. `loaded`: what `load` made of the folder, else it is loaded here.
     Raises BadInput when the folder holds neither.
     """
+    model, tokenizer = loaded or load(folder)
     import torch
 
-    model, tokenizer = loaded or load(folder)
     prompts = _prompts(folder, tokenizer, conversations, thinking)
     whole = _whole(thinking, len(prompts))
     answers: list[str] = []
@@ -117,14 +120,14 @@ def _base(folder: Path) -> tuple[str, Any]:
 
     Raises BadInput when it holds no model, names no base that is there, or its tokenizer cannot put a conversation into words.
     """
-    from transformers import AutoTokenizer
-
     if (folder / "adapter_config.json").is_file():
         base = _base_of_adapter(folder)
     elif (folder / "config.json").is_file():
         base = str(folder)
     else:
         raise BadInput(f"{folder} holds neither config.json nor adapter_config.json: give a model or checkpoint folder")
+    from transformers import AutoTokenizer  # what is missing is said without its seconds of imports
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
     except (OSError, ValueError) as error:  # a folder without its files; a hub that cannot be reached or has no such model
@@ -162,6 +165,22 @@ def _whole(thinking: Sequence[bool | None], count: int) -> list[bool]:
     return [thinks is not False for thinks in thinking] or [False] * count
 
 
+def faster_by_vllm(folder: Path, conversations: Sequence[list[dict[str, str]]], limit: int) -> bool:
+    """Say whether vLLM, its start included, should be done before transformers: without a GPU, of a model that is here and large enough.
+
+    On a GPU it is the user's choice. Measured by benchmarks/bench_answers.py.
+    """
+    import torch
+
+    if torch.cuda.is_available() or not find_spec("vllm"):
+        return False
+    base = Path(_base_of_adapter(folder)) if (folder / "adapter_config.json").is_file() else folder
+    weights = sum(file.stat().st_size for file in base.glob("*.safetensors")) / 2
+    # Two characters a token, which is near for Chinese and English alike.
+    tokens = sum(limit + sum(len(turn["content"]) for turn in turns) / 2 for turns in conversations)
+    return weights * tokens > _WORTH_A_START
+
+
 def from_vllm(
     folder: Path,
     conversations: Sequence[list[dict[str, str]]],
@@ -175,6 +194,7 @@ def from_vllm(
     Without a GPU an adapter is merged first: beside its base it would take vLLM four times as long.
     The same prompts and the same greedy choice; where two tokens are all but equally likely its arithmetic may choose the other one.
     """
+    base, tokenizer = _base(folder)
     import torch
 
     gpus = torch.cuda.device_count()
@@ -186,7 +206,9 @@ def from_vllm(
     from vllm import LLM, SamplingParams, TokensPrompt
     from vllm.lora.request import LoRARequest
 
-    base, tokenizer = _base(folder)
+    # Before it is merged: how a checkpoint was trained stands in its own folder.
+    prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in _prompts(folder, tokenizer, conversations, thinking)]
+    whole, label = _whole(thinking, len(prompts)), folder.name
     merged = None
     if not gpus and base != str(folder):
         merged = TemporaryDirectory()
@@ -194,8 +216,6 @@ def from_vllm(
         tokenizer.save_pretrained(merged.name)
         folder, base = Path(merged.name), merged.name
     config = AutoConfig.from_pretrained(base)
-    prompts = [tokenizer(text, add_special_tokens=False).input_ids for text in _prompts(folder, tokenizer, conversations, thinking)]
-    whole = _whole(thinking, len(prompts))
     window = min(config.max_position_embeddings, max(map(len, prompts)) + limit)
     adapter: dict[str, Any] = {}
     request = None
@@ -214,7 +234,7 @@ def from_vllm(
     )
     answers: list[str] = []
     try:
-        for start in tqdm(range(0, len(prompts), _VLLM_BATCH), desc=f"answers of {folder.name} (vLLM)", unit="batch"):
+        for start in tqdm(range(0, len(prompts), _VLLM_BATCH), desc=f"answers of {label} (vLLM)", unit="batch"):
             begun = time.monotonic()
             batch = prompts[start : start + _VLLM_BATCH]
             outputs = engine.generate(

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from overtake import boards, tasks
@@ -19,6 +20,8 @@ _TRAINING_ALONE = ("optimizer*", "scheduler*", "rng_state*", "trainer_state.json
 """Files of a full checkpoint that only training goes on with."""
 _OTHER_CRITICS = {"Qwen/Qwen3-32B": "Qwen/Qwen3-4B"}
 """Of policies that are no profile's own: of the other family's 32B one that reads its tokens, smaller than the counted one."""
+_FLASH_ATTENTION = ("flash_attn", "flash_attn_interface", "flash_attn_3", "flash_attn_4")
+"""Modules of its versions."""
 
 
 def train(run: Run, kind: str) -> None:
@@ -51,6 +54,8 @@ def train(run: Run, kind: str) -> None:
     distilling.put_teacher(run, kind)
     run.put(*caller)
     distilling.fit_gkd(run)
+    if kind == "sft":
+        _fill_batches(run)
     if "--swanlab_token" in run.flags:
         raise Refused("--swanlab_token: every user of this machine would see the key. Set SWANLAB_API_KEY= in the environment")
     # Without evaluations there is nothing to stop by, and ms-swift fails on comparing nothing.
@@ -85,6 +90,28 @@ def train(run: Run, kind: str) -> None:
         if stopped.is_file():
             note(stopped.read_text(encoding="utf-8").removesuffix("\n"))
         raise
+
+
+def _fill_batches(run: Run) -> None:
+    """Have batches of rows of one length, so that little of them is padding; packed rows, which have none, want flash attention.
+
+    Packing stays the caller's choice: with some hundreds of short rows it would leave an epoch without a whole update.
+    """
+
+    def on(name: str) -> bool:
+        return name in run.flags and run.value(name).lower() in ("", "true", "1")
+
+    asked = next((name for name in ("--packing", "--padding_free") if on(name)), "")
+    if asked:
+        if not any(map(find_spec, _FLASH_ATTENTION)):
+            remedy = "Install flash-attn, or leave the flag out: batches are of rows of one length anyway"
+            run.want(f"{asked} wants flash attention, and none of {', '.join(_FLASH_ATTENTION)} is installed. {remedy}")
+        if "--attn_impl" not in run.flags:
+            run.put("--attn_impl", "flash_attn")
+    # Lengths are known where all rows are encoded beforehand, and rows that keep their order have no other.
+    ordered = asked or on("--lazy_tokenize") or on("--streaming") or run.value("--train_dataloader_shuffle").lower() == "false"
+    if "--group_by_length" not in run.flags and not ordered:
+        run.put("--group_by_length", "true")
 
 
 def _choose_boards(run: Run, out: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +37,9 @@ _WORDS = {
     "example": ("A held-out question", "留出集里的问题"),
     "language": ("Language", "语言"),
 }
+
+Labelled = list[tuple[Any, str, tuple[str, str]]]
+"""Components whose words change with the language: component, property, words in English and Chinese."""
 
 
 class Examples(NamedTuple):
@@ -75,6 +78,19 @@ def of_evaluation(folder: Path, tasks: Sequence[Task]) -> Task:
 
 def app(tabs: Sequence[Shown]) -> FastAPI:
     """The page over these tabs as a web application."""
+
+    def content(gr: Any) -> Labelled:
+        with gr.Tabs():
+            return [label for tab in tabs for label in _tab(gr, tab)]
+
+    return framed(content)
+
+
+def framed(content: Callable[[Any], Labelled], head: str = "") -> FastAPI:
+    """A page of ours as a web application: `content(gradio)` below the title and the choice of a language; `head` as HTML.
+
+    What the content returns is labelled anew where the language changes.
+    """
     import gradio as gr
 
     web = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -88,27 +104,13 @@ def app(tabs: Sequence[Shown]) -> FastAPI:
         return response
 
     theme = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    blocks = _blocks(tabs)
-    blocks.queue(default_concurrency_limit=_AT_ONCE)
-    return gr.mount_gradio_app(
-        web, blocks, path="/", footer_links=[], ssr_mode=False, theme=theme, css=rendering.STYLE, max_file_size=1, run_history=False
-    )
-
-
-def _blocks(tabs: Sequence[Shown]) -> Any:
-    import gradio as gr
-
     with gr.Blocks(analytics_enabled=False, title="Overtake") as blocks:
         style = gr.HTML(rendering.showing("en"), padding=False)
-        labelled: list[tuple[Any, str, tuple[str, str]]] = []
         with gr.Row():
             gr.HTML("<h1>Overtake</h1>")
             languages = [(name, code) for code, name in rendering.LANGUAGES.items()]
             language = gr.Radio(languages, value="en", label=_WORDS["language"][0], elem_id="language")
-            labelled.append((language, "label", _WORDS["language"]))
-        with gr.Tabs():
-            for tab in tabs:
-                labelled += _tab(gr, tab)
+        labelled: Labelled = [(language, "label", _WORDS["language"]), *content(gr)]
 
         def switched(code: str) -> list[Any]:
             at = list(rendering.LANGUAGES).index(code)
@@ -122,7 +124,19 @@ def _blocks(tabs: Sequence[Shown]) -> Any:
         outputs = [style, *(component for component, _, _ in labelled)]
         language.input(switched, [language], outputs, show_progress="hidden", queue=False, api_visibility="private")
         blocks.load(opened, None, [language, *outputs], show_progress="hidden", queue=False, api_visibility="private")
-    return blocks
+    blocks.queue(default_concurrency_limit=_AT_ONCE)
+    return gr.mount_gradio_app(
+        web,
+        blocks,
+        path="/",
+        footer_links=[],
+        ssr_mode=False,
+        theme=theme,
+        css=rendering.STYLE,
+        head=head,
+        max_file_size=1,
+        run_history=False,
+    )
 
 
 def preferred(accepted: str) -> str:
@@ -135,13 +149,13 @@ def preferred(accepted: str) -> str:
     return next((code for code in codes if code in rendering.LANGUAGES), "en")
 
 
-def _tab(gr: Any, tab: Shown) -> list[tuple[Any, str, tuple[str, str]]]:
+def _tab(gr: Any, tab: Shown) -> Labelled:
     """One tab; its components whose words change with the language: component, property, words in each language."""
     task, about = tab.task, tab.task.tab
     names = [candidate.name for candidate in tab.candidates]
     title = (about.en, about.zh) if about else (task.called, task.called)
     with gr.Tab(title[0], id=task.called) as head:
-        labelled: list[tuple[Any, str, tuple[str, str]]] = [(head, "label", title)]
+        labelled: Labelled = [(head, "label", title)]
         if about and any(about.note):
             gr.HTML(f'<p class="note">{rendering.both(*about.note)}</p>')
         if not any(candidate.ask for candidate in tab.candidates):
@@ -228,10 +242,7 @@ def _examples(task: Task, folder: Path) -> Examples | None:
     """Held-out rows in the shares in which the compared system gains, ties and loses; None where nothing compares them."""
     summary: Mapping[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     details = examples.read_details(folder, list(summary["means"]), task)
-    systems = summary.get("systems", {})
-    base = next((name for name, spec in systems.items() if spec == task.evaluation.base and name in details), "")
-    ours = next((name for name in (summary.get("against"), *reversed(list(details))) if name in details and name != base), "")
-    theirs = base or next((name for name in details if name != ours), "")
+    ours, theirs = examples.compared(summary, details, task)
     if not ours or not theirs:
         return None
     measure = examples.main_measure(list(summary["means"][ours]), task)

@@ -3,8 +3,6 @@
 import sys
 from typing import Any
 
-from overtake import settings
-
 
 def accept_one_completion() -> None:
     """Make ms-swift's arguments take `--num_generations 1` of such a run; doing it again changes nothing."""
@@ -17,6 +15,8 @@ def accept_one_completion() -> None:
     check = launched._check_teacher
 
     def check_teacher(args: Any) -> None:
+        from overtake import settings  # light where the plugin is loaded, in every process
+
         own = args.teacher_model is None and args.teacher_model_server is None
         if own and args.rlhf_type == "grpo" and args.num_generations == 1 and not args.reward_funcs and settings.load().self_teacher:
             args._teacher_use_disable_adapter = False

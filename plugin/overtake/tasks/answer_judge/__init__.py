@@ -53,6 +53,7 @@ TASK = Task(
     cheats=(Cheat("judge/wrongly_correct", "wrong answers called correct", "把错误答案判为正确"),),
     opinions=(Opinion("rewards/JudgeFormat/mean", "rewards/JudgeVerdict/mean", "the format", "right verdicts", "格式得分", "正确判断"),),
     panels=(Panel("Wrong answers called correct", "错误被判正确", ("judge/wrongly_correct",), "share: should fall", "比例：应下降"),),
+    expected={"data": "861 rows, of which 761 train", "sft": "60 steps, loss 2.25 to 0.75", "rl": "3 epochs with 16 or 32 generations"},
     tab=Tab(
         "Judge of answers",
         "答案裁判",

@@ -69,6 +69,7 @@ TASK = Task(
     cheats=(Cheat("finance/unanswered", "solutions without an answer", "没有答案的解答"),),
     opinions=(Opinion("rewards/AnswerFormat/mean", "rewards/FinanceAccuracy/mean", "the format", "accuracy", "格式得分", "准确率"),),
     panels=(Panel("Unanswered", "没有答案的解答", ("finance/unanswered",), "share: should fall", "比例：应下降"),),
+    expected={"data": "8 GB for a role of a 7B, in 4 bits where memory is short", "sft": "16 to 24 GB", "rl": "16 to 24 GB"},
     tab=Tab(
         "Finance",
         "金融推理",

@@ -99,6 +99,11 @@ TASK = Task(
         Panel("Rows' rubrics", "评分项得分", ("medical/teacher/rubrics",), "of rows that have any; should rise", "有评分项的题；应上升"),
         Panel("Safe answers", "安全的回答", ("medical/safe",), "share", "比例"),
     ),
+    expected={
+        "data": "at least 2,000 rows, below 25 USD of the teacher for them; a trial of 100 to 200 prompts first",
+        "sft": "24 GB, or 16 GB with gradient checkpointing",
+        "rl": "24 GB, or 16 GB with gradient checkpointing",
+    },
     tab=Tab(
         "Medicine",
         "医学问答",

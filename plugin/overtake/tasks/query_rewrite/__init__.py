@@ -58,7 +58,7 @@ TASK = Task(
         id=QUERY_ID,
         answer="rewrite",
         texts=(QUERY, TENANT, PROFILE, HISTORY),
-        shown={QUERY_ID: QUERY_ID, "query": QUERY, "gold": GOLD},
+        shown={QUERY_ID: QUERY_ID, "query": QUERY, "profile": PROFILE, "history": HISTORY, "gold": GOLD},
         columns={"copy": QUERY, "teacher": TEACHER_REWRITE},
         base="copy",
         ways=("fused", "fallback"),
@@ -108,6 +108,12 @@ TASK = Task(
         },
         promised={"quality": 4.6 / 4.8, "cost": -0.9, "latency": -0.55},
     ),
+    expected={
+        "data": "1 day; for 500 rows some 30 minutes and 5 USD of the teacher, some 20 minutes of the RAG service",
+        "sft": "2 to 4 days; LoRA on 4 x 80 GB, 50 to 60 each; all weights on 8 x 80 GB, some 70 each",
+        "rl": "3 to 5 days; 30 USD for 1,000 rows x 10 epochs",
+        "all": "7 to 10 days, 1 of them for evaluation and deployment",
+    },
     tab=Tab(
         "Query rewriting",
         "查询改写",
