@@ -41,7 +41,7 @@ def folders(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_vllm_says_what_transformers_says_and_tells_of_each_answer(folders):
+def test_vllm_says_what_transformers_says_and_tells_of_each_answer(folders, capfd):
     found = []
     # As its own folder says it was trained, also once it is merged: the template here opens every answer otherwise.
     (folders / "adapter/args.json").write_text('{"enable_thinking": true}')
@@ -55,6 +55,7 @@ def test_vllm_says_what_transformers_says_and_tells_of_each_answer(folders):
         assert all(cost.seconds > 0 and cost.tokens > 8 for _, _, cost in told)
         found.append(wanted)
     assert found[0] != found[1] and all(map(len, found[0]))
+    assert "(EngineCore" not in capfd.readouterr().out, "what an engine tells of itself would stand among the tables"
 
 
 def test_vllm_answers_where_its_start_is_earned_back(tmp_path, monkeypatch):

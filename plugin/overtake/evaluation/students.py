@@ -202,6 +202,8 @@ def from_vllm(
         # Its plugin of ms-swift's imports torchvision, half of a CPU's memory would be its cache, and one core of two its scheduler's.
         mine = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         os.environ |= {"VLLM_PLUGINS": "none", **{name: os.environ.get(name, value) for name, value in mine.items()}}
+    # What it tells of itself would stand among the tables.
+    os.environ |= {"VLLM_LOGGING_STREAM": "ext://sys.stderr", "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR")}
     from transformers import AutoConfig
     from vllm import LLM, SamplingParams, TokensPrompt
     from vllm.lora.request import LoRARequest
