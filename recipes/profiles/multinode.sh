@@ -7,7 +7,8 @@
 #   2. On each training machine, at about the same time:
 #        NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 ROLLOUT_HOST=10.0.0.9 PROFILE=multinode bash recipes/grpo_rag.sh   # on 10.0.0.1
 #        NNODES=2 NODE_RANK=1 MASTER_ADDR=10.0.0.1 ROLLOUT_HOST=10.0.0.9 PROFILE=multinode bash recipes/grpo_rag.sh   # on 10.0.0.2
-#   3. Look at rollout_correction/k3_kl in the log (grpo_rag.sh says what it must be), and stop rollout.sh by Ctrl-C when all is done.
+#   3. Look at rollout_correction/k3_kl in the log: here it holds what one update moves, too, and stays about as large; where it grows from
+#      step to step, vLLM samples from older weights. Stop rollout.sh by Ctrl-C when all is done.
 # A cluster does these steps by itself: recipes/slurm.sbatch and recipes/k8s (docs/scale.md).
 # SFT is step 2 with sft_qwen32b.sh, without ROLLOUT_HOST; PPO with ppo_rag.sh. Two rollout machines: ROLLOUT_HOST="10.0.0.9 10.0.0.10".
 # Ports: 29500 on machine 0 (MASTER_PORT), 8000 and 51216 on the rollout machines (PORT and GROUP_PORT, in both steps), NCCL's own between
@@ -44,5 +45,8 @@ read -ra hosts <<<"${ROLLOUT_HOST:-127.0.0.1}"
 RL_FLAGS=(--gradient_accumulation_steps 1 --use_vllm true --vllm_mode server --vllm_server_host "${hosts[@]}"
   --vllm_server_port "${hosts[@]/*/${PORT:-8000}}" --vllm_server_group_port "${hosts[@]/*/${GROUP_PORT:-51216}}"
   --vllm_server_timeout 1800 --move_model_batches 16)
+# The rollouts of the next step are written while this one is scored and trained, so by weights that are one update old: token_truncate weighs
+# each token by how much likelier the trained model finds it, at most twice. --async_generate false waits for each rollout, as PPO does.
+if [[ $KIND == grpo ]]; then RL_FLAGS+=(--async_generate true --rollout_importance_sampling_mode token_truncate); fi
 ROLLOUT_FLAGS=(--torch_dtype bfloat16 --vllm_tensor_parallel_size 4 --vllm_data_parallel_size 2 --vllm_gpu_memory_utilization 0.9
   --vllm_max_model_len 2304)

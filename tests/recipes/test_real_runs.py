@@ -4,11 +4,13 @@ Five minutes on two idle cores. Run: python -m pytest -m slow tests/recipes/test
 """
 
 import contextlib
+import json
 import math
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -274,28 +276,87 @@ def test_grpo_laid_out_as_on_four_gpus(grpo: Any, sft: Path) -> None:
     assert zero_stages(run.checkpoint) == [3, 3]
 
 
-@pytest.mark.slow
-@pytest.mark.release
-def test_grpo_with_a_rollout_server(tiny: Path, grpo: Any, sft: Path, environment: Any) -> None:
-    """rollout.sh and its training as two programs over HTTP, with STAND_IN in the place of NCCL."""
+# Notes when each rollout and each reward call began and ended; a reward is waited for as for a judge.
+TIMED = """
+import json, os, time
+from pathlib import Path
+from swift.rewards import orms
+from swift.rlhf_trainers.vllm_client import VLLMClient
+
+
+def timed(what, function):
+    def call(*args, **kwargs):
+        begun = time.monotonic()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            with (Path(os.environ["SEEN"]) / f"times-{what}").open("a") as file:
+                print(json.dumps([begun, time.monotonic()]), file=file)
+
+    return call
+
+
+VLLMClient.infer = timed("rollout", VLLMClient.infer)
+Even = orms["even"]
+score = Even.__call__
+Even.__call__ = timed("reward", lambda self, completions, **columns: (time.sleep(1.5), score(self, completions, **columns))[1])
+"""
+
+
+@contextlib.contextmanager
+def rollout_server(tiny: Path, sft: Path, environment: Any) -> Iterator[SimpleNamespace]:
+    """rollout.sh as a program of its own over HTTP, STAND_IN in the place of NCCL; `flags` for its training, `log` when it has ended."""
     port, group = free_port(), free_port()
     env = environment(PROFILE="cpu-vllm", SFT_ADAPTER=sft, PORT=port, GROUP_PORT=group, VLLM_ENABLE_V1_MULTIPROCESSING=0)
     words = ["bash", str(ROOT / "recipes/rollout.sh"), "--external_plugins", "stand_in.py"]
-    with (tiny / "rollout.log").open("w") as file:
+    with (tiny / f"rollout-{port}.log").open("w") as file:
         server = subprocess.Popen(words, cwd=tiny, env=env, stdout=file, stderr=subprocess.STDOUT)
+    flags = ["--vllm_mode", "server", "--vllm_server_host", "127.0.0.1", "--vllm_server_port", str(port)]
+    flags += ["--vllm_server_group_port", str(group), "--external_plugins", str(ROOT / "plugin/register.py"), "even.py", "stand_in.py"]
+    running = SimpleNamespace(flags=flags, log="")
     try:
-        flags = ["--vllm_mode", "server", "--vllm_server_host", "127.0.0.1", "--vllm_server_port", str(port)]
-        flags += ["--vllm_server_group_port", str(group), "--external_plugins", str(ROOT / "plugin/register.py"), "even.py", "stand_in.py"]
-        run = grpo("server", *flags, PROFILE="cpu-vllm")
+        yield running
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(90)
-    said = (tiny / "rollout.log").read_text(encoding="utf-8")
-    left_the_sft_model(run, sft)
-    vllm_followed(run)
-    assert said.count("POST /update_flattened_params/") == STEPS
+        running.log = (tiny / f"rollout-{port}.log").read_text(encoding="utf-8")
     with pytest.raises(httpx.ConnectError):  # nothing was left behind
         httpx.get(f"http://127.0.0.1:{port}/health/")
+
+
+@pytest.mark.slow
+@pytest.mark.release
+def test_grpo_with_a_rollout_server(tiny: Path, grpo: Any, sft: Path, environment: Any) -> None:
+    with rollout_server(tiny, sft, environment) as server:
+        run = grpo("server", *server.flags, PROFILE="cpu-vllm")
+    left_the_sft_model(run, sft)
+    vllm_followed(run)
+    assert server.log.count("POST /update_flattened_params/") == STEPS
+
+
+@pytest.mark.slow
+def test_rollouts_beside_training_are_written_while_the_step_before_is_scored(tiny: Path, grpo: Any, sft: Path, environment: Any) -> None:
+    """As PROFILE=multinode does it; then without, for how long a step takes (-s prints both)."""
+    (tiny / "timed.py").write_text(TIMED, encoding="utf-8")
+    seconds, beside = {}, ["--async_generate", "true", "--rollout_importance_sampling_mode", "token_truncate"]
+    for name, flags in {"beside": beside, "in-turn": []}.items():
+        with rollout_server(tiny, sft, environment) as server:
+            run = grpo(name, *server.flags, "timed.py", *flags, PROFILE="cpu-vllm")
+        left_the_sft_model(run, sft)
+        rollouts, rewards = (
+            [json.loads(line) for line in (tiny / f"{name}-seen/times-{what}").read_text().splitlines()] for what in ("rollout", "reward")
+        )
+        assert len(rewards) == STEPS
+        # Each step's reward call, and whether the rollout of the step after had begun before it did.
+        early = [after[0] < reward[0] for reward, after in zip(rewards, rollouts[1:], strict=False)]
+        assert early == [name == "beside"] * len(early) and len(early) >= STEPS - 1
+        assert server.log.count("POST /update_flattened_params/") == STEPS
+        seconds[name] = (rewards[-1][0] - rewards[1][0]) / (STEPS - 2)
+        lag = [row["rollout_correction/k3_kl"] for row in run.log]
+        assert all(math.isfinite(value) for value in lag)
+        # The first two rollouts are by the start's weights; then each is one update behind, or none.
+        assert (max(lag[2:]) > 1e-4) == (name == "beside"), lag
+    print(f"a step: {seconds['beside']:.1f} s with rollouts beside training, {seconds['in-turn']:.1f} s in turn")
 
 
 @pytest.mark.slow
