@@ -149,6 +149,8 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         return arguments
 
     before = dict(os.environ)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        os.environ["MASTER_PORT"] = str(free.getsockname()[1])  # for the group of one that ZeRO-3 sets up; 29500 may be another's
     yield parse
     # Arguments are not innocent: they set up a process group's environment, an accelerator and ZeRO-3 for the whole process.
     os.environ.clear()
