@@ -128,7 +128,7 @@ def assert_true(rows, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.release)])
 def test_processes_at_once_through_misdeeds_and_kills_lose_nothing_and_pay_at_most_for_calls_in_flight_again(
     chaos, use, tell, tmp_path, count
 ):
@@ -163,6 +163,7 @@ def test_processes_at_once_through_misdeeds_and_kills_lose_nothing_and_pay_at_mo
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_6000_calls_through_all_misdeeds_are_right_or_failed(chaos, use, tell, monkeypatch):
     monkeypatch.setattr(gateway, "_backoff", lambda tries: random.uniform(0, 0.05))
     server = chaos(seed=3, latency=0.002, jitter=0.004, mix={**MIX, "filtered": 0.02, "quota": 0.01, "422": 0.01, "empty": 0.01})

@@ -171,6 +171,7 @@ def apart(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_swanlab_writes_a_run_into_its_folder_without_a_key(tmp_path, apart):
     file = shown("swanlab", tmp_path / "out", apart, PYTHONPATH=os.pathsep.join([str(ROOT / "plugin"), str(ROOT)]))
     text = b"".join(records(file))
