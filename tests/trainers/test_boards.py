@@ -59,7 +59,7 @@ def test_a_board_is_told_by_one_variable_and_only_a_key_in_the_environment_sends
 def test_a_board_that_is_not_installed_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr("overtake.boards.find_spec", lambda name: None)
     assert missing("swanlab") == "REPORT_TO=swanlab: swanlab is not installed: pip install -e '.[swanlab]'"
-    assert EXTRAS.keys() == {"wandb", "swanlab", "qdrant", "encoders", "page"}
+    assert EXTRAS.keys() == {"wandb", "swanlab", "qdrant", "encoders", "page", "redis"}
     assert EXTRAS["wandb"][0] in (ROOT / "requirements-dev.txt").read_text(encoding="utf-8"), "CI tries the version that users get"
 
 
