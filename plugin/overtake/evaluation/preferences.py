@@ -325,7 +325,7 @@ def table(results: Sequence[WinRate]) -> str:
         + [f" {one.rate}", f"{one.p:.3f}"]
         for one in results
     ]
-    lines = text_table.lines([head, *rows], ("<35", ">9", ">6", ">6", ">6", ">6", ">8", ">23", ">8"), ruled=True)
+    lines = text_table.lines([head, *rows], ("<35", ">10", ">8", ">8", ">8", ">8", ">11", ">23", ">10"), ruled=True)
     for one in results:
         lines.append(
             f"\n{one.candidate} over {one.other}: {one.verdict} (ties and both bad are half a win; Wilson interval over questions)"
