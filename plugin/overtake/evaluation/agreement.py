@@ -43,16 +43,18 @@ def balanced_accuracy(sums: Counts) -> NDArray[np.float64]:
     return (sums[..., 0] / (sums[..., 0] + sums[..., 1]) + sums[..., 3] / (sums[..., 2] + sums[..., 3])) / 2
 
 
-def kappa(sums: Counts) -> NDArray[np.float64]:
+def kappa(sums: Counts, verdicts: int = 2) -> NDArray[np.float64]:
     """Cohen's kappa: agreement beyond that of two judges who draw their verdicts with the same shares (Cohen 1960).
 
-    >>> round(float(kappa(np.array([20, 5, 10, 15]))), 3)
-    0.4
+    sums: [..., kinds], of which the first verdicts x verdicts count what both said, the first judge's verdict before the second's.
+
+    >>> round(float(kappa(np.array([20, 5, 10, 15]))), 3), round(float(kappa(np.array([20, 5, 0, 10, 15, 0, 0, 0, 0]), 3)), 3)
+    (0.4, 0.4)
     """
-    every = sums[..., :4].sum(-1)
-    people, judge = (sums[..., 0] + sums[..., 1]) / every, (sums[..., 0] + sums[..., 2]) / every
-    chance = people * judge + (1 - people) * (1 - judge)
-    return (accuracy(sums) - chance) / (1 - chance)
+    said = sums[..., : verdicts * verdicts]
+    table = (said / said.sum(-1)[..., None]).reshape(*said.shape[:-1], verdicts, verdicts)
+    equal, chance = np.trace(table, axis1=-2, axis2=-1), (table.sum(-1) * table.sum(-2)).sum(-1)
+    return (equal - chance) / (1 - chance)
 
 
 def _abstained(sums: Counts) -> NDArray[np.float64]:

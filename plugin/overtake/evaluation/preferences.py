@@ -11,6 +11,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from overtake import cli, text_table
 from overtake.data.outputs import reading, write_aside
 from overtake.data.tables import BadInput
 from overtake.evaluation import examples
+from overtake.evaluation.agreement import kappa
 from overtake.evaluation.statistics import Interval, bootstrap_counts, holm, paired_p, wilson
 from overtake.task import Task
 
@@ -298,22 +300,11 @@ def _agreement(lines: Sequence[Line], raters: tuple[str, str]) -> Agreement | No
     if not (shared := sorted(mine.keys() & yours.keys())):
         return None
     counts = [[int(at == 3 * mine[question] + yours[question]) for at in range(9)] for question in shared]
-    return Agreement(raters, len(shared), bootstrap_counts(counts, _same), bootstrap_counts(counts, kappa))
+    return Agreement(raters, len(shared), bootstrap_counts(counts, _same), bootstrap_counts(counts, partial(kappa, verdicts=3)))
 
 
 def _same(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums[..., ::4].sum(-1) / sums.sum(-1)
-
-
-def kappa(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cohen's kappa of two raters with three verdicts, from counts [..., 9] of the first's verdict, then the second's.
-
-    >>> round(float(kappa(np.array([20, 5, 0, 10, 15, 0, 0, 0, 0.0]))), 3)
-    0.4
-    """
-    table = sums.reshape(*sums.shape[:-1], 3, 3) / sums.sum(-1)[..., None, None]
-    by_chance = (table.sum(-1) * table.sum(-2)).sum(-1)
-    return (np.trace(table, axis1=-2, axis2=-1) - by_chance) / (1 - by_chance)
 
 
 def table(results: Sequence[WinRate]) -> str:
