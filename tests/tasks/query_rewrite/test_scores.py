@@ -89,8 +89,8 @@ def test_with_labels_a_recall_list_may_be_worth_its_ndcg(monkeypatch):
         measured = evaluate_run(names, dict.fromkeys(names, dict.fromkeys(gold, 1)))
         monkeypatch.setenv("OVERTAKE_GOLD_NDCG", "1")
         settings.load.cache_clear()
-        assert [worth(hits, gold) for hits in ranked] == pytest.approx([measured[name]["ndcg@10"] for name in "012"])
-        assert worth(ranked[0]) == quality([hit.score for hit in ranked[0]]), "without labels the reranker's scores"
+        assert [worth(relevances(hits, gold), gold) for hits in ranked] == pytest.approx([measured[name]["ndcg@10"] for name in "012"])
+        assert worth(relevances(ranked[0])) == quality([hit.score for hit in ranked[0]]), "without labels the reranker's scores"
         monkeypatch.setenv("OVERTAKE_GOLD_NDCG", "0")
         settings.load.cache_clear()
-        assert [worth(hits, gold) for hits in ranked] == pytest.approx([measured[name]["quality"] for name in "012"])
+        assert [worth(relevances(hits, gold), gold) for hits in ranked] == pytest.approx([measured[name]["quality"] for name in "012"])

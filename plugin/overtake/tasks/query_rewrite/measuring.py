@@ -46,12 +46,12 @@ class Retrieval:
     @cached_property
     def student_quality(self) -> float:
         """Worth of the student's recall, in [0, 1]."""
-        return worth(self.student_recall, self.gold)
+        return worth(self.student, self.gold)
 
     @cached_property
     def teacher_quality(self) -> float:
         """Worth of the teacher's recall, in [0, 1]."""
-        return worth(self.teacher_recall, self.gold)
+        return worth(self.teacher, self.gold)
 
 
 Retrieving = Callable[[], list[Retrieval | Failed]]

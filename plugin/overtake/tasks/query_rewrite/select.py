@@ -25,7 +25,7 @@ from overtake.tasks.query_rewrite.columns import QUERY, QUERY_ID, TEACHER_RECALL
 from overtake.tasks.query_rewrite.conversations import Row
 from overtake.tasks.query_rewrite.measuring import Retrieval, to_judge
 from overtake.tasks.query_rewrite.rewards.rag_competition import RagCompetition
-from overtake.tasks.query_rewrite.rewards.relevance import worth
+from overtake.tasks.query_rewrite.rewards.relevance import relevances, worth
 from overtake.tasks.query_rewrite.rewards.rewrite_rules import rejection_reason
 from overtake.tasks.query_rewrite.rows import RewriteRow
 
@@ -138,7 +138,7 @@ def measure(questions: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     measured = []
     for row, (_, mine) in zip(rows, questions, strict=True):
         hits = _answered(next(live)) if row.original_recall is None else row.original_recall
-        original = None if hits is None else worth(hits, row.gold)
+        original = None if hits is None else worth(relevances(hits, row.gold), row.gold)
         measured.append(Question([next(draws) for _ in mine], original))
     return measured
 

@@ -75,7 +75,7 @@ def measured(rewrite: Result, original: Result, gold: dict[str, int]) -> Row | U
             return Unmeasured(f"{name}: {error}")
         # Gold relevances may be more than the documents found: what was not recalled counts as 0.
         lists.append([(hit.doc_id, score) for hit, score in zip(hits, scores, strict=False)])
-        qualities.append(worth(hits, relevant))
+        qualities.append(worth(scores, relevant))
     (recall, before), (value, value_before) = lists, qualities
     return {
         "recall_count": len(recall),

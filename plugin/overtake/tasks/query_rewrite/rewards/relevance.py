@@ -32,10 +32,6 @@ def relevances(hits: Sequence[Hit], gold: Collection[str] = ()) -> list[float]:
     return [1.0 if hit.doc_id in gold else 0.0 for hit in hits] + [0.0] * (_JUDGED - len(hits))
 
 
-def worth(hits: Sequence[Hit], gold: Collection[str] = ()) -> float:
-    """Worth of a recall list, in [0, 1]: `quality` of its relevances; with labels their nDCG@10, if OVERTAKE_GOLD_NDCG says so.
-
-    Raises ValueError as `relevances` does.
-    """
-    scores = relevances(hits, gold)
+def worth(scores: Sequence[float], gold: Collection[str] = ()) -> float:
+    """Worth of a recall list by its relevances, in [0, 1]: their `quality`; with labels nDCG@10, if OVERTAKE_GOLD_NDCG says so."""
     return ndcg(scores, len(gold)) if gold and settings.load().gold_ndcg else quality(scores)
