@@ -1,12 +1,11 @@
 """Holding out questions of a BEIR folder: the corpus and the questions copied, the labels parted into train and test."""
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
 from overtake.data.splits import held_out, shuffled
-from overtake.data.tables import BadInput
+from overtake.data.tables import BadInput, json_lines
 from overtake.reading.normal_forms import for_likeness
 from overtake.retrieval.corpus import read_corpus, read_qrels, read_queries
 
@@ -62,12 +61,12 @@ def hold_out(
     aside = out.with_name(out.name + ".aside")
     shutil.rmtree(aside, ignore_errors=True)
     (aside / "qrels").mkdir(parents=True)
-    for name in ("corpus.jsonl", "queries.jsonl", "lexicon.tsv"):
+    for name in ("corpus.jsonl", "lexicon.tsv", *(() if keep else ("queries.jsonl",))):
         if (folder / name).is_file():
             shutil.copy(folder / name, aside / name)
     if keep:
         kept = [row for name, row in queries.items() if any(name in rows for rows in sides.values())]
-        (aside / "queries.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
+        (aside / "queries.jsonl").write_bytes(json_lines(kept))
     for side, rows in sides.items():
         lines = [f"{name}\t{doc_id}\t{score}\n" for name, row in rows.items() for doc_id, score in row.items()]
         (aside / "qrels" / f"{side}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines), encoding="utf-8")
