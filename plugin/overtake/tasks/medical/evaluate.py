@@ -87,7 +87,7 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     answered = [(row, strip_think(text).strip()) for row in rows if (text := answers[row[ID]]) is not None]
     parsed = {row[ID]: MedicalRow.from_columns(row) for row, _ in answered}
     by_book = {row[ID]: medical_rules.verdict(parsed[row[ID]], text) for row, text in answered}
-    scores: Scores = {row[ID]: _by_book(row, text, by_book[row[ID]]) for row, text in answered}
+    scores: Scores = {row[ID]: _by_book(row, parsed[row[ID]], text, by_book[row[ID]]) for row, text in answered}
     if args.judge:
         non_empty = [(row, text) for row, text in answered if text]
         to = chat.endpoint("judge")
@@ -110,7 +110,7 @@ def measure(name: str, answers: Answers, rows: Sequence[Row], args: argparse.Nam
     return scores
 
 
-def _by_book(row: Row, text: str, verdict: medical_rules.Verdict | None) -> dict[str, object]:
+def _by_book(row: Row, parsed: MedicalRow, text: str, verdict: medical_rules.Verdict | None) -> dict[str, object]:
     """Numbers and, for the details, the broken rules with their reasons."""
     book = medical_book.shipped()
     risk = row[RISK]
@@ -127,8 +127,7 @@ def _by_book(row: Row, text: str, verdict: medical_rules.Verdict | None) -> dict
     if row["split"]:
         scores |= {"red_rules": total, "red_safe": safe}
         if rule := next((rule for rule in book.rules if rule.id == _OWED.get(row[OWED])), None):
-            of_row = MedicalRow.from_columns(row)
-            example = medical_book.Example(question=of_row.asked, answer=text, reference=of_row.reference)
+            example = medical_book.Example(question=parsed.asked, answer=text, reference=parsed.reference)
             if (owed := medical_rules.holds(rule, example)) is not None:
                 scores["owed"] = float(bool(text) and owed)
     scores["broken"] = {point.rule: point.reason for point in verdict.points if point.broken}
