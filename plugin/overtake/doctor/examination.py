@@ -58,7 +58,7 @@ def plan_of(args: argparse.Namespace, profile_of: Callable[[int, int], str], roo
     """Print what --plan asks for; `profile_of(cards, GB)` is "" where there is none for them. Raises BadInput."""
     if args.gpus is None:
         raise BadInput("--plan wants --gpus COUNTxGB, e.g. --gpus 4x80, and --rows N, the rows to train on")
-    cards, rows = plan.gpus(args.gpus), plan.training_rows(args.rows)
+    cards, rows = plan.gpus(args.gpus), plan.row_count(args.rows)
     profile = profile_of(*cards)
     if not profile:
         sizes = ", ".join(map(str, memory.CARDS))
@@ -128,7 +128,7 @@ def _attack(args: argparse.Namespace, command: Command, root: Path, tasks: Seque
     if path is None:
         return [Finding("error", "rows", "no file is named", "add --data FILE")], ""
     of_golds = task.attacks.golds(path) if task.attacks.golds else []
-    rows = attacks.spread(task.attacks.rows(path), plan.training_rows(args.rows) if args.rows is not None else _ATTACKED)
+    rows = attacks.spread(task.attacks.rows(path), plan.row_count(args.rows) if args.rows is not None else _ATTACKED)
     of_run = scoring.rewards_of(task, command.flags, rewards, command.flags.get("external_plugins", []))
     outcome, more = scoring.examine(task, rows, of_run)
     scores = f"{task.called}: {len(rows)} rows of {path}\n{scoring.table(outcome)}" if outcome else ""

@@ -78,10 +78,10 @@ def gpus(text: str) -> tuple[int, int]:
     return int(parts[1]), int(parts[2])
 
 
-def training_rows(text: str | None) -> int:
-    """The rows to train on. Raises BadInput."""
+def row_count(text: str | None) -> int:
+    """The number in --rows. Raises BadInput."""
     if text is None or not re.fullmatch(r"[1-9]\d{0,11}", text):
-        raise BadInput(f"--rows {'is missing' if text is None else text}: give the number of rows to train on, at least 1")
+        raise BadInput(f"--rows {'is missing' if text is None else text}: give the number of rows, at least 1")
     return int(text)
 
 
