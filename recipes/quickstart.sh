@@ -138,18 +138,17 @@ else
 stage "student: a tiny Qwen3 with a tokenizer of its own, pre-trained on the documents"
 [[ -f $OUT/base/config.json ]] || python -m demo.tiny_students.tiny_model "$OUT/base" --corpus "$kb" --tenant "$tenant" --texts "$OUT/data/train.jsonl" "${base[@]}"
 fi
-# going_on FOLDER STEPS: whether a run is still to be done; RESUME is what goes on with one that was interrupted.
+# going_on FOLDER STEPS: whether a run is still to be done; one that was interrupted goes on by RESUME=1.
 going_on() {
   local at; at=$(last "$1")
-  RESUME=(); if [[ -n $at ]]; then RESUME=(--resume_from_checkpoint "$at"); fi
   [[ -z $at || ( -n $model && ${at##*-} -lt $2 ) ]]
 }
 
 # All weights are trained: a model this small has no room for adapters. Only GRPO goes on with LoRA, which `export` then merges.
 sft=("${batch[@]}" --gradient_accumulation_steps 1 --max_length 512 --eval_strategy no --save_strategy steps --save_steps "$saving" --logging_steps 10)
 stage "SFT (recipes/sft_qwen32b.sh)"
-! going_on "$OUT/sft" "$sft_steps" || quiet sft env MODEL="$student" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
-  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate "$sft_rate" --max_steps "$sft_steps" "${RESUME[@]}"
+! going_on "$OUT/sft" "$sft_steps" || quiet sft env RESUME=1 MODEL="$student" TUNER="$tuner" DATASET="$OUT/data/train.jsonl" OUTPUT_DIR="$OUT/sft" \
+  bash recipes/sft_qwen32b.sh "${tiny[@]}" "${sft[@]}" --learning_rate "$sft_rate" --max_steps "$sft_steps"
 curve "$OUT/sft"
 
 # The last of them is compared with all others, and deployed.
@@ -161,10 +160,10 @@ of_rl=(--per_device_train_batch_size 64 --gradient_accumulation_steps 1 --max_le
 train_GRPO() {
   if [[ -n $model ]]; then
     # Without a KL term: so few steps do not run away, and the reference would cost a quarter of each.
-    quiet grpo env PROFILE=cpu-vllm SFT_ADAPTER="$(last "$OUT/sft")" DATASET="$OUT/data/rl_train.jsonl" OUTPUT_DIR="$OUT/grpo" \
+    quiet grpo env RESUME=1 PROFILE=cpu-vllm SFT_ADAPTER="$(last "$OUT/sft")" DATASET="$OUT/data/rl_train.jsonl" OUTPUT_DIR="$OUT/grpo" \
       bash recipes/grpo_rag.sh "${tiny[@]}" --per_device_train_batch_size 32 --gradient_accumulation_steps 1 --max_length 512 --max_completion_length 32 \
       --temperature 1.0 --top_p 1.0 --vllm_max_model_len 1024 --eval_strategy no --save_strategy steps --save_steps "$saving" --logging_steps 1 \
-      --learning_rate "$grpo_rate" --beta 0 --warmup_ratio 0.02 --max_steps "$grpo_steps" "${RESUME[@]}"
+      --learning_rate "$grpo_rate" --beta 0 --warmup_ratio 0.02 --max_steps "$grpo_steps"
     return
   fi
   quiet grpo env SFT_ADAPTER="$(last "$OUT/sft")" TUNER=lora DATASET="$OUT/data/rl_train.jsonl$rl_rows" OUTPUT_DIR="$OUT/grpo" \
