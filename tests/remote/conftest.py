@@ -14,6 +14,8 @@ import pytest
 from overtake import settings
 from overtake.remote import gateway, process
 
+from . import virtual_time
+
 
 def said(text="好", finish="stop", tokens=(10, 1)):
     """A chat answer, as an OpenAI-compatible server words it."""
@@ -39,6 +41,20 @@ def says(*parts, pause=0.0, end=lambda connection: None):
         end(connection)
 
     return talk
+
+
+@pytest.fixture
+def virtually(monkeypatch):
+    """virtually(module, main): run the coroutine function on a clock that jumps, which `module` reads, too."""
+
+    def virtually(module, main):
+        async def timed(loop):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop.time))
+            return await main(loop)
+
+        return virtual_time.run(timed)
+
+    return virtually
 
 
 class RedisServer:

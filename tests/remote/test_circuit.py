@@ -16,7 +16,6 @@ from overtake.remote.circuit import Circuit
 from overtake.remote.faults import Fault
 from overtake.remote.gateway import Call, Failed, Ok
 
-from . import virtual_time
 from .conftest import said
 
 OFTEN = 26
@@ -24,17 +23,9 @@ OFTEN = 26
 
 
 @pytest.fixture
-def virtual(monkeypatch):
+def virtual(virtually):
     """virtual(main): run the coroutine function on a clock that jumps, which the circuit reads, too."""
-
-    def virtual(main):
-        async def timed(loop):
-            monkeypatch.setattr(circuit, "time", SimpleNamespace(monotonic=loop.time))
-            return await main(loop)
-
-        return virtual_time.run(timed)
-
-    return virtual
+    return partial(virtually, circuit)
 
 
 def opened(patience=600.0):

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -14,24 +15,15 @@ from overtake.remote.faults import Fault
 from overtake.remote.gateway import Failed, Ok
 from overtake.remote.rag import rag_call, rag_gateway
 
-from . import virtual_time
 from .conftest import said
 
 A, B = "http://a/v1", "http://b/v1"
 
 
 @pytest.fixture
-def virtual(fresh, monkeypatch):
+def virtual(fresh, virtually):
     """virtual(main): run the coroutine function on a clock that jumps, which the servers' rests go by, too."""
-
-    def virtual(main):
-        async def timed(loop):
-            monkeypatch.setattr(servers, "time", SimpleNamespace(monotonic=loop.time))
-            return await main(loop)
-
-        return virtual_time.run(timed)
-
-    return virtual
+    return partial(virtually, servers)
 
 
 class Fleet:
