@@ -112,7 +112,7 @@ def table(name: str, points: Sequence[dict[str, float]], who: str, met: Sequence
 
 def work(args: argparse.Namespace) -> int:
     """Print the table; 0."""
-    data = {name: spread(answers(args.folder / file), args.rows or sys.maxsize) for name, file in FILES.items()}  # type: ignore[arg-type, type-var]
+    data = {name: spread(answers(args.folder / file), args.rows or sys.maxsize) for name, file in FILES.items()}
     if args.judge:
         chat.endpoint("judge")
     print("| data | judged by | against | pairs | AUC | points, reference / other | criteria met |\n|---|---|---|---|---|---|---|")

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from overtake.task import Row
+
+T = TypeVar("T")
 
 
 def common(question: str, honest: str, other: str) -> dict[str, str]:
@@ -24,7 +26,7 @@ def common(question: str, honest: str, other: str) -> dict[str, str]:
     }
 
 
-def spread(rows: Sequence[Row], count: int) -> list[Row]:
+def spread(rows: Sequence[T], count: int) -> list[T]:
     """Return `count` rows, evenly over the file; all when there are fewer.
 
     >>> [row["id"] for row in spread([{"id": str(at)} for at in range(10)], 3)]

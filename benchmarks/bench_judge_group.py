@@ -1,0 +1,138 @@
+"""Does one judge call for a question's rewrites say what a call for each says? Verdicts read, tokens, agreement, on a run's groups.
+
+    python benchmarks/bench_judge_group.py output/query_rewrite/grpo/trace.jsonl output/query_rewrite/data/rl_train.jsonl --questions 30
+
+The judge is the one of the settings (OVERTAKE_JUDGE_*, else the teacher). Of questions spread over the trace the last group is taken, its
+distinct rewrites and the teacher's (`OVERTAKE_JUDGE_GROUP=1` asks so). Agreement: of each two rewrites of a question that single calls give
+different points, the share that the one call orders alike (equal points there count half), the mean over questions with a bootstrap
+interval. What was answered is kept in OVERTAKE_CACHE_DIR: the same command goes on after an interruption. Exit code 0 measured, 2 not.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from overtake import cli
+from overtake.data.tables import BadInput, read_rows
+from overtake.doctor.attacks import spread
+from overtake.evaluation.statistics import bootstrap_mean
+from overtake.remote import chat
+from overtake.remote.gateway import Call, Failed, Ok, Result
+from overtake.tasks.query_rewrite import rescore
+from overtake.tasks.query_rewrite.judge import group_call, judge_call, judge_gateway, shown_order
+from overtake.tasks.query_rewrite.rows import RewriteRow
+from tqdm import tqdm
+
+
+class Group(NamedTuple):
+    """A question and its distinct rewrites, the teacher's among them, in the order in which a judge of all is shown them."""
+
+    row: RewriteRow
+    shown: list[str]
+
+
+def groups(trace: Path, data: Path) -> list[Group]:
+    """The last group of each question that a run trained on. Raises BadInput for files that do not belong together."""
+    rows = {row.query_id: row for row in map(RewriteRow.from_columns, read_rows(data, required=["rag_query_id", "rag_query"]))}
+    last: dict[str, tuple[int, list[str]]] = {}
+    for sample in rescore.read(trace).samples:
+        if sample["mode"] != "train" or not sample["rewrite"]:
+            continue
+        step, rewrites = last.get(sample["query_id"], (sample["step"], []))
+        kept = rewrites if step == sample["step"] else []
+        last[sample["query_id"]] = (sample["step"], [*kept, sample["rewrite"]])
+    found = [
+        Group(rows[query_id], shown_order(rows[query_id].query, [rows[query_id].teacher_rewrite, *rewrites]))
+        for query_id, (_, rewrites) in last.items()
+        if query_id in rows and rows[query_id].teacher_rewrite
+    ]
+    if not (found := [group for group in found if len(group.shown) > 1]):
+        raise BadInput(f"{data} holds no teacher's rewrite of a question in {trace}: name the rl_train.jsonl that the run trained on")
+    return found
+
+
+def agreement(single: Sequence[float], together: Sequence[float]) -> float | None:
+    """Share of the pairs that `single` tells apart and `together` orders alike; equal points there count half. None without such a pair.
+
+    >>> agreement([1, 3, 5], [2, 2, 4]), agreement([5, 5], [1, 2])
+    (0.8333333333333334, None)
+    """
+    pairs = [(first, second) for first, second in combinations(range(len(single)), 2) if single[first] != single[second]]
+    alike = [
+        0.5 if together[first] == together[second] else float((single[first] < single[second]) == (together[first] < together[second]))
+        for first, second in pairs
+    ]
+    return fmean(alike) if alike else None
+
+
+class Judged(NamedTuple):
+    """What a judge said of a group, by a call for each rewrite and by one call for all, in one order."""
+
+    alone: list[Result]
+    together: Result
+
+    def points(self) -> tuple[list[float], list[float]] | None:
+        """The points by both ways; None where one of them has not judged every rewrite."""
+        alone = [result.value["score"] for result in self.alone if isinstance(result, Ok)]
+        if len(alone) < len(self.alone) or not isinstance(self.together, Ok):
+            return None
+        return alone, [each["score"] for each in self.together.value["each"]]
+
+
+def judged(asked: Sequence[Group]) -> list[Judged]:
+    """Ask both ways. Raises Abort for a judge that is down."""
+    to, gateway = chat.endpoint("judge"), judge_gateway()
+    calls: list[Call] = []
+    for row, shown in asked:
+        calls += [judge_call(row.query, text, row.profile, row.history, to) for text in shown]
+        calls.append(group_call(row.query, shown, row.profile, row.history, to))
+    cli.probe(gateway, calls[0])
+    with tqdm(total=len(calls), desc="judge", file=sys.stderr) as bar:
+        results: list[Result] = gateway.submit(calls, on_result=lambda *_: bar.update()).result()
+    if (down := [result for result in results if isinstance(result, Failed) and result.outage]) and len(down) > len(results) / 2:
+        raise cli.Abort(f"{len(down)} of {len(results)} calls failed: {down[-1].reason}; see to the judge, then run the same command again")
+    each = iter(results)
+    return [Judged([next(each) for _ in shown], next(each)) for _, shown in asked]
+
+
+def line(way: str, calls: Sequence[tuple[Result, int]], points: Sequence[float]) -> str:
+    """A line of the table, of calls with the number of rewrites that each judged, and of the points that both ways gave."""
+    read = [(result.value["usage"], count) for result, count in calls if isinstance(result, Ok)]
+    verdicts, wanted = sum(count for _, count in read), sum(count for _, count in calls)
+    asked, said = (sum(usage.get(f"{kind}_tokens", 0) for usage, _ in read) / max(1, verdicts) for kind in ("prompt", "completion"))
+    return f"| {way} | {len(calls)} | {verdicts} of {wanted} | {asked:.0f} + {said:.0f} | {fmean(points) if points else float('nan'):.2f} |"
+
+
+def work(args: argparse.Namespace) -> int:
+    """Ask the judge both ways and print what came back; 0."""
+    asked = spread(groups(args.trace, args.data), args.questions)
+    found = judged(asked)
+    both = [points for of_group in found if (points := of_group.points())]
+    print(f"{chat.endpoint('judge').model}, {sum(len(shown) for _, shown in asked)} rewrites of {len(asked)} questions")
+    print("| | calls | verdicts read | tokens a verdict, asked + said | points where both judged |\n|---|---|---|---|---|")
+    alone = [(result, 1) for of_group in found for result in of_group.alone]
+    together = [(of_group.together, len(of_group.alone)) for of_group in found]
+    print(line("a call for each", alone, [point for points, _ in both for point in points]))
+    print(line("one call for all", together, [point for _, points in both for point in points]))
+    shares = [share for points in both if (share := agreement(*points)) is not None]
+    told = bootstrap_mean(shares) if shares else "not measured: single calls tell no two rewrites of a question apart"
+    print(f"order alike: {told} ({len(shares)} of {len(both)} questions that both judged have rewrites that single calls tell apart)")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; 0 measured, 2 bad input or a dead judge, 130 interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("trace", type=Path, help="trace.jsonl of a GRPO run")
+    parser.add_argument("data", type=Path, help="the rl_train.jsonl it trained on")
+    parser.add_argument("--questions", type=cli.positive, default=30, help="(default: %(default)s)")
+    args = parser.parse_args(argv)
+    return cli.run(lambda: work(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
