@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
 from overtake import cli, settings
 from overtake.remote import gateway, process
@@ -31,6 +32,10 @@ SCRIPTS = {
 # Test processes beside each other have a core each, and so have the programs that they start.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine is slow, which is no fault of what is tested.
+hypothesis.settings.register_profile("overtake", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("overtake")
 
 # A key in the tester's own environment would make a teacher of DeepSeek where a test means that there is none.
 os.environ.pop("DEEPSEEK_API_KEY", None)

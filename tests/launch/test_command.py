@@ -37,7 +37,7 @@ def test_a_quoted_word_is_the_same_word_to_bash() -> None:
     assert as_bash_reads(NASTY) == NASTY
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=20, max_size=40))
 def test_any_quoted_words_are_the_same_words_to_bash(words: list[str]) -> None:
     assert as_bash_reads(words) == words

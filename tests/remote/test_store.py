@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from overtake import settings as ours
 from overtake.remote import disk
@@ -85,7 +85,6 @@ identities = st.dictionaries(texts, values | st.dictionaries(texts, values, max_
 
 
 @given(identities, identities)
-@settings(deadline=None)
 def test_calls_share_a_key_if_and_only_if_their_identities_are_equal(one, other):
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     assert (Call(one, None).key == Call(other, None).key) == same
@@ -93,7 +92,6 @@ def test_calls_share_a_key_if_and_only_if_their_identities_are_equal(one, other)
 
 
 @given(identities, st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_the_order_of_an_identity_does_not_matter_and_each_of_its_values_does(identity, random):
     key = Call(identity, None).key
     shuffled = list(identity.items())
@@ -121,7 +119,6 @@ def chat_key(base_url, model, text, limit, temperature, form, key=""):
 
 
 @given(st.fixed_dictionaries({}, optional=chat_others))
-@settings(deadline=None)
 def test_a_chat_calls_key_changes_with_all_that_changes_its_answer_and_not_with_the_api_key(changes):
     changed = CHAT | changes
     assert (chat_key(**changed) == chat_key(**CHAT)) == (changed == CHAT)

@@ -11,7 +11,7 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", add_guard(create_app(BA
 
 
 @schema.parametrize()
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_request_breaks_the_service(case):
     answer = case.call()
     assert answer.status_code < 500

@@ -70,13 +70,13 @@ def test_10000_characters_are_searched():
     assert ids("皱纹" * 5_000) == ["skin"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=200))
 def test_any_text_gives_documents_or_nothing(text):
     assert set(ids(text)) <= {"skin", "eye", "heart", "english"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(alphabet=st.characters(), max_size=100))
 def test_words_hold_no_space_that_would_split_them_in_the_index(text):
     assert all(word.split() == [word] for word in words(text))

@@ -62,7 +62,7 @@ def test_a_document_that_was_not_counted_is_scored_like_the_others():
     assert RERANKER.score("甲乙", [Document("z", "甲乙", "丙")]) == RERANKER.score("甲乙", [A])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.text(alphabet="甲乙丙a ", max_size=5), st.booleans()), max_size=8))
 def test_counting_changes_gives_the_scores_of_counting_what_is_left(changes):
     counted, now = Reranker([], {}), {}
@@ -75,7 +75,7 @@ def test_counting_changes_gives_the_scores_of_counting_what_is_left(changes):
     assert counted.score("甲乙 a", DOCUMENTS) == Reranker(now.values(), {}).score("甲乙 a", DOCUMENTS)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(alphabet="甲乙丙丁戊ab1 ，", max_size=30))
 def test_scores_lie_between_0_and_1_and_do_not_depend_on_the_other_candidates(question):
     together = RERANKER.score(question, DOCUMENTS)

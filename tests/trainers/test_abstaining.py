@@ -187,7 +187,7 @@ def members_and_weights(group, weights):
     return members, [weight * growth if counted else 0.0 for weight, counted in zip(weights, there, strict=True)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(any_batches(), st.sampled_from(ESTIMATORS), st.sampled_from(["group", "none"]))
 def test_each_group_is_what_ms_swift_makes_of_its_measured_members(batch, estimator, scale):
     rewards, weights, size = batch
@@ -205,7 +205,7 @@ def test_each_group_is_what_ms_swift_makes_of_its_measured_members(batch, estima
         assert found[start : start + size] == pytest.approx(expected, abs=1e-6)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(even_batches(), st.sampled_from(EVERY_MODE), st.booleans(), st.data())
 def test_the_whole_batch_is_what_ms_swift_makes_of_the_measured_alone(batch, mode, kl_in_reward, data):
     rewards, weights, measured, size = batch
@@ -233,7 +233,7 @@ def test_the_whole_batch_is_what_ms_swift_makes_of_the_measured_alone(batch, mod
     assert reward_metrics(totals, groups, mode[1]) == pytest.approx(expected, abs=1e-6)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(any_batches(), st.sampled_from(EVERY_MODE), st.data())
 def test_taking_the_unmeasured_away_changes_nobody(batch, mode, data):
     """Groups of any size, which ms-swift's own function cannot take; whole groups may still lack a reward."""
@@ -254,7 +254,7 @@ def test_taking_the_unmeasured_away_changes_nobody(batch, mode, data):
         assert deviations[row].item() == pytest.approx(torch.tensor(members).std().item() if len(members) > 1 else 0.0)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(any_batches(), st.sampled_from(ESTIMATORS), st.sampled_from(["group", "batch", "none"]), st.data())
 def test_a_request_of_several_rows_counts_once(batch, estimator, scale, data):
     """The request-aware mode: the rows of a request, scattered over the batch, get what ms-swift gives the measured requests."""

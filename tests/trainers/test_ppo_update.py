@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from overtake.trainers.ppo_update import KLControl, gae, losses, moments, token_rewards, whitened
 from trl.experimental.ppo.ppo_trainer import masked_whiten
@@ -79,7 +79,6 @@ def trajectories(draw):
     return torch.tensor(draw(line)), torch.tensor(draw(line)), mask, draw(st.floats(0, 1)), draw(st.floats(0, 1))
 
 
-@settings(deadline=None)  # another program may hold the processor
 @given(trajectories())
 def test_gae_is_the_sum_over_all_later_errors_and_knows_nothing_of_other_tokens(drawn):
     """A_t = sum over l of (gamma lambda)^l delta_{t+l} (eq. 16), in double precision."""
@@ -95,7 +94,6 @@ def test_gae_is_the_sum_over_all_later_errors_and_knows_nothing_of_other_tokens(
             assert returns[row, t].item() == pytest.approx(float(wanted + v[t]) if t in at else 0.0, abs=1e-4)
 
 
-@settings(deadline=None)  # another program may hold the processor
 @given(trajectories())
 def test_where_rows_are_padded_on_the_right_gae_is_trls(drawn):
     """TRL runs through the padding, whose rewards and values are 0."""
@@ -113,7 +111,6 @@ def test_where_rows_are_padded_on_the_right_gae_is_trls(drawn):
 # ---------------------------------------------------------------- whitening
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(numbers, min_size=1, max_size=5), min_size=1, max_size=4), st.integers(0, 99), st.booleans())
 def test_whitening_batches_apart_is_trls_whitening_of_all_their_tokens(batches, seed, keep_mean):
     flip = random.Random(seed)
@@ -233,7 +230,6 @@ def test_sums_are_over_own_tokens_and_the_others_have_no_gradient_even_if_infini
         assert tensor.grad[mask].all() and not tensor.grad[~mask].any()
 
 
-@settings(deadline=None)
 @given(trajectories(), st.integers(0, 99))
 def test_before_the_first_step_the_policys_loss_is_minus_the_sum_of_advantages(drawn, seed):
     """And its gradient by a log-probability is minus the advantage: the policy gradient."""
