@@ -33,7 +33,8 @@ flags=(
   --log_completions true
   # Parts, abstentions, calls and cost on the board; alarms in words; trace.jsonl, to be scored again later.
   --callbacks overtake_metrics
-  --log_rollout_offpolicy_metrics true
+  # Where vLLM writes, as in grpo_rag.sh.
+  --rollout_importance_sampling_mode token_truncate
 )
 if [[ ${SHORT:-0} == 1 ]]; then set -- --per_device_train_batch_size 1 --gradient_accumulation_steps 64 --max_length 512 --max_completion_length 512 "$@"; fi
 run_grpo finance "${flags[@]}" -- "$@"

@@ -33,7 +33,8 @@ flags=(
   --log_completions true
   # Parts, abstentions and what the judge calls correct on the board; alarms in words; trace.jsonl, to be scored again later.
   --callbacks overtake_metrics
-  --log_rollout_offpolicy_metrics true
+  # Where vLLM writes, as in grpo_rag.sh.
+  --rollout_importance_sampling_mode token_truncate
 )
 # The profile's 8 rows are half a group.
 if [[ ${PROFILE:-} == cpu* ]]; then set -- --per_device_train_batch_size "$GENERATIONS" "$@"; fi

@@ -29,6 +29,7 @@ flags=(
   --early_stop_interval 5
   --log_completions true
   --callbacks overtake_metrics
-  --log_rollout_offpolicy_metrics true
+  # Where vLLM writes, as in grpo_rag.sh.
+  --rollout_importance_sampling_mode token_truncate
 )
 run_grpo medical "${flags[@]}" -- "$@"

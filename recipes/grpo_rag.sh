@@ -36,8 +36,8 @@ flags=(
   --log_completions true
   # Parts, win rate, abstentions, calls, cache hits and cost on the board; alarms in words; trace.jsonl, to be scored again later.
   --callbacks overtake_metrics
-  # rollout_correction/k3_kl: how far vLLM's probabilities are from the trained model's. Up to 0.0054 is top_p's doing, which vLLM counts
-  # in; where it grows beyond that, vLLM samples from old weights.
-  --log_rollout_offpolicy_metrics true
+  # Where vLLM writes, a token counts by how much likelier the trained model finds it, at most twice. rollout_correction/k3_kl: how far apart
+  # both are. Up to 0.0054 is top_p's doing, which vLLM counts in; where it grows beyond that, vLLM samples from old weights (an alarm).
+  --rollout_importance_sampling_mode token_truncate
 )
 run_grpo query_rewrite "${flags[@]}" -- "$@"

@@ -45,8 +45,8 @@ read -ra hosts <<<"${ROLLOUT_HOST:-127.0.0.1}"
 RL_FLAGS=(--gradient_accumulation_steps 1 --use_vllm true --vllm_mode server --vllm_server_host "${hosts[@]}"
   --vllm_server_port "${hosts[@]/*/${PORT:-8000}}" --vllm_server_group_port "${hosts[@]/*/${GROUP_PORT:-51216}}"
   --vllm_server_timeout 1800 --move_model_batches 16)
-# The rollouts of the next step are written while this one is scored and trained, so by weights that are one update old: token_truncate weighs
-# each token by how much likelier the trained model finds it, at most twice. --async_generate false waits for each rollout, as PPO does.
-if [[ $KIND == grpo ]]; then RL_FLAGS+=(--async_generate true --rollout_importance_sampling_mode token_truncate); fi
+# The rollouts of the next step are written while this one is scored and trained, so by weights that are one update old, which the recipe's
+# token_truncate weighs. --async_generate false waits for each rollout, as PPO does.
+if [[ $KIND == grpo ]]; then RL_FLAGS+=(--async_generate true); fi
 ROLLOUT_FLAGS=(--torch_dtype bfloat16 --vllm_tensor_parallel_size 4 --vllm_data_parallel_size 2 --vllm_gpu_memory_utilization 0.9
   --vllm_max_model_len 2304)

@@ -31,6 +31,9 @@ CASES = [
     ("teacher", {"teacher_kl": [0.4] * 20 + [0.1] * 40 + [0.5] * 20}, "comes no nearer to its teacher"),
     ("entropy", {"entropy/mean": [1.0] * 10 + [0.09] * 10}, "0.0900 nats a token over the last 10 logged steps, 1.0000 in the first 10"),
     ("entropy", {"policy/entropy_avg": [0.5] * 10 + [0.01] * 10}, "the entropy collapses"),
+    ("off_policy", {"rollout_correction/k3_kl": [0.005] * 10 + [0.021] * 10}, "0.021 over the last 10 logged steps, 0.005 in the first 10"),
+    ("off_policy", {"rollout_correction/k3_kl": [0.05] * 10 + [0.11] * 10}, "vLLM does not write what is trained"),
+    ("off_policy", {"rollout_correction/k3_kl": [0.11] * 10}, "0.110 over the last 10 logged steps"),
 ]
 
 NO_ALARM = [
@@ -58,6 +61,10 @@ NO_ALARM = [
     ({"teacher_kl": [0.04] * 60}, "as near as it need be"),
     ({"entropy/mean": [1.0] * 10 + [0.1] * 10}, "the bound itself"),
     ({"entropy/mean": [1.0] * 10 + [0.0] * 9}, "too few steps to compare"),
+    ({"rollout_correction/k3_kl": [0.0] * 10 + [0.02] * 10}, "the bound itself"),
+    ({"rollout_correction/k3_kl": [0.02] * 10 + [0.08] * 10}, "four times as much as at first, the bound itself"),
+    ({"rollout_correction/k3_kl": [0.057] * 30}, "top-p of 0.7 from the start, and no more"),
+    ({"rollout_correction/k3_kl": [0.2] * 9}, "too few steps"),
 ]
 
 

@@ -72,7 +72,7 @@ def bare(rank=0, ranks=1, **attributes):
             process_index=rank,
             num_processes=ranks,
             is_main_process=True,
-            gather_for_metrics=lambda x: x[None],
+            gather_for_metrics=lambda x: x if x.ndim > 1 else x[None],
             reduce=lambda tensor, _: tensor,
         ),
         template=SimpleNamespace(sequence_parallel_size=1, padding_free=False, truncation_strategy="left"),
@@ -341,9 +341,14 @@ def test_resampling_ends_when_the_service_is_down(resampling):
 # ---------------------------------------------------------------- loss
 
 
-def gradient(made, plan, rows, keep_rows=None):
-    """The gradient of ms-swift's loss by the log-probability of each token, [rows, 4], old ones lying a little off."""
+def gradient(made, plan, rows, keep_rows=None, likelier=None):
+    """The gradient of ms-swift's loss by the log-probability of each token, [rows, 4], old ones lying a little off.
+
+    `likelier`: [4], how many times likelier each token of a completion is to the old policy than to what wrote it.
+    """
     done = scored(made, rows, plan)
+    if likelier is not None:
+        done[0].rollout_per_token_logps = done[0].old_per_token_logps - torch.tensor(likelier).log()
     if keep_rows is not None:  # the batch that would have been without the others
         [batch] = done
         for name in ("completion_mask", "truncated_mask", "seq_lengths", "old_per_token_logps", "ref_per_token_logps", "advantages"):
@@ -393,6 +398,17 @@ def test_a_step_in_which_nothing_was_measured_has_no_gradient():
     args = SimpleNamespace(report_to=[], steps_per_generation=1, delta=None)
     for loss in ("grpo", "dapo"):
         assert gradient(bare(loss_type=loss, args=args, **LOSS), [(None, None)] * 12, range(12)).abs().max() == 0
+
+
+def test_a_token_counts_by_how_much_likelier_the_trained_model_finds_it_and_at_most_twice():
+    """As the recipes set it where vLLM writes; who abstains still has no part."""
+    args = SimpleNamespace(report_to=[], steps_per_generation=1, delta=None)
+    corrects = {"rollout_importance_sampling_mode": "token_truncate", "rollout_importance_sampling_threshold": 2.0}
+    corrects["disable_rollout_importance_sampling"] = False
+    plain = gradient(bare(loss_type="grpo", args=args, **LOSS), PLAN, range(12))
+    found = gradient(bare(loss_type="grpo", args=args, **LOSS | corrects), PLAN, range(12), likelier=[0.5, 1.0, 1.5, 5.0])
+    assert found[KEPT].flatten().tolist() == pytest.approx((plain * torch.tensor([0.5, 1.0, 1.5, 2.0]))[KEPT].flatten().tolist())
+    assert found[[row for row in range(12) if row not in KEPT]].abs().max() == 0
 
 
 # ---------------------------------------------------------------- other

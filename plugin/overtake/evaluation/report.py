@@ -26,6 +26,7 @@ ALARMS = {
     "cut_off": "被截断的回答过多",
     "teacher": "与老师的差距不再缩小",
     "entropy": "回答趋于单一",
+    "off_policy": "采样与训练的权重不一致",
 }
 """The alarms of a run, whose words are English, by name in Chinese."""
 SETTINGS = (

@@ -12,7 +12,7 @@ from overtake.launch.run import Run, absolute, local_or_hub
 
 _OF_GRPO = (
     *("--reward_funcs", "--reward_weights", "--num_generations", "--scale_rewards", "--teacher_kl_coef", "--early_stop_interval"),
-    *("--metric_for_best_model", "--greater_is_better", "--log_entropy", "--log_rollout_offpolicy_metrics"),
+    *("--metric_for_best_model", "--greater_is_better", "--log_entropy"),
     *("--async_generate", "--rollout_importance_sampling_mode"),
 )
 """Flags that GKD has no place for; its best checkpoint is that of the lowest held-out loss."""

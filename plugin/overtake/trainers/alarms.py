@@ -13,6 +13,8 @@
 | cut_off    | over 0.2 of the completions end at the length limit, mean of 10; of a trained model hardly any does               |
 | teacher    | the KL from the teacher, mean of 20, is not 5 % lower than the mean of the first 20, and over 0.05 nats a token;  |
 |            | told from the 40th step on, and again where it has fallen and come back                                           |
+| off_policy | the k3 estimate of the KL from what wrote to what trains, mean of 10, is over 0.02 and over four times that of    |
+|            | the first 10, or over 0.1 from the first 10 on: top-p 0.9 alone makes 0.005, bf16 0.001, an update less           |
 | entropy    | the entropy of a token, mean of 10, is under a tenth of the first 10's: one answer to every question              |
 
 What is said of samples is logged with a rollout, and counted there: PPO has one in a round of many updates, GRPO one in each step. In the
@@ -34,6 +36,7 @@ _SMALLEST_FALL = 0.05
 _FEW, _SOME, _MANY = 5, 10, 20
 _OF_ROLLOUT = ("reward", "objective/scores")
 _LEAST_TEACHER_KL, _TEACHER_FALL, _ENTROPY_LEFT = 0.05, 0.95, 0.1
+_LEAST_K3, _K3_GROWTH, _FAR_FROM_THE_START = 0.02, 4.0, 0.1
 _MOST_CLIPPED, _LEARNT_VALUE_LOSS, _LEAST_EXPLAINED, _MOST_ABSTAINED, _MORE_COPIES, _MOST_IDLE, _MOST_CUT_OFF = (
     0.5,
     0.15,
@@ -67,6 +70,7 @@ def alarms(history: Sequence[Row]) -> dict[str, str]:
         "cut_off": _cut_off(rows),
         "teacher": _teacher(rows),
         "entropy": _entropy(rows),
+        "off_policy": _off_policy(rows),
     }
     return {name: text for name, text in raised.items() if text}
 
@@ -195,6 +199,20 @@ def _entropy(rows: Sequence[Row]) -> str:
     return (
         f"the entropy collapses: {last:.4f} nats a token over the last {_SOME} logged steps, {first:.4f} in the first {_SOME}. The model "
         "comes to one answer: lower --learning_rate, raise --temperature, and go on from a checkpoint before"
+    )
+
+
+def _off_policy(rows: Sequence[Row]) -> str:
+    distances = _values(rows, "rollout_correction/k3_kl")
+    if len(distances) < _SOME:
+        return ""
+    first, last = fmean(distances[:_SOME]), fmean(distances[-_SOME:])
+    grown = max(_LEAST_K3, min(_K3_GROWTH * first, _FAR_FROM_THE_START))
+    if last <= (_FAR_FROM_THE_START if len(distances) < 2 * _SOME else grown):
+        return ""
+    return (
+        f"vLLM does not write what is trained: rollout_correction/k3_kl {last:.3f} over the last {_SOME} logged steps, {first:.3f} in the "
+        f"first {_SOME}. Its log says whether it took the last weights; else see that both load one precision and --top_p is near 1"
     )
 
 
