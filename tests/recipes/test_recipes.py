@@ -165,6 +165,17 @@ def test_every_recipe_has_its_numbers_and_every_profile_its_model() -> None:
     assert (sorted(NUMBERS), sorted(BASES)) == (TRAINING, PROFILES)
 
 
+def test_ms_swift_takes_a_larger_teacher_of_the_students_tokenizer(files: dict[str, Path], parse: Any, command: Any) -> None:
+    """The command of docs/learning.md."""
+    student, teacher = "Qwen/Qwen2.5-Coder-0.5B-Instruct", "Qwen/Qwen2.5-Coder-7B-Instruct"
+    write_adapter(files["lora"], student)
+    settings = {"DATASET": files["DATASET"], "OUTPUT_DIR": files["OUTPUT_DIR"], "SFT_ADAPTER": files["lora"]}
+    _, words = command("grpo_rag", PROFILE="1x80g", DISTILL_FROM=teacher, REWARD="none", **settings)
+    args = parse("RLHFArguments", words[1:])
+    assert (args.model, args.teacher_model, args.reward_funcs, args.num_generations) == (student, teacher, [], 1)
+    assert (args.beta, args.use_vllm, args.rollout_importance_sampling_mode) == (0, True, "token_truncate")
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("recipe", TRAINING)
 def test_ms_swift_takes_every_recipe_under_every_profile(
