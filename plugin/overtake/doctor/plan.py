@@ -233,12 +233,13 @@ def updates(command: Command, rows: int, completions: int) -> tuple[int, str]:
     """
     batch = int(command.number("per_device_train_batch_size", 1) * command.number("gradient_accumulation_steps", 1) * command.processes)
     epochs = command.number("num_train_epochs", 3)
+    plural = "s" * (epochs != 1)
     if not command.rl:
         if (most := int(command.number("max_steps", -1))) > 0:
             return most, f"--max_steps {most} of {batch} rows"
-        return math.ceil(epochs * math.ceil(rows / batch)), f"{epochs:g} epochs x {rows:,} rows in batches of {batch}"
+        return math.ceil(epochs * math.ceil(rows / batch)), f"{epochs:g} epoch{plural} x {rows:,} rows in batches of {batch}"
     group = int(command.number("num_generations", 8))
-    words = f"{epochs:g} epochs x {rows:,} rows x {group} completions, {batch} an update"
+    words = f"{epochs:g} epoch{plural} x {rows:,} rows x {group} completions, {batch} an update"
     if command.rl != "ppo":
         return math.ceil(completions / batch), words
     parts, passes = int(command.number("num_mini_batches", 1)), int(command.number("num_ppo_epochs", 4))
