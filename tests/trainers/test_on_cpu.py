@@ -71,6 +71,18 @@ def test_the_weight_stays_and_what_is_written_into_it_counts(dispatch):
     assert layer.cpu_linear(torch.ones(1, 64), layer.weight, None).tolist() == [[32.0] * 32]
 
 
+@pytest.mark.parametrize("bias", [None, torch.arange(5.0)])
+@pytest.mark.parametrize("rows", [1, 2, 8, 255, 256])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_few_rows_are_multiplied_the_other_way_round_to_the_same_end(dtype, rows, bias):
+    torch.manual_seed(rows)
+    tokens, weight = torch.randn(rows, 7, dtype=dtype), torch.randn(5, 7, dtype=dtype)
+    bias = bias if bias is None else bias.to(dtype)
+    found = on_cpu.product(tokens, weight, bias)
+    torch.testing.assert_close(found, torch.nn.functional.linear(tokens, weight, bias))
+    assert found.is_contiguous()
+
+
 def test_with_a_gpu_vllm_is_left_alone(dispatch, monkeypatch):
     from vllm.platforms import current_platform
 

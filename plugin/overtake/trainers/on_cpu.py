@@ -3,7 +3,9 @@
 import os
 from typing import Any
 
+import torch
 from accelerate.state import PartialState
+from torch import Tensor
 
 _backend_of_accelerate = PartialState._prepare_backend
 
@@ -37,7 +39,24 @@ def keep_weights_for_sync() -> None:
         utils.dispatch_cpu_unquantized_gemm = _multiply_unpacked
 
 
-def _multiply_unpacked(layer: Any, remove_weight: bool) -> None:
-    from torch.nn.functional import linear
+_FEW_ROWS = 256
+"""From so many on, both ways round took one time (MKL on two AVX2 cores, shapes of a 0.5B model)."""
 
-    layer.cpu_linear = linear
+
+def _multiply_unpacked(layer: Any, remove_weight: bool) -> None:
+    layer.cpu_linear = product
+
+
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What `torch.nn.functional.linear` gives, [tokens, out] of [tokens, in] and [out, in], sooner for a few rows in float32.
+
+    MKL takes the longer side first: with the 8 to 64 rows of a decoding step the weight times the rows takes half to a third of the time of
+    the rows times the weight. Prefill has rows enough, and bf16 goes by oneDNN.
+
+    >>> product(torch.ones(2, 3), torch.eye(3)).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+    if rows.ndim != 2 or not 1 < len(rows) < _FEW_ROWS or rows.dtype != torch.float32:
+        return torch.nn.functional.linear(rows, weight, bias)
+    turned = weight @ rows.t() if bias is None else torch.addmm(bias[:, None], weight, rows.t())
+    return turned.t().contiguous()  # vLLM's own operations read row after row
