@@ -104,7 +104,7 @@ def line(way: str, calls: Sequence[tuple[Result, int]], points: Sequence[float])
     read = [(result.value["usage"], count) for result, count in calls if isinstance(result, Ok)]
     verdicts, wanted = sum(count for _, count in read), sum(count for _, count in calls)
     asked, said = (sum(usage.get(f"{kind}_tokens", 0) for usage, _ in read) / max(1, verdicts) for kind in ("prompt", "completion"))
-    return f"| {way} | {len(calls)} | {verdicts} of {wanted} | {asked:.0f} + {said:.0f} | {fmean(points) if points else float('nan'):.2f} |"
+    return f"| {way} | {len(calls)} | {verdicts} of {wanted} | {asked:.0f} + {said:.0f} | {f'{fmean(points):.2f}' if points else '-'} |"
 
 
 def work(args: argparse.Namespace) -> int:

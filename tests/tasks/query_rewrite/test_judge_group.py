@@ -89,6 +89,15 @@ def test_a_rewrite_too_few_too_many_or_out_of_form_costs_the_group_its_verdicts(
     assert values[0] > 0 > values[1], "by retrieval and win alone, the same formula for both"
 
 
+def test_the_list_without_its_key_is_as_clear_and_as_strictly_read():
+    each = [{"编号": number, "综合得分": number, "评分理由": "理"} for number in (2, 1)]
+    told = judge.read_group(2, json.dumps({"评分": each}))
+    assert judge.read_group(2, f"```json\n{json.dumps(each)}\n```") == told
+    for count, bare in ((3, each), (1, each), (2, each[:1]), (2, []), (2, [each]), (2, [each[0], each[0]])):
+        with pytest.raises(ValueError, match=r"judged where|评分"):
+            judge.read_group(count, json.dumps(bare))
+
+
 def test_the_order_is_drawn_so_that_a_judge_that_likes_the_first_place_favours_no_rewrite(judging, services, batch):
     """A bias for the first place, and noise: what is planted in the rewrites comes out, their place in the group does not."""
     noise = random.Random(0)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from overtake.reading.verdicts import Text, read_object
 from overtake.reading.verdicts import Verdict as Strict
@@ -26,6 +26,12 @@ class _Numbered(_Answer):
 
 class _Answers(Strict):
     each: Annotated[list[_Numbered], Field(alias="评分")]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keyed(cls, said: Any) -> Any:
+        # A 0.5B left the one key out in 12 groups of 12, and what it says of whom is as clear.
+        return {"评分": said} if isinstance(said, list) else said
 
 
 class Verdict(NamedTuple):
@@ -50,7 +56,7 @@ def read_verdict(text: str) -> dict[str, Any]:
 def read_group(count: int, text: str) -> dict[str, Any]:
     """{"each": [{"score", "reason"}, ...]} of a judge's words, in the order in which the rewrites were shown.
 
-    Raises ValueError for anything else than one strict object with each of `count` rewrites once.
+    Raises ValueError for anything else than one strict object, or its list alone, with each of `count` rewrites once.
 
     >>> read_group(2, '{"评分": [{"编号": 2, "综合得分": 1, "评分理由": "b"}, {"编号": 1, "综合得分": 4, "评分理由": "a"}]}')["each"][0]
     {'score': 4.0, 'reason': 'a'}
