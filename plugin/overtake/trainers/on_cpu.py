@@ -39,8 +39,8 @@ def keep_weights_for_sync() -> None:
         utils.dispatch_cpu_unquantized_gemm = _multiply_unpacked
 
 
-_FEW_ROWS = 256
-"""From so many on, both ways round took one time (MKL on two AVX2 cores, shapes of a 0.5B model)."""
+_FEW_ROWS = 128
+"""From so many on, both ways round took one time (benchmarks/bench_on_cpu.py: MKL on two AVX2 cores, shapes of a 0.5B model)."""
 
 
 def _multiply_unpacked(layer: Any, remove_weight: bool) -> None:
@@ -50,8 +50,8 @@ def _multiply_unpacked(layer: Any, remove_weight: bool) -> None:
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """What `torch.nn.functional.linear` gives, [tokens, out] of [tokens, in] and [out, in], sooner for a few rows in float32.
 
-    MKL takes the longer side first: with the 8 to 64 rows of a decoding step the weight times the rows takes half to a third of the time of
-    the rows times the weight. Prefill has rows enough, and bf16 goes by oneDNN.
+    With the 8 to 32 rows of a decoding step MKL takes two thirds of the time for the weight times the rows. Prefill has rows enough, and bf16
+    goes by oneDNN.
 
     >>> product(torch.ones(2, 3), torch.eye(3)).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
