@@ -48,10 +48,10 @@ def _multiply_unpacked(layer: Any, remove_weight: bool) -> None:
 
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What `torch.nn.functional.linear` gives, [tokens, out] of [tokens, in] and [out, in], sooner for a few rows in float32.
+    """Return what `torch.nn.functional.linear` gives, [tokens, out] of [tokens, in] and [out, in], sooner for a few rows in float32.
 
-    With the 8 to 32 rows of a decoding step MKL takes two thirds of the time for the weight times the rows. Prefill has rows enough, and bf16
-    goes by oneDNN.
+    With the 8 to 32 rows of a decoding step MKL takes two thirds of the time for the weight times the rows. Prefill has rows enough, and
+    bf16 goes by oneDNN.
 
     >>> product(torch.ones(2, 3), torch.eye(3)).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
