@@ -2,7 +2,7 @@
 
     python benchmarks/bench_judge_group.py output/query_rewrite/grpo/trace.jsonl output/query_rewrite/data/rl_train.jsonl --questions 30
 
-The judge is the one of the settings (OVERTAKE_JUDGE_*, else the teacher). Of questions spread over the trace the last group is taken, its
+The judge is the one of the settings (OVERTAKE_JUDGE_*, else the teacher). Of questions spread over the data the last group is taken, its
 distinct rewrites and the teacher's (`OVERTAKE_JUDGE_GROUP=1` asks so). Agreement: of each two rewrites of a question that single calls give
 different points, the share that the one call orders alike (equal points there count half), the mean over questions with a bootstrap
 interval. What was answered is kept in OVERTAKE_CACHE_DIR: the same command goes on after an interruption. Exit code 0 measured, 2 not.
@@ -10,8 +10,8 @@ interval. What was answered is kept in OVERTAKE_CACHE_DIR: the same command goes
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -19,13 +19,12 @@ from typing import NamedTuple
 from overtake import cli
 from overtake.data.tables import BadInput, read_rows
 from overtake.doctor.attacks import spread
-from overtake.evaluation.statistics import bootstrap_mean
+from overtake.evaluation.statistics import bootstrap_mean, wins
 from overtake.remote import chat
-from overtake.remote.gateway import Call, Failed, Ok, Result
+from overtake.remote.gateway import Call, Ok, Result
 from overtake.tasks.query_rewrite import rescore
 from overtake.tasks.query_rewrite.judge import group_call, judge_call, judge_gateway, shown_order
 from overtake.tasks.query_rewrite.rows import RewriteRow
-from tqdm import tqdm
 
 
 class Group(NamedTuple):
@@ -37,20 +36,22 @@ class Group(NamedTuple):
 
 def groups(trace: Path, data: Path) -> list[Group]:
     """The last group of each question that a run trained on. Raises BadInput for files that do not belong together."""
-    rows = {row.query_id: row for row in map(RewriteRow.from_columns, read_rows(data, required=["rag_query_id", "rag_query"]))}
-    last: dict[str, tuple[int, list[str]]] = {}
+    cells = read_rows(data, required=["rag_query_id", "rag_query"])
+    try:
+        rows = list(map(RewriteRow.from_columns, cells))
+    except ValueError as error:
+        raise BadInput(f"{data}: {error}") from None
+    by_question = defaultdict(list)
     for sample in rescore.read(trace).samples:
-        if sample["mode"] != "train" or not sample["rewrite"]:
-            continue
-        step, rewrites = last.get(sample["query_id"], (sample["step"], []))
-        kept = rewrites if step == sample["step"] else []
-        last[sample["query_id"]] = (sample["step"], [*kept, sample["rewrite"]])
-    found = [
-        Group(rows[query_id], shown_order(rows[query_id].query, [rows[query_id].teacher_rewrite, *rewrites]))
-        for query_id, (_, rewrites) in last.items()
-        if query_id in rows and rows[query_id].teacher_rewrite
-    ]
-    if not (found := [group for group in found if len(group.shown) > 1]):
+        if sample["mode"] == "train" and sample.get("rewrite"):
+            by_question[sample["query_id"]].append(sample)
+    found = []
+    for row in rows:
+        samples = by_question[row.query_id]
+        rewrites = {sample["rewrite"] for sample in samples if sample["step"] == samples[-1]["step"]}  # a trace is in the order of steps
+        if row.teacher_rewrite and rewrites - {row.teacher_rewrite}:
+            found.append(Group(row, shown_order(row.query, [row.teacher_rewrite, *rewrites])))
+    if not found:
         raise BadInput(f"{data} holds no teacher's rewrite of a question in {trace}: name the rl_train.jsonl that the run trained on")
     return found
 
@@ -61,12 +62,9 @@ def agreement(single: Sequence[float], together: Sequence[float]) -> float | Non
     >>> agreement([1, 3, 5], [2, 2, 4]), agreement([5, 5], [1, 2])
     (0.8333333333333334, None)
     """
-    pairs = [(first, second) for first, second in combinations(range(len(single)), 2) if single[first] != single[second]]
-    alike = [
-        0.5 if together[first] == together[second] else float((single[first] < single[second]) == (together[first] < together[second]))
-        for first, second in pairs
-    ]
-    return fmean(alike) if alike else None
+    places = range(len(single))
+    better_first = [(together[better], together[worse]) for better in places for worse in places if single[better] > single[worse]]
+    return fmean(wins(better_first)) if better_first else None
 
 
 class Judged(NamedTuple):
@@ -85,17 +83,12 @@ class Judged(NamedTuple):
 
 def judged(asked: Sequence[Group]) -> list[Judged]:
     """Ask both ways. Raises Abort for a judge that is down."""
-    to, gateway = chat.endpoint("judge"), judge_gateway()
+    to = chat.endpoint("judge")
     calls: list[Call] = []
     for row, shown in asked:
         calls += [judge_call(row.query, text, row.profile, row.history, to) for text in shown]
         calls.append(group_call(row.query, shown, row.profile, row.history, to))
-    cli.probe(gateway, calls[0])
-    with tqdm(total=len(calls), desc="judge", file=sys.stderr) as bar:
-        results: list[Result] = gateway.submit(calls, on_result=lambda *_: bar.update()).result()
-    if (down := [result for result in results if isinstance(result, Failed) and result.outage]) and len(down) > len(results) / 2:
-        raise cli.Abort(f"{len(down)} of {len(results)} calls failed: {down[-1].reason}; see to the judge, then run the same command again")
-    each = iter(results)
+    each = iter(cli.ask_regardless(judge_gateway(), calls, "judge"))
     return [Judged([next(each) for _ in shown], next(each)) for _, shown in asked]
 
 

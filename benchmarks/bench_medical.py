@@ -22,16 +22,14 @@ from typing import NamedTuple
 from overtake import cli
 from overtake.data.tables import BadInput
 from overtake.doctor.attacks import spread
-from overtake.evaluation.statistics import bootstrap_mean
+from overtake.evaluation.statistics import bootstrap_mean, wins
 from overtake.remote import chat
-from overtake.remote.gateway import Failed, Ok, Result
+from overtake.remote.gateway import Ok
 from overtake.tasks.medical import book
 from overtake.tasks.medical import rows as medical
 from overtake.tasks.medical.judge import CRITERIA, MedicalVerdict, medical_judge_call, medical_verdict
-from overtake.tasks.medical.judge_worth import shares
 from overtake.tasks.medical.rewards.medical_rules import score
 from overtake.tasks.medical.rows import Item, MedicalRow
-from tqdm import tqdm
 
 FILES = {"LLMEval-Med": "llmeval_checklists_zh.jsonl", "HealthBench": "healthbench_104_en.jsonl"}
 REFERENCE = "reference"
@@ -81,15 +79,8 @@ def by_judge(rows: Sequence[Answers], name: str, concurrency: int | None) -> lis
     asked = [(row.item, text) for row in rows for text in row.texts.values()]
     rubric_rows = [MedicalRow("", item.question, "", "", (), criteria=item.criteria, history=item.history) for item, _ in asked]
     calls = [medical_judge_call(row, text, to) for row, (_, text) in zip(rubric_rows, asked, strict=True)]
-    if not calls:
-        return []
-    cli.probe(gateway, calls[0])
-    with tqdm(total=len(calls), desc=name, file=sys.stderr) as bar:
-        # All of them, however many fail: a judge that answers out of form half of the time is what is to be measured.
-        results: list[Result] = gateway.submit(calls, on_result=lambda *_: bar.update()).result()
-    if (down := [result for result in results if isinstance(result, Failed) and result.outage]) and len(down) > len(results) / 2:
-        raise cli.Abort(f"{len(down)} of {len(results)} calls failed: {down[-1].reason}; see to the judge, then run the same command again")
-    verdicts = iter(results)
+    # A judge that answers out of form half of the time is what is to be measured.
+    verdicts = iter(cli.ask_regardless(gateway, calls, name))
     return [
         {kind: medical_verdict(result.value, row.item.criteria) for kind in row.texts if isinstance(result := next(verdicts), Ok)}
         for row in rows
@@ -106,7 +97,7 @@ def table(name: str, points: Sequence[dict[str, float]], who: str, met: Sequence
             continue
         both = [(of_row[REFERENCE], of_row[kind]) for of_row in met if REFERENCE in of_row and kind in of_row]
         means, met_means = (" / ".join(f"{fmean(side):.3f}" for side in zip(*of, strict=True)) if of else "" for of in (pairs, both))
-        lines.append(f"| {name} | {who} | {kind} | {len(pairs)} | {bootstrap_mean(shares(pairs))} | {means} | {met_means} |")
+        lines.append(f"| {name} | {who} | {kind} | {len(pairs)} | {bootstrap_mean(wins(pairs))} | {means} | {met_means} |")
     return lines
 
 

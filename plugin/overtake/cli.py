@@ -101,6 +101,20 @@ def ask(gateway: Gateway, calls: Sequence[Call], label: str, on_result: Callable
         return results + few.result() + rest
 
 
+def ask_regardless(gateway: Gateway, calls: Sequence[Call], label: str) -> list[Result]:
+    """Run all calls with a progress bar, however many answers are unusable: where that is what is to be measured.
+
+    Raises Abort when the first finds the service dead or the key wrong, and when more than half of them find it down.
+    """
+    if calls:
+        probe(gateway, calls[0])
+    with tqdm(total=len(calls), desc=label, file=sys.stderr) as bar:
+        results = gateway.submit(calls, on_result=lambda *_: bar.update()).result()
+    if (down := [result for result in results if isinstance(result, Failed) and result.outage]) and len(down) > len(results) / 2:
+        raise Abort(f"{len(down)} of {len(results)} calls failed: {down[-1].reason}; see to the {gateway.service}, then start again")
+    return results
+
+
 def probe(gateway: Gateway, call: Call) -> None:
     """Raise Abort when the service is dead or refuses the key: asked before anything else is paid for."""
     _refuse_dead(gateway, gateway.run([call]))

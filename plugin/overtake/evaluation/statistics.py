@@ -27,6 +27,15 @@ class Interval:
         return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference shown"
 
 
+def wins(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    """Return 1 for each pair whose first has more, 0 where it has less, a half where both have the same: their mean is the AUC.
+
+    >>> wins([(2, 1), (1, 2), (1, 1)])
+    [1.0, 0.0, 0.5]
+    """
+    return [(first > second) + (first == second) / 2 for first, second in pairs]
+
+
 def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Interval:
     """The mean of `values` with its 95 % percentile bootstrap interval over 10,000 resamples of the rows (Efron 1979).
 

@@ -80,3 +80,13 @@ def test_data_of_another_run_is_refused(files, tmp_path, capsys):
     other.write_text(json.dumps(RewriteRow("q9", "问", "fivedoctors", teacher_rewrite="五").to_columns()))
     assert bench.main([files[0], str(other)]) == 2
     assert f"{other} holds no teacher's rewrite of a question in {files[0]}" in capsys.readouterr().err
+
+
+def test_a_row_out_of_form_and_another_tasks_trace_are_one_error(files, tmp_path, capsys):
+    row = RewriteRow("q1", "问", "fivedoctors", teacher_rewrite="五").to_columns() | {"rag_teacher_judge": "much"}
+    (tmp_path / "odd.jsonl").write_text(json.dumps(row))
+    assert bench.main([files[0], str(tmp_path / "odd.jsonl")]) == 2
+    assert "odd.jsonl: rag_teacher_judge of 'q1' is 'much'" in capsys.readouterr().err
+    (tmp_path / "finance.jsonl").write_text('{"run": "r"}\n{"run": "r", "step": 1, "mode": "train", "sample": 0}\n')
+    assert bench.main([str(tmp_path / "finance.jsonl"), files[1]]) == 2
+    assert "holds no teacher's rewrite of a question in" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from overtake import cli
 from overtake.doctor.attacks import spread
 from overtake.doctor.findings import Finding
-from overtake.evaluation.statistics import bootstrap_mean
+from overtake.evaluation.statistics import bootstrap_mean, wins
 from overtake.remote import chat
 from overtake.remote.gateway import Ok
 from overtake.task import Row
@@ -50,11 +50,6 @@ def pilot(rows: Sequence[Row], concurrency: int | None = None) -> Pilot:
     return Pilot([(own, other) for own, other in both if own is not None and other is not None], len(referenced))
 
 
-def shares(pairs: Sequence[tuple[float, float]]) -> list[float]:
-    """Return 1 for each pair whose first has more, 0 where it has less, a half where both have the same: their mean is the AUC."""
-    return [(first > second) + (first == second) / 2 for first, second in pairs]
-
-
 def faults(found: Pilot) -> list[str]:
     """Return what is wrong with a judge, in words; nothing for one that is worth its price, or that too little is known of.
 
@@ -72,7 +67,7 @@ def faults(found: Pilot) -> list[str]:
     values = [value for pair in found.pairs for value in pair]
     if len(set(values)) == 1:
         return [f"all {len(values)} verdicts are {values[0]:.2f}"]
-    auc = bootstrap_mean(shares(found.pairs))
+    auc = bootstrap_mean(wins(found.pairs))
     if auc.low <= 0.5:
         return [f"it prefers a row's reference to another row's answer in {auc} of {len(found.pairs)} pairs, where 0.5 is chance"]
     return []
@@ -90,7 +85,7 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
     if found.rows < FEWEST:
         remedy = f"give {FEWEST} rows with references, or see yourself what it says: tools/judge.py --task medical"
         return [Finding("warning", "judge's worth", f"{found.rows} rows have a reference: too few to tell", remedy)]
-    auc = bootstrap_mean(shares(found.pairs))
+    auc = bootstrap_mean(wins(found.pairs))
     return [
         Finding("ok", "judge's worth", f"{model} prefers a row's reference to another row's answer in {auc} of {len(found.pairs)} pairs")
     ]
