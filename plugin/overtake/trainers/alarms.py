@@ -14,7 +14,7 @@
 | teacher    | the KL from the teacher, mean of 20, is not 5 % lower than the mean of the first 20, and over 0.05 nats a token;  |
 |            | told from the 40th step on, and again where it has fallen and come back                                           |
 | off_policy | the k3 estimate of the KL from what wrote to what trains, mean of 10, is over 0.02 and over four times that of    |
-|            | the first 10, or over 0.1 from the first 10 on: top-p 0.9 alone makes 0.005, bf16 0.001, an update less           |
+|            | the first 10, or over 0.1 from the first 10 on: top-p 0.9 alone makes 0.005; 15 steps of a 0.5B in float32 read 0 |
 | entropy    | the entropy of a token, mean of 10, is under a tenth of the first 10's: one answer to every question              |
 
 What is said of samples is logged with a rollout, and counted there: PPO has one in a round of many updates, GRPO one in each step. In the
