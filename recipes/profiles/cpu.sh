@@ -3,7 +3,7 @@
 # Run where: in the tests, every recipe, and in the quickstart; two CPU cores.
 DEFAULT_MODEL=Qwen/Qwen2.5-0.5B-Instruct
 # vLLM would leave a core to its scheduler, half of two. GiB for its cache, which would otherwise take half of the memory.
-RUN_ENV=(CUDA_VISIBLE_DEVICES= ACCELERATE_USE_CPU=true VLLM_PLUGINS=none VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1)
+RUN_ENV=(CUDA_VISIBLE_DEVICES= ACCELERATE_USE_CPU=true VLLM_PLUGINS=overtake_on_cpu VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1)
 # bf16 where the processor has units for it: 1.7 times as fast, and half of the memory. Elsewhere it is only emulated, as fp16 is anywhere.
 if ! dry && lscpu 2>/dev/null | grep -qE 'avx512_bf16|amx_bf16'; then precision=bfloat16; else precision=float32; fi
 # All weights of a model in bf16 would lose small updates, adapters stay in fp32. transformers takes bf16 for a GPU's unless it is told.

@@ -1,4 +1,7 @@
-"""On a CPU the ranks of a DeepSpeed run find each other, and vLLM keeps weights that can be renewed; with a GPU nothing changes."""
+"""On a CPU the ranks of a DeepSpeed run find each other, and vLLM keeps weights that can be renewed and sorts no vocabulary; with a GPU nothing changes."""
+
+from functools import partial
+from importlib.metadata import entry_points
 
 import pytest
 import torch
@@ -83,10 +86,52 @@ def test_a_few_rows_are_multiplied_the_other_way_round_to_the_same_end(dtype, ro
     assert found.is_contiguous()
 
 
-def test_with_a_gpu_vllm_is_left_alone(dispatch, monkeypatch):
+@pytest.fixture
+def sampler(monkeypatch):
+    """vLLM's module with the function that cuts nuclei out, as it was before the test."""
+    from vllm.v1.sample.ops import topk_topp_sampler
+
+    monkeypatch.setattr(topk_topp_sampler, "apply_top_k_top_p_pytorch", topk_topp_sampler.apply_top_k_top_p_pytorch)
+    return topk_topp_sampler
+
+
+@pytest.mark.parametrize("k", [None, [3000, 3000, 3000, 3000], [20, 3000, 2000, 1]])
+@pytest.mark.parametrize("p", [[0.9, 0.95, 0.5, 1.0], [0.01, 0.3, 0.999, 0.7]])
+@pytest.mark.parametrize("spread", [0.0001, 1.0, 10.0])
+def test_a_nucleus_is_the_one_that_vllm_sorts_for(sampler, spread, p, k):
+    """Of flat distributions, whose nucleus is larger than the likeliest that are looked at, as of steep ones."""
+    torch.manual_seed(0)
+    logits = torch.stack([torch.randperm(3000) for _ in range(4)]) * spread / 100
+    k, p = k if k is None else torch.tensor(k), torch.tensor(p)
+    wanted = sampler.apply_top_k_top_p_pytorch(logits.clone(), k, p, allow_cpu_sync=True)
+    on_cpu.find_nuclei_unsorted()
+    found = sampler.apply_top_k_top_p(logits.clone(), k, p)
+    # At the edge either sum is rounded its own way: one token of a flat distribution, tokens of no weight in a steep one's tail.
+    other = (found != -torch.inf) != (wanted != -torch.inf)
+    assert ((other.sum(1) <= 1) | ((logits.softmax(1) * other).sum(1) < 1e-6)).all()
+    both = (found != -torch.inf) & (wanted != -torch.inf)
+    assert both.any(1).all() and torch.equal(found[both], logits[both])
+
+
+@pytest.mark.parametrize(("k", "p"), [(None, None), (torch.tensor([2]), None), (torch.tensor([2]), torch.tensor([0.9]))])
+def test_what_needs_no_nucleus_or_has_few_words_is_left_to_vllm(sampler, k, p):
+    on_cpu.find_nuclei_unsorted()
+    logits = torch.tensor([[0.0, 3.0, 1.0, 2.0]])
+    kept = sampler.apply_top_k_top_p(logits.clone(), k, p)[0] != -torch.inf
+    assert kept.tolist() == [k is None, True, k is None, True]
+
+
+def test_all_of_vllms_processes_find_nuclei_unsorted():
+    (plugin,) = entry_points(group="vllm.general_plugins", name="overtake_on_cpu")
+    assert plugin.load() is on_cpu.find_nuclei_unsorted
+
+
+def test_with_a_gpu_vllm_is_left_alone(dispatch, sampler, monkeypatch):
     from vllm.platforms import current_platform
 
     before = dispatch.dispatch_cpu_unquantized_gemm
     monkeypatch.setattr(type(current_platform), "is_cpu", lambda self: False)
     on_cpu.keep_weights_for_sync()
+    on_cpu.find_nuclei_unsorted()
     assert dispatch.dispatch_cpu_unquantized_gemm is before
+    assert not isinstance(sampler.apply_top_k_top_p_pytorch, partial)
