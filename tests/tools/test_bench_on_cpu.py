@@ -1,4 +1,4 @@
-"""bench_on_cpu.py prints a line for each number of rows, with a ratio; its command line has the exit codes of every tool."""
+"""bench_on_cpu.py prints a line for each part and number of rows, with a ratio; its command line has the exit codes of every tool."""
 
 import importlib.util
 import re
@@ -19,11 +19,12 @@ def small(monkeypatch):
         monkeypatch.setattr(bench, name, value)
 
 
-def test_every_number_of_rows_has_both_ways_and_a_ratio(small, capsys):
+def test_every_part_and_number_of_rows_has_both_ways_and_a_ratio(small, capsys):
     assert [len(bench.weights()), bench.weights()[0].shape] == [9, (12, 8)]
     assert bench.main(["--rows", "1", "8", "--rounds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()[2:]
-    assert [re.fullmatch(r"\| (\d+) \| .+ \| .+ \| \d+\.\d\d \|", line)[1] for line in lines] == ["1", "8"]
+    found = [re.fullmatch(r"\| ([a-z-]+ \| \d+) \| .+ \| .+ \| \d+\.\d\d \|", line)[1] for line in lines]
+    assert found == ["products | 1", "products | 8", "top-p | 1", "top-p | 8"]
 
 
 def test_no_rows_are_refused(capsys):

@@ -1,4 +1,4 @@
-"""On a CPU the ranks of a DeepSpeed run find each other, and vLLM keeps weights that can be renewed and sorts no vocabulary; with a GPU nothing changes."""
+"""On a CPU DeepSpeed's ranks meet, vLLM's weights can be renewed and its nuclei are found unsorted; with a GPU nothing changes."""
 
 from functools import partial
 from importlib.metadata import entry_points

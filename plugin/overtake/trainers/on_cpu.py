@@ -82,7 +82,7 @@ _LIKELIEST = 1024
 
 
 def nuclei(by_sorting: Callable[..., Tensor], logits: Tensor, k: Tensor | None, p: Tensor | None, allow_cpu_sync: bool = False) -> Tensor:
-    """Return what vLLM's `apply_top_k_top_p_pytorch` (`by_sorting`) gives: [rows, words], -inf for what is not in a row's top k and nucleus.
+    """Return what vLLM's `apply_top_k_top_p_pytorch` (`by_sorting`) gives: the logits, -inf for what is not in a row's top k and nucleus.
 
     logits: [rows, words]; k: [rows], words for no limit; p: [rows]. A token is in the nucleus while the likelier ones hold less than p
     (Holtzman et al. 2020, arXiv 1904.09751). Of tokens equally likely at its edge either way may keep another one.
