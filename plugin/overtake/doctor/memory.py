@@ -137,7 +137,10 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
     rows, rank = command.number("per_device_train_batch_size", 1), command.number("lora_rank", 8)
     prompt = command.number("max_length", 2048)
     answer = command.number("max_completion_length", 512) if command.rl else min(_SFT_ANSWER, prompt)
-    tokens = rows * (prompt + answer if command.rl else prompt)
+    on_cpu = not command.environment.get("CUDA_VISIBLE_DEVICES", "all")
+    # On a card each completion counts with its prompt, as where it must be computed so; what refuses a run there is not to be too low.
+    prompts = max(1, rows / _sharing(command)) if on_cpu else rows
+    tokens = prompts * prompt + (rows * answer if command.rl else 0)
     layer = tokens * (8 * policy.intermediate + 12 * policy.hidden) * 2
     checkpointing = command.get("gradient_checkpointing", "true") != "false"
     weights = policy.weights * (trained if full else 2 / shards)
@@ -172,9 +175,10 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
     aside = command.get("offload_model") == "true"
     engine = _VLLM_OWN + (0 if aside else training["weights"] + training.get("LoRA", 0.0) + beside / 1e9)
     sampling = engine + command.number("vllm_gpu_memory_utilization", 0.9) * card if vllm else 0.0
-    if not command.environment.get("CUDA_VISIBLE_DEVICES", "all"):
-        scale = 2.0  # float32
-        return Need({}, 0.0, scale * sum(size for name, size in training.items() if "CUDA" not in name) + 1)
+    if on_cpu:
+        wider = 1 if command.get("torch_dtype") == "bfloat16" else 2
+        beside_it = policy.weights * 2 * wider + 2**30 * float(command.environment.get("VLLM_CPU_KVCACHE_SPACE", 1)) if vllm else 0.0
+        return Need({}, 0.0, wider * sum(size for name, size in training.items() if "CUDA" not in name) + beside_it / 1e9 + 1)
     moving = 0.0
     if zero3 and command.get("use_vllm") == "true":
         gathered = policy.weights * 2 / 1e9 / command.number("move_model_batches", 1)
@@ -184,6 +188,12 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
     if teacher and command.get("offload_teacher_model") == "true":
         host = max(host, _PROCESSES) + teacher.weights * 2 / 1e9
     return Need(training, sampling, host, moving)
+
+
+def _sharing(command: Command) -> float:
+    """Completions that share one computed prompt."""
+    once = command.environment.get("OVERTAKE_PROMPT_ONCE", os.environ.get("OVERTAKE_PROMPT_ONCE", "1")) != "0"
+    return command.number("num_generations", 8) if command.rl == "grpo" and once else 1
 
 
 def cache(command: Command, policy: Shape, card: float) -> Cache | None:
