@@ -106,6 +106,8 @@ class Reward:
     """The services that it asks."""
     judged: str = "judge_share"
     """The setting that holds the share of samples that the judge scores."""
+    judged_by: str = ""
+    """The column without whose value the judge is not asked about a row; "" where it is asked about any."""
     judge_weight: str = ""
     """A setting that is 0 where the judge's part weighs nothing; "" for none."""
     judged_together: str = ""

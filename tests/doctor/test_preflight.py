@@ -120,6 +120,16 @@ def test_a_service_that_the_rewards_ask_must_be_set(run):
     assert "OVERTAKE_JUDGE_SHARE=0" in only(found, "judge").remedy
 
 
+def test_rows_that_the_teacher_has_no_verdict_on_are_not_judged_and_need_no_judge(run, tmp_path):
+    asks = {"reward_funcs": "rag_competition teacher_judge", "dataset": str(tmp_path / "judged.jsonl")}
+    for verdict, missed, verdicts in (("", 0, "0 verdicts"), ("4.5", 1, "77 verdicts"), (0, 1, "77 verdicts")):
+        # 64 rows x 8, 0.3 of them; half of the rows have a verdict.
+        write(tmp_path / "judged.jsonl", rows(32, rag_teacher_judge="") + rows(32, start=100, rag_teacher_judge=verdict))
+        found = run(**asks, num_train_epochs=1)
+        assert len([one for one in found if one.what == "judge"]) == missed
+        assert f"512 retrievals, {verdicts}" in forecast(found).value
+
+
 @pytest.mark.parametrize(
     ("reward", "setting"),
     [

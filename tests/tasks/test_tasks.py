@@ -33,7 +33,7 @@ def test_all_that_a_task_names_is_there(task: Task):
     assert (ROOT / f"recipes/{task.recipe}.sh").is_file()
     assert not task.attacks.sample or (ROOT / "datasets" / task.attacks.sample).is_file()
     assert {name for reward in task.rewards for name in (reward.judged, reward.judge_weight) if name} <= set(settings.model().model_fields)
-    assert all(reward.once in ("", *reward.columns) for reward in task.rewards)
+    assert all({reward.once, reward.judged_by} <= {"", *reward.columns} for reward in task.rewards)
 
 
 @each_task

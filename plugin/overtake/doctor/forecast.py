@@ -6,6 +6,7 @@ from typing import NamedTuple
 from overtake import settings
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding
+from overtake.doctor.rows import Rows, judged
 from overtake.settings import SettingsError
 from overtake.task import Reward
 
@@ -26,31 +27,34 @@ class Asked(NamedTuple):
     """Completions, and with others the teacher's answer, that a call judges."""
 
 
-def asked(command: Command, rows: int, rewards: Sequence[Reward]) -> Asked:
-    """Count a run of GRPO or PPO over so many rows. Raises BadInput for a flag that is no number."""
+def asked(command: Command, rows: int, rewards: Sequence[Reward], train: Rows | None = None) -> Asked:
+    """Count a run of GRPO or PPO over so many rows; `train`: they themselves, if known, for not each may be judged.
+
+    Raises BadInput for a flag that is no number.
+    """
     group = int(command.number("num_generations", 8)) if command.rl == "grpo" else 1
     completions = int(rows * group * command.number("num_train_epochs", 3))
     if (steps := int(command.number("max_steps", -1))) > 0:
         update = command.number("per_device_train_batch_size", 1) * command.number("gradient_accumulation_steps", 1) * command.processes
         completions = min(completions, int(steps * update)) if rows else int(steps * update)
-    judged = {
-        reward.judged
+    shares = (
+        float(settings.value(reward.judged)) * judged(reward, train or [])
         for reward in rewards
         if "judge" in reward.asks and not (reward.judge_weight and not settings.value(reward.judge_weight))
-    }
-    share = max((float(settings.value(name)) for name in judged), default=0.0)
+    )
+    share = max(shares, default=0.0)
     retrievals = completions if any("retrieval" in reward.asks for reward in rewards) else 0
     together = group > 1 and any(reward.judged_together and settings.value(reward.judged_together) for reward in rewards)
     return Asked(completions, retrievals, round(completions * share / (group if together else 1)), group + 1 if together else 1)
 
 
-def findings(command: Command, rows: int, known_rewards: Mapping[str, Reward]) -> Iterator[Finding]:
+def findings(command: Command, rows: int, known_rewards: Mapping[str, Reward], train: Rows) -> Iterator[Finding]:
     """Forecast what the run will ask for and cost, beside the budget; nothing for a run whose rewards ask nobody."""
     rewards = [known_rewards[name] for name in command.flags.get("reward_funcs", []) if name in known_rewards]
     if not command.rl or not any(reward.asks for reward in rewards):
         return
     try:
-        count = asked(command, rows, rewards)
+        count = asked(command, rows, rewards, train)
         price, usd = cost(count.verdicts, count.together)
         budget = settings.load().budget_hard
     except SettingsError:

@@ -36,13 +36,13 @@ def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]
     except (ValueError, OSError) as error:
         return [Finding("error", "rows", " ".join(str(error).split()), "correct the file: one JSON object a line, or a table")]
     checks: list[Callable[[], Iterable[Finding]]] = [
-        partial(_settings, command, environment, known_rewards),
+        partial(_settings, command, environment, known_rewards, train),
         partial(_keys, command, environment),
         partial(_plugins, command),
         partial(_adapters, command),
         partial(teacher.findings, command, [*train, *held_out]),
         partial(_batches, command, rows.count(command)),
-        partial(forecast.findings, command, rows.count(command), known_rewards),
+        partial(forecast.findings, command, rows.count(command), known_rewards, train),
         partial(_memory, command),
         partial(_disk, command),
         partial(_ports, command),
@@ -58,7 +58,7 @@ def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]
 # ---------------------------------------------------------------- settings and keys
 
 
-def _settings(command: Command, environment: Mapping[str, str], known_rewards: Mapping[str, Reward]) -> Iterator[Finding]:
+def _settings(command: Command, environment: Mapping[str, str], known_rewards: Mapping[str, Reward], train: rows.Rows) -> Iterator[Finding]:
     config = environment.get("OVERTAKE_CONFIG", "")
     if config and Path(config).is_file():
         try:
@@ -79,15 +79,16 @@ def _settings(command: Command, environment: Mapping[str, str], known_rewards: M
     if not loaded.rag_url and (needing := [reward.name for reward in rewards if "retrieval" in reward.asks]):
         remedy = "export OVERTAKE_RAG_URL, or start ours: bash recipes/serve_rag.sh"
         yield Finding("error", "RAG service", f"none is set, and {', '.join(needing)} asks it", remedy)
-    judged = [reward for reward in rewards if asks_judge(reward)]
+    judged = [reward for reward in rewards if asks_judge(reward, train)]
     if judged and not (loaded.judge_base_url or loaded.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
         remedy = f"export OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY (the judge's own where it has one), or {without_judge(judged)}"
         yield Finding("error", "judge", f"no endpoint is set, and {', '.join(reward.name for reward in judged)} asks it", remedy)
 
 
-def asks_judge(reward: Reward) -> bool:
-    """Say whether the settings let a reward ask the judge."""
-    return "judge" in reward.asks and all(settings.value(name) for name in (reward.judged, reward.judge_weight) if name)
+def asks_judge(reward: Reward, of_run: rows.Rows) -> bool:
+    """Say whether the settings and the rows let a reward ask the judge."""
+    wanted = "judge" in reward.asks and all(settings.value(name) for name in (reward.judged, reward.judge_weight) if name)
+    return wanted and rows.judged(reward, of_run) > 0
 
 
 def without_judge(rewards: Sequence[Reward]) -> str:
