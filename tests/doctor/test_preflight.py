@@ -330,6 +330,25 @@ def test_the_round_of_ppo_is_held_against_the_rows_that_are_asked_for(run, tmp_p
     assert all(one.level in (level, "ok") for one in found)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        # 64 rows x 3 epochs / (2 x 8) = 12 updates; GRPO makes 8 completions of each: 96.
+        ({"kind": "sft", "rlhf_type": None, "eval_steps": 100}, "every 100 updates, and the run has 12: only its end is kept"),
+        ({"kind": "sft", "rlhf_type": None, "eval_steps": 100, "max_steps": 27}, "every 100 updates, and the run has 27"),
+        ({"kind": "sft", "rlhf_type": None, "eval_steps": 12}, ""),
+        ({"kind": "sft", "rlhf_type": None, "eval_steps": 0.1}, ""),
+        ({"kind": "sft", "rlhf_type": None, "eval_steps": 100, "eval_strategy": "no"}, ""),
+        ({"eval_steps": 100}, "and the run has 96"),
+        ({"eval_steps": 50}, ""),
+        ({"eval_steps": 100, "rlhf_type": "ppo"}, ""),
+    ],
+)
+def test_a_run_too_short_for_its_evaluations_is_named(run, changes, said):
+    found = run(per_device_train_batch_size=2, gradient_accumulation_steps=8, **changes)
+    assert [said in one.value and "--eval_steps 0.1" in one.remedy for one in found if one.what == "evaluation"] == [True] * bool(said)
+
+
 def forecast(found):
     [one] = [one for one in found if one.what == "forecast"]
     return one

@@ -4,6 +4,7 @@ alone is asked, for one that tells no log-probabilities would end the run after 
 
 import ast
 import json
+import math
 import os
 import re
 import shutil
@@ -42,6 +43,7 @@ def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]
         partial(_adapters, command),
         partial(teacher.findings, command, [*train, *held_out]),
         partial(_batches, command, rows.count(command)),
+        partial(_rhythm, command, rows.count(command)),
         partial(forecast.findings, command, rows.count(command), known_rewards, train),
         partial(_memory, command),
         partial(_disk, command),
@@ -196,6 +198,19 @@ def _batches(command: Command, rows: int) -> Iterator[Finding]:
             remedy = "nothing, for a trial; else give more rows"
             yield Finding("warning", "batch", f"{rows} rows do not fill a round of {update * parts}: it will be {update * fitting}", remedy)
     yield Finding("ok", "batch", f"{update} samples an update, {rows or 'unknown'} rows")
+
+
+def _rhythm(command: Command, rows: int) -> Iterator[Finding]:
+    every, steps = command.number("eval_steps", 0), int(command.number("max_steps", -1))
+    # PPO says its own rounds when it starts.
+    if command.get("eval_strategy") != "steps" or every < 1 or command.rl == "ppo" or not (rows or steps > 0):
+        return
+    group = command.number("num_generations", 8) if command.rl else 1
+    update = command.number("per_device_train_batch_size", 1) * command.number("gradient_accumulation_steps", 1) * command.processes
+    updates = steps if steps > 0 else math.ceil(rows * group * command.number("num_train_epochs", 3) / update)
+    if updates < every:
+        remedy = "add --eval_steps 0.1 --save_steps 0.1: ten times in the run, and the best checkpoint is kept"
+        yield Finding("warning", "evaluation", f"every {every:g} updates, and the run has {updates}: only its end is kept", remedy)
 
 
 def _memory(command: Command) -> Iterator[Finding]:
