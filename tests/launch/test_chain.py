@@ -1,6 +1,7 @@
 """The chains' options, quiet steps and the doctor before RL."""
 
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -71,6 +72,22 @@ def test_a_chain_reads_its_options_in_shell(tmp_path: Path) -> None:
     for name in "1234":
         (tmp_path / "out" / name).mkdir(parents=True)
     assert subprocess.run(["bash", "-c", leaves + "; forget_from b; ls $OUT"], capture_output=True, text=True, check=True).stdout == "1\n"
+
+
+def test_behind_its_installation_a_chain_starts_the_environments_python_and_no_shim(tmp_path: Path) -> None:
+    """pyenv's shim puts the folder of its own Python in front of PATH for all that it starts."""
+    (tmp_path / "recipes").mkdir()
+    for name in ("lib.sh", "chain.sh"):
+        shutil.copy(ROOT / "recipes" / name, tmp_path / "recipes")
+    for name, said in {"shims/python3.11": "the shim's", ".venv/bin/python3.11": "the environment's", "install.sh": "installed"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {said!r}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / ".venv/bin/activate").write_text(f"VIRTUAL_ENV={tmp_path}/.venv; PATH=$VIRTUAL_ENV/bin:$PATH\n")
+    script = f'CHAIN=my; source {tmp_path}/recipes/chain.sh; OUT={tmp_path}; "${{LAUNCH[@]}}"; enter; "${{LAUNCH[@]}}"'
+    environment = {"PATH": f"{tmp_path}/shims:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == ["the shim's", "installed", "the environment's"]
 
 
 def quiet(log: Path, *words: str) -> tuple[int, list[str]]:
