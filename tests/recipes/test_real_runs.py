@@ -163,6 +163,9 @@ GRPO = ["--max_steps", str(STEPS), "--save_steps", str(STEPS), "--eval_strategy"
 GRPO += ["--max_completion_length", "16", "--temperature", "1", "--top_p", "1"]
 GRPO += ["--learning_rate", "3e-2", "--warmup_ratio", "0", "--lr_scheduler_type", "constant"]
 GRPO += ["--external_plugins", str(ROOT / "plugin/register.py"), "even.py"]
+# Where the processor has bf16 the profile takes it, and equal would be equal to three digits only.
+PRECISE = ["--torch_dtype", "float32"]
+GRPO += [*PRECISE, "--bf16", "false"]
 
 
 def adapter(checkpoint: Path) -> dict[str, Any]:
@@ -308,7 +311,7 @@ def rollout_server(tiny: Path, sft: Path, environment: Any) -> Iterator[SimpleNa
     """rollout.sh as a program of its own over HTTP, STAND_IN in the place of NCCL; `flags` for its training, `log` when it has ended."""
     port, group = free_port(), free_port()
     env = environment(PROFILE="cpu-vllm", SFT_ADAPTER=sft, PORT=port, GROUP_PORT=group, VLLM_ENABLE_V1_MULTIPROCESSING=0)
-    words = ["bash", str(ROOT / "recipes/rollout.sh"), "--external_plugins", "stand_in.py"]
+    words = ["bash", str(ROOT / "recipes/rollout.sh"), "--external_plugins", "stand_in.py", *PRECISE]
     with (tiny / f"rollout-{port}.log").open("w") as file:
         server = subprocess.Popen(words, cwd=tiny, env=env, stdout=file, stderr=subprocess.STDOUT)
     flags = ["--vllm_mode", "server", "--vllm_server_host", "127.0.0.1", "--vllm_server_port", str(port)]
