@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from overtake import tasks
 from overtake.data.tables import BadInput
-from overtake.doctor import memory, plan
+from overtake.doctor import forecast, memory, plan
 from overtake.doctor.command import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,11 +48,11 @@ def test_lora_is_what_deepspeed_counts_for_so_many_weights(capsys):
 
 def test_steps_are_counted_as_each_trainer_does():
     sft = parse("NPROC_PER_NODE=4 swift sft --num_train_epochs 3 --per_device_train_batch_size 2 --gradient_accumulation_steps 8")
-    assert plan.updates(sft, 1000, 0)[0] == 3 * 16  # 64 rows a step, the last of a pass with fewer
+    assert forecast.updates(sft, 1000, 0)[0] == 3 * 16  # 64 rows a step, the last of a pass with fewer
     rl = "NPROC_PER_NODE=4 swift rlhf --rlhf_type {} --num_generations {} --num_train_epochs 10 --per_device_train_batch_size 4 "
     rl += "--gradient_accumulation_steps 4 --num_mini_batches 4 --num_ppo_epochs 4"
-    assert plan.updates(parse(rl.format("grpo", 8)), 1000, 80_000)[0] == 1250
-    steps, words = plan.updates(parse(rl.format("ppo", 1)), 1000, 10_000)
+    assert forecast.updates(parse(rl.format("grpo", 8)), 1000, 80_000)[0] == 1250
+    steps, words = forecast.updates(parse(rl.format("ppo", 1)), 1000, 10_000)
     assert steps == 40 * 16 and "40 rounds of 256, gone through 4 times" in words
 
 

@@ -342,10 +342,11 @@ def test_the_round_of_ppo_is_held_against_the_rows_that_are_asked_for(run, tmp_p
         ({"eval_steps": 100}, "and the run has 96"),
         ({"eval_steps": 50}, ""),
         ({"eval_steps": 100, "rlhf_type": "ppo"}, ""),
+        ({"eval_steps": 100, "gradient_accumulation_steps": 0}, ""),
     ],
 )
 def test_a_run_too_short_for_its_evaluations_is_named(run, changes, said):
-    found = run(per_device_train_batch_size=2, gradient_accumulation_steps=8, **changes)
+    found = run(**{"per_device_train_batch_size": 2, "gradient_accumulation_steps": 8} | changes)
     assert [said in one.value and "--eval_steps 0.1" in one.remedy for one in found if one.what == "evaluation"] == [True] * bool(said)
 
 

@@ -35,11 +35,19 @@ class Command(NamedTuple):
         """Name of the RL method, grpo or ppo; "" for another command."""
         return self.get("rlhf_type") if self.kind == "rlhf" else ""
 
+    def variable(self, name: str, default: str) -> str:
+        """A variable in front of the command, else of the environment that it will inherit."""
+        return self.environment.get(name, os.environ.get(name, default))
+
     @property
     def processes(self) -> int:
-        """Number of processes that train together, over all machines: by the command, else by the environment that it will inherit."""
-        inherited = {**os.environ, **self.environment}
-        return int(inherited.get("NPROC_PER_NODE", "1")) * int(inherited.get("NNODES", "1"))
+        """Number of processes that train together, over all machines."""
+        return int(self.variable("NPROC_PER_NODE", "1")) * int(self.variable("NNODES", "1"))
+
+    @property
+    def update(self) -> int:
+        """Number of samples of an update of the weights, all processes together. Raises BadInput for a flag that is no number."""
+        return int(self.number("per_device_train_batch_size", 1) * self.number("gradient_accumulation_steps", 1) * self.processes)
 
 
 def parse(text: str) -> Command:

@@ -1,12 +1,13 @@
 """What a run will ask for and cost, before it is paid: rows x epochs x completions x the judge's share x the price of a verdict."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from overtake import settings
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding
-from overtake.doctor.rows import Rows, judged
+from overtake.doctor.rows import Rows
 from overtake.settings import SettingsError
 from overtake.task import Reward
 
@@ -35,17 +36,49 @@ def asked(command: Command, rows: int, rewards: Sequence[Reward], train: Rows | 
     group = int(command.number("num_generations", 8)) if command.rl == "grpo" else 1
     completions = int(rows * group * command.number("num_train_epochs", 3))
     if (steps := int(command.number("max_steps", -1))) > 0:
-        update = command.number("per_device_train_batch_size", 1) * command.number("gradient_accumulation_steps", 1) * command.processes
-        completions = min(completions, int(steps * update)) if rows else int(steps * update)
-    shares = (
-        float(settings.value(reward.judged)) * judged(reward, train or [])
-        for reward in rewards
-        if "judge" in reward.asks and not (reward.judge_weight and not settings.value(reward.judge_weight))
-    )
-    share = max(shares, default=0.0)
+        completions = min(completions, steps * command.update) if rows else steps * command.update
+    share = max((judged(reward, train or []) for reward in rewards), default=0.0)
     retrievals = completions if any("retrieval" in reward.asks for reward in rewards) else 0
     together = group > 1 and any(reward.judged_together and settings.value(reward.judged_together) for reward in rewards)
     return Asked(completions, retrievals, round(completions * share / (group if together else 1)), group + 1 if together else 1)
+
+
+def updates(command: Command, rows: int, completions: int) -> tuple[int, str]:
+    """Return (updates of the weights, the arithmetic in words) of a run over so many rows; in RL of so many completions.
+
+    >>> from overtake.doctor.command import parse
+    >>> updates(parse("swift sft --num_train_epochs 3 --per_device_train_batch_size 2 --gradient_accumulation_steps 8"), 1000, 0)
+    (189, '3 epochs x 1,000 rows in batches of 16')
+    """
+    batch, epochs = command.update, command.number("num_train_epochs", 3)
+    plural = "s" * (epochs != 1)
+    if not command.rl:
+        if (most := int(command.number("max_steps", -1))) > 0:
+            return most, f"--max_steps {most} of {batch} rows"
+        return math.ceil(epochs * math.ceil(rows / batch)), f"{epochs:g} epoch{plural} x {rows:,} rows in batches of {batch}"
+    group = int(command.number("num_generations", 8))
+    words = f"{epochs:g} epoch{plural} x {rows:,} rows x {group} completions, {batch} an update"
+    if command.rl != "ppo":
+        return math.ceil(completions / batch), words
+    parts, passes = int(command.number("num_mini_batches", 1)), int(command.number("num_ppo_epochs", 4))
+    rounds = math.ceil(completions / (batch * parts))
+    return rounds * parts * passes, f"{words}: {rounds} rounds of {batch * parts}, gone through {passes} times"
+
+
+def judged(reward: Reward, train: Rows) -> float:
+    """Share of the completions on these rows that a reward asks the judge about: by its setting, its weight and the rows' own values.
+
+    Rows that are not there to tell, or lack the column, may be judged.
+
+    >>> reward = Reward("r", "", asks=("judge",), judged="", judged_by="points")
+    >>> judged(reward, [{"points": "0"}, {"points": ""}, {"points": None}, {"points": 3}]), judged(reward, [])
+    (0.5, 1.0)
+    """
+    if "judge" not in reward.asks or (reward.judge_weight and not settings.value(reward.judge_weight)):
+        return 0.0
+    told = [row[reward.judged_by] for row in train if reward.judged_by in row]
+    of_rows = sum(str("" if value is None else value).strip() != "" for value in told) / len(told) if told else 1.0
+    return of_rows * (float(settings.value(reward.judged)) if reward.judged else 1.0)
 
 
 def findings(command: Command, rows: int, known_rewards: Mapping[str, Reward], train: Rows) -> Iterator[Finding]:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from overtake.doctor import rows
+from overtake.doctor import forecast, rows
 from overtake.doctor.command import Command
 from overtake.doctor.findings import Finding
-from overtake.doctor.preflight import asks_judge, without_judge
+from overtake.doctor.preflight import without_judge
 from overtake.settings import SettingsError
 from overtake.task import Task
 
@@ -22,7 +22,7 @@ def services(command: Command, tasks: Sequence[Task], no_judge: bool = False) ->
         of_run = [reward for reward in task.rewards if reward.name in names]
         if task.attacks.services and any("retrieval" in reward.asks for reward in of_run):
             results += task.attacks.services(sides["dataset"])
-        judged = [reward for reward in of_run if asks_judge(reward, sides["dataset"])]
+        judged = [reward for reward in of_run if forecast.judged(reward, sides["dataset"])]
         if judged and not no_judge:
             results += _judge(task, without_judge(judged), sides["dataset"])
     questions, held_out = ([text for row in side if (text := rows.question(row, tasks))] for side in sides.values())

@@ -1,7 +1,6 @@
 """Estimate of the peak memory of a training run, part by part; all in GB of 10^9 bytes."""
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -192,7 +191,7 @@ def need(command: Command, policy: Shape, critic: Shape | None, card: float) -> 
 
 def _sharing(command: Command) -> float:
     """Completions that share one computed prompt."""
-    once = command.environment.get("OVERTAKE_PROMPT_ONCE", os.environ.get("OVERTAKE_PROMPT_ONCE", "1")) != "0"
+    once = command.variable("OVERTAKE_PROMPT_ONCE", "1") != "0"
     return command.number("num_generations", 8) if command.rl == "grpo" and once else 1
 
 
@@ -236,7 +235,7 @@ def report(command: Command, card: float) -> list[str]:
 
 def critic_of(command: Command, policy: Shape) -> Shape | None:
     """The sizes of PPO's critic: the one that OVERTAKE_CRITIC names, by the command or the environment, else the policy's own base."""
-    named = command.environment.get("OVERTAKE_CRITIC", os.environ.get("OVERTAKE_CRITIC", ""))
+    named = command.variable("OVERTAKE_CRITIC", "")
     return shape(named) if named else policy
 
 

@@ -1,7 +1,6 @@
 """The plan of a project before anything is rented: memory of each part, steps, calls, price and time of every recipe on given cards."""
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -193,7 +192,7 @@ def _stage(
         else:
             usd = teacher_calls * paid / 1000
             price = f" = about {usd:,.2f} USD at {paid / 1000:.5f} USD (as the ones in the ledger)"
-    steps, how_many = updates(command, rows, asked.completions)
+    steps, how_many = forecast.updates(command, rows, asked.completions)
     hours, time = _time(command, algorithm, rows, asked.completions, speed)
     rate = settings.load().gpu_hour_usd
     if hours is not None and rate:
@@ -222,29 +221,6 @@ def _stage(
         time=time,
         expected=task.expected.get(algorithm, "") or task.expected.get("rl" if command.rl else "sft", ""),
     )
-
-
-def updates(command: Command, rows: int, completions: int) -> tuple[int, str]:
-    """Return (updates of the weights, the arithmetic in words) of a run over so many rows; in RL of so many completions.
-
-    >>> from overtake.doctor.command import parse
-    >>> updates(parse("swift sft --num_train_epochs 3 --per_device_train_batch_size 2 --gradient_accumulation_steps 8"), 1000, 0)
-    (189, '3 epochs x 1,000 rows in batches of 16')
-    """
-    batch = int(command.number("per_device_train_batch_size", 1) * command.number("gradient_accumulation_steps", 1) * command.processes)
-    epochs = command.number("num_train_epochs", 3)
-    plural = "s" * (epochs != 1)
-    if not command.rl:
-        if (most := int(command.number("max_steps", -1))) > 0:
-            return most, f"--max_steps {most} of {batch} rows"
-        return math.ceil(epochs * math.ceil(rows / batch)), f"{epochs:g} epoch{plural} x {rows:,} rows in batches of {batch}"
-    group = int(command.number("num_generations", 8))
-    words = f"{epochs:g} epoch{plural} x {rows:,} rows x {group} completions, {batch} an update"
-    if command.rl != "ppo":
-        return math.ceil(completions / batch), words
-    parts, passes = int(command.number("num_mini_batches", 1)), int(command.number("num_ppo_epochs", 4))
-    rounds = math.ceil(completions / (batch * parts))
-    return rounds * parts * passes, f"{words}: {rounds} rounds of {batch * parts}, gone through {passes} times"
 
 
 def _time(command: Command, algorithm: str, rows: int, completions: int, speed: Measured | None) -> tuple[float | None, str]:

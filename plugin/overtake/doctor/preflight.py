@@ -4,7 +4,6 @@ alone is asked, for one that tells no log-probabilities would end the run after 
 
 import ast
 import json
-import math
 import os
 import re
 import shutil
@@ -36,15 +35,16 @@ def fast(command: Command, environment: Mapping[str, str], tasks: Sequence[Task]
         held_out = [row for path in rows.files(command.flags.get("val_dataset", [])) for row in rows.read(path)]
     except (ValueError, OSError) as error:
         return [Finding("error", "rows", " ".join(str(error).split()), "correct the file: one JSON object a line, or a table")]
+    count = rows.count(command)
     checks: list[Callable[[], Iterable[Finding]]] = [
         partial(_settings, command, environment, known_rewards, train),
         partial(_keys, command, environment),
         partial(_plugins, command),
         partial(_adapters, command),
         partial(teacher.findings, command, [*train, *held_out]),
-        partial(_batches, command, rows.count(command)),
-        partial(_rhythm, command, rows.count(command)),
-        partial(forecast.findings, command, rows.count(command), known_rewards, train),
+        partial(_batches, command, count),
+        partial(_rhythm, command, count),
+        partial(forecast.findings, command, count, known_rewards, train),
         partial(_memory, command),
         partial(_disk, command),
         partial(_ports, command),
@@ -81,16 +81,10 @@ def _settings(command: Command, environment: Mapping[str, str], known_rewards: M
     if not loaded.rag_url and (needing := [reward.name for reward in rewards if "retrieval" in reward.asks]):
         remedy = "export OVERTAKE_RAG_URL, or start ours: bash recipes/serve_rag.sh"
         yield Finding("error", "RAG service", f"none is set, and {', '.join(needing)} asks it", remedy)
-    judged = [reward for reward in rewards if asks_judge(reward, train)]
+    judged = [reward for reward in rewards if forecast.judged(reward, train)]
     if judged and not (loaded.judge_base_url or loaded.teacher_base_url or environment.get("DEEPSEEK_API_KEY")):
         remedy = f"export OVERTAKE_TEACHER_BASE_URL, _MODEL and _API_KEY (the judge's own where it has one), or {without_judge(judged)}"
         yield Finding("error", "judge", f"no endpoint is set, and {', '.join(reward.name for reward in judged)} asks it", remedy)
-
-
-def asks_judge(reward: Reward, of_run: rows.Rows) -> bool:
-    """Say whether the settings and the rows let a reward ask the judge."""
-    wanted = "judge" in reward.asks and all(settings.value(name) for name in (reward.judged, reward.judge_weight) if name)
-    return wanted and rows.judged(reward, of_run) > 0
 
 
 def without_judge(rewards: Sequence[Reward]) -> str:
@@ -167,7 +161,7 @@ def _adapters(command: Command) -> Iterator[Finding]:
 
 def _batches(command: Command, rows: int) -> Iterator[Finding]:
     per, size = command.number("per_device_train_batch_size", 1), command.number("gradient_accumulation_steps", 1)
-    update = int(per * size * command.processes)
+    update = command.update
     if command.rl == "grpo":
         group = int(command.number("num_generations", 8))
         flag = "generation_batch_size" if command.get("generation_batch_size") else ""
@@ -201,14 +195,12 @@ def _batches(command: Command, rows: int) -> Iterator[Finding]:
 
 
 def _rhythm(command: Command, rows: int) -> Iterator[Finding]:
-    every, steps = command.number("eval_steps", 0), int(command.number("max_steps", -1))
+    every = command.number("eval_steps", 0)
     # PPO says its own rounds when it starts.
-    if command.get("eval_strategy") != "steps" or every < 1 or command.rl == "ppo" or not (rows or steps > 0):
+    if command.get("eval_strategy") != "steps" or every < 1 or command.rl == "ppo" or not command.update:
         return
-    group = command.number("num_generations", 8) if command.rl else 1
-    update = command.number("per_device_train_batch_size", 1) * command.number("gradient_accumulation_steps", 1) * command.processes
-    updates = steps if steps > 0 else math.ceil(rows * group * command.number("num_train_epochs", 3) / update)
-    if updates < every:
+    updates, _ = forecast.updates(command, rows, forecast.asked(command, rows, ()).completions)
+    if 0 < updates < every:
         remedy = "add --eval_steps 0.1 --save_steps 0.1: ten times in the run, and the best checkpoint is kept"
         yield Finding("warning", "evaluation", f"every {every:g} updates, and the run has {updates}: only its end is kept", remedy)
 
@@ -249,7 +241,7 @@ def _memory(command: Command) -> Iterator[Finding]:
 
 def _cards(command: Command) -> list[tuple[float, float]]:
     """(total, free) in GB of each card that the run sees."""
-    visible = command.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    visible = command.variable("CUDA_VISIBLE_DEVICES", "all")
     if not visible or not shutil.which("nvidia-smi"):
         return []
     selection = [] if visible == "all" else ["-i", visible]

@@ -47,17 +47,6 @@ def count(command: Command) -> int:
     return total - int(total * held_out)
 
 
-def judged(reward: Reward, rows: Rows) -> float:
-    """Share of the rows that a reward may ask the judge about; 1.0 where the rows, or their column, are not there to tell.
-
-    >>> reward = Reward("r", "", judged_by="points")
-    >>> judged(reward, [{"points": "0"}, {"points": ""}, {"points": None}, {"points": 3}]), judged(reward, [])
-    (0.5, 1.0)
-    """
-    told = [row[reward.judged_by] for row in rows if reward.judged_by in row]
-    return sum(str(value if value is not None else "").strip() != "" for value in told) / len(told) if told else 1.0
-
-
 def read(path: Path) -> Rows:
     """The rows of a file that hold anything, as far as they are needed; none of a file that is absent.
 

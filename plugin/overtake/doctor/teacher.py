@@ -23,7 +23,7 @@ def is_distilled(command: Command) -> bool:
 
 def is_own(command: Command) -> bool:
     """Return whether the student under another prompt is its own teacher."""
-    return command.environment.get("OVERTAKE_SELF_TEACHER", os.environ.get("OVERTAKE_SELF_TEACHER", "0")) == "1"
+    return command.variable("OVERTAKE_SELF_TEACHER", "0") == "1"
 
 
 def findings(command: Command, rows: Rows) -> Iterator[Finding]:
