@@ -35,7 +35,7 @@ enter() {
   if [[ ! -x ${VIRTUAL_ENV:-/nowhere}/bin/swift ]]; then
     bash "$ROOT/install.sh"
     # shellcheck source=/dev/null
-    source "$ROOT/.venv/bin/activate"; LAUNCH[0]=$VIRTUAL_ENV/bin/python3.11  # pyenv's would put its own `python` in front of it again
+    source "$ROOT/.venv/bin/activate"
   fi
   cd "$ROOT" || exit
   export OVERTAKE_CACHE_DIR=${OVERTAKE_CACHE_DIR:-$OUT/cache}

@@ -11,7 +11,7 @@
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-LAUNCH=("$(command -v python3.11 || echo python3)" "$ROOT/plugin/overtake/launch/__main__.py")
+LAUNCH=("$(command -v python3.11 >/dev/null && echo python3.11 || echo python3)" "$ROOT/plugin/overtake/launch/__main__.py")
 TUNER=${TUNER:-lora}
 # What a recipe may set: the model it is written for, over the profile's, PPO's critic of that model's family, what the run gets in its
 # environment; the names of its files (training and validation; '' for none), the data set's name under which they are read, the tool that
