@@ -31,7 +31,7 @@ def weights() -> list[Tensor]:
     return [torch.randn(shape) for shape in [*layer * LAYERS, (WORDS, HIDDEN)]]
 
 
-def table(ways: dict[str, Callable[[], object]], rounds: int) -> str:
+def compared(ways: dict[str, Callable[[], object]], rounds: int) -> str:
     """Cells of a line: milliseconds of each way, and how many times longer the first took."""
     took: dict[str, list[float]] = {name: [] for name in ways}
     for at in range(rounds + 1):
@@ -64,7 +64,7 @@ def work(args: argparse.Namespace) -> int:
     print("| part | rows | vLLM, ms a step | ours | ratio |\n|---|---|---|---|---|")
     for part, prepare, theirs, ours in (("products", multiply, linear, product), ("top-p", cut, by_sorting, partial(nuclei, by_sorting))):
         for count in args.rows:
-            cells = table({"vLLM": prepare(theirs, count), "ours": prepare(ours, count)}, args.rounds)
+            cells = compared({"vLLM": prepare(theirs, count), "ours": prepare(ours, count)}, args.rounds)
             print(f"| {part} | {count} {cells}", flush=True)
     return 0
 
