@@ -230,7 +230,8 @@ def from_vllm(
         max_model_len=window,
         tensor_parallel_size=max((n for n in range(1, gpus + 1) if config.num_attention_heads % n == 0), default=1),
         enforce_eager=not gpus,
-        dtype=_precision(),
+        # Its "auto" would halve float32 weights, which transformers' leaves as they are.
+        dtype="float32" if config.dtype == torch.float32 else _precision(),
         disable_log_stats=True,
         **adapter,
     )
