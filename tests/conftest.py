@@ -264,15 +264,15 @@ def rag(fresh, serve, monkeypatch):
 @pytest.fixture
 def slow_rules(monkeypatch):
     """slow_rules(text): the medical rules take too long on every answer that holds it."""
-    from overtake.tasks.medical.rewards import medical_rules
+    from overtake.tasks.medical.case import Case
 
     def slow_rules(text):
-        left = medical_rules.Case.left
+        left = Case.left
 
         def none_left(case):
             case._end = 0.0 if text in case.text else case._end
             return left(case)
 
-        monkeypatch.setattr(medical_rules.Case, "left", none_left)
+        monkeypatch.setattr(Case, "left", none_left)
 
     return slow_rules

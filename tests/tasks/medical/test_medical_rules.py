@@ -10,6 +10,7 @@ import pytest
 from overtake.rewards import reward, trace
 from overtake.tasks.medical import attacks as medical_attacks
 from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical import case
 from overtake.tasks.medical.rewards import medical_rules
 from overtake.tasks.medical.rewards.medical_answer import MedicalAnswer
 from overtake.tasks.medical.rewards.medical_rules import MedicalRules, score
@@ -325,7 +326,8 @@ def test_no_answer_keeps_the_rules_busy(unit):
 
 
 def test_rules_that_take_too_long_measure_nothing(monkeypatch):
-    monkeypatch.setattr(medical_rules, "SECONDS", 0.0)
+    for module in (case, medical_rules):
+        monkeypatch.setattr(module, "SECONDS", 0.0)
     monkeypatch.setenv("OVERTAKE_MEDICAL_JUDGE_SHARE", "0")
     assert score(QUESTION, HONEST, BOOK) is None
     assert medical_rules.unsafe(QUESTION, HONEST) == medical_rules.TIMED_OUT

@@ -222,6 +222,11 @@ def any_of(patterns: tuple[str, ...]) -> regex.Pattern[str]:
     return regex.compile("|".join(f"(?:{pattern})" for pattern in patterns) or "(?!)")
 
 
+def any_phrase(phrases: tuple[str, ...]) -> regex.Pattern[str]:
+    """Any of these phrases, English ones as whole words."""
+    return any_of(tuple(map(literal, phrases)))
+
+
 def literal(word: str) -> str:
     """A phrase as an expression: English ones only as whole words."""
     exact = regex.escape(word.casefold())

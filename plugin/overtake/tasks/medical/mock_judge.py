@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import rjieba
 
 from overtake.tasks.medical import book as medical_book
+from overtake.tasks.medical.case import SECONDS
 from overtake.tasks.medical.judge import MEDICAL_PARTS
 from overtake.tasks.medical.rewards import medical_rules
 
@@ -28,7 +29,7 @@ def verdict(question: str, reference: str, answer: str) -> str:
     """The JSON that prompts/judge_medical.txt asks for. Raises TimeoutError where the rules take too long on the answer."""
     by_book = medical_rules.score(question, answer, medical_book.shipped(), reference=reference)
     if by_book is None:
-        raise TimeoutError(f"the rules took more than {medical_rules.SECONDS:g} s on an answer of {len(answer)} characters")
+        raise TimeoutError(f"the rules took more than {SECONDS:g} s on an answer of {len(answer)} characters")
     broken = set(by_book.broken)
     answer_words, question_words, gold = _words(answer), _words(question), _words(reference)
     covered = len(answer_words & gold) / len(gold) if gold else None

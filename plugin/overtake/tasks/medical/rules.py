@@ -13,8 +13,9 @@ from overtake.tasks.medical import book as medical_book
 from overtake.tasks.medical import rows as medical
 from overtake.tasks.medical import rubric_check
 from overtake.tasks.medical.book import Book, BookError
+from overtake.tasks.medical.case import SECONDS
 from overtake.tasks.medical.columns import KEYWORDS, QUESTION, REFERENCE, RISK
-from overtake.tasks.medical.rewards.medical_rules import SECONDS, TIMED_OUT, Verdict, failing_examples, score
+from overtake.tasks.medical.rewards.medical_rules import TIMED_OUT, Verdict, failing_examples, score
 
 LANGUAGES = ("both", "zh", "en")
 
