@@ -38,7 +38,7 @@ _JUDGED_TOGETHER = re.compile(
 )
 _ANSWERED = re.compile(
     r"(?:此前对话：[^\n]*\n)?患者问题：(?P<question>[^\n]*)\n(?:参考答案：(?P<reference>[^\n]*)\n)?(?:评分项：(?P<criteria>[^\n]*)\n)?"
-    r"待评回答：(?P<answer>[^\n]*)"
+    r"待评回答：(?P<answer>[^\n]*)(?:\n要填的 JSON：[^\n]*)?"
 )
 _RUBRICS = re.compile(r"患者问题：(?P<question>[^\n]*)\n(?:参考答案：(?P<reference>[^\n]*)\n)?规则书：[^\n]*")
 _GRADED = re.compile(r"问题：[^\n]*\n标准答案：([^\n]*)\n待评答案：(.*)", re.DOTALL)
@@ -149,7 +149,11 @@ class Tasks:
         answered = _ANSWERED.fullmatch(user)
         criteria = _object(answered["criteria"]) if answered and answered["criteria"] else None
         if not answered or (task == "judge_rubrics" and not criteria):
-            raise Refused(400, "an answer is judged as lines: 患者问题：…, maybe 参考答案：… and 评分项：{…}, and 待评回答：…", "bad_task")
+            raise Refused(
+                400,
+                "an answer is judged as lines: 患者问题：…, maybe 参考答案：… and 评分项：{…}, 待评回答：…, maybe 要填的 JSON：…",
+                "bad_task",
+            )
         try:
             if criteria and task == "judge_rubrics":
                 return mock_judge.met(list(criteria.values()), answered["answer"])

@@ -39,7 +39,7 @@ def met(question, body):
     """A judge that finds the first item met where the answer begins like the reference, and is out of form on English."""
     if "评分项" not in question or "slowly" in question:
         return "?"
-    count, good = question.count('": "'), "待评回答：胃胀多与" in question
+    count, good = question.count('": ?'), "待评回答：胃胀多与" in question
     return json.dumps({"判定": {str(number): good and number < 3 for number in range(1, count + 1)}, "评语": ""}, ensure_ascii=False)
 
 

@@ -142,6 +142,7 @@ def test_a_rows_own_criteria_are_judged_in_one_call_without_their_points(asked):
         "参考答案：拨打120",
         '评分项：{"1": "让患者 拨打120", "2": "说\\"别动\\"", "3": "给出剂量"}',
         "待评回答：打120 评分项：{}",
+        '要填的 JSON：{"判定": {"1": ?, "2": ?, "3": ?}, "评语": "?"}',
     ]
 
 
