@@ -9,7 +9,7 @@ from typing import NamedTuple
 from overtake import cli
 from overtake.doctor.attacks import spread
 from overtake.doctor.findings import Finding
-from overtake.evaluation.statistics import bootstrap_mean, wins
+from overtake.evaluation.statistics import bootstrap_mean, paired_p, wins
 from overtake.remote import chat
 from overtake.remote.gateway import Ok
 from overtake.task import Row
@@ -59,6 +59,8 @@ def faults(found: Pilot) -> list[str]:
     ([], ['only 5 of 30 rows got both verdicts'])
     >>> faults(Pilot([(0.8, 0.3), (0.1, 0.9)] * 15, 30))[0][:67]
     "it prefers a row's reference to another row's answer in 0.500 [0.33"
+    >>> faults(Pilot([(0.9, 0.8)] * 4 + [(1.0, 1.0)] * 36, 40))
+    ["it prefers a row's reference to another row's answer in 0.550 [0.512,0.600] of 40 pairs (36 ties, p 0.125), where 0.5 is chance"]
     """
     if found.rows < FEWEST:  # too few to say anything of a judge
         return []
@@ -67,9 +69,13 @@ def faults(found: Pilot) -> list[str]:
     values = [value for pair in found.pairs for value in pair]
     if len(set(values)) == 1:
         return [f"all {len(values)} verdicts are {values[0]:.2f}"]
-    auc = bootstrap_mean(wins(found.pairs))
-    if auc.low <= 0.5:
-        return [f"it prefers a row's reference to another row's answer in {auc} of {len(found.pairs)} pairs, where 0.5 is chance"]
+    won = wins(found.pairs)
+    auc, ties = bootstrap_mean(won), won.count(0.5)
+    # Where nearly all are ties a bootstrap of the few that are none is too sure of itself: a sign test beside it.
+    p = paired_p({str(at): float(win == 1) for at, win in enumerate(won)}, {str(at): float(win == 0) for at, win in enumerate(won)})
+    if auc.low <= 0.5 or p >= 0.05:
+        of = f"{len(won)} pairs ({ties} ties, p {p:.3f}), where 0.5 is chance"
+        return [f"it prefers a row's reference to another row's answer in {auc} of {of}"]
     return []
 
 
