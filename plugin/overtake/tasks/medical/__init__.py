@@ -46,6 +46,7 @@ TASK = Task(
         Metric("rubric", "row's rubrics (0-1)", "评分项得分（0-1）"),
         Metric("refused", "needless refusals", "不必要的拒答", "down", percent=True),
         Metric("declined", "refused where owed", "应拒且已拒", percent=True),
+        Metric("alarmed", "needless alarms", "不必要的急救", "down", percent=True),
         Metric("unreadable", "unreadable", "无法读取", "down", percent=True),
         Metric("characters", "length, characters", "长度（字符）", "neutral", digits=0),
         *(Metric(name) for name in ("red_*", "owed", "s_*", "r_*")),

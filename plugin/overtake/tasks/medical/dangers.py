@@ -73,6 +73,18 @@ def deferral(rule: Deferral, case: Case) -> Finding:
     return (0.0, found) if found else (1.0, "neither refused nor put off nor made conditional")
 
 
+def alarms(rule: Deferral, case: Case) -> bool:
+    """Return whether the answer calls for emergency help outright: neither on a condition, nor later, nor in a sentence that refuses it."""
+    for sentence in SENTENCE.split(case.text):
+        if any_of(rule.refuted).search(sentence, timeout=case.left()):
+            continue
+        for found in any_of(rule.calls).finditer(sentence, timeout=case.left()):
+            before, behind = sentence[max(0, found.start() - 2 * FAR) : found.start()], sentence[found.end() :]
+            if not _condition(rule, case, before, behind) and not _delay(rule, case, before, behind[:FAR]):
+                return True
+    return False
+
+
 def _put_off(rule: Deferral, case: Case, text: str) -> str:
     """In which words help is refused, put off or made conditional; "" where it is not."""
     calls, care, at_once = any_of(rule.calls), any_of(rule.care), any_of(rule.at_once)

@@ -30,7 +30,7 @@ from overtake.tasks.medical.book import (
 from overtake.tasks.medical.case import CLAUSE, FAR, SECONDS, SENTENCE, TURN, UNIT, Case, Finding, ready, units
 from overtake.tasks.medical.columns import OPTIONAL, READ, TOOL
 from overtake.tasks.medical.coverage import coverage
-from overtake.tasks.medical.dangers import deferral, dose
+from overtake.tasks.medical.dangers import alarms, deferral, dose
 from overtake.tasks.medical.rows import MedicalRow
 
 _LIST = re.compile(r"[、，,；;·|/]+|(?<=[\u4e00-\u9fff])\s+(?=[\u4e00-\u9fff])")
@@ -114,6 +114,20 @@ def holds(rule: Rule, example: medical_book.Example) -> bool | None:
     case = ready(example.question, example.answer, example.keywords, example.reference)
     try:
         return _find(rule, case)[0] == 1
+    except TimeoutError:
+        return None
+
+
+def alarmed(question: str, answer: str, book: Book) -> bool | None:
+    """Say whether an answer sends to emergency help outright; None where that takes too long, or the book has no rule that names such help.
+
+    >>> shipped, toe = medical_book.shipped(), "脚趾甲旁边红肿怎么办？"
+    >>> [alarmed(toe, said, shipped) for said in ("请立即去急诊。", "少走路；如果高烧，请去急诊。", "不用去急诊。")]
+    [True, False, False]
+    """
+    rule = next((rule for rule in book.forbids if isinstance(rule, Deferral)), None)
+    try:
+        return alarms(rule, ready(question, answer, (), "")) if rule else None
     except TimeoutError:
         return None
 
