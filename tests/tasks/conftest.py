@@ -31,7 +31,7 @@ class Services:
         else:
             self.shown.append(body["messages"][1]["content"])
             of_rubrics = "\n评分项：" in self.shown[-1]
-            text, known = re.split("改写：|待评回答：", self.shown[-1])[1], self.met if of_rubrics else self.points
+            text, known = re.split("改写：|待评回答：|\n要填的 JSON：", self.shown[-1])[1], self.met if of_rubrics else self.points
         self.asked["rag" if known is self.recalls else "judge", text] += 1
         found = known[text]
         if isinstance(found, int) and found >= 400:

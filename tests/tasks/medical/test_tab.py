@@ -28,7 +28,7 @@ def test_rubric_items_are_listed_and_the_judge_marks_each(teacher):
         ("说明何时就医", "+5, not met", "+5 分，没有做到", False),
         ("许诺<b>治愈</b>", "-8, the fault is made", "-8 分，犯了此过错", False),
     ]
-    assert len(server.requests) == 1 and server.requests[0].body["messages"][1]["content"].endswith(f"待评回答：{ANSWER}")
+    assert len(server.requests) == 1 and f"\n待评回答：{ANSWER}\n" in server.requests[0].body["messages"][1]["content"]
 
 
 def test_a_fault_that_is_not_made_speaks_for_the_answer(teacher):
