@@ -207,3 +207,15 @@ def test_a_short_run_trains_measures_every_kind_and_leaves_nothing_running(tmp_p
     assert [line for line in done.stdout.splitlines() if line.startswith("| ours")]
     running = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(out) not in running
+
+
+def test_what_is_registered_alternates():
+    # In a process of its own, since it changes ms-swift's table of rewards.
+    code = (
+        f"import sys; sys.path.insert(0, {str(TOOL.parent)!r})\n"
+        "import bench_grpo; bench_grpo.register('.')\n"
+        "from swift.rewards import orms\n"
+        "print([orms[name](args=None)(['a', 'b']) for name in ('rag_competition', 'rewrite_rules')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[[0.0, 0.0], [0.0, 0.0]]", done.stderr[-2000:]
