@@ -107,19 +107,19 @@ def medical_judge_call(row: MedicalRow, answer: str, to: Endpoint | None = None)
     The form to fill in has as many items as the row: an example with three, small models say again as it stands.
     """
     criteria = {str(number): " ".join(text.split()) for number, (text, _) in enumerate(row.criteria, 1)}
-    unfilled = ", ".join(f'"{number}": ?' for number in criteria)
     fields = {
         "此前对话": json.dumps(row.history, ensure_ascii=False) if row.history else "",
         "患者问题": row.question,
         "参考答案": row.reference,
         "评分项": json.dumps(criteria, ensure_ascii=False) if criteria else "",
         "待评回答": answer,
-        "要填的 JSON": f'{{"判定": {{{unfilled}}}, "评语": "?"}}' if criteria else "",
     }
     shown = {name: text for name, text in fields.items() if name in ("患者问题", "待评回答") or text.strip()}
     if not criteria:
         return judge.ask(_RUBRIC, judge.in_lines(prompt("judge_medical"), shown), to)
     rubric = judge.Rubric("verdict on criteria", partial(read_met, len(criteria)), _RUBRIC.limit + _OF_EACH * len(criteria))
+    unfilled = ", ".join(f'"{number}": ?' for number in criteria)
+    shown["要填的 JSON"] = f'{{"判定": {{{unfilled}}}, "评语": "?"}}'
     return judge.ask(rubric, judge.in_lines(prompt("judge_rubrics"), shown), to)
 
 

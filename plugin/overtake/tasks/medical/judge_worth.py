@@ -9,7 +9,7 @@ from typing import NamedTuple
 from overtake import cli
 from overtake.doctor.attacks import spread
 from overtake.doctor.findings import Finding
-from overtake.evaluation.statistics import bootstrap_mean, paired_p, wins
+from overtake.evaluation.statistics import Interval, bootstrap_mean, paired_p, wins
 from overtake.remote import chat
 from overtake.remote.gateway import Ok
 from overtake.task import Row
@@ -28,6 +28,11 @@ class Pilot(NamedTuple):
 
     pairs: list[tuple[float, float]]
     rows: int
+
+    @property
+    def auc(self) -> Interval:
+        """Share of the pairs in which the reference has more, a tie counting half. Raises ValueError without a pair."""
+        return bootstrap_mean(wins(self.pairs))
 
 
 def pilot(rows: Sequence[Row], concurrency: int | None = None) -> Pilot:
@@ -69,12 +74,11 @@ def faults(found: Pilot) -> list[str]:
     values = [value for pair in found.pairs for value in pair]
     if len(set(values)) == 1:
         return [f"all {len(values)} verdicts are {values[0]:.2f}"]
-    won = wins(found.pairs)
-    auc, ties = bootstrap_mean(won), won.count(0.5)
+    won, auc = wins(found.pairs), found.auc
     # Where nearly all are ties a bootstrap of the few that are none is too sure of itself: a sign test beside it.
     p = paired_p({str(at): float(win == 1) for at, win in enumerate(won)}, {str(at): float(win == 0) for at, win in enumerate(won)})
     if auc.low <= 0.5 or p >= 0.05:
-        of = f"{len(won)} pairs ({ties} ties, p {p:.3f}), where 0.5 is chance"
+        of = f"{len(won)} pairs ({won.count(0.5)} ties, p {p:.3f}), where 0.5 is chance"
         return [f"it prefers a row's reference to another row's answer in {auc} of {of}"]
     return []
 
@@ -91,7 +95,5 @@ def findings(rows: Sequence[Row]) -> list[Finding]:
     if found.rows < FEWEST:
         remedy = f"give {FEWEST} rows with references, or see yourself what it says: tools/judge.py --task medical"
         return [Finding("warning", "judge's worth", f"{found.rows} rows have a reference: too few to tell", remedy)]
-    auc = bootstrap_mean(wins(found.pairs))
-    return [
-        Finding("ok", "judge's worth", f"{model} prefers a row's reference to another row's answer in {auc} of {len(found.pairs)} pairs")
-    ]
+    said = f"{model} prefers a row's reference to another row's answer in {found.auc} of {len(found.pairs)} pairs"
+    return [Finding("ok", "judge's worth", said)]

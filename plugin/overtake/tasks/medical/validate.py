@@ -14,7 +14,6 @@ from pathlib import Path
 from overtake import cli, settings
 from overtake.data import outputs, tables
 from overtake.data.tables import BadInput
-from overtake.evaluation.statistics import bootstrap_mean, wins
 from overtake.remote import chat
 from overtake.tasks.medical import judge_worth
 from overtake.tasks.medical.columns import READ
@@ -40,7 +39,7 @@ def work(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise BadInput(f"{args.input}: {error}") from None
     wrong, model = judge_worth.faults(found), chat.endpoint("judge").model
-    auc = bootstrap_mean(wins(found.pairs)) if found.pairs else None
+    auc = found.auc if found.pairs else None
     worth = {
         "model": model,
         "rows": found.rows,
