@@ -139,5 +139,7 @@ def exit_code(args: argparse.Namespace, failed: Sequence[Row]) -> int:
     if failed and args.batch_read:
         print("some rows have no answer: run without --batch-read to ask just those live, the others come from the cache", file=sys.stderr)
     elif failed:
+        if cut := sum(chat.TOO_LONG in row["reason"] for row in failed):
+            print(f"cut off with --max-tokens {args.max_tokens}: {cut} of {len(failed)}; raise it, or they fail again", file=sys.stderr)
         print("some calls failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
     return 1 if failed else 0

@@ -137,6 +137,7 @@ def test_a_failed_call_is_never_a_row(run, again, teacher, sheet, tmp_path, answ
     done = run("generate", sheet, tmp_path / "out.xlsx", "--tenant", "fivedoctors")
     assert done.code == 1
     assert "run the same command again to retry just those" in done.err
+    assert ("cut off with --max-tokens 200: 1 of 1; raise it, or they fail again" in done.err) == ("cut off" in reason)
     rows = read_rows(tmp_path / "out.xlsx")
     assert [row["query_id"] for row in rows] == ["q0", "q2"]
     (failed,) = beside(tmp_path / "out.xlsx", "failed")

@@ -17,6 +17,8 @@ from overtake.remote.outcome import outcome
 _REASONING = re.compile(r"(^|/)(gpt-5|o[134])\b", re.IGNORECASE)
 _DEEPSEEK_URL, _DEEPSEEK_MODEL = "https://api.deepseek.com/v1", "deepseek-chat"
 _FIRST_RAISE, _SECOND_RAISE = 4, 16
+TOO_LONG = ": raise the token limit"
+"""Ends the reason of a call whose answer did not fit into its tokens: asked again it would not either."""
 _TOKENS_A_CHARACTER = 2
 """At most, in languages that a model was made for: where a text has fewer characters, its tokens went elsewhere."""
 _BYTES_A_TOKEN = 3
@@ -189,7 +191,7 @@ def chat_call(
             if (factor == 1 and not runs_on) or (factor == _FIRST_RAISE and ate):
                 factor = _SECOND_RAISE if factor > 1 else _FIRST_RAISE
                 raise Unusable(f"cut off with finish reason {message.finish!r} at {at} tokens", paid, again=True)
-            raise Unusable(f"cut off with finish reason {message.finish!r} even at {at} tokens: raise the token limit", paid)
+            raise Unusable(f"cut off with finish reason {message.finish!r} even at {at} tokens{TOO_LONG}", paid)
         if not text and (raise_token_limit_on_cutoff or not message.text.strip()):
             raise Unusable(f"empty text with {f'finish reason {message.finish!r}' if message.finish else 'no finish reason'}", paid)
         if thinking:
