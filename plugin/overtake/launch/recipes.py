@@ -202,7 +202,9 @@ def _draw(run: Run, out: Path, draws: Path, rows: Path) -> None:
         return
     recipe = f"{run.text('sample')}\n# rows: {hashlib.sha256(rows.read_bytes()).hexdigest()}  -\n"
     mark, part = out / "asked.txt", Path(f"{draws}.resume")
-    if (draws.exists() or part.exists()) and not (mark.is_file() and mark.read_text(encoding="utf-8") == recipe):
+    # The variables in front of the command are the machine's, and another machine may go on.
+    asked = mark.read_text(encoding="utf-8") if mark.is_file() else ""
+    if (draws.exists() or part.exists()) and asked.partition(" sample ")[2] != recipe.partition(" sample ")[2]:
         remedy = "Set OUTPUT_DIR=, or remove the folder"
         raise Refused(f"{out} holds draws by another command or on other rows (its asked.txt says which). {remedy}")
     out.mkdir(parents=True, exist_ok=True)
