@@ -11,8 +11,9 @@
 | copying    | 0.2 more of the rewrites than in the first 10 steps copy the question, mean of 10 (80 rewrites or more: 3 errors) |
 | idle       | over 0.5 of the groups have equal rewards throughout, mean of 20: they teach nothing                              |
 | cut_off    | over 0.2 of the completions end at the length limit, mean of 10; of a trained model hardly any does               |
-| teacher    | the KL from the teacher, mean of 20, is not 5 % lower than the mean of the first 20, and over 0.05 nats a token;  |
-|            | told from the 40th step on, and again where it has fallen and come back                                           |
+| teacher    | the KL from the teacher, mean of 20, has never been 5 % lower than the mean of the first 20, and is over 0.05     |
+|            | nats a token; told from the 40th step on                                                                          |
+| drift      | the KL from the teacher, mean of 20, is over 1.5 times that of the best 20 before, and over 0.05 nats a token     |
 | off_policy | the k3 estimate of the KL from what wrote to what trains, mean of 10, is over 0.02 and over four times that of    |
 |            | the first 10, or over 0.1 from the first 10 on: top-p 0.9 alone makes 0.005; 15 steps of a 0.5B in float32 read 0 |
 | entropy    | the entropy of a token, mean of 10, is under a tenth of the first 10's: one answer to every question              |
@@ -35,7 +36,7 @@ _FALLS = ((10, 7.0), (40, 5.0))
 _SMALLEST_FALL = 0.05
 _FEW, _SOME, _MANY = 5, 10, 20
 _OF_ROLLOUT = ("reward", "objective/scores")
-_LEAST_TEACHER_KL, _TEACHER_FALL, _ENTROPY_LEFT = 0.05, 0.95, 0.1
+_LEAST_TEACHER_KL, _TEACHER_FALL, _DRIFT, _ENTROPY_LEFT = 0.05, 0.95, 1.5, 0.1
 _LEAST_K3, _K3_GROWTH, _FAR_FROM_THE_START = 0.02, 4.0, 0.1
 _MOST_CLIPPED, _LEARNT_VALUE_LOSS, _LEAST_EXPLAINED, _MOST_ABSTAINED, _MORE_COPIES, _MOST_IDLE, _MOST_CUT_OFF = (
     0.5,
@@ -69,6 +70,7 @@ def alarms(history: Sequence[Row]) -> dict[str, str]:
         "idle": _idle(rows),
         "cut_off": _cut_off(rows),
         "teacher": _teacher(rows),
+        "drift": _drift(rows),
         "entropy": _entropy(rows),
         "off_policy": _off_policy(rows),
     }
@@ -173,18 +175,37 @@ def _cut_off(rows: Sequence[Row]) -> str:
 
 
 def _teacher(rows: Sequence[Row]) -> str:
-    if not rows or "teacher_kl" not in rows[-1]:
+    distances = _to_teacher(rows)
+    if not distances or _drift(rows):
         return ""
-    distances = _values(rows, "teacher_kl")
-    if len(distances) < 2 * _MANY:
-        return ""
-    first, last = fmean(distances[:_MANY]), fmean(distances[-_MANY:])
-    if last <= _LEAST_TEACHER_KL or last < _TEACHER_FALL * first:
+    first, last = distances[0], distances[-1]
+    if last <= _LEAST_TEACHER_KL or min(distances) < _TEACHER_FALL * first:
         return ""
     return (
         f"the student comes no nearer to its teacher: KL of a token {first:.3f} nats in the first {_MANY} logged steps, {last:.3f} in the "
         f"last {_MANY}. Raise --learning_rate or --teacher_kl_coef, or begin with SFT on the teacher's texts"
     )
+
+
+def _drift(rows: Sequence[Row]) -> str:
+    """Too fast a rate looks the same at first as too slow a one, and wants the contrary."""
+    *before, last = _to_teacher(rows) or [0.0, 0.0]
+    if last <= max(_LEAST_TEACHER_KL, _DRIFT * min(before)):
+        return ""
+    return (
+        f"the student moves away from its teacher: KL of a token {last:.3f} nats in the last {_MANY} logged steps, {min(before):.3f} in "
+        f"its best {_MANY}. Lower --learning_rate and go on from a checkpoint before"
+    )
+
+
+def _to_teacher(rows: Sequence[Row]) -> list[float]:
+    """The mean KL from the teacher of the first 20 logged steps, of each 20 behind them, of the last 20; empty before there are 40."""
+    if not rows or "teacher_kl" not in rows[-1]:
+        return []
+    values = _values(rows, "teacher_kl")
+    if len(values) < 2 * _MANY:
+        return []
+    return [fmean(values[at : at + _MANY]) for at in (*range(0, len(values) - 2 * _MANY + 1, _MANY), len(values) - _MANY)]
 
 
 def _entropy(rows: Sequence[Row]) -> str:

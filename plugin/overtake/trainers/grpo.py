@@ -100,7 +100,9 @@ class GRPOTrainer(SwiftGRPOTrainer):
         samples: list[GRPOSample] = super().to_samples(rows)
         if self._privileged:
             if not all(sample.teacher_prompt for sample in samples):
-                raise ValueError("DISTILL_FROM=self, and a row has no teacher_prompt: tools/convert.py writes it, or write the column yourself")
+                raise ValueError(
+                    "DISTILL_FROM=self, and a row has no teacher_prompt: tools/convert.py writes it, or write the column yourself"
+                )
         elif self.advantage_reweight != "rlsd" and not self.sdar_loss_coef:
             for sample in samples:
                 sample.teacher_prompt = None
