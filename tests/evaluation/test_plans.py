@@ -112,7 +112,15 @@ def test_a_row_counts_with_its_mean_over_the_seeds():
 
 @pytest.mark.parametrize(
     ("name", "profile"),
-    [("query_rewrite", "1x24g"), ("judge", "1x24g"), ("tiny", "cpu"), ("ways", "cpu"), ("passage", "cpu"), ("medical", "cpu")],
+    [
+        ("query_rewrite", "1x24g"),
+        ("judge", "1x24g"),
+        ("tiny", "cpu"),
+        ("ways", "cpu"),
+        ("scale", "cpu"),
+        ("passage", "cpu"),
+        ("medical", "cpu"),
+    ],
 )
 def test_every_command_of_the_shipped_plans_is_one_that_its_recipe_takes(tmp_path, name, profile):
     plan = plans.read_plan(ROOT / f"recipes/plans/{name}.yaml")
