@@ -62,6 +62,7 @@ def _fill() -> None:
     TrainerFactory.TRAINER_MAPPING.update(TRAINERS)
     load("overtake.trainers.ppo_arguments:accept_ppo")()
     load("overtake.trainers.one_completion:accept_one_completion")()
+    load("overtake.trainers.all_tokens:draw_from_all")()
     if "swift.pipelines.infer.deploy" in sys.modules:  # this process is to serve
         load("overtake.hang_up:end_with_client")()
     load("overtake.trainers.on_cpu:join_ranks_by_gloo")()

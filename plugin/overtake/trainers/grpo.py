@@ -18,6 +18,7 @@ from overtake import settings
 from overtake.remote import token_scores
 from overtake.rewards.reward import Run
 from overtake.trainers import abstaining, distilling, prompt_once, rounds, stopping
+from overtake.trainers.all_tokens import draw_from_all
 from overtake.trainers.on_cpu import keep_weights_for_sync
 
 logger = get_logger()
@@ -75,6 +76,7 @@ class GRPOTrainer(SwiftGRPOTrainer):
     teacher_model_server: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        draw_from_all()
         self._prompt_once, self._privileged = settings.load().prompt_once, settings.load().self_teacher
         self._uncovered: dict[int, str] = {}
         super().__init__(*args, **kwargs)
