@@ -37,6 +37,7 @@ print(json.dumps({"heard": heard.getvalue(), "loaded": loaded, "same": first == 
 LIGHT = {
     *("overtake.data", "overtake.data.dataset_names", "overtake.data.outputs"),
     *("overtake.trainers", "overtake.trainers.ppo_arguments", "overtake.trainers.one_completion", "overtake.trainers.on_cpu"),
+    "overtake.trainers.all_tokens",
     "overtake.trainers.mixed_lengths",
 }
 """Modules that registering imports beside ms-swift's and the package's own few, which need the standard library alone."""
