@@ -13,7 +13,7 @@ from overtake import cli
 from overtake.data import tables
 from overtake.data.tables import BadInput
 from overtake.remote import batch, budget, chat
-from overtake.remote.gateway import Gateway, Ok, Result
+from overtake.remote.gateway import Failed, Gateway, Ok, Result
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -119,9 +119,12 @@ def write_batch(args: argparse.Namespace, what: str, calls: Sequence[chat.ChatCa
 
 
 def answer(teacher: Teacher, args: argparse.Namespace, label: str) -> None:
-    """Fill in the teacher's results: asked live, or read from the batch's files, saying what in them brought no answer."""
+    """Fill in the teacher's results, asked live or read from the batch's files; say what brought no answer and would not again."""
     if not args.batch_read:
         teacher.results = cli.ask(teacher.gateway, teacher.calls, label)
+        reasons = [result.reason for result in teacher.results if isinstance(result, Failed)]
+        if cut := sum(chat.TOO_LONG in reason for reason in reasons):
+            print(f"cut off with --max-tokens {args.max_tokens}: {cut} of {len(reasons)}; raise it, or they fail again", file=sys.stderr)
         return
     teacher.results, problems = batch.read(teacher.gateway, teacher.calls, args.batch_read)
     for kind, count in Counter(problem.kind for problem in problems).most_common():
@@ -139,7 +142,5 @@ def exit_code(args: argparse.Namespace, failed: Sequence[Row]) -> int:
     if failed and args.batch_read:
         print("some rows have no answer: run without --batch-read to ask just those live, the others come from the cache", file=sys.stderr)
     elif failed:
-        if cut := sum(chat.TOO_LONG in row["reason"] for row in failed):
-            print(f"cut off with --max-tokens {args.max_tokens}: {cut} of {len(failed)}; raise it, or they fail again", file=sys.stderr)
         print("some calls failed: run the same command again to retry just those, the others come from the cache", file=sys.stderr)
     return 1 if failed else 0

@@ -69,8 +69,7 @@ def alarms(history: Sequence[Row]) -> dict[str, str]:
         "copying": _copying(rows),
         "idle": _idle(rows),
         "cut_off": _cut_off(rows),
-        "teacher": _teacher(rows),
-        "drift": _drift(rows),
+        **_teacher(rows),
         "entropy": _entropy(rows),
         "off_policy": _off_policy(rows),
     }
@@ -174,38 +173,26 @@ def _cut_off(rows: Sequence[Row]) -> str:
     )
 
 
-def _teacher(rows: Sequence[Row]) -> str:
-    distances = _to_teacher(rows)
-    if not distances or _drift(rows):
-        return ""
-    first, last = distances[0], distances[-1]
-    if last <= _LEAST_TEACHER_KL or min(distances) < _TEACHER_FALL * first:
-        return ""
-    return (
-        f"the student comes no nearer to its teacher: KL of a token {first:.3f} nats in the first {_MANY} logged steps, {last:.3f} in the "
-        f"last {_MANY}. Raise --learning_rate or --teacher_kl_coef, or begin with SFT on the teacher's texts"
-    )
-
-
-def _drift(rows: Sequence[Row]) -> str:
-    """Too fast a rate looks the same at first as too slow a one, and wants the contrary."""
-    *before, last = _to_teacher(rows) or [0.0, 0.0]
-    if last <= max(_LEAST_TEACHER_KL, _DRIFT * min(before)):
-        return ""
-    return (
-        f"the student moves away from its teacher: KL of a token {last:.3f} nats in the last {_MANY} logged steps, {min(before):.3f} in "
-        f"its best {_MANY}. Lower --learning_rate and go on from a checkpoint before"
-    )
-
-
-def _to_teacher(rows: Sequence[Row]) -> list[float]:
-    """The mean KL from the teacher of the first 20 logged steps, of each 20 behind them, of the last 20; empty before there are 40."""
+def _teacher(rows: Sequence[Row]) -> dict[str, str]:
+    """`drift` or `teacher`: too fast a rate looks the same at first as too slow a one, and wants the contrary."""
     if not rows or "teacher_kl" not in rows[-1]:
-        return []
+        return {}
     values = _values(rows, "teacher_kl")
     if len(values) < 2 * _MANY:
-        return []
-    return [fmean(values[at : at + _MANY]) for at in (*range(0, len(values) - 2 * _MANY + 1, _MANY), len(values) - _MANY)]
+        return {}
+    before = [fmean(values[at : at + _MANY]) for at in range(0, len(values) - 2 * _MANY + 1, _MANY)]
+    first, best, last = before[0], min(before), fmean(values[-_MANY:])
+    if last > max(_LEAST_TEACHER_KL, _DRIFT * best):
+        return {
+            "drift": f"the student moves away from its teacher: KL of a token {last:.3f} nats in the last {_MANY} logged steps, {best:.3f} "
+            f"in its best {_MANY}. Lower --learning_rate and go on from a checkpoint before"
+        }
+    if last <= _LEAST_TEACHER_KL or min(best, last) < _TEACHER_FALL * first:
+        return {}
+    return {
+        "teacher": f"the student comes no nearer to its teacher: KL of a token {first:.3f} nats in the first {_MANY} logged steps, "
+        f"{last:.3f} in the last {_MANY}. Raise --learning_rate or --teacher_kl_coef, or begin with SFT on the teacher's texts"
+    }
 
 
 def _entropy(rows: Sequence[Row]) -> str:

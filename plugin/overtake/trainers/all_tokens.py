@@ -19,7 +19,7 @@ def draw_from_all() -> None:
     @wraps(prepare)
     def prepared(of_model: Any, request: Any, tokenizer: Any) -> Any:
         config = prepare(of_model, request, tokenizer)
-        if request is not None and request.top_k is not None and request.top_k <= 0 and config is not None and config.do_sample:
+        if request.top_k is not None and request.top_k <= 0 and config.do_sample:
             config.top_k = 0
         return config
 
